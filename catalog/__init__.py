@@ -1,0 +1,1 @@
+"""What is known: bands, sensors, scenes and products. A leaf that the other packages import."""

@@ -1,0 +1,63 @@
+"""The errors that spectile raises for input it cannot use; the command line prints them as one line."""
+
+from __future__ import annotations
+
+
+class SpectileError(Exception):
+    """An expected failure, told in one line: what, where, got, expected, remedy.
+
+    ``exit_code`` is what the command line returns: 2 for bad usage, 1 for a run that failed.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        got: object = None,
+        expected: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        line = f"{where}: {what}" if where else what
+        facts = [
+            f"{key} {value}" for key, value in (("got", got), ("expected", expected)) if value is not None
+        ]
+        if facts:
+            line += f" ({', '.join(facts)})"
+        if remedy:
+            line += f"; {remedy}"
+        super().__init__(" ".join(line.split()))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword arguments are already folded into the line; a worker's error must survive the trip.
+        return (_rebuild, (type(self), str(self)))
+
+
+def _rebuild(cls: type[SpectileError], line: str) -> SpectileError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, line)
+    return error
+
+
+class UsageError(SpectileError):
+    """A setting, path or option that cannot be used."""
+
+    exit_code = 2
+
+
+class SceneError(UsageError):
+    """A scene that cannot be used as it is: bands, CRS, radiometry."""
+
+
+class CheckpointError(UsageError):
+    """A checkpoint that is missing, damaged or not the one asked for."""
+
+
+class CubeError(UsageError):
+    """An output store that exists, is incomplete or belongs to other settings."""
+
+
+class BlockError(SpectileError):
+    """A block that could not be read, predicted or written."""

@@ -1,0 +1,1 @@
+"""Composition and front doors: Prefect flows, the command line, devices and logging."""

@@ -1,0 +1,1 @@
+"""The spectral-cascaded diffusion model. Knows no geography."""
