@@ -57,9 +57,7 @@ class Bands:
     def subset(self, index: ArrayLike) -> Bands:
         """The bands at the given positions."""
         keep = np.asarray(index, dtype=np.intp)
-        return Bands(
-            tuple(self.centre_nm[i] for i in keep), tuple(self.fwhm_nm[i] for i in keep)
-        )
+        return Bands(tuple(self.centre_nm[i] for i in keep), tuple(self.fwhm_nm[i] for i in keep))
 
     def nearest(self, wavelength_nm: float) -> int:
         """The position of the band whose centre lies nearest to ``wavelength_nm``."""

@@ -61,3 +61,7 @@ class CubeError(UsageError):
 
 class BlockError(SpectileError):
     """A block that could not be read, predicted or written."""
+
+
+class StoreError(SpectileError):
+    """An output store that cannot be written; the run stops and can be resumed."""

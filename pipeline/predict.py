@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.bands import Bands
+from catalog.bands import RGB_CAMERA, VNIR48, Bands
 
 
 class Predictor(Protocol):
@@ -64,3 +65,47 @@ class Predictor(Protocol):
     def memory(self, tile: int) -> int:
         """Bytes that a call takes at its peak for square tiles of ``tile`` pixels, model included."""
         ...
+
+
+@dataclass(frozen=True)
+class BandsRepeat:
+    """A predictor that costs nothing: the colour, interpolated over the wavelengths.
+
+    It stands in for the network where the pipeline itself is measured or tested.
+    """
+
+    bands: Bands = VNIR48
+    """The bands of the cube."""
+    batch: int = 8
+    """Tiles a call."""
+    stride: int = 1
+    """It looks at single pixels."""
+
+    @property
+    def fill(self) -> NDArray[np.float32]:
+        """Mid grey."""
+        return np.full(3, 0.2, dtype=np.float32)
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """Nothing can be set."""
+        return {"name": "bands-repeat", "digest": "", "steps": 0, "sampler": "none", "seed": 0,
+                "dtype": "float32", "device": "cpu"}  # fmt: skip
+
+    def predict(
+        self,
+        rgb: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        origins: NDArray[np.int64],
+        samples: range,
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the same (N, B, h, w) reflectance for each sample."""
+        centre = np.array(RGB_CAMERA.centre_nm)[::-1]
+        weights = np.array([np.interp(self.bands.centre_nm, centre, row) for row in np.eye(3)], np.float32)
+        spectra = np.einsum("cb,nchw->nbhw", weights, rgb[:, ::-1], optimize=True)
+        for _ in samples:
+            yield spectra
+
+    def memory(self, tile: int) -> int:
+        """Bytes of one batch of spectra."""
+        return 2 * self.batch * len(self.bands) * tile * tile * 4

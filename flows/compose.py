@@ -1,0 +1,478 @@
+"""The main job, composed: settings → plan → cube → blocks → finished cube.
+
+The command line and the Prefect flow both call these functions and nothing else, so that a run is the
+same through either door.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from catalog.errors import BlockError, CubeError, StoreError, UsageError
+from pipeline.cube import (
+    Cube,
+    create_cube,
+    finalise,
+    finished_blocks,
+    load_plan,
+    read_status,
+    software_version,
+    write_block,
+)
+from pipeline.mosaic import mosaic_block
+from pipeline.plan import Estimate, Plan, choose_block
+from pipeline.predict import BandsRepeat, Predictor
+from pipeline.quicklook import write_quicklook
+from pipeline.source import NodataRule, SceneSource, open_source
+from pipeline.storage import Storage
+from pipeline.tiling import Block, Tiling
+
+LOG = logging.getLogger("spectile")
+
+Device = Literal["auto", "cpu", "cuda"]
+
+BLOCKS_A_RUN = 8
+"""Blocks that one Prefect task takes: few enough that losing one costs minutes, many enough that the
+tasks cost nothing."""
+
+
+@dataclass(frozen=True)
+class SceneSettings:
+    """What a user sets for one scene; the command line's options bear the fields' names."""
+
+    scene: str
+    """The RGB raster."""
+    out: str
+    """The Zarr store to write."""
+    model: str = "vnir48"
+    """Name of a model, or the path of a checkpoint."""
+    steps: int | None = None
+    """Solver steps of each stage; None takes the checkpoint's own."""
+    samples: int = 1
+    """Samples drawn at each pixel; more than one give mean and standard deviation."""
+    seed: int = 0
+    """Seed of the noise."""
+    tile: int = 256
+    """Rows and columns of a tile, halo included, px."""
+    halo: int = 32
+    """Pixels beyond a tile's core on each side."""
+    block: int | None = None
+    """Rows and columns of a block, px; None takes what fits the memory."""
+    batch: int | None = None
+    """Tiles that go through the network at once; None takes the device's default."""
+    memory: int = 4_000_000_000
+    """Bytes that the process may take."""
+    radiometry: str | None = None
+    """What the scene's numbers mean; None lets the file decide."""
+    nodata: NodataRule = "all"
+    """Whether all or any of the channels must hold the nodata value for a pixel to be masked."""
+    rgb: tuple[int, int, int] | None = None
+    """1-based bands of red, green and blue; None lets the file decide."""
+    device: Device = "auto"
+    """Where the network runs."""
+    region: tuple[float, float, float, float] | None = None
+    """(x_min, y_min, x_max, y_max) in the scene's CRS; None takes the whole scene."""
+    resume: bool = False
+    """Go on with a cube that was not finished."""
+    overwrite: bool = False
+    """Replace a cube that is there."""
+
+
+class Observer(Protocol):
+    """Who is told how a run goes."""
+
+    def begin(self, plan: Plan, estimate: Estimate, done: Sequence[Block]) -> None:
+        """Told once, before the first block; ``done`` are those of an earlier run."""
+        ...
+
+    def tiles(self, count: int) -> None:
+        """Told when tiles have been finished or skipped."""
+        ...
+
+    def block(self, block: Block, seconds: float) -> None:
+        """Told when a block has been written."""
+        ...
+
+
+class Silent:
+    """An observer that says nothing."""
+
+    def begin(self, plan: Plan, estimate: Estimate, done: Sequence[Block]) -> None:
+        """Nothing."""
+
+    def tiles(self, count: int) -> None:
+        """Nothing."""
+
+    def block(self, block: Block, seconds: float) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start."""
+
+    settings: SceneSettings
+    """What the user set."""
+    source: SceneSource
+    """The scene."""
+    predictor: Predictor
+    """The network."""
+    plan: Plan
+    """What will be done."""
+    estimate: Estimate
+    """What it costs."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run did."""
+
+    cube: str
+    """The store."""
+    quicklook: str | None
+    """The picture beside it; None where the cube was not finished."""
+    blocks_done: int
+    """Blocks that are done, those of earlier runs included."""
+    blocks_failed: int
+    """Blocks that could not be made."""
+    failures: tuple[str, ...]
+    """Why, a line each."""
+    megapixels: float
+    """Pixels written by this run, in millions."""
+    seconds: float
+    """Wall time of this run."""
+    tiles: int
+    """Tiles that went through the network in this run."""
+    tiles_skipped: int
+    """Tiles left out in this run because the scene is masked there."""
+    peak_memory_bytes: int
+    """Most memory that this process has held."""
+
+    @property
+    def megapixels_per_second(self) -> float:
+        """Speed of this run."""
+        return self.megapixels / self.seconds if self.seconds > 0 else 0.0
+
+
+def prepare(settings: SceneSettings, *, dry: bool = False) -> Prepared:
+    """Open the scene, load the model and plan the run.
+
+    Parameters
+    ----------
+    dry : read no pixel: the plan then lacks what is measured on the scene, and has no valid digest;
+        the network is timed instead, so that the estimate knows the hours.
+
+    Raises
+    ------
+    SpectileError : the scene, the model or a setting cannot be used.
+    """
+    _check_output(settings, dry=dry)
+    source = open_source(
+        settings.scene,
+        radiometry=settings.radiometry,
+        nodata_rule=settings.nodata,
+        channels=settings.rgb,
+        measure=not dry,
+    )
+    for notice in source.notices:
+        LOG.warning(notice)
+    grid = source.grid
+    tiling = Tiling(grid.shape, settings.tile, settings.halo)
+    window = grid.window if settings.region is None else grid.window_of(settings.region)
+    LOG.info("scene %s: %d × %d px", Path(settings.scene).name, *grid.shape)
+    predictor = _load_predictor(settings)
+    tiling.check_stride(predictor.stride)
+    bands = len(predictor.bands)
+    facts = {} if dry else _facts(settings, source, predictor)
+    # The block changes no value, but any block must do for the checks of the plan.
+    draft = Plan(grid, window, tiling, settings.block or 512, bands, settings.samples, facts)
+    plan = draft if settings.block else _with_block(draft, settings, predictor)
+    seconds = _seconds_per_tile(predictor, settings.tile) if dry else None
+    estimate = plan.estimate(predictor_bytes=predictor.memory(settings.tile), seconds_per_tile=seconds)
+    return Prepared(settings, source, predictor, plan, estimate)
+
+
+def _check_output(settings: SceneSettings, *, dry: bool) -> None:
+    """Refuse an output that exists before any work is done on the scene."""
+    if settings.resume and settings.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
+    storage = Storage(Path(settings.out))
+    if dry or settings.resume or not storage.exists():
+        return
+    if not settings.overwrite:
+        raise CubeError(
+            "the output exists",
+            where=settings.out,
+            remedy="use --resume to go on with it, --overwrite to replace it, or another --out",
+        )
+    read_status(storage)  # refuses to replace what is no cube
+
+
+def _load_predictor(settings: SceneSettings) -> Predictor:
+    if settings.model == "bands-repeat":
+        return BandsRepeat(batch=settings.batch or 8)
+    # torch takes seconds to import; nothing that needs no network should wait for it.
+    from model.predictor import load_predictor
+
+    return load_predictor(
+        settings.model,
+        steps=settings.steps,
+        seed=settings.seed,
+        batch=settings.batch,
+        device=settings.device,
+    )
+
+
+def _facts(settings: SceneSettings, source: SceneSource, predictor: Predictor) -> dict[str, object]:
+    """Everything beside geometry that can change a value. Names the file, never its folder."""
+    return {
+        "software": software_version(),
+        "scene": {"name": Path(settings.scene).name, "sha256": source.fingerprint()},
+        "channels": list(source.channels),
+        "mask": source.mask,
+        "nodata": settings.nodata,
+        "radiometry": source.radiometry.to_json(),
+        "model": dict(predictor.settings),
+    }
+
+
+def _with_block(draft: Plan, settings: SceneSettings, predictor: Predictor) -> Plan:
+    storage = Storage(Path(settings.out))
+    if settings.resume and storage.exists():
+        block = load_plan(storage).block  # a resumed cube keeps its blocks
+    else:
+        block = choose_block(
+            draft.window,
+            draft.tiling,
+            draft.bands,
+            draft.samples,
+            budget=settings.memory,
+            predictor_bytes=predictor.memory(settings.tile),
+        )
+    return Plan(draft.grid, draft.window, draft.tiling, block, draft.bands, draft.samples, draft.settings)
+
+
+def _seconds_per_tile(predictor: Predictor, tile: int) -> float:
+    rgb = np.full((predictor.batch, 3, tile, tile), 0.2, dtype=np.float32)
+    valid = np.ones((predictor.batch, tile, tile), dtype=bool)
+    origins = np.zeros((predictor.batch, 2), dtype=np.int64)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        for _ in predictor.predict(rgb, valid, origins, range(1)):
+            pass
+        times.append(time.perf_counter() - start)
+    return min(times) / predictor.batch
+
+
+def start_cube(prepared: Prepared) -> Cube:
+    """The cube to write: a new one, or with ``resume`` the one that is there.
+
+    Raises
+    ------
+    CubeError : the cube that is there was made from other settings.
+    """
+    settings, plan = prepared.settings, prepared.plan
+    storage = Storage(Path(settings.out))
+    if settings.resume and storage.exists():
+        facts = read_status(storage)
+        if facts["digest"] != plan.digest:
+            raise CubeError(
+                "the cube was started with other settings",
+                where=settings.out,
+                got=_difference(facts["plan"], plan.to_json()),
+                remedy="repeat those settings, or use --overwrite",
+            )
+        if facts["block"] != plan.block:
+            raise CubeError(
+                "the cube was started with another block size",
+                where=settings.out,
+                got=f"--block {plan.block}",
+                expected=facts["block"],
+                remedy="leave --block out when resuming",
+            )
+        storage.sweep()
+        return Cube(storage, plan)
+    if settings.overwrite and storage.exists():
+        storage.clear()
+    return create_cube(storage, plan, prepared.predictor.bands)
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
+    """The first settings that differ, as ``name new instead of old``."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        was, now = old.get(key), new.get(key)
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            if was != now:
+                found.append(_difference(was, now, f"{prefix}{key}."))
+        elif was != now:
+            found.append(f"{prefix}{key} {str(now)[:40]} instead of {str(was)[:40]}")
+    return ", ".join(found[:3])
+
+
+def remaining(cube: Cube) -> list[Block]:
+    """The blocks that are still to do, in order."""
+    done = finished_blocks(cube)
+    return [block for block in cube.plan.blocks if block not in done]
+
+
+def runs(blocks: Sequence[Block]) -> Iterator[list[Block]]:
+    """Contiguous blocks, as many as one task takes."""
+    for start in range(0, len(blocks), BLOCKS_A_RUN):
+        yield list(blocks[start : start + BLOCKS_A_RUN])
+
+
+@dataclass
+class Tally:
+    """What has been done so far; blocks add to it."""
+
+    done: int = 0
+    """Blocks done."""
+    tiles: int = 0
+    """Tiles predicted."""
+    tiles_skipped: int = 0
+    """Tiles left out."""
+    pixels: int = 0
+    """Pixels written."""
+    failures: list[str] = field(default_factory=list)
+    """Why blocks failed, a line each."""
+
+
+def process_blocks(
+    prepared: Prepared, cube: Cube, blocks: Sequence[Block], *, tally: Tally, observer: Observer
+) -> None:
+    """Compute and write blocks. One that cannot be read is noted in the tally, and the rest go on.
+
+    Raises
+    ------
+    StoreError : the store cannot be written; there is no point in going on.
+    """
+    for block in blocks:
+        start = time.perf_counter()
+        try:
+            mosaic = mosaic_block(
+                block,
+                source=prepared.source,
+                tiling=prepared.plan.tiling,
+                predictor=prepared.predictor,
+                samples=prepared.plan.samples,
+                on_tiles=observer.tiles,
+            )
+        except BlockError as err:
+            LOG.error("block %s failed: %s", block.name, err)
+            tally.failures.append(f"block {block.name}: {err}")
+            continue
+        seconds = time.perf_counter() - start
+        write_block(cube, block, mosaic, seconds=seconds)
+        tally.done += 1
+        tally.tiles += mosaic.tiles
+        tally.tiles_skipped += mosaic.tiles_skipped
+        tally.pixels += block.window.size
+        observer.block(block, time.perf_counter() - start)
+
+
+def finish_cube(cube: Cube) -> Path:
+    """Write the quicklook, then declare the cube complete; the picture's path.
+
+    Raises
+    ------
+    CubeError : blocks are missing.
+    StoreError : the store or the picture cannot be written.
+    """
+    markers = finished_blocks(cube).values()
+    try:
+        picture = write_quicklook(cube.storage.root)
+    except OSError as err:
+        raise StoreError(
+            "the quicklook cannot be written", where=str(cube.storage.root), got=err.strerror or str(err),
+            remedy="free some space, then run again with --resume",
+        ) from err  # fmt: skip
+    finalise(
+        cube,
+        attributes={
+            "valid_pixels": sum(marker.valid_pixels for marker in markers),
+            "tiles": sum(marker.tiles for marker in markers),
+            "tiles_skipped": sum(marker.tiles_skipped for marker in markers),
+        },
+    )
+    return picture
+
+
+def run_scene(settings: SceneSettings, *, observer: Observer | None = None) -> tuple[Prepared, Result]:
+    """Process one scene in this process, from the file to the finished cube.
+
+    A cube that is complete already is left as it is.
+
+    Raises
+    ------
+    SpectileError : the scene, the model or a setting cannot be used, or the store cannot be written.
+    """
+    started = time.perf_counter()
+    observer = observer or Silent()
+    prepared = prepare(settings)
+    cube = start_cube(prepared)
+    todo = remaining(cube)
+    observer.begin(prepared.plan, prepared.estimate, [b for b in prepared.plan.blocks if b not in todo])
+    tally = Tally()
+    for blocks in runs(todo):
+        process_blocks(prepared, cube, blocks, tally=tally, observer=observer)
+    return prepared, conclude(prepared, cube, tally, started)
+
+
+def conclude(prepared: Prepared, cube: Cube, tally: Tally, started: float) -> Result:
+    """Finish the cube if nothing is missing, and say what the run did."""
+    failed = len(tally.failures)
+    picture = None if failed else finish_cube(cube)
+    return Result(
+        cube=str(cube.storage.root),
+        quicklook=None if picture is None else str(picture),
+        blocks_done=len(prepared.plan.blocks) - failed,
+        blocks_failed=failed,
+        failures=tuple(tally.failures),
+        megapixels=tally.pixels / 1e6,
+        seconds=time.perf_counter() - started,
+        tiles=tally.tiles,
+        tiles_skipped=tally.tiles_skipped,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held."""
+    unit = 1 if os.uname().sysname == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def report(prepared: Prepared, result: Result | None = None) -> dict[str, Any]:
+    """The plan and what came of it, for programs."""
+    plan = prepared.plan
+    model = prepared.predictor.settings
+    facts: dict[str, Any] = {
+        "version": software_version(),
+        "scene": Path(prepared.settings.scene).name,
+        "seed": prepared.settings.seed,
+        "model": {"name": model["name"], "digest": model["digest"], **model},
+        "plan": {
+            **asdict(prepared.estimate),
+            "shape": [plan.bands, *plan.window.shape],
+            "tile": plan.tiling.tile,
+            "halo": plan.tiling.halo,
+            "block": plan.block,
+            "samples": plan.samples,
+        },
+    }
+    if result is not None:
+        facts["plan"]["digest"] = plan.digest
+        facts["radiometry"] = prepared.source.radiometry.to_json()
+        facts["result"] = {**asdict(result), "megapixels_per_second": result.megapixels_per_second}
+    return facts

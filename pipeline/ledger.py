@@ -1,0 +1,76 @@
+"""Which blocks are done: a marker for each, written after its shards, with the checksums of their bytes.
+
+The existence of a shard proves nothing (a store may drop empty ones, and a killed writer leaves old
+ones); a block is done when its marker says so under the digest of this very plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from pipeline.storage import Storage
+from pipeline.tiling import Block
+
+PREFIX = "ledger"
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What is known of a finished block."""
+
+    digest: str
+    """Digest of the plan under which the block was made."""
+    window: tuple[int, int, int, int]
+    """(row, col, height, width) on the scene's grid."""
+    checksums: Mapping[str, str]
+    """Key of each shard in the store and the checksum of its bytes."""
+    tiles: int
+    """Tiles that went through the network."""
+    tiles_skipped: int
+    """Tiles that were left out because the scene is masked there."""
+    valid_pixels: int
+    """Pixels of the block that hold a spectrum."""
+    seconds: float
+    """Time the block took."""
+
+
+def write_marker(storage: Storage, block: Block, marker: Marker) -> None:
+    """Declare a block done."""
+    storage.put(_key(block), json.dumps(asdict(marker), sort_keys=True).encode())
+
+
+def read_marker(storage: Storage, block: Block) -> Marker | None:
+    """The marker of a block; None where there is none or where it cannot be read as one."""
+    text = storage.get(_key(block))
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+        row, col, height, width = value.pop("window")
+        return Marker(window=(row, col, height, width), **value)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def checksum(value: bytes) -> str:
+    """The checksum of an object's bytes: BLAKE2b, 128 bits, hexadecimal."""
+    return hashlib.blake2b(value, digest_size=16).hexdigest()
+
+
+def damage(storage: Storage, marker: Marker) -> list[str]:
+    """What is wrong with the shards of a finished block; empty where their bytes are as written."""
+    found = []
+    for key, expected in marker.checksums.items():
+        value = storage.get(key)
+        if value is None:
+            found.append(f"{key} is missing")
+        elif checksum(value) != expected:
+            found.append(f"{key} is not as it was written ({len(value)} bytes)")
+    return found
+
+
+def _key(block: Block) -> str:
+    return f"{PREFIX}/{block.name}.json"

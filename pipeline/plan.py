@@ -1,0 +1,168 @@
+"""What a run will do, before it does it: tiles, blocks, settings, their digest and their cost. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from catalog.errors import UsageError
+from pipeline.grid import Grid, Window
+from pipeline.tiling import Block, Tiling, blocks
+
+CHUNK = 256
+"""Rows and columns of a chunk of the cube."""
+SHARD = 512
+"""Rows and columns of a shard, the file that is written whole. Blocks are multiples of it."""
+LARGEST_BLOCK = 2048
+"""Rows and columns of the largest block chosen by itself; larger ones save few tiles and lose much
+work when a run is stopped."""
+PROCESS_BYTES = 450_000_000
+"""What the process holds whatever the block: interpreter, libraries, raster cache."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a cube."""
+
+    grid: Grid
+    """The whole scene's grid; the lattice and the noise are anchored to it."""
+    window: Window
+    """The pixels of the scene that the cube holds."""
+    tiling: Tiling
+    """The lattice of tiles."""
+    block: int
+    """Rows and columns of a block. Changes the time a run takes, never a value."""
+    bands: int
+    """Number of bands of the cube."""
+    samples: int = 1
+    """Number of samples drawn at each pixel; more than one give their mean and standard deviation."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Everything else that can change a value, as plain JSON values: scene, radiometry, model."""
+
+    def __post_init__(self) -> None:
+        if self.window.size == 0 or not self.grid.window.contains(self.window):
+            raise UsageError(
+                "the region does not meet the scene",
+                expected="bounds within " + ",".join(f"{value:.10g}" for value in self.grid.bounds),
+                remedy="give --region XMIN,YMIN,XMAX,YMAX in the scene's CRS",
+            )
+        if self.block < SHARD or self.block % SHARD:
+            raise UsageError(
+                "a block must be whole shards", got=f"--block {self.block}", expected=f"a multiple of {SHARD}"
+            )
+        if self.samples < 1:
+            raise UsageError("at least one sample is needed", got=f"--samples {self.samples}")
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks, row by row."""
+        return list(blocks(self.window, self.block))
+
+    @property
+    def cube_grid(self) -> Grid:
+        """The grid of the cube."""
+        return self.grid[self.window]
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether the cube carries the samples' standard deviation."""
+        return self.samples > 1
+
+    def to_json(self) -> dict[str, object]:
+        """The plan as plain values; ``block`` is left out, since it changes no value."""
+        return {
+            "scene": {
+                "shape": list(self.grid.shape),
+                "transform": list(self.grid.transform)[:6],
+                "crs": self.grid.crs_wkt,
+            },
+            "window": [self.window.row, self.window.col, self.window.height, self.window.width],
+            "tile": self.tiling.tile,
+            "halo": self.tiling.halo,
+            "bands": self.bands,
+            "samples": self.samples,
+            "settings": dict(self.settings),
+        }
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of everything that can change a value of the cube."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def estimate(self, *, predictor_bytes: int, seconds_per_tile: float | None = None) -> Estimate:
+        """What the run costs.
+
+        Parameters
+        ----------
+        predictor_bytes : what the predictor takes at its peak, in bytes.
+        seconds_per_tile : measured time of one tile and one sample, if it is known.
+        """
+        tiles = sum(self.tiling.count(block.window) for block in self.blocks)
+        layers = 2 if self.has_spread else 1
+        pixels = self.window.size
+        return Estimate(
+            tiles=tiles,
+            blocks=len(self.blocks),
+            redundancy=tiles * self.tiling.tile**2 / pixels,
+            output_bytes=pixels * (2 * self.bands * layers + 1),
+            peak_memory_bytes=PROCESS_BYTES
+            + predictor_bytes
+            + block_bytes(self.block, self.window, self.tiling, self.bands, self.samples),
+            hours=None if seconds_per_tile is None else tiles * self.samples * seconds_per_tile / 3600,
+        )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run costs."""
+
+    tiles: int
+    """Tiles computed, those on block borders once for each block."""
+    blocks: int
+    """Blocks written."""
+    redundancy: float
+    """Pixels that go through the network for each pixel of the cube."""
+    output_bytes: int
+    """Bytes of the cube before compression."""
+    peak_memory_bytes: int
+    """Memory of the process at its peak."""
+    hours: float | None
+    """Time of the network, if it was measured."""
+
+
+def block_bytes(block: int, window: Window, tiling: Tiling, bands: int, samples: int) -> int:
+    """Bytes that one block of a window holds at its peak: sums, encoded layers and the RGB it reads."""
+    height, width = min(block, window.height), min(block, window.width)
+    pixels = height * width
+    reach = tiling.tile + tiling.core
+    read = (height + reach) * (width + reach) * (3 * 4 * 3 + 2)
+    sums = pixels * bands * 4 * samples
+    # Two float layers for mean and spread are taken in strips; the encoded layers stand beside the
+    # sums, and writing a layer holds its compressed chunks too.
+    encoded = pixels * (2 * bands * (2 if samples > 1 else 1) + 1)
+    return int(read + sums + 1.6 * encoded)
+
+
+def choose_block(
+    window: Window, tiling: Tiling, bands: int, samples: int, *, budget: int, predictor_bytes: int
+) -> int:
+    """The largest block, up to LARGEST_BLOCK, with which a run stays within ``budget`` bytes.
+
+    Raises
+    ------
+    UsageError : not even the smallest block fits.
+    """
+    fixed = PROCESS_BYTES + predictor_bytes
+    for block in range(LARGEST_BLOCK, 0, -SHARD):
+        need = fixed + block_bytes(block, window, tiling, bands, samples)
+        if need <= budget:
+            return block
+    raise UsageError(
+        "the memory budget is too small for the smallest block",
+        got=f"{budget / 1e9:.2f} GB",
+        expected=f"at least {need / 1e9:.2f} GB",
+        remedy="raise --memory or lower --samples or --batch",
+    )
