@@ -10,7 +10,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -223,13 +223,14 @@ def _load_predictor(settings: SceneSettings) -> Predictor:
     # torch takes seconds to import; nothing that needs no network should wait for it.
     from model.predictor import load_predictor
 
-    return load_predictor(
+    predictor: Predictor = load_predictor(
         settings.model,
         steps=settings.steps,
         seed=settings.seed,
         batch=settings.batch,
         device=settings.device,
     )
+    return predictor
 
 
 def _facts(settings: SceneSettings, source: SceneSource, predictor: Predictor) -> dict[str, object]:

@@ -55,6 +55,7 @@ class Cube:
     plan: Plan
     """What it holds."""
 
+    @property
     def arrays(self) -> tuple[str, ...]:
         """The names of the arrays that blocks write."""
         return (
@@ -62,14 +63,8 @@ class Cube:
         )
 
 
-def create_cube(
-    storage: Storage, plan: Plan, bands: Bands, *, attributes: Mapping[str, Any] | None = None
-) -> Cube:
+def create_cube(storage: Storage, plan: Plan, bands: Bands) -> Cube:
     """A new, empty cube. Its status is ``incomplete`` until ``finalise`` says otherwise.
-
-    Parameters
-    ----------
-    attributes : facts about the run to keep with it, as plain JSON values.
 
     Raises
     ------
@@ -82,6 +77,13 @@ def create_cube(
             remedy="use --resume to go on with it, --overwrite to replace it, or another --out",
         )
     grid = plan.cube_grid
+    facts: dict[str, Any] = {
+        "status": "incomplete",
+        "version": software_version(),
+        "digest": plan.digest,
+        "block": plan.block,
+        "plan": plan.to_json(),
+    }
     try:
         group = zarr.create_group(LocalStore(storage.root), zarr_format=3)
         _create_arrays(group, plan, bands, grid)
@@ -93,14 +95,7 @@ def create_cube(
                 "title": "Synthetic hyperspectral reflectance estimated from an RGB scene",
                 "comment": "Spectra are a model's estimates, not measurements.",
                 **_geozarr(grid),
-                "spectile": {
-                    "status": "incomplete",
-                    "version": software_version(),
-                    "digest": plan.digest,
-                    "block": plan.block,
-                    "plan": plan.to_json(),
-                    **(attributes or {}),
-                },
+                "spectile": facts,
             }
         )
     except OSError as err:
@@ -112,7 +107,7 @@ def _create_arrays(group: zarr.Group, plan: Plan, bands: Bands, grid: Grid) -> N
     rows, cols = grid.shape
     depth = max(size for size in range(1, 18) if len(bands) % size == 0)
     compressor = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
-    spectral = {
+    spectral: dict[str, Any] = {
         "shape": (len(bands), rows, cols),
         "chunks": (depth, CHUNK, CHUNK),
         "shards": (len(bands), SHARD, SHARD),
@@ -122,8 +117,8 @@ def _create_arrays(group: zarr.Group, plan: Plan, bands: Bands, grid: Grid) -> N
         "compressors": compressor,
         "config": {"write_empty_chunks": True},
     }
-    placed = {"grid_mapping": "spatial_ref", "coordinates": "fwhm spatial_ref"}
-    scaled = {"scale_factor": SCALE, "_FillValue": NODATA, "units": "1", **placed}
+    placed: dict[str, Any] = {"grid_mapping": "spatial_ref", "coordinates": "fwhm spatial_ref"}
+    scaled: dict[str, Any] = {"scale_factor": SCALE, "_FillValue": NODATA, "units": "1", **placed}
     group.create_array(
         "reflectance", **spectral, attributes={"long_name": "estimated surface reflectance", **scaled}
     )
@@ -142,7 +137,7 @@ def _create_arrays(group: zarr.Group, plan: Plan, bands: Bands, grid: Grid) -> N
             "flag_meanings": "masked valid", "grid_mapping": "spatial_ref", "coordinates": "spatial_ref",
         },
     )  # fmt: skip
-    lines = {
+    lines: dict[str, tuple[tuple[float, ...], str, dict[str, Any]]] = {
         "wavelength": (bands.centre_nm, "wavelength",
                        {"standard_name": "radiation_wavelength", "units": "nm", "long_name": "band centre"}),
         "fwhm": (bands.fwhm_nm, "wavelength", {"units": "nm", "long_name": "full width at half maximum"}),
@@ -291,7 +286,8 @@ def encode(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArra
     counts = np.rint(reflectance * np.float32(1 / SCALE))
     np.clip(counts, 0, NODATA - 1, out=counts)
     counts[:, ~valid] = NODATA
-    return counts.astype(np.uint16)
+    stored: NDArray[np.uint16] = counts.astype(np.uint16)
+    return stored
 
 
 def shard_keys(cube: Cube, block: Block) -> list[str]:
@@ -301,7 +297,7 @@ def shard_keys(cube: Cube, block: Block) -> list[str]:
     cols = range(at.col // SHARD, -(-at.col_stop // SHARD))
     return [
         f"{name}/c/{row}/{col}" if name == "valid" else f"{name}/c/0/{row}/{col}"
-        for name in cube.arrays()
+        for name in cube.arrays
         for row in rows
         for col in cols
     ]
@@ -376,7 +372,7 @@ def open_cube(path: str | Path) -> xr.Dataset:
         raise CubeError(
             "the cube is not finished", where=str(path), got=status, remedy="run again with --resume"
         )
-    raw = xr.open_zarr(storage.root, mask_and_scale=False, decode_coords="all")
+    raw: xr.Dataset = xr.open_zarr(storage.root, mask_and_scale=False, decode_coords="all")
     for name in ("reflectance", "reflectance_sd"):
         if name in raw:
             counts = raw[name]

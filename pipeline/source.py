@@ -93,8 +93,8 @@ class SceneSource:
         rgb = self.radiometry.to_reflectance(numbers)
         rgb[:, ~valid] = np.nan
         if held != window:
-            pick = np.ix_(rows - held.row, cols - held.col)
-            rgb, valid = rgb[(slice(None), *pick)], valid[pick]
+            at_rows, at_cols = rows - held.row, cols - held.col
+            rgb, valid = rgb[:, at_rows[:, None], at_cols], valid[at_rows[:, None], at_cols]
         return rgb, valid
 
     def _read_numbers(
@@ -132,16 +132,26 @@ class SceneSource:
     def survey(self) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Stored numbers (3, h, w) and validity (h, w) of one decimated read of the whole file.
 
-        Its shape depends on the file alone, so that what is measured on it holds for every run.
+        It depends on the file alone, so that what is measured on it holds for every run.
         """
         step = max(1, -(-max(self.grid.shape) // SURVEY_PIXELS))
         rows, cols = (-(-size // step) for size in self.grid.shape)
         try:
             return self._read_numbers(None, (rows, cols))
         except RasterioIOError as err:
-            raise SceneError(
-                "the scene cannot be read", where=self.path, got=str(err).splitlines()[0]
-            ) from err
+            damage = str(err.__cause__ or err).splitlines()[0]
+        # Damage in one place must not keep the rest from being processed: leave its strip out.
+        strips = []
+        for row in range(0, self.grid.shape[0], 64 * step):
+            held = Window(row, 0, min(64 * step, self.grid.shape[0] - row), self.grid.shape[1])
+            try:
+                strips.append(self._read_numbers(held, (-(-held.height // step), cols)))
+            except RasterioIOError:
+                continue
+        if not strips:
+            raise SceneError("the scene cannot be read", where=self.path, got=damage)
+        numbers, valid = zip(*strips, strict=True)
+        return np.concatenate(numbers, axis=1), np.concatenate(valid)
 
     def fingerprint(self) -> str:
         """The sha256 of the bytes of the file and of those that belong to it, hexadecimal."""
@@ -323,7 +333,9 @@ def open_scene(
 
     chunks = ((3,), _chunks(rows, chunk), _chunks(cols, chunk))
     # Without meta, map_blocks would call the reader on an empty window to learn its type.
-    data = da.map_blocks(block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    data = da.map_blocks(  # type: ignore[no-untyped-call]
+        block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+    )
     scene = xr.DataArray(
         data,
         dims=("band", "y", "x"),
@@ -332,8 +344,9 @@ def open_scene(
         attrs={"units": "1", "long_name": "reflectance", "source": source.path,
                "radiometry": source.radiometry.kind},
     )  # fmt: skip
-    scene = scene.rio.write_crs(source.grid.crs_wkt).rio.write_transform(source.grid.transform)
-    return scene
+    placed: xr.DataArray = scene.rio.write_crs(source.grid.crs_wkt)
+    placed = placed.rio.write_transform(source.grid.transform)
+    return placed
 
 
 def tiles(scene: xr.DataArray, *, tile: int = 256, halo: int = 32) -> Iterator[tuple[Tile, xr.DataArray]]:
@@ -362,7 +375,8 @@ def axis_coordinates(grid: Grid) -> dict[str, NDArray[np.float64]]:
         return {}
     rows, cols = grid.shape
     t = grid.transform
-    return {"y": t.f + t.e * (np.arange(rows) + 0.5), "x": t.c + t.a * (np.arange(cols) + 0.5)}
+    centres = [np.arange(size, dtype=np.float64) + 0.5 for size in (rows, cols)]
+    return {"y": t.f + t.e * centres[0], "x": t.c + t.a * centres[1]}
 
 
 def _chunks(size: int, chunk: int) -> tuple[int, ...]:

@@ -1,0 +1,187 @@
+"""Pictures of a cube: a PNG to look at, with spectra, and a true-colour COG for any GIS."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+import zarr
+from numpy.typing import NDArray
+from rasterio.io import MemoryFile
+
+from pipeline.grid import Grid
+from pipeline.plan import SHARD
+from pipeline.radiometry import linear_to_srgb
+
+TRUE_COLOUR_NM = (640.0, 550.0, 460.0)
+COLOUR_INFRARED_NM = (860.0, 650.0, 550.0)
+LARGEST_SIDE = 2048
+"""Rows and columns of the pictures at most; larger cubes are averaged down."""
+
+
+def quicklook_paths(root: Path) -> tuple[Path, Path]:
+    """The PNG and the COG that stand beside the cube at ``root``."""
+    stem = root.with_suffix("") if root.suffix == ".zarr" else root
+    return stem.with_name(f"{stem.name}.quicklook.png"), stem.with_name(f"{stem.name}.quicklook.tif")
+
+
+def write_quicklook(root: Path) -> Path:
+    """Write both pictures beside the cube; the PNG's path.
+
+    The cube is read strip by strip, so that its size does not matter.
+
+    Raises
+    ------
+    OSError : the pictures cannot be written.
+    """
+    # Any: zarr types an item of a group as everything that it could be.
+    group: Any = zarr.open_group(root, mode="r", use_consolidated=False)
+    wavelength = np.asarray(group["wavelength"][:])
+    wanted = TRUE_COLOUR_NM + COLOUR_INFRARED_NM
+    bands = [int(np.argmin(np.abs(wavelength - nm))) for nm in wanted]
+    small, valid, step = _decimated(group, bands)
+    true_colour = _for_display(small[:3], valid)
+    png, cog = quicklook_paths(root)
+    _write_cog(cog, true_colour, valid, _grid(group, step, valid.shape))
+    infrared = _for_display(small[3:], valid)
+    _write_png(png, true_colour, infrared, valid, _spectra(group, small, valid, step), wavelength)
+    return png
+
+
+def _decimated(group: Any, bands: list[int]) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
+    """Block means of some bands over valid pixels, where at least one is, and the factor."""
+    cube, mask = group["reflectance"], group["valid"]
+    scale = float(cube.attrs["scale_factor"])
+    rows, cols = mask.shape
+    step = 1
+    while max(rows, cols) > step * LARGEST_SIDE:
+        step *= 2  # a power of two divides the shard, so that no block mean spans two strips
+    shape = -(-rows // step), -(-cols // step)
+    small: NDArray[np.float32] = np.zeros((len(bands), *shape), dtype=np.float32)
+    held = np.zeros(shape, dtype=np.float32)
+    for row in range(0, rows, SHARD):
+        at = slice(row // step, -(-min(row + SHARD, rows) // step))
+        inside = mask[row : row + SHARD].astype(np.float32)
+        held[at] = _sums(inside, step)
+        for place, band in enumerate(bands):
+            strip = cube[band, row : row + SHARD].astype(np.float32) * np.float32(scale)
+            small[place, at] = _sums(strip * inside, step)
+    small /= np.maximum(held, np.float32(1))
+    return small, held > 0, step
+
+
+def _sums(values: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    rows, cols = values.shape
+    padded = np.pad(values, ((0, -rows % step), (0, -cols % step)))
+    high, wide = padded.shape[0] // step, padded.shape[1] // step
+    sums: NDArray[np.float32] = padded.reshape(high, step, wide, step).sum(axis=(1, 3))
+    return sums
+
+
+def _for_display(bands: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """SRGB bytes (3, h, w); one gain for all three bands, so that colours stay true."""
+    top = float(np.percentile(bands[:, valid], 99)) if valid.any() else 1.0
+    picture = linear_to_srgb(bands * np.float32(0.9 / max(top, 1e-3)))
+    return np.rint(picture * 255).astype(np.uint8)
+
+
+def _grid(group: Any, step: int, shape: tuple[int, int]) -> Grid:
+    from affine import Affine
+
+    attributes = group.attrs
+    transform = Affine(*attributes["spatial:transform"]) @ Affine.scale(step)
+    return Grid(shape, transform, str(attributes["proj:wkt2"]))
+
+
+def _write_cog(path: Path, picture: NDArray[np.uint8], valid: NDArray[np.bool_], grid: Grid) -> None:
+    profile = {
+        "driver": "GTiff", "count": 3, "dtype": "uint8", "height": grid.shape[0], "width": grid.shape[1],
+        "crs": grid.crs_wkt, "transform": grid.transform, "photometric": "RGB",
+    }  # fmt: skip
+    part = path.with_name(f".{path.name}.partial")
+    with MemoryFile() as memory:
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), memory.open(**profile) as plain:
+            plain.write(picture)
+            plain.write_mask(valid)
+        with memory.open() as plain:
+            rasterio.shutil.copy(plain, part, driver="COG", compress="DEFLATE", overview_resampling="average")
+    os.replace(part, path)
+
+
+def _spectra(
+    group: Any, small: NDArray[np.float32], valid: NDArray[np.bool_], step: int
+) -> list[tuple[int, int, NDArray[np.float32]]]:
+    """Six pixels of the picture that differ, and their full spectra, as (row, col, (B,)).
+
+    They stand at even steps of the order by vegetation index, dark and bright taking turns.
+    """
+    rows, cols = np.nonzero(valid)
+    if rows.size == 0:
+        return []
+    near_infrared, red = small[3, rows, cols], small[4, rows, cols]
+    order = np.argsort((near_infrared - red) / np.maximum(near_infrared + red, 1e-4), kind="stable")
+    chosen = []
+    for place, share in enumerate((0.02, 0.2, 0.4, 0.6, 0.8, 0.98)):
+        around = max(1, rows.size // 50)
+        start = min(int(share * rows.size), rows.size - around)
+        near = order[max(0, start - around) : start + around]
+        bright = np.argsort(small[:3, rows[near], cols[near]].sum(axis=0), kind="stable")
+        chosen.append(near[bright[int((0.8 if place % 2 else 0.3) * (len(near) - 1))]])
+    cube, mask = group["reflectance"], group["valid"]
+    scale = np.float32(cube.attrs["scale_factor"])
+    found = []
+    for index in dict.fromkeys(chosen):
+        row, col = int(rows[index]), int(cols[index])
+        at = slice(row * step, (row + 1) * step), slice(col * step, (col + 1) * step)
+        inside = mask[at].astype(bool)
+        spectrum = cube[(slice(None), *at)][:, inside].mean(axis=1) * scale
+        found.append((row, col, spectrum.astype(np.float32)))
+    return found
+
+
+def _write_png(
+    path: Path,
+    true_colour: NDArray[np.uint8],
+    infrared: NDArray[np.uint8],
+    valid: NDArray[np.bool_],
+    spectra: list[tuple[int, int, NDArray[np.float32]]],
+    wavelength: NDArray[np.float64],
+) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows, cols = valid.shape
+    figure = Figure(figsize=(15, 4.2 + min(7.0, 6.5 * rows / cols)), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    subfigures: Any = figure.subfigures(2, 1, height_ratios=[min(7.0, 6.5 * rows / cols), 4.2])
+    top, bottom = subfigures
+    panels = top.subplots(1, 2)
+    titles = (
+        "true colour ({:.0f}, {:.0f}, {:.0f} nm)".format(*TRUE_COLOUR_NM),
+        "colour infrared ({:.0f}, {:.0f}, {:.0f} nm)".format(*COLOUR_INFRARED_NM),
+    )
+    for axes, picture, title in zip(panels, (true_colour, infrared), titles, strict=True):
+        alpha = np.where(valid, 255, 0).astype(np.uint8)
+        axes.imshow(np.dstack([*picture, alpha]), interpolation="antialiased")
+        axes.set_title(title, fontsize=11)
+        axes.set_axis_off()
+    plot = bottom.subplots()
+    for number, (row, col, spectrum) in enumerate(spectra, 1):
+        (line,) = plot.plot(wavelength, spectrum, linewidth=1.8, label=f"{number}")
+        for axes in panels:
+            axes.plot(col, row, "o", markersize=7, markerfacecolor=line.get_color(), markeredgecolor="white")
+            axes.annotate(str(number), (col, row), xytext=(6, 6), textcoords="offset points", color="white",
+                          fontsize=11, fontweight="bold")  # fmt: skip
+    plot.set_xlabel("wavelength (nm)")
+    plot.set_ylabel("estimated reflectance")
+    plot.set_ylim(bottom=0)
+    plot.grid(alpha=0.3)
+    if spectra:
+        plot.legend(title="point", ncols=6, fontsize=9)
+    part = path.with_name(f".{path.name}.partial")
+    figure.savefig(part, format="png")
+    os.replace(part, path)

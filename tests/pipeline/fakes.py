@@ -1,0 +1,42 @@
+"""A predictor that costs nothing, for tests of the pipeline."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from affine import Affine
+
+from catalog.bands import Bands
+
+NORTH_UP = Affine(0.5, 0, 320_000, 0, -0.5, 4_881_000)
+
+
+@dataclass(frozen=True)
+class Positional:
+    """A predictor whose spectra depend on colour, place and sample, and on how full a tile is.
+
+    The last is what a network with spatial statistics does; it shows in overlaps.
+    """
+
+    bands: Bands = Bands.evenly_spaced(400, 900, 6)
+    stride: int = 8
+    batch: int = 3
+    leak: float = 0.0
+    settings: tuple = ()
+
+    @property
+    def fill(self) -> np.ndarray:
+        return np.array([0.2, 0.3, 0.4], np.float32)
+
+    def predict(self, rgb, valid, origins, samples) -> Iterator[np.ndarray]:
+        count, _, height, width = rgb.shape
+        assert count <= self.batch
+        rows = origins[:, 0, None, None] + np.arange(height)[:, None]
+        cols = origins[:, 1, None, None] + np.arange(width)
+        for sample in samples:
+            keyed = np.sin(rows * 12.9898 + cols * 78.233 + sample * 3.1).astype(np.float32)
+            base = np.repeat(rgb, 2, axis=1) + 0.02 * keyed[:, None]
+            yield base + self.leak * rgb.mean(axis=(1, 2, 3), keepdims=True)
+
+    def memory(self, tile: int) -> int:
+        return 1000
