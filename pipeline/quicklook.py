@@ -155,9 +155,10 @@ def _write_png(
     from matplotlib.figure import Figure
 
     rows, cols = valid.shape
-    figure = Figure(figsize=(15, 4.2 + min(7.0, 6.5 * rows / cols)), dpi=110, layout="constrained")
+    height = float(np.clip(6.5 * rows / cols, 1.5, 7.0))
+    figure = Figure(figsize=(15, 4.2 + height), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    subfigures: Any = figure.subfigures(2, 1, height_ratios=[min(7.0, 6.5 * rows / cols), 4.2])
+    subfigures: Any = figure.subfigures(2, 1, height_ratios=[height, 4.2])
     top, bottom = subfigures
     panels = top.subplots(1, 2)
     titles = (

@@ -9,6 +9,7 @@ import rasterio
 
 from tests.pipeline.fakes import NORTH_UP
 
+
 @pytest.fixture
 def write_scene(tmp_path: Path) -> Callable[..., Path]:
     """Write an array (count, rows, cols) as a GeoTIFF; the path."""

@@ -194,11 +194,14 @@ def test_a_halo_too_large_for_the_tile_is_refused(write_scene, picture):
 
 @pytest.mark.data
 def test_real_scenes_open_or_say_what_to_set(data_dir):
+    refused = []
     for path in sorted((data_dir / "rgb_misc").glob("*.tif")):
         try:
             source = open_source(path)
         except SceneError as err:
-            assert "--radiometry" in str(err)
+            refused.append(str(err))
             source = open_source(path, radiometry="dn:0,0.0001")
         rgb, valid = source.read(Window(100, 100, 64, 64))
         assert np.isfinite(rgb[:, valid]).all()
+    assert len(refused) == 2
+    assert all("--radiometry" in line for line in refused)

@@ -1,0 +1,61 @@
+from dataclasses import replace
+
+import pytest
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog.errors import UsageError
+from pipeline.grid import Grid, Window
+from pipeline.plan import LARGEST_BLOCK, PROCESS_BYTES, SHARD, Plan, block_bytes, choose_block
+from pipeline.tiling import Tiling
+
+GRID = Grid((5000, 4000), Affine(0.5, 0, 0, 0, -0.5, 0), "EPSG:32619")
+PLAN = Plan(GRID, GRID.window, Tiling(GRID.shape), 2048, 48, 1, {"model": {"seed": 0}})
+
+
+def test_the_digest_follows_every_value_but_the_block():
+    assert replace(PLAN, block=512).digest == PLAN.digest
+    others = [
+        replace(PLAN, samples=2),
+        replace(PLAN, window=Window(0, 0, 512, 512)),
+        replace(PLAN, tiling=Tiling(GRID.shape, 256, 16)),
+        replace(PLAN, settings={"model": {"seed": 1}}),
+        replace(PLAN, grid=replace(GRID, crs_wkt="EPSG:32620")),
+        replace(PLAN, bands=47),
+    ]
+    assert len({plan.digest for plan in [PLAN, *others]}) == 7
+
+
+def test_the_estimate_counts_tiles_blocks_and_bytes():
+    estimate = PLAN.estimate(predictor_bytes=10**8, seconds_per_tile=0.5)
+    tiles = sum(len(list(PLAN.tiling.tiles(block.window))) for block in PLAN.blocks)
+    assert estimate.tiles == tiles
+    assert estimate.blocks == 6
+    assert estimate.redundancy == pytest.approx(tiles * 256**2 / (5000 * 4000))
+    assert estimate.output_bytes == 5000 * 4000 * (48 * 2 + 1)
+    assert estimate.hours == pytest.approx(tiles * 0.5 / 3600)
+
+
+@given(st.integers(1, 32), st.integers(1, 12))
+def test_the_chosen_block_fits_the_budget_and_the_next_would_not(samples, gigabytes):
+    budget = gigabytes * 10**9
+    arguments = GRID.window, PLAN.tiling, 48, samples
+    if block_bytes(SHARD, *arguments) + PROCESS_BYTES > budget:
+        with pytest.raises(UsageError, match="--memory"):
+            choose_block(*arguments, budget=budget, predictor_bytes=0)
+        return
+    block = choose_block(*arguments, budget=budget, predictor_bytes=0)
+    assert block % SHARD == 0
+    assert block_bytes(block, *arguments) + PROCESS_BYTES <= budget
+    if block < LARGEST_BLOCK:
+        assert block_bytes(block + SHARD, *arguments) + PROCESS_BYTES > budget
+
+
+def test_settings_that_make_no_plan_are_refused():
+    with pytest.raises(UsageError, match="multiple of 512"):
+        replace(PLAN, block=700)
+    with pytest.raises(UsageError, match="--samples 0"):
+        replace(PLAN, samples=0)
+    with pytest.raises(UsageError, match="does not meet"):
+        replace(PLAN, window=Window(0, 0, 0, 0))
