@@ -1,0 +1,60 @@
+# Every command of the project. `make` lists them; `make demo` needs nothing but Python 3.11.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# An extra package index. On Linux, PyPI's torch comes with several GB of CUDA libraries; without a
+# GPU, PyTorch's own CPU index spares them:
+#   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+# Bytecode is worth its files: without it every start takes seconds longer.
+export PYTHONDONTWRITEBYTECODE :=
+
+# The constraints go in as an environment variable because, unlike -c, it also pins the build backend.
+# --no-compile: the demo compiles what it imports, in a quarter of the time that all would take.
+INSTALL := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install \
+	--quiet --quiet --no-compile --prefer-binary $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install test lint bench clean
+
+help: ## List the commands.
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(VENV)/.installed-runtime ## Simulate a scene, turn it into a cube, compare with the truth.
+	@$(BIN)/spectile demo
+
+install: $(VENV)/.installed-dev ## Make .venv with everything that tests and benchmarks need.
+
+test: install ## Run the default test suite; SPECTILE_DATA adds the tests on real imagery.
+	@$(BIN)/pytest
+
+lint: install ## Check style, types and the import rules.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install ## Run every benchmark that is in benchmarks/; some need SPECTILE_DATA.
+	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+
+clean: ## Remove .venv, caches and build results; cubes stay.
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+# The stamps make a second call instant and an edited dependency list take effect.
+$(VENV)/.installed-runtime: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing spectile and what it runs on into $(VENV); the first time takes a few minutes"
+	@$(INSTALL) .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing spectile and what its tests need into $(VENV); the first time takes a few minutes"
+	@$(INSTALL) '.[dev]'
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true  # Some packages carry templates.
+	@touch $@ $(VENV)/.installed-runtime
