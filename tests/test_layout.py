@@ -1,0 +1,104 @@
+"""What the layout promises: cheap imports, names that collide with nothing, a wheel with all it needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_python(code: str, cwd: Path = ROOT, **env: str) -> str:
+    """What a fresh interpreter prints for ``code``."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def imported(code: str) -> set[str]:
+    """The top-level packages that are loaded once ``code`` has run."""
+    report = "\nimport sys; print('loaded:', *{name.partition('.')[0] for name in sys.modules})"
+    return set(run_python(code + report).rpartition("loaded:")[2].split())
+
+
+@pytest.mark.parametrize("module", ["grid", "tiling", "blend", "plan"])
+def test_geometry_loads_neither_torch_nor_prefect_dask_or_zarr(module: str) -> None:
+    assert not imported(f"import pipeline.{module}") & {"torch", "prefect", "dask", "distributed", "zarr"}
+
+
+def test_the_catalog_loads_nothing_heavy() -> None:
+    loaded = imported("import catalog.bands, catalog.errors")
+    assert not loaded & {"torch", "prefect", "dask", "zarr", "xarray", "rasterio"}
+
+
+def test_help_loads_neither_torch_nor_prefect() -> None:
+    loaded = imported(
+        "import sys; from flows.cli import main; sys.argv = ['spectile', '--help']\n"
+        "try: main()\nexcept SystemExit: pass"
+    )
+    assert "typer" in loaded
+    assert not loaded & {"torch", "prefect", "dask", "zarr", "xarray", "matplotlib", "scipy"}
+
+
+def test_no_module_of_flows_bears_the_name_of_another_package() -> None:
+    # Prefect puts flows/ first on sys.path when it loads a flow by path.
+    ours = {path.stem for path in (ROOT / "flows").glob("*.py")} - {"__init__"}
+    assert not ours & (set(packages_distributions()) | sys.stdlib_module_names)
+
+
+def test_the_version_is_the_one_in_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert version("spectile") == project["version"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = out.glob("*.whl")
+    return path
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_packages_with_their_weights_and_nothing_else(wheel: Path) -> None:
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("catalog", "pipeline", "model", "flows")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert packed == expected
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_finds_its_weights_from_any_folder(wheel: Path, tmp_path: Path) -> None:
+    installed = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(installed)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    code = (
+        "import model.predictor as p\n"
+        "predictor = p.load_predictor('vnir48', steps=None, seed=0, batch=None, device='cpu')\n"
+        "print(p.__file__, len(predictor.bands.centre_nm))"
+    )
+    file, bands = run_python(code, cwd=elsewhere, PYTHONPATH=str(installed)).split()
+    assert file.startswith(str(installed))
+    assert bands == "48"
