@@ -157,6 +157,19 @@ class Landscape:
         bend_v = 46.0 * noise((self.seed, 3), y, x, 290.0).astype(np.float64)
         return c * y + s * x + bend_u, c * x - s * y + bend_v
 
+    def unframe(
+        self, u: NDArray[np.float64], v: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The position (y, x) of points (u, v), to some decimetres: the bend is undone by iteration."""
+        y, x = u, v
+        t = 2.0 * float(cell_uniform((self.seed, 1), np.array([0]), np.array([0]))[0]) - 1.0
+        c, s = (1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t)
+        for _ in range(6):
+            bent_u, bent_v = self.frame(y, x)
+            off_u, off_v = u - bent_u, v - bent_v
+            y, x = y + c * off_u - s * off_v, x + s * off_u + c * off_v
+        return y, x
+
     def parcels(self, u: NDArray[np.float64], v: NDArray[np.float64]) -> Parcels:
         """Where the points (u, v) lie among the parcels."""
         row, row_border, row_distance, _ = _bricks((self.seed, 4), np.zeros_like(u, np.int64), u, _ROW_M)

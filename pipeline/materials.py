@@ -407,7 +407,20 @@ def _turf(draw: Draw) -> list[Array]:
     return [(1.0 - d) * pile + d * infill for d in (0.45, 0.25, 0.1)]
 
 
-FAMILIES = ("crop", "grass", "tree", "straw", "soil", "water", "road", "paving", "roof", "paint", "marking")
+FAMILIES = (
+    "crop",
+    "grass",
+    "tree",
+    "straw",
+    "soil",
+    "water",
+    "road",
+    "paving",
+    "tile",
+    "roof",
+    "paint",
+    "marking",
+)
 """Where the landscape puts a material."""
 
 # name: (family, draws in "train", draws in "demo", model). A model with no draws in one set is known
@@ -440,8 +453,8 @@ MODELS: dict[str, tuple[str, int, int, Model]] = {
     "concrete": ("paving", 3, 2, _mineral((0.22, 0.42), (0.05, 0.25), (0.2, 0.7))),
     "gravel": ("paving", 2, 2, _mineral((0.18, 0.35), (0.1, 0.4), (0.2, 0.9))),
     "brick_paving": ("paving", 1, 0, _tile),
-    "clay_tile": ("roof", 4, 3, _tile),
-    "slate": ("roof", 2, 2, _mineral((0.07, 0.14), (-0.1, 0.15), (0.0, 0.2))),
+    "clay_tile": ("tile", 4, 3, _tile),
+    "slate": ("tile", 2, 2, _mineral((0.07, 0.14), (-0.1, 0.15), (0.0, 0.2))),
     "membrane": ("roof", 2, 2, _mineral((0.3, 0.65), (-0.05, 0.1), (0.0, 0.2))),
     "bitumen": ("roof", 2, 1, _mineral((0.05, 0.11), (0.1, 0.4), (0.0, 0.2))),
     "sheet_metal": ("roof", 2, 2, _metal),
