@@ -1,0 +1,197 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalog.errors import CubeError, StoreError, UsageError
+from flows import compose
+from flows.compose import SceneSettings, prepare, process_blocks, remaining, run_scene, start_cube
+from pipeline.cube import open_cube, read_status, verify_cube
+from pipeline.storage import Storage
+
+
+@pytest.fixture
+def settings(make_scene, tmp_path) -> SceneSettings:
+    scene = make_scene((540, 560), nodata=0, hole=(slice(100, 180), slice(0, 560)))
+    return SceneSettings(str(scene), str(tmp_path / "cube.zarr"), model="bands-repeat", block=512)
+
+
+class Recorder(compose.Silent):
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.before: list[str] = []
+        self.tiles_told = 0
+
+    def begin(self, plan, estimate, done) -> None:
+        self.before = [block.name for block in done]
+
+    def tiles(self, count) -> None:
+        self.tiles_told += count
+
+    def block(self, block, seconds) -> None:
+        self.done.append(block.name)
+
+
+def counts(path: str) -> np.ndarray:
+    import zarr
+
+    return zarr.open_group(path, mode="r")["reflectance"][:]
+
+
+def test_a_scene_becomes_a_verified_cube(settings):
+    seen = Recorder()
+    prepared, result = run_scene(settings, observer=seen)
+    assert verify_cube(Storage(Path(settings.out))) == []
+    assert (result.blocks_done, result.blocks_failed) == (4, 0)
+    assert seen.tiles_told == prepared.estimate.tiles == result.tiles + result.tiles_skipped
+    assert Path(result.quicklook).exists()
+    found = open_cube(settings.out)
+    rgb, valid = prepared.source.read(prepared.source.grid.window)
+    assert np.isfinite(found.reflectance.values[:, valid]).all()
+    assert np.isnan(found.reflectance.values[:, ~valid]).all()
+    assert found.rio.crs.to_epsg() == 32619
+
+
+@pytest.mark.parametrize("change", [{"block": 1024}, {"batch": 1}, {"block": None}, {"memory": 10**10}])
+def test_what_changes_no_value_changes_no_value(settings, change):
+    run_scene(settings)
+    other = replace(settings, out=settings.out + ".2.zarr", **change)
+    run_scene(other)
+    np.testing.assert_array_equal(counts(settings.out), counts(other.out))
+    digests = [read_status(Storage(Path(each.out)))["digest"] for each in (settings, other)]
+    assert digests[0] == digests[1]
+
+
+def test_a_region_equals_that_part_of_the_whole(settings):
+    prepared, _ = run_scene(settings)
+    x, y = prepared.source.grid.transform @ (123, 45)
+    other = replace(settings, out=settings.out + ".2.zarr", region=(x, y - 0.5 * 480, x + 0.5 * 410, y))
+    run_scene(other)
+    np.testing.assert_array_equal(counts(other.out), counts(settings.out)[:, 45:525, 123:533])
+    both = [
+        read_status(Storage(Path(each.out)))["plan"]["settings"]["radiometry"] for each in (settings, other)
+    ]
+    assert both[0] == both[1]
+    assert both[0]["gain"] is not None
+
+
+def test_a_stopped_run_is_resumed_where_it_stopped(settings):
+    run_scene(settings)
+    whole = counts(settings.out)
+    again = replace(settings, out=settings.out + ".2.zarr")
+    prepared = prepare(again)
+    assert len(prepared.plan.blocks) == 4
+    cube = start_cube(prepared)
+    process_blocks(prepared, cube, remaining(cube)[:2], tally=compose.Tally(), observer=compose.Silent())
+    seen = Recorder()
+    _, result = run_scene(replace(again, resume=True, block=None), observer=seen)
+    assert len(seen.before) == len(seen.done) == 2
+    assert result.blocks_done == 4
+    np.testing.assert_array_equal(counts(again.out), whole)
+    assert verify_cube(Storage(Path(again.out))) == []
+
+
+def test_resuming_a_finished_cube_does_nothing(settings):
+    run_scene(settings)
+    seen = Recorder()
+    _, result = run_scene(replace(settings, resume=True), observer=seen)
+    assert seen.done == []
+    assert result.megapixels == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"radiometry": "display:0.5"}, "settings.radiometry.gain"),
+        ({"tile": 512}, "tile 512 instead of 256"),
+        ({"nodata": "any"}, "settings.nodata any instead of all"),
+        ({"samples": 2}, "samples 2 instead of 1"),
+        ({"block": 1024}, "--block 1024"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused_and_names_them(settings, change, told):
+    run_scene(settings)
+    with pytest.raises(CubeError, match=told):
+        run_scene(replace(settings, resume=True, **change))
+
+
+def test_resuming_after_the_scene_changed_is_refused(settings, make_scene):
+    run_scene(settings)
+    make_scene((540, 560), nodata=0, hole=(slice(100, 180), slice(0, 560)), seed=1)
+    with pytest.raises(CubeError, match=r"scene\.sha256"):
+        run_scene(replace(settings, resume=True))
+
+
+def test_outputs_are_replaced_only_when_told_and_only_if_they_are_cubes(settings, tmp_path):
+    run_scene(settings)
+    with pytest.raises(CubeError, match="--resume"):
+        run_scene(settings)
+    run_scene(replace(settings, overwrite=True))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(CubeError, match="no cube"):
+        run_scene(replace(settings, out=str(tmp_path / "mine"), overwrite=True))
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+    with pytest.raises(UsageError, match="exclude"):
+        run_scene(replace(settings, resume=True, overwrite=True))
+
+
+def test_a_failed_start_leaves_an_old_cube_in_place(settings):
+    run_scene(settings)
+    with pytest.raises(UsageError, match="too large"):
+        run_scene(replace(settings, overwrite=True, halo=100))
+    assert verify_cube(Storage(Path(settings.out))) == []
+
+
+def test_an_unreadable_block_fails_by_name_and_the_others_are_done(settings, make_scene):
+    make_scene((700, 560))
+    prepared = prepare(settings)
+    cube = start_cube(prepared)
+    path = Path(settings.scene)
+    held = path.read_bytes()
+    path.write_bytes(held[: int(len(held) * 0.9)])
+    prepared = replace(prepared, source=replace(prepared.source, _open=type(prepared.source._open)()))
+    tally = compose.Tally()
+    process_blocks(prepared, cube, cube.plan.blocks, tally=tally, observer=compose.Silent())
+    assert tally.done == 2
+    assert [line.split(":")[0] for line in tally.failures] == ["block r0001c0000", "block r0001c0001"]
+    result = compose.conclude(prepared, cube, tally, 0.0)
+    assert (result.blocks_failed, result.quicklook) == (2, None)
+    assert read_status(cube.storage)["status"] == "incomplete"
+
+
+def test_a_store_that_cannot_be_written_stops_the_run(settings, monkeypatch):
+    prepared = prepare(settings)
+    cube = start_cube(prepared)
+
+    def full(self, key, value) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Storage, "put", full)
+    with pytest.raises(StoreError, match=r"no space left.*--resume"):
+        process_blocks(prepared, cube, cube.plan.blocks, tally=compose.Tally(), observer=compose.Silent())
+
+
+def test_a_dry_run_reads_no_pixel_and_knows_the_hours(settings, monkeypatch):
+    from pipeline.source import SceneSource
+
+    def read(*_) -> None:
+        raise AssertionError("a pixel was read")
+
+    monkeypatch.setattr(SceneSource, "_read_numbers", read)
+    prepared = prepare(settings, dry=True)
+    facts = compose.report(prepared)
+    assert facts["plan"]["hours"] > 0
+    assert facts["plan"]["tiles"] == prepared.estimate.tiles
+    assert not Path(settings.out).exists()
+    assert "result" not in facts
+
+
+def test_the_report_names_no_folder_in_its_provenance(settings):
+    run_scene(settings)
+    stored = str(read_status(Storage(Path(settings.out))))
+    assert str(Path(settings.scene).parent) not in stored
+    assert "sha256" in stored
