@@ -8,12 +8,16 @@ sqrt, comparisons, look-ups): no result depends on where in an array a pixel lie
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Index = NDArray[np.int64]
+
+Position = NDArray[np.float64]
+T = TypeVar("T", bound=np.generic)
 
 _U = np.uint64
 
@@ -85,6 +89,41 @@ def octaves(
     return np.asarray((total - np.float32(norm)) * np.float32(1.0 / norm))
 
 
+def coverage(inside_m: NDArray[np.floating[Any]], pixel_size_m: float) -> Array:
+    """The share of a pixel that is covered by what reaches ``inside_m`` metres beyond its centre."""
+    share = inside_m * np.float32(1.0 / pixel_size_m) + np.float32(0.5)
+    return np.asarray(np.clip(share, np.float32(0.0), np.float32(1.0)))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The lattice cells of many points, so that what is drawn per cell is drawn once and looked up."""
+
+    seed: int
+    """The landscape's seed."""
+    i: Index
+    """(n, 1) every row of the lattice that occurs."""
+    j: Index
+    """(1, m) every column."""
+    place: Index
+    """Where each point's cell is among the n * m."""
+
+    @classmethod
+    def of(cls, seed: int, i: Index, j: Index) -> Cells:
+        """The cells (i, j) of points; i and j have one shape."""
+        i0, j0 = i.min(), j.min()
+        rows, cols = np.arange(i0, i.max() + 1), np.arange(j0, j.max() + 1)
+        return cls(seed, rows[:, None], cols[None, :], (i - i0) * cols.size + (j - j0))
+
+    def pick(self, purpose: int) -> Array:
+        """A float32 in [0, 1) for each point, the same all over its cell."""
+        return self.look_up(cell_uniform((self.seed, purpose), self.i, self.j))
+
+    def look_up(self, table: NDArray[T]) -> NDArray[T]:
+        """The values of an (n, m) table at each point's cell."""
+        return table.ravel().take(self.place)
+
+
 FIELD, MEADOW, FOREST, RESIDENTIAL, COMMERCIAL, PARK, BARE, ORCHARD = range(8)
 """The kinds of parcel."""
 
@@ -147,12 +186,16 @@ class Landscape:
     seed: int
     """What the layout is drawn from."""
 
+    def _turn(self) -> tuple[float, float]:
+        """Cosine and sine of the angle between the landscape's frame and the grid."""
+        t = 2.0 * float(cell_uniform((self.seed, 1), np.array([0]), np.array([0]))[0]) - 1.0
+        return (1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t)
+
     def frame(
         self, y: NDArray[np.float64], x: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The turned and gently bent coordinates (u, v), metres, in which parcels are bricks."""
-        t = 2.0 * float(cell_uniform((self.seed, 1), np.array([0]), np.array([0]))[0]) - 1.0
-        c, s = (1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t)
+        c, s = self._turn()
         bend_u = 46.0 * noise((self.seed, 2), y, x, 310.0).astype(np.float64)
         bend_v = 46.0 * noise((self.seed, 3), y, x, 290.0).astype(np.float64)
         return c * y + s * x + bend_u, c * x - s * y + bend_v
@@ -162,8 +205,7 @@ class Landscape:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The position (y, x) of points (u, v), to some decimetres: the bend is undone by iteration."""
         y, x = u, v
-        t = 2.0 * float(cell_uniform((self.seed, 1), np.array([0]), np.array([0]))[0]) - 1.0
-        c, s = (1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t)
+        c, s = self._turn()
         for _ in range(6):
             bent_u, bent_v = self.frame(y, x)
             off_u, off_v = u - bent_u, v - bent_v
@@ -181,7 +223,7 @@ class Landscape:
 
     def kind(self, row: Index, column: Index) -> NDArray[np.int8]:
         """The kind of each parcel: towns, farmland and woods change over some hundreds of metres."""
-        y, x = (row + 0.5) * _ROW_M, (column + 0.5) * _COLUMN_M
+        y, x = (row + np.float64(0.5)) * _ROW_M, (column + np.float64(0.5)) * _COLUMN_M
         town = noise((self.seed, 6), y, x, 380.0) + 0.12 * (self.pick(7, row, column) - 0.5)
         chance = self.pick(8, row, column)
         rural = np.select(
@@ -193,16 +235,8 @@ class Landscape:
         return np.where(town > 0.52, urban, rural).astype(np.int8)
 
     def pick(self, purpose: int, i: Index, j: Index) -> Array:
-        """A float32 in [0, 1) for each cell (i, j), by look-up where there are more points than cells."""
-        i, j = np.asarray(i, dtype=np.int64), np.asarray(j, dtype=np.int64)
-        i0, j0 = int(i.min()), int(j.min())
-        rows, cols = int(i.max()) - i0 + 1, int(j.max()) - j0 + 1
-        if rows * cols > max(i.size, j.size):
-            return cell_uniform((self.seed, purpose), i, j)
-        table = cell_uniform(
-            (self.seed, purpose), np.arange(i0, i0 + rows)[:, None], np.arange(j0, j0 + cols)[None, :]
-        )
-        return np.asarray(table[i - i0, j - j0])
+        """A float32 in [0, 1) for each cell (i, j); where there are many points a cell, use ``Cells``."""
+        return cell_uniform((self.seed, purpose), i, j)
 
     def shore(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> Array:
         """About how many metres a point lies inside water; negative on land."""

@@ -6,10 +6,11 @@ come in blocks. ``docs/simulator.md`` says what is modelled and what is not.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
@@ -21,14 +22,18 @@ from scipy.sparse import csr_array
 
 from catalog.bands import RGB_CAMERA, VNIR48, Bands, resampling_matrix
 from catalog.errors import UsageError
-from pipeline.cover import MAX_HEIGHT_M, Cover, Painter
+from pipeline.cover import Cover, Painter
 from pipeline.landscape import Landscape, pixel_normal
 from pipeline.materials import FAMILIES, Material, draw_materials
+from pipeline.trees import MAX_HEIGHT_M
 
 Array = NDArray[np.float32]
 
 REFLECTANCE_SCALE = 1e-4
 """Reflectance per count in files of kind "reflectance"."""
+
+_PIECE = 512
+_NOISE_PURPOSE = 20_000
 
 DISPLAY_WHITE = 0.4
 """The reflectance that files of kind "display" show as white, before the sRGB curve."""
@@ -91,45 +96,42 @@ class Simulator:
         reflectance mixed by area, times the light that slope, shadow and sky leave it. On level sunlit
         ground it is the mixture's reflectance itself.
         """
-        cover, direct, sky = self._surface(row, col, height, width)
-        spectra, offset, count = self._library
-        mixed = self._mix(cover, spectra.astype(np.float32), offset, count)
-        diffuse = self._diffuse[: len(self.bands)].astype(np.float32)
         out = np.empty((len(self.bands), height, width), np.float32)
-        for band, share in enumerate(diffuse):
-            light = direct * (np.float32(1.0) - share) + sky * share
-            out[band] = (mixed[:, band].reshape(height, width)) * light
+        spectra = self._library[0].astype(np.float32)
+        for part, (h, w), cover, direct, sky in self._pieces(row, col, height, width):
+            mixed = self._mix(cover, spectra)
+            for band, share in enumerate(self._diffuse.astype(np.float32)):
+                light = direct * (np.float32(1.0) - share) + sky * share
+                out[band, *part] = mixed[:, band].reshape(h, w) * light
         return out
 
     def rgb(self, row: int, col: int, height: int, width: int) -> Array:
         """The (3, height, width) float32 image of a window: the response to ``truth``, with noise."""
-        cover, direct, sky = self._surface(row, col, height, width)
-        spectra, offset, count = self._library
-        response = self._response
-        columns = np.concatenate(
-            [(spectra * (1.0 - self._diffuse)) @ response.T, (spectra * self._diffuse) @ response.T], axis=1
-        )
-        mixed = self._mix(cover, columns.astype(np.float32), offset, count)
-        channels = len(self.response)
+        spectra, response, channels = self._library[0], self._response.T, len(self.response)
+        sunlit, skylit = (spectra * (1.0 - self._diffuse)) @ response, (spectra * self._diffuse) @ response
+        columns = np.concatenate([sunlit, skylit], axis=1).astype(np.float32)
         out = np.empty((channels, height, width), np.float32)
-        rows, cols = np.arange(row, row + height)[:, None], np.arange(col, col + width)[None, :]
-        for c in range(channels):
-            out[c] = mixed[:, c].reshape(height, width) * direct
-            out[c] += mixed[:, channels + c].reshape(height, width) * sky
-            if self.noise_sd:
-                out[c] += np.float32(self.noise_sd) * pixel_normal((self.seed, 10_000 + c), rows, cols)
+        for part, (h, w), cover, direct, sky in self._pieces(row, col, height, width):
+            mixed = self._mix(cover, columns).T.reshape(-1, h, w)
+            out[:, *part] = mixed[:channels] * direct + mixed[channels:] * sky
+        if self.noise_sd:
+            rows, cols = np.arange(row, row + height)[:, None], np.arange(col, col + width)[None, :]
+            for channel in range(channels):
+                key = (self.seed, _NOISE_PURPOSE + channel)
+                out[channel] += np.float32(self.noise_sd) * pixel_normal(key, rows, cols)
         return out
 
     def labels(self, row: int, col: int, height: int, width: int) -> NDArray[np.int16]:
         """The (height, width) int16 number of the material that covers most of each pixel."""
-        cover, _, _ = self._surface(row, col, height, width)
-        most = np.zeros((height, width), np.float32)
-        label = np.zeros((height, width), np.int16)
-        for share, material, _ in self._shares(cover):
-            more = share > most
-            label[more] = material[more]
-            most = np.maximum(most, share)
-        return label
+        out = np.empty((height, width), np.int16)
+        for part, (h, w), cover, _, _ in self._pieces(row, col, height, width):
+            most, label = np.zeros((h, w), np.float32), np.zeros((h, w), np.int16)
+            for share, material, _ in self._shares(cover):
+                more = share > most
+                label[more] = material[more]
+                most = np.maximum(most, share)
+            out[part] = label
+        return out
 
     def write_rgb(
         self,
@@ -157,10 +159,9 @@ class Simulator:
             raise UsageError(
                 "blocks must be whole tiles of the file", got=block, expected="a multiple of 256"
             )
-        encode = {"reflectance": _counts, "float": _as_float, "display": _display}.get(kind)
-        if encode is None:
+        if kind not in _ENCODERS:
             raise UsageError("unknown kind of file", got=kind, expected="reflectance, float or display")
-        dtype = {"reflectance": "uint16", "float": "float32", "display": "uint8"}[kind]
+        dtype, encode = _ENCODERS[kind]
         nodata = (float("nan") if kind == "float" else 0) if nodata_border else None
         height, width = self.shape
         with rasterio.open(
@@ -207,7 +208,18 @@ class Simulator:
         air = np.exp(-0.0088 * micron**-4.05 * path)
         aerosol = np.exp(-0.10 * (micron / 0.55) ** -1.3 * path)
         sky = 0.5 * (1.0 - air) + 0.8 * air * (1.0 - aerosol)
-        return np.asarray(sky / (sky + air * aerosol))
+        # Sunlit surroundings send some light into shadows too.
+        return np.asarray(0.03 + 0.97 * sky / (sky + air * aerosol))
+
+    def _pieces(
+        self, row: int, col: int, height: int, width: int
+    ) -> Iterator[tuple[tuple[slice, slice], tuple[int, int], Cover, Array, Array]]:
+        """The surface of a window in pieces that fit the processor's cache, and where each lies in it."""
+        for top in range(0, height, _PIECE):
+            for left in range(0, width, _PIECE):
+                h, w = min(_PIECE, height - top), min(_PIECE, width - left)
+                part = (slice(top, top + h), slice(left, left + w))
+                yield part, (h, w), *self._surface(row + top, col + left, h, w)
 
     def _surface(self, row: int, col: int, height: int, width: int) -> tuple[Cover, Array, Array]:
         """The cover of a window, and the direct and sky light on it relative to level sunlit ground."""
@@ -226,8 +238,8 @@ class Simulator:
         ]
         top, left = 1 - min(0, steps[-1][1]), 1 - min(0, steps[-1][2])
         bottom, right = 1 + max(0, steps[-1][1]), 1 + max(0, steps[-1][2])
-        y = (np.arange(row - top, row + height + bottom)[:, None] + 0.5) * self.pixel_size_m
-        x = (np.arange(col - left, col + width + right)[None, :] + 0.5) * self.pixel_size_m
+        y = (np.arange(row - top, row + height + bottom)[:, None] + np.float64(0.5)) * self.pixel_size_m
+        x = (np.arange(col - left, col + width + right)[None, :] + np.float64(0.5)) * self.pixel_size_m
         pools = self._pools
         cover = Painter(Landscape(self.seed), pools, y, x, self.pixel_size_m).cover()
 
@@ -267,10 +279,9 @@ class Simulator:
             left = left * (np.float32(1.0) - alpha)
         return shares
 
-    def _mix(
-        self, cover: Cover, columns: Array, offset: NDArray[np.int64], count: NDArray[np.int64]
-    ) -> Array:
+    def _mix(self, cover: Cover, columns: Array) -> Array:
         """The (pixels, C) mixture of rows of ``columns`` by area: two states of a material in each layer."""
+        _, offset, count = self._library
         total = np.zeros((cover.height.size, columns.shape[1]), np.float32)
         for share, material, state in self._shares(cover):
             where = np.flatnonzero(share)
@@ -297,7 +308,8 @@ class Simulator:
 
 def _counts(rgb: Array) -> NDArray[np.uint16]:
     # Zero is kept for nodata.
-    return np.clip(np.rint(rgb * np.float32(1.0 / REFLECTANCE_SCALE)), 1, 65535).astype(np.uint16)
+    counts = np.clip(np.rint(rgb * np.float32(1.0 / REFLECTANCE_SCALE)), 1, 65535)
+    return np.asarray(counts.astype(np.uint16))
 
 
 def _as_float(rgb: Array) -> Array:
@@ -308,7 +320,14 @@ def _display(rgb: Array) -> NDArray[np.uint8]:
     """The sRGB encoding (IEC 61966-2-1) of reflectance over ``DISPLAY_WHITE``; zero is kept for nodata."""
     linear = np.clip(rgb / np.float32(DISPLAY_WHITE), 0.0, 1.0)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1.0 / 2.4) - 0.055)
-    return np.clip(np.rint(255.0 * encoded), 1, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(255.0 * encoded), 1, 255).astype(np.uint8))
+
+
+_ENCODERS: dict[str, tuple[str, Callable[[Array], NDArray[Any]]]] = {
+    "reflectance": ("uint16", _counts),
+    "float": ("float32", _as_float),
+    "display": ("uint8", _display),
+}
 
 
 def _within(start: int, size: int, extent: int, border: int) -> NDArray[np.bool_]:
