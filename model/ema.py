@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class Ema:
     """A moving average of the floating-point entries of a module's state.
 
-    Until ``start`` steps it is a plain copy: an average that began at the initial weights would carry
+    Before step ``start`` it is a plain copy: an average that began at the initial weights would carry
     them for about 1 / (1 - decay) steps. The step is part of the state, because a run that resumes
     without it would copy over its average.
     """
@@ -28,7 +28,7 @@ class Ema:
         self.step += 1
         for name, value in module.state_dict().items():
             average = self.tensors[name]
-            if self.step > self.start and average.is_floating_point():
+            if self.step >= self.start and average.is_floating_point():
                 average.lerp_(value, 1.0 - self.decay)
             else:
                 average.copy_(value)

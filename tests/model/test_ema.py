@@ -17,7 +17,7 @@ def weight(ema: Ema) -> float:
 
 
 def test_average_is_a_copy_until_it_starts() -> None:
-    ema = Ema(filled(0.0), decay=0.9, start=2)
+    ema = Ema(filled(0.0), decay=0.9, start=3)
     ema.update(filled(5.0))
     ema.update(filled(3.0))
     assert weight(ema) == 3.0
@@ -26,11 +26,11 @@ def test_average_is_a_copy_until_it_starts() -> None:
 
 
 def test_a_restored_average_goes_on_as_if_never_stopped() -> None:
-    whole, first = (Ema(filled(0.0), decay=0.5, start=1) for _ in range(2))
+    whole, first = (Ema(filled(0.0), decay=0.5, start=2) for _ in range(2))
     for ema in (whole, first):
         ema.update(filled(1.0))
         ema.update(filled(2.0))
-    resumed = Ema(filled(9.0), decay=0.5, start=1)
+    resumed = Ema(filled(9.0), decay=0.5, start=2)
     resumed.restore(*first.state())
     for ema in (whole, resumed):
         ema.update(filled(4.0))

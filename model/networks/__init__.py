@@ -1,0 +1,1 @@
+"""The networks: plain modules that know neither schedules nor scenes."""

@@ -1,0 +1,207 @@
+"""The U-Net of SCDM (Chen et al. 2024, section III-B), whose two encoders share their weights.
+
+The text leaves much open; the reading here is the one whose parameters and multiply-adds are those
+measured on the authors' network (tests/model/test_unet_shared_encoder.py holds the counts to 0.1 %):
+
+- The encoder runs twice, on the noisy state and on the condition; only the 3x3 stems differ. Both runs
+  go down to the bottom level, since even its blocks feed the decoder.
+- Skips are kept after the stem, each residual block and each downsampling. Each of the decoder's
+  blocks (one more a level than in the encoder) takes one skip of either kind: cat[x, skip, condition].
+- Attention has one head over all pixels, biased 1x1 projections and a 1x1 output, and follows each
+  residual block of its levels, in both encoder runs and the decoder, and the first of two middle blocks.
+- The middle sees the noisy branch alone. 1x1 convolutions stand in the shortcut where widths differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from catalog.errors import UsageError
+
+
+@dataclass(frozen=True)
+class SharedEncoderConfig:
+    """The sizes of a ``SharedEncoderUNet``; the defaults are the published ones."""
+
+    channels: int
+    """Channels B of the noisy state and of the output."""
+    condition_channels: int
+    """Channels C of the condition."""
+    width: int = 128
+    """Channels after the stems; also the length of the time's sinusoid."""
+    multipliers: tuple[int, ...] = (1, 2, 2, 2, 2, 2, 2)
+    """Width of each level over ``width``; between two levels the size halves."""
+    blocks: int = 2
+    """Residual blocks a level in the encoder; the decoder has one more."""
+    attention_levels: tuple[int, ...] = (3,)
+    """Levels with attention after each residual block, counted from 0 at full size."""
+    time_width: int = 512
+    """Length of the time embedding."""
+    groups: int = 32
+    """Groups of the group normalisation."""
+    dropout: float = 0.1
+    """Share of values dropped before each block's second convolution, in training."""
+    condition_time: Literal["step", "fixed"] = "step"
+    """The time that the condition's encoder sees: the step's own, as in the authors' code, or 0, which
+    lets one pass serve all steps (the paper leaves it open)."""
+
+    @property
+    def stride(self) -> int:
+        """Pixels that one pixel of the bottom level spans; heights and widths must be multiples."""
+        return 1 << (len(self.multipliers) - 1)
+
+
+class SharedEncoderUNet(nn.Module):
+    """Predicts (N, B, h, w) from a noisy state of that shape, a time and a (N, C, h, w) condition.
+
+    The time is the number that goes into the sinusoid, (N,): 0 to T - 1 in the authors' code.
+    """
+
+    def __init__(self, config: SharedEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, time = config.width, config.time_width
+        self.time = nn.Sequential(nn.Linear(width, time), nn.SiLU(), nn.Linear(time, time))
+        self.stem = nn.Conv2d(config.channels, width, 3, padding=1)
+        self.condition_stem = nn.Conv2d(config.condition_channels, width, 3, padding=1)
+
+        now, kept = width, [width]
+        self.encoder = nn.ModuleList()
+        for level, multiplier in enumerate(config.multipliers):
+            if level > 0:
+                self.encoder.append(nn.Conv2d(now, now, 3, stride=2, padding=1))
+                kept.append(now)
+            for _ in range(config.blocks):
+                self.encoder.append(_Block(now, width * multiplier, config, level in config.attention_levels))
+                now = width * multiplier
+                kept.append(now)
+
+        self.middle = nn.ModuleList(_Block(now, now, config, attention) for attention in (True, False))
+
+        self.decoder = nn.ModuleList()
+        for level, multiplier in reversed(list(enumerate(config.multipliers))):
+            for _ in range(config.blocks + 1):
+                attention = level in config.attention_levels
+                self.decoder.append(_Block(now + 2 * kept.pop(), width * multiplier, config, attention))
+                now = width * multiplier
+            if level > 0:
+                self.decoder.append(_Upsample(now))
+        self.head = nn.Sequential(
+            nn.GroupNorm(config.groups, now), nn.SiLU(), nn.Conv2d(now, config.channels, 3, padding=1)
+        )
+
+    def forward(self, x: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        """Predict from the state, the time and the condition."""
+        return self.predict(x, time, self.encode_condition(condition, time))
+
+    def encode_condition(self, condition: Tensor, time: Tensor) -> list[Tensor]:
+        """The condition's features, one for each skip; free of ``time`` (N,) if that is ``fixed``."""
+        if self.config.condition_time == "fixed":
+            time = torch.zeros_like(time)
+        return self._encode(self.condition_stem(condition), self.embed(time))
+
+    def predict(self, x: Tensor, time: Tensor, features: Sequence[Tensor]) -> Tensor:
+        """The prediction from the state, the time and features from ``encode_condition``.
+
+        Raises
+        ------
+        UsageError
+            Where height or width is no multiple of the stride.
+        """
+        stride = self.config.stride
+        if x.shape[-2] % stride or x.shape[-1] % stride:
+            size = f"{x.shape[-2]}x{x.shape[-1]}"
+            raise UsageError(
+                "tile size does not fit the network", got=size, expected=f"multiples of {stride}"
+            )
+        embedding = self.embed(time)
+        skips = self._encode(self.stem(x), embedding)
+        x = skips[-1]
+        for block in self.middle:
+            x = block(x, embedding)
+        pairs = list(zip(skips, features, strict=True))
+        for layer in self.decoder:
+            x = (
+                layer(torch.cat([x, *pairs.pop()], dim=1), embedding)
+                if isinstance(layer, _Block)
+                else layer(x)
+            )
+        out: Tensor = self.head(x)
+        return out
+
+    def embed(self, time: Tensor) -> Tensor:
+        """The (N, time_width) embedding of (N,) times (Vaswani et al. 2017, section 3.5)."""
+        half = self.config.width // 2
+        index = torch.arange(half, dtype=torch.float32, device=time.device)
+        angle = time.float()[:, None] * torch.exp(index * (-math.log(10_000.0) / half))
+        sinusoid = torch.cat([angle.sin(), angle.cos()], dim=1)
+        out: Tensor = self.time(sinusoid.to(self.stem.weight.dtype))
+        return out
+
+    def _encode(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        kept = [x]
+        for layer in self.encoder:
+            x = layer(x, embedding) if isinstance(layer, _Block) else layer(x)
+            kept.append(x)
+        return kept
+
+
+class _Block(nn.Module):
+    """A residual block with a bias from the time (Ho et al. 2020, appendix B), and attention after it."""
+
+    def __init__(self, inputs: int, outputs: int, config: SharedEncoderConfig, attention: bool) -> None:
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.GroupNorm(config.groups, inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1)
+        )
+        self.time = nn.Sequential(nn.SiLU(), nn.Linear(config.time_width, outputs))
+        self.second = nn.Sequential(
+            nn.GroupNorm(config.groups, outputs),
+            nn.SiLU(),
+            nn.Dropout(config.dropout),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+        )
+        self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+        self.attention = _Attention(outputs, config.groups) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        inner = self.first(x) + self.time(embedding)[:, :, None, None]
+        out: Tensor = self.attention(self.second(inner) + self.shortcut(x))
+        return out
+
+
+class _Attention(nn.Module):
+    """Self-attention of one head over all pixels, added to its input."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels)
+        self.project = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (
+            self.project(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        out: Tensor = x + self.out(mixed.squeeze(1).transpose(1, 2).reshape(x.shape))
+        return out
+
+
+class _Upsample(nn.Module):
+    """Twice the size: nearest neighbours, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return out
