@@ -205,6 +205,11 @@ def _check_output(settings: SceneSettings, *, dry: bool) -> None:
     """Refuse an output that exists before any work is done on the scene."""
     if settings.resume and settings.overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
+    scene, out = Path(settings.scene).resolve(), Path(settings.out).resolve()
+    if scene == out or scene.is_relative_to(out) or out.is_relative_to(scene):
+        raise UsageError(
+            "the cube would overwrite the scene", where=settings.out, remedy="choose another --out"
+        )
     storage = Storage(Path(settings.out))
     if dry or settings.resume or not storage.exists():
         return
