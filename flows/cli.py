@@ -1,0 +1,380 @@
+"""The command line: parse, build the settings, call one function.
+
+Nothing heavy is imported up here, so that ``spectile --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from catalog.errors import SpectileError, UsageError
+from flows import console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flows.compose import SceneSettings
+
+LOG = logging.getLogger("spectile")
+
+STOPPED = 130
+"""Exit code of a run that was stopped, as shells have it."""
+
+app = typer.Typer(
+    name="spectile",
+    help="Turn a whole RGB scene into a georeferenced hyperspectral Zarr cube.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print("spectile", version("spectile"))
+        except PackageNotFoundError:
+            print("spectile, not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a text such as ``4GB``, ``500MB`` or ``2GiB``; a bare number counts bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT]?)(i?)B)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise typer.BadParameter(f"{text!r} is no amount of memory; give e.g. 4GB, 500MB or 2GiB")
+    number, prefix, binary = match.groups(default="")
+    power = ("", "k", "m", "g", "t").index(prefix.lower())
+    count = int(float(number) * (1024 if binary else 1000) ** power)
+    if count < 1:
+        raise typer.BadParameter("memory must be more than nothing")
+    return count
+
+
+def _parse_region(text: str) -> tuple[float, float, float, float]:
+    try:
+        x_min, y_min, x_max, y_max = (float(part) for part in text.split(","))
+    except ValueError as err:
+        raise typer.BadParameter(f"{text!r} is not XMIN,YMIN,XMAX,YMAX") from err
+    if not (x_min < x_max and y_min < y_max):
+        raise typer.BadParameter(f"{text!r} is empty: XMIN,YMIN must be below XMAX,YMAX")
+    return x_min, y_min, x_max, y_max
+
+
+def _parse_rgb(text: str) -> tuple[int, int, int]:
+    try:
+        red, green, blue = (int(part) for part in text.split(","))
+    except ValueError as err:
+        raise typer.BadParameter(f"{text!r} is not three band numbers R,G,B") from err
+    return red, green, blue
+
+
+@app.command(no_args_is_help=False)
+def run(
+    scene: Annotated[
+        str, typer.Argument(metavar="SCENE", help="The RGB raster: GeoTIFF, COG, any GDAL format.")
+    ],
+    out: Annotated[str, typer.Option(metavar="CUBE.zarr", help="The Zarr store to write.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|PATH", help="Name of a model (see spectile models) or a checkpoint folder."
+        ),
+    ] = "vnir48",
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Solver steps of each stage.", show_default="the checkpoint's"),
+    ] = None,
+    samples: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="K", help="Samples drawn at each pixel; more than one give mean and spread."
+        ),
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="S", help="Seed of the noise.")] = 0,
+    tile: Annotated[int, typer.Option(min=1, metavar="PX", help="Side of a tile, halo included, px.")] = 256,
+    halo: Annotated[
+        int, typer.Option(min=0, metavar="PX", help="Overlap on each side of a tile's core, px.")
+    ] = 32,
+    block: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="PX", help="Side of a block, px.", show_default="what --memory allows"),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Tiles a network call.", show_default="the device's"),
+    ] = None,
+    memory: Annotated[
+        int, typer.Option(parser=parse_bytes, metavar="SIZE", help="Memory to stay within, e.g. 500MB, 2GiB.")
+    ] = "4GB",  # type: ignore[assignment]
+    radiometry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What the scene's numbers mean: reflectance, display, display:GAIN or dn:OFFSET,SCALE "
+            "for reflectance = (DN - OFFSET) * SCALE.",
+            show_default="the file's own metadata",
+        ),
+    ] = None,
+    nodata: Annotated[
+        Literal["all", "any"],
+        typer.Option(help="Mask a pixel where all or any channels hold the nodata value."),
+    ] = "all",
+    rgb: Annotated[
+        Any,
+        typer.Option(
+            parser=_parse_rgb,
+            metavar="R,G,B",
+            help="Band numbers of red, green and blue, from 1.",
+            show_default="the file's own",
+        ),
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")] = "auto",
+    prefect: Annotated[
+        bool, typer.Option("--prefect", help="Run as a Prefect flow, on a server of its own if none is set.")
+    ] = False,
+    region: Annotated[
+        Any,
+        typer.Option(
+            parser=_parse_region,
+            metavar="XMIN,YMIN,XMAX,YMAX",
+            help="Part of the scene, in units of its CRS.",
+            show_default="the whole scene",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a cube that was not finished.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cube that is there.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the run would cost, read no pixel, write no cube.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write plan and result as JSON.")
+    ] = None,
+) -> None:
+    """Turn an RGB scene into a hyperspectral cube.
+
+    Writes CUBE.zarr and a quicklook picture beside it. A run that was stopped goes on with --resume.
+    """
+    from rich.console import Console
+
+    # Rich would take the width of an unknown terminal and cut the log lines.
+    screen = Console(stderr=True, soft_wrap=True)
+    console.log_to(screen)
+    LOG.info("reading %s", scene)
+    _check_json(json_file, scene, out)
+    from flows.compose import SceneSettings
+
+    settings = SceneSettings(
+        scene, out, model, steps, samples, seed, tile, halo, block, batch, memory, radiometry, nodata, rgb,
+        device, region, resume, overwrite,
+    )  # fmt: skip
+    if dry_run:
+        from flows.compose import prepare, report
+
+        facts = report(prepare(settings, dry=True))
+        console.print_pairs(console.plan_pairs(facts))
+    else:
+        facts = _run(settings, screen, prefect=prefect)
+        console.print_pairs(console.result_pairs(facts))
+    if json_file is not None:
+        _write_json(json_file, facts)
+    failures = () if dry_run else facts["result"]["failures"]
+    if failures:
+        raise SpectileError(
+            f"{len(failures)} of {facts['plan']['blocks']} blocks failed: {failures[0]}", where=out
+        )
+
+
+def _run(settings: SceneSettings, screen: Console, *, prefect: bool) -> dict[str, Any]:
+    """The report of a run, through the flow where a server is wanted or set, else without Prefect."""
+    with _stoppable(), console.RunProgress(screen) as progress:
+        try:
+            if not prefect and not os.environ.get("PREFECT_API_URL"):
+                from flows.compose import report, run_scene
+
+                return report(*run_scene(settings, observer=progress))
+            return _run_flow(settings, progress)
+        except KeyboardInterrupt:
+            done = f"{progress.blocks_done} of {progress.blocks} blocks are done" if progress.blocks else ""
+            message = f"stopped; {done or 'no block was started'}; run again with --resume"
+    print(message, file=sys.stderr)
+    raise typer.Exit(STOPPED)
+
+
+def _run_flow(settings: SceneSettings, progress: console.RunProgress) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from flows.server import local_server, server_configured
+
+    with ExitStack() as stack:
+        if not server_configured():
+            LOG.info("starting a Prefect server for this run")
+            LOG.info("the Prefect server is at %s", stack.enter_context(local_server()))
+        from flows.scene import process_scene
+
+        stack.enter_context(console.observed_by(progress))
+        state = process_scene(**asdict(settings), return_state=True)
+        facts = state.result(raise_on_failure=False)
+    if isinstance(facts, BaseException):
+        raise facts
+    assert isinstance(facts, dict)
+    return facts
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM stop a run as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_json(path: Path | None, scene: str, out: str) -> None:
+    """Refuse a place for the report that would be found out only after the run."""
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir() or path.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(
+            "cannot write there", got=f"--json {path}", expected="a file in a folder that exists"
+        )
+    target = path.resolve()
+    if target == Path(scene).resolve() or target.is_relative_to(Path(out).resolve()):
+        raise UsageError(
+            "the report would overwrite data", got=f"--json {path}", remedy="choose another file"
+        )
+
+
+def _write_json(path: Path, facts: dict[str, Any]) -> None:
+    """Write a report in one step."""
+    part = path.with_name(f".{path.name}.partial")
+    part.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+@app.command()
+def info(cube: Annotated[Path, typer.Argument(metavar="CUBE", help="A cube, finished or not.")]) -> None:
+    """Print what a cube is: size, place, bands, model, status. Reads no pixel."""
+    from flows.describe import describe_cube
+
+    console.print_pairs(describe_cube(cube))
+
+
+@app.command()
+def verify(cube: Annotated[Path, typer.Argument(metavar="CUBE", help="A cube.")]) -> None:
+    """Check that every block of a cube is there, byte for byte as it was written."""
+    from pipeline.cube import verify_cube
+    from pipeline.storage import Storage
+
+    problems = verify_cube(Storage(cube))
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise SpectileError(f"{len(problems)} problem(s) found", where=str(cube))
+    print(f"{cube}: every block is as it was written")
+
+
+@app.command()
+def models() -> None:
+    """List the models: bands, range, size, digest, held-out error."""
+    from flows import describe
+
+    console.print_table(describe.MODEL_COLUMNS, describe.describe_models())
+    if held_out := describe.describe_held_out():
+        print()
+        console.print_table(describe.HELD_OUT_COLUMNS, held_out)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")] = Path("demo-out"),
+    model: Annotated[str, typer.Option(metavar="NAME|PATH", help="The model to show.")] = "vnir48",
+) -> None:
+    """Simulate a scene, turn it into a cube, and compare with the truth and two baselines."""
+    from flows.demo import run_demo
+
+    _in_lines()
+    with _stoppable():
+        run_demo(out, model)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="What to train, on what: a TOML file.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The checkpoint folder to write.")],
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", envvar="SPECTILE_DATA", help="Where the recipe's data lie.")
+    ] = None,
+) -> None:
+    """Train a model from a recipe; model/recipes holds those of the shipped ones."""
+    from flows.training import train_from_recipe
+
+    _in_lines()
+    with _stoppable():
+        table = train_from_recipe(recipe, data or Path(), out, announce=LOG.info)
+    print(json.dumps(table, indent=2))
+
+
+def _in_lines() -> None:
+    from rich.console import Console
+
+    console.log_to(Console(stderr=True, soft_wrap=True))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code. An expected failure is one line on stderr, a bug a traceback."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return int(app(args=given or ["--help"], prog_name="spectile", standalone_mode=False) or 0)
+    except SpectileError as err:
+        console.print_error(err)
+        return err.exit_code
+    except typer.TyperException as err:
+        message = getattr(err, "format_message", err.__str__)()
+        console.print_error(f"{message.rstrip('.')}; see spectile --help")
+        return UsageError.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone; what is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as err:
+        console.print_error(f"{err.filename or 'input/output'}: {err.strerror or err}")
+        return 1
+    except MemoryError:
+        console.print_error("not enough memory; lower --memory, --samples or --batch")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""What a cube holds and what models there are, told from their metadata alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rasterio.crs import CRS
+
+from flows.console import size
+from pipeline.cube import Cube, finished_blocks, load_plan, read_status
+from pipeline.plan import Plan
+from pipeline.predict import BandsRepeat
+from pipeline.storage import Storage
+
+MODEL_COLUMNS = ("model", "bands", "range, nm", "weights", "digest")
+HELD_OUT_COLUMNS = (
+    "model", "held-out scenes", "RMSE", "SAM, rad", "RMSE of mean", "ridge RMSE", "lookup RMSE",
+)  # fmt: skip
+_SCORES = (
+    ("sample", "rmse"), ("sample", "sam"), ("mean_of_samples", "rmse"), ("ridge", "rmse"), ("lookup", "rmse"),
+)  # fmt: skip
+
+
+def describe_cube(root: Path) -> dict[str, object]:
+    """Names and values for a person to read; of a cube that is not finished too.
+
+    Raises
+    ------
+    CubeError : there is no cube.
+    """
+    storage = Storage(root)
+    status, plan = read_status(storage), load_plan(storage)
+    settings: dict[str, Any] = dict(plan.settings)
+    model, grid = settings.get("model", {}), plan.cube_grid
+    bounds = ", ".join(f"{value:.10g}" for value in grid.bounds)
+    done = len(finished_blocks(Cube(storage, plan)))
+    stored = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    return {
+        "cube": root,
+        "status": f"{status['status']}, {done} of {len(plan.blocks)} blocks done",
+        "shape": f"{plan.bands} bands × {grid.shape[0]} rows × {grid.shape[1]} columns",
+        "bands": _bands(storage),
+        "CRS": _crs(plan),
+        "bounds": f"{bounds} (x min, y min, x max, y max)",
+        "pixel size": "{:.6g} × {:.6g}".format(*_pixel_size(plan)),
+        "scene": settings.get("scene", {}).get("name", "unknown"),
+        "radiometry": json.dumps(settings.get("radiometry")),
+        "model": f"{model.get('name')} {str(model.get('digest'))[:12]}".strip(),
+        "steps": model.get("steps"),
+        "sampler": model.get("sampler"),
+        "seed": model.get("seed"),
+        "samples": plan.samples,
+        "version": status.get("version", "unknown"),
+        "digest": plan.digest,
+        "size": f"{size(stored)} on disk",
+    }
+
+
+def _bands(storage: Storage) -> str:
+    import zarr
+
+    group: Any = zarr.open_group(storage.root, mode="r", use_consolidated=False)
+    centres, widths = group["wavelength"][:], group["fwhm"][:]
+    return (
+        f"{len(centres)}, {centres.min():g} to {centres.max():g} nm, "
+        f"FWHM {widths.min():g} to {widths.max():g} nm"
+    )
+
+
+def _crs(plan: Plan) -> str:
+    crs = CRS.from_wkt(plan.grid.crs_wkt)
+    code = crs.to_epsg()
+    name = plan.grid.crs_wkt.split('"')[1]
+    return f"EPSG:{code} ({name})" if code else name
+
+
+def _pixel_size(plan: Plan) -> tuple[float, float]:
+    t = plan.grid.transform
+    return float((t.a**2 + t.d**2) ** 0.5), float((t.b**2 + t.e**2) ** 0.5)
+
+
+def describe_models() -> list[list[str]]:
+    """A row for each model, in the order of MODEL_COLUMNS."""
+    rows = []
+    for folder, metadata in _shipped():
+        centre = metadata["cascade"]["bands"]["centre_nm"]
+        stored = size(sum(path.stat().st_size for path in folder.iterdir()))
+        rows.append([folder.name, str(len(centre)), _range(centre), stored, metadata["digest"][:12]])
+    rows.append(["scdm-paper", "48 or 102", "", "none shipped; spectile train", ""])
+    centre = BandsRepeat().bands.centre_nm
+    rows.append(["bands-repeat", str(len(centre)), _range(centre), "no network; for tests", ""])
+    return rows
+
+
+def describe_held_out() -> list[list[str]]:
+    """A row for each model and group of held-out scenes, in the order of HELD_OUT_COLUMNS."""
+    return [
+        [folder.name, group, *(f"{scores[name][key]:.4f}" for name, key in _SCORES)]
+        for folder, metadata in _shipped()
+        for group, scores in metadata.get("held_out", {}).items()
+    ]
+
+
+def _shipped() -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folder and the metadata of each checkpoint in the package; the weights are not read."""
+    for path in sorted(Path(str(files("model") / "weights")).glob("*/model.json")):
+        yield path.parent, json.loads(path.read_text(encoding="utf-8"))
+
+
+def _range(centre_nm: Sequence[float]) -> str:
+    return f"{centre_nm[0]:g} to {centre_nm[-1]:g}"

@@ -1,0 +1,57 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+import flows
+from flows.compose import SceneSettings, run_scene
+from pipeline.cube import read_status
+from pipeline.storage import Storage
+
+ROOT = Path(flows.__file__).parents[1]
+
+
+def test_a_real_worker_runs_the_deployment(prefect_server, make_scene, tmp_path):
+    scene = make_scene((530, 540))
+    settings = SceneSettings(str(scene), str(tmp_path / "here.zarr"), model="bands-repeat", block=512)
+    out = tmp_path / "there.zarr"
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": prefect_server.url,
+        "PREFECT_HOME": str(tmp_path / "home"),
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PWD": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+
+    def prefect(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    prefect("work-pool", "create", "spectile-cpu", "--type", "process", "--overwrite")
+    prefect("deploy", "--all")
+    given = {"scene": scene, "out": out, "model": "bands-repeat", "block": 512}
+    parameters = [part for name, value in given.items() for part in ("--param", f"{name}={value}")]
+    prefect("deployment", "run", "process-scene/scene", *parameters)
+    prefect("worker", "start", "--pool", "spectile-cpu", "--run-once", "--limit", "1")
+    run_scene(settings)
+    assert read_status(Storage(out))["status"] == "complete"
+    here, there = (zarr.open_group(path, mode="r")["reflectance"][:] for path in (settings.out, out))
+    np.testing.assert_array_equal(here, there)
+
+
+def test_a_deployment_refuses_parameters_outside_its_schema(prefect_server):
+    from prefect.exceptions import ParameterTypeError
+
+    from flows.scene import process_scene
+
+    with pytest.raises(ParameterTypeError):
+        process_scene.validate_parameters({"scene": "a.tif", "out": "b.zarr", "device": "tpu"})
