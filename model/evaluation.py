@@ -1,0 +1,114 @@
+"""How a cascade does on scenes it never saw, beside the baselines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.baselines import Baseline
+from model.cascade import SpectralCascade, colour_features
+from model.dataset import Batch, CropSource
+from model.metrics import calibration, mrae, rmse, spectral_angle
+
+COUNT = 1e-4
+"""One stored count, reflectance."""
+
+
+def held_out_crops(source: CropSource, *, crops: int, size: int, seed: int) -> Batch:
+    """Crops of every scene through the nominal response, the same for every model that is compared."""
+    scenes = [index for index in range(len(source.scenes)) for _ in range(crops)]
+    return source.batch((seed, 6), count=len(scenes), size=size, augmentation=None, scenes=scenes)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: SpectralCascade,
+    batch: Batch,
+    *,
+    samples: int,
+    seed: int,
+    baselines: Mapping[str, Baseline],
+    steps: int | None = None,
+) -> dict[str, Any]:
+    """RMSE (reflectance), SAM (radians) and MRAE of each predictor, and the samples' calibration.
+
+    ``one_step`` is the posterior mean, ``sample`` one draw at the default steps, ``mean_of_samples`` the
+    mean of all draws. Only bands that every crop has are counted.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(stage: int, step: int) -> Tensor:
+        shape = (1, model.stage(stage).config.components, *batch.rgb.shape[2:])
+        return torch.randn(shape, generator=generator)
+
+    def predict(count: int | None) -> Tensor:
+        return torch.cat([model.sample(rgb[None], draw, steps=count) for rgb in batch.rgb])
+
+    bands = torch.nonzero(batch.bands.min(dim=0).values)[:, 0]
+    truth = batch.target[:, bands]
+
+    def scores(estimate: Tensor) -> dict[str, float]:
+        angle = spectral_angle(truth, estimate[:, bands], batch.valid)
+        return {
+            "rmse": round(rmse(truth, estimate[:, bands], batch.valid), 5),
+            "sam": round(angle.radians, 5),
+            "mrae": round(mrae(truth, estimate[:, bands], batch.valid, offset=COUNT), 4),
+        }
+
+    draws = torch.stack([predict(steps) for _ in range(samples)])
+    known = calibration(truth, draws[:, :, bands], batch.valid)
+    result: dict[str, Any] = {
+        "closed_form": scores(closed_form(model, batch.rgb)),
+        "one_step": scores(predict(1)),
+        "sample": scores(draws[0]),
+        "mean_of_samples": scores(draws.mean(dim=0)),
+        "samples": samples,
+        "bands": len(bands),
+        "spread": round(known.spread, 5),
+        "spread_skill": round(known.spread_skill, 3),
+        "crps": round(known.crps, 5),
+        "coverage": {str(level): round(share, 3) for level, share in known.coverage.items()},
+    }
+    for name, baseline in baselines.items():
+        estimate = np.stack([baseline.predict(rgb.numpy()) for rgb in batch.rgb])
+        result[name] = scores(torch.from_numpy(estimate))
+    return result
+
+
+def closed_form(model: SpectralCascade, rgb: Tensor) -> Tensor:
+    """(N, B, h, w) what the means of both stages give without any network."""
+    colour = colour_features(rgb)
+    coarse = model.stage(0).mean(model.stage(0).standardise(colour))
+    second = model.stage(1)
+    return second.mean(second.standardise(torch.cat([colour, coarse], dim=1)))
+
+
+@torch.inference_mode()
+def shuffle_factor(model: SpectralCascade, batch: Batch, *, seed: int) -> float:
+    """By how much the second stage's RMSE grows when its coarse bands are of other pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = batch.target[:, list(model.config.coarse_bands)]
+    order = torch.randperm(coarse[0, 0].numel(), generator=generator)
+    turned = coarse.roll(1, dims=0).flatten(2)[:, :, order].unflatten(2, coarse.shape[2:])
+
+    def error(given: Tensor) -> float:
+        shape = (len(given), model.stage(1).config.components, *given.shape[2:])
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        estimate = model.refine(batch.rgb, given, lambda stage, step: noise)
+        squared = (estimate - batch.target).square() * batch.valid[:, None]
+        return math.sqrt(float(squared.sum() / (batch.valid.sum() * estimate.shape[1])))
+
+    return error(turned) / error(coarse)
+
+
+def groups(names: Sequence[str]) -> dict[str, list[int]]:
+    """Positions of the scenes by the part of their name before the first slash."""
+    found: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        found.setdefault(name.split("/")[0], []).append(index)
+    return found

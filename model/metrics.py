@@ -1,0 +1,120 @@
+"""Errors of spectral cubes, and how well samples know their own error (docs/model.md has the formulas).
+
+All take float arrays or tensors of shape (…, B, h, w), reference first where it matters, and compute in
+float64. Pixels are selected by the caller: ``valid`` broadcasts against (…, h, w).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def rmse(truth: Tensor, estimate: Tensor, valid: Tensor) -> float:
+    """Root mean squared error over valid pixels × bands, in the unit of the input."""
+    return math.sqrt(float(_pixels(truth, valid).sub(_pixels(estimate, valid)).square().mean()))
+
+
+@dataclass(frozen=True)
+class SpectralAngle:
+    """The mean spectral angle and what it was taken over."""
+
+    radians: float
+    """Mean angle between the spectra, in [0, π]."""
+    zero_spectra: int
+    """Valid pixels left out because one of the two spectra is zero, which has no direction."""
+
+
+def spectral_angle(truth: Tensor, estimate: Tensor, valid: Tensor) -> SpectralAngle:
+    """The mean angle between spectra (Kruse et al. 1993), in radians."""
+    a, b = _pixels(truth, valid), _pixels(estimate, valid)
+    length_a, length_b = a.norm(dim=1), b.norm(dim=1)
+    keep = (length_a > 0) & (length_b > 0)
+    a, b = a[keep] / length_a[keep, None], b[keep] / length_b[keep, None]
+    # atan2 of half chords keeps its precision near zero, where the arc cosine loses half the digits.
+    angle = 2.0 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1))
+    return SpectralAngle(float(angle.mean()) if len(angle) else math.nan, int((~keep).sum()))
+
+
+def mrae(truth: Tensor, estimate: Tensor, valid: Tensor, *, offset: float) -> float:
+    """Mean |error| / (truth + offset); the offset is one count in the unit of the input."""
+    a, b = _pixels(truth, valid), _pixels(estimate, valid)
+    return float(((a - b).abs() / (a + offset)).mean())
+
+
+def mpsnr(truth: Tensor, estimate: Tensor, valid: Tensor, *, peak: float) -> float:
+    """Peak signal-to-noise ratio in dB at the given peak, averaged over bands."""
+    error = (_pixels(truth, valid) - _pixels(estimate, valid)).square().mean(0).clamp_min(1e-300)
+    return float((10.0 * torch.log10(peak**2 / error)).mean())
+
+
+def ergas(truth: Tensor, estimate: Tensor, valid: Tensor, *, ratio: float) -> float:
+    """100 / ratio · √mean over bands of (RMSE / mean)² (Wald 2000); the ratio is that of the pixel sizes."""
+    a, b = _pixels(truth, valid), _pixels(estimate, valid)
+    relative = (a - b).square().mean(0) / a.mean(0).square()
+    return 100.0 / ratio * math.sqrt(float(relative.mean()))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a set of samples compares with the truth."""
+
+    spread: float
+    """Root mean variance of the samples about their mean (unbiased)."""
+    skill: float
+    """RMSE of the samples' mean, freed of what their finite number adds."""
+    crps: float
+    """Mean fair continuous ranked probability score, in the unit of the input."""
+    coverage: dict[int, float]
+    """Per cent → share of values within the central interval of that probability."""
+
+    @property
+    def spread_skill(self) -> float:
+        """Spread ÷ skill: one when the samples know their error, below when they are too sure."""
+        return self.spread / self.skill if self.skill > 0 else math.inf
+
+
+def calibration(
+    truth: Tensor, samples: Tensor, valid: Tensor, *, levels: Sequence[int] = (50, 80, 90)
+) -> Calibration:
+    """Spread–skill, CRPS and coverage of samples (K, …, B, h, w), K ≥ 2, against the truth (…, B, h, w)."""
+    count = len(samples)
+    reference = _pixels(truth, valid)
+    drawn = torch.stack([_pixels(sample, valid) for sample in samples])
+    mean, variance = drawn.mean(0), drawn.var(0, unbiased=True)
+    # E[(truth − mean of K)²] = skill² + variance / K where truth and samples are exchangeable.
+    excess = (reference - mean).square().mean() - variance.mean() / count
+    ordered = drawn.sort(dim=0).values
+    rank = torch.arange(count, dtype=torch.float64)[:, None, None]
+    # Fair CRPS (Ferro 2014): pairs of different samples only; Σ|x_i − x_j| from the order statistics.
+    pairs = (ordered * (2.0 * rank - (count - 1))).sum(0) * 2.0
+    crps = (drawn - reference).abs().mean(0) - pairs / (2.0 * count * (count - 1))
+    inside = {}
+    for level in levels:
+        tail = (100 - level) / 200.0
+        low, high = (_quantile(ordered, q) for q in (tail, 1.0 - tail))
+        inside[level] = float(((reference >= low) & (reference <= high)).double().mean())
+    return Calibration(
+        math.sqrt(float(variance.mean())), math.sqrt(max(float(excess), 0.0)), float(crps.mean()), inside
+    )
+
+
+def _quantile(ordered: Tensor, q: float) -> Tensor:
+    """The q-quantile of K ordered samples at position q·(K + 1), which the truth falls below with chance q.
+
+    90 % intervals need 19 samples; with fewer the outermost samples bound them and they cover less.
+    """
+    position = min(max(q * (len(ordered) + 1) - 1.0, 0.0), len(ordered) - 1.0)
+    below = int(position)
+    above = min(below + 1, len(ordered) - 1)
+    return torch.lerp(ordered[below], ordered[above], position - below)
+
+
+def _pixels(cube: Tensor, valid: Tensor) -> Tensor:
+    """(P, B) float64 spectra of the valid pixels."""
+    spectra = torch.as_tensor(cube).movedim(-3, -1)
+    return spectra[torch.as_tensor(valid).bool().expand(spectra.shape[:-1])].double()

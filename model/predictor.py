@@ -1,0 +1,241 @@
+"""The one boundary between numpy and torch: a checkpoint as something that predicts tiles.
+
+It implements ``pipeline.predict.Predictor`` by its shape; the two packages never import each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from catalog.bands import Bands
+from catalog.errors import CheckpointError, UsageError
+from model import checkpoint
+from model.cascade import CascadeConfig, SpectralCascade
+from model.noise import noise
+
+SAMPLER = "dpm_solver_pp_2m"
+DEFAULT_BATCH = {"cpu": 4, "cuda": 16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class CascadePredictor:
+    """Predicts cubes with a spectral cascade; what a tile holds depends on its pixels and position alone."""
+
+    def __init__(
+        self,
+        model: SpectralCascade,
+        *,
+        name: str,
+        digest: str,
+        fill: NDArray[np.float32],
+        steps: int,
+        seed: int,
+        batch: int,
+        device: str,
+        dtype: str,
+    ) -> None:
+        self._model = model
+        self._device = torch.device(device)
+        self._dtype = DTYPES[dtype]
+        self._steps = steps
+        self._seed = seed
+        self._batch = batch
+        self._fill = fill
+        self._settings: dict[str, object] = {
+            "name": name,
+            "digest": digest,
+            "steps": steps,
+            "sampler": SAMPLER,
+            "seed": seed,
+            "dtype": dtype,
+            "device": self._device.type,
+            "guidance": [stage.guidance for stage in model.config.stages],
+        }
+
+    @property
+    def bands(self) -> Bands:
+        """The bands of what it predicts."""
+        return self._model.config.bands
+
+    @property
+    def response(self) -> Bands:
+        """The spectral response that the input is expected to have, in the order R, G, B."""
+        return self._model.config.response
+
+    @property
+    def stride(self) -> int:
+        """The network's stride in pixels."""
+        return self._model.stage(0).network.stride
+
+    @property
+    def batch(self) -> int:
+        """The largest number of tiles a call takes."""
+        return self._batch
+
+    @property
+    def fill(self) -> NDArray[np.float32]:
+        """(3,) the training data's mean RGB, which stands in for masked pixels."""
+        return self._fill
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """Everything that can change a value, as plain JSON values."""
+        return dict(self._settings)
+
+    def predict(
+        self,
+        rgb: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        origins: NDArray[np.int64],
+        samples: range,
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield one (N, B, h, w) float32 reflectance array in [0, 1.6] for each sample, in order.
+
+        On a CPU tiles go through one at a time, which is both the fastest (a tile's activations stay in
+        the cache) and independent of the batch to the last bit. On CUDA they go together, padded to
+        ``batch``, because kernels are chosen by shape. Masked pixels hold ``fill``, so ``valid`` adds
+        nothing that ``rgb`` does not say.
+
+        Raises
+        ------
+        UsageError
+            Where the tiles' sides are no multiples of ``stride``, or there are more than ``batch``.
+        """
+        count, _, height, width = rgb.shape
+        if height % self.stride or width % self.stride:
+            raise UsageError(
+                "the tile does not fit the network",
+                got=f"{height}×{width} px",
+                expected=f"sides that are multiples of {self.stride}",
+                remedy="choose another --tile",
+            )
+        if count > self._batch:
+            raise UsageError("more tiles than the batch holds", got=count, expected=f"up to {self._batch}")
+        group = 1 if self._device.type == "cpu" else self._batch
+        padding = -count % group
+        tiles = torch.from_numpy(np.concatenate([rgb, np.repeat(rgb[-1:], padding, axis=0)]))
+        places = torch.from_numpy(np.concatenate([origins, np.repeat(origins[-1:], padding, axis=0)]))
+        for sample in samples:
+            out = np.empty((count, len(self.bands), height, width), dtype=np.float32)
+            for first in range(0, count, group):
+                last = first + group
+                cube = self._sample(tiles[first:last], places[first:last], sample)
+                out[first:last] = cube[: count - first].cpu().numpy()
+            yield out
+
+    @torch.inference_mode()
+    def _sample(self, rgb: Tensor, origins: Tensor, sample: int) -> Tensor:
+        height, width = rgb.shape[2:]
+
+        def draw(stage: int, step: int) -> Tensor:
+            return noise(
+                seed=self._seed,
+                stage=stage,
+                step=step,
+                sample=sample,
+                channels=self._model.config.stages[stage].components,
+                origins=origins,
+                height=height,
+                width=width,
+                device=self._device,
+            )
+
+        half = self._dtype is not torch.float32
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half):
+            cube = self._model.sample(rgb.to(self._device), draw, steps=self._steps)
+        return cube.float()
+
+    def memory(self, tile: int) -> int:
+        """Bytes that a call takes at its peak for square tiles of ``tile`` pixels, model included.
+
+        The output of all tiles, the weights, torch itself, and the activations of those that go through
+        together: per pixel, the measured peak of 2.2 kB (``docs/model.md``).
+        """
+        together = 1 if self._device.type == "cpu" else self._batch
+        weights = sum(value.numel() * 4 for value in self._model.state_dict().values())
+        output = self._batch * len(self.bands) * 4 * tile**2
+        return RUNTIME_BYTES + weights + output + together * BYTES_PER_PIXEL * tile**2
+
+
+RUNTIME_BYTES = 250 * 2**20
+"""Torch, its threads and its kernels' scratch, measured."""
+BYTES_PER_PIXEL = 2200
+"""Peak activations of one tile, measured at 256² and 512²."""
+
+
+def load_predictor(
+    model: str,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    batch: int | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> CascadePredictor:
+    """The predictor of a shipped model's name or of a checkpoint folder.
+
+    Parameters
+    ----------
+    model : ``vnir48``, or the path of a folder that ``spectile train`` wrote.
+    steps : solver steps a stage; None is the checkpoint's default, 1 gives the posterior mean.
+    seed : of the noise, in [0, 2**32).
+    batch : tiles a call; None is 4 on a CPU and 16 on CUDA. Changes no value on a CPU.
+    device : ``auto``, ``cpu`` or ``cuda``.
+    dtype : ``float32``, or ``bfloat16`` for the networks' convolutions.
+
+    Raises
+    ------
+    CheckpointError
+        Where the checkpoint is missing, damaged or of another kind.
+    UsageError
+        Where a setting cannot be used.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError("unknown device", got=device, expected="auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device was found", remedy="use --device cpu")
+    if dtype not in DTYPES:
+        raise UsageError("unknown dtype", got=dtype, expected=", ".join(DTYPES))
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    size = DEFAULT_BATCH[kind] if batch is None else batch
+    if size < 1:
+        raise UsageError("batch", got=size, expected="1 or more")
+    loaded = checkpoint.load(model)
+    cascade = load_cascade(loaded)
+    count = cascade.config.steps if steps is None else steps
+    if not 1 <= count <= cascade.schedule.steps:
+        raise UsageError("solver steps", got=count, expected=f"1 to {cascade.schedule.steps}")
+    return CascadePredictor(
+        cascade.to(kind),
+        name=str(loaded.metadata["name"]),
+        digest=loaded.digest,
+        fill=np.asarray(loaded.metadata["fill"], dtype=np.float32),
+        steps=count,
+        seed=seed,
+        batch=size,
+        device=kind,
+        dtype=dtype,
+    )
+
+
+def load_cascade(loaded: checkpoint.Checkpoint) -> SpectralCascade:
+    """The network of a checkpoint, in evaluation mode on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        Where its configuration and its tensors do not make a cascade.
+    """
+    try:
+        cascade = SpectralCascade(CascadeConfig.from_json(loaded.metadata["cascade"]))
+        cascade.load_state_dict(loaded.tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as err:
+        raise CheckpointError(
+            f"not the weights of a spectral cascade: {str(err).splitlines()[0]}", where=str(loaded.folder)
+        ) from err
+    return cascade.to(memory_format=torch.channels_last).eval()

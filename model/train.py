@@ -1,0 +1,407 @@
+"""Training of the spectral cascade: closed-form means first, then both stages' networks together.
+
+The stages do not wait for each other: the second is trained on true coarse bands with noise of the
+first stage's residual added (noise conditioning, Ho et al. 2022), as the paper's Table III asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from catalog.errors import CheckpointError, UsageError
+from model import checkpoint
+from model.cascade import CascadeConfig, SpectralCascade, Stage, colour_features
+from model.dataset import Augmentation, Batch, CropSource, Floats, TrainingScene
+from model.ema import Ema
+from model.losses import spectral_loss
+from model.parameterization import add_noise
+from model.schedule import Schedule
+
+STATE = "state.safetensors"
+PROGRESS = "state.json"
+LOG = "log.jsonl"
+MAX_WEIGHT = 5.0
+"""Min-SNR weights (Hang et al. 2023): the loss on x̂_0 counts SNR + 1 times, which is the loss on v, at most 5."""
+MAX_COMPONENT = 8.0
+"""Whitened residuals are clipped to ±8 deviations in training."""
+FIT_CROPS = 1500
+FIT_PIXELS = 200
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train; with the scenes and the cascade's configuration it fixes the result."""
+
+    steps: int = 3000
+    """Optimiser steps."""
+    batch: int = 12
+    """Crops a step."""
+    crop: int = 64
+    """Side of a crop, pixels; a multiple of the network's stride."""
+    learning_rate: float = 1e-3
+    """Peak of the cosine schedule."""
+    warmup: int = 150
+    """Steps of linear rise before it."""
+    weight_decay: float = 1e-3
+    """AdamW's."""
+    ema_decay: float = 0.998
+    """Of the averaged weights, which are the ones that are saved."""
+    condition_dropout: float = 0.0
+    """Share of crops whose condition is zeroed, which guidance needs (p_unc of SCDM: 0.1)."""
+    angle: float = 2.0
+    """Weight of SCDM's spectral loss, 1 − cos, on the reflectance that ẑ_0 stands for, times ᾱ."""
+    coarse_noise: float = 0.15
+    """Largest scale of the first stage's residual that is added to the second stage's coarse bands."""
+    ridge: float = 1e-5
+    """Penalty of the closed-form means on standardised coefficients."""
+    seed: int = 0
+    """Of everything random."""
+    log_every: int = 25
+    """Steps between lines of the log."""
+    validate_every: int = 500
+    """Steps between validations and saved states."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """How the input is varied."""
+
+
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+def train(
+    config: TrainConfig,
+    cascade: CascadeConfig,
+    scenes: Sequence[TrainingScene],
+    validation: Sequence[TrainingScene],
+    out_dir: Path,
+    *,
+    metadata: Mapping[str, Any],
+    progress: Progress = lambda record: None,
+    stop_after: int | None = None,
+) -> SpectralCascade:
+    """The trained cascade, whose checkpoint is in ``out_dir`` with its log and its state.
+
+    A run that finds its own state in ``out_dir`` continues from it and ends with the same weights as one
+    that was never interrupted.
+
+    Parameters
+    ----------
+    config, cascade : what to train and how.
+    scenes, validation : to learn from, and to watch; validation decides nothing here.
+    out_dir : the checkpoint's folder.
+    metadata : facts for the checkpoint: name, recipe, data, held-out metrics.
+    progress : is called with each record that goes to the log.
+    stop_after : end early after this step, as an interruption would.
+
+    Raises
+    ------
+    UsageError
+        Where the scenes cannot be used, or no scene has every band.
+    CheckpointError
+        Where the state in ``out_dir`` is of another configuration, or damaged.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    source = CropSource(scenes, cascade.bands, cascade.response)
+    watch = CropSource(validation, cascade.bands, cascade.response)
+    torch.manual_seed(config.seed)
+    model = SpectralCascade(cascade).to(memory_format=torch.channels_last)
+    fill = fit_means(model, source, config)
+    facts = {**metadata, "fill": fill.tolist(), "cascade": cascade.to_json(), "training": asdict(config)}
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
+    ema = Ema(model, decay=config.ema_decay, start=config.warmup)
+    identity = _identity(config, cascade, scenes)
+    first = _restore(out_dir, identity, model, optimiser, ema)
+    began = time.monotonic()
+    with (out_dir / LOG).open("a", encoding="utf-8") as log:
+
+        def record(line: dict[str, Any]) -> None:
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+            progress(line)
+
+        for step in range(first, config.steps):
+            losses = _step(model, source, optimiser, config, fill, step)
+            ema.update(model)
+            done = step + 1
+            if done % config.log_every == 0:
+                seconds = (time.monotonic() - began) / (done - first)
+                record({"step": done, "of": config.steps, **losses, "seconds_a_step": round(seconds, 4)})
+            if done % config.validate_every == 0 or done == config.steps:
+                record({"step": done, **validate(averaged(cascade, ema), watch)})
+                _save_state(out_dir, identity, model, optimiser, ema)
+                checkpoint.save(out_dir, ema.state()[0], {**facts, "trained_steps": done})
+            if done == stop_after:
+                break
+    return averaged(cascade, ema)
+
+
+def averaged(cascade: CascadeConfig, ema: Ema) -> SpectralCascade:
+    """The cascade with the averaged weights, in evaluation mode."""
+    model = SpectralCascade(cascade).to(memory_format=torch.channels_last).eval()
+    model.load_state_dict(ema.state()[0])
+    return model
+
+
+def training_pixels(
+    source: CropSource, seed: int, augmentation: Augmentation | None, *, crop: int = 64
+) -> tuple[Tensor, Tensor]:
+    """Spectra for closed-form fits: rgb (P, 3) and reflectance (P, B) of valid pixels of complete scenes."""
+    if not any(source.complete):
+        raise UsageError("no training scene has every band of the model", remedy="add one that covers them")
+    rng = np.random.default_rng((seed, 3))
+    rgb, target = [], []
+    for i in range(FIT_CROPS // 10):
+        batch = source.batch((seed, 0, i), count=10, size=crop, augmentation=augmentation)
+        good = (batch.valid > 0) & (batch.bands.min(dim=1).values[:, None, None] > 0)
+        at = torch.nonzero(good.flatten())[:, 0]
+        at = at[torch.from_numpy(rng.permutation(len(at))[: 10 * FIT_PIXELS])]
+        rgb.append(batch.rgb.movedim(1, -1).flatten(0, 2)[at])
+        target.append(batch.target.movedim(1, -1).flatten(0, 2)[at])
+    return torch.cat(rgb), torch.cat(target)
+
+
+def fit_means(model: SpectralCascade, source: CropSource, config: TrainConfig) -> Floats:
+    """Set both stages' closed-form parts; returns the (3,) mean input, which stands in for masked pixels."""
+    rgb, target = training_pixels(source, config.seed, config.augmentation, crop=config.crop)
+    colour = colour_features(rgb[:, :, None])[:, :, 0]
+    coarse = target[:, list(model.config.coarse_bands)]
+    model.stage(0).fit(colour, coarse, ridge=config.ridge)
+    generator = _generator(config.seed, 4, 0)
+    noisy = _perturb(model.stage(0), coarse[:, :, None, None], config.coarse_noise, generator)[:, :, 0, 0]
+    model.stage(1).fit(torch.cat([colour, noisy], dim=1), target, ridge=config.ridge)
+    fill: Floats = rgb.mean(0).numpy()
+    return fill
+
+
+def _perturb(stage: Stage, coarse: Tensor, scale: float, generator: torch.Generator) -> Tensor:
+    """Coarse bands (N, n, h, w) as an imperfect first stage would give them.
+
+    The error has the residual's covariance and a random size per crop; half of its variance is shared by
+    the crop, because the first stage errs by objects rather than by pixels.
+    """
+    count, _, height, width = coarse.shape
+    components = stage.config.components
+    size = scale * torch.rand((count, 1, 1, 1), generator=generator) * math.sqrt(0.5)
+    white = torch.randn((count, components, height, width), generator=generator)
+    shared = torch.randn((count, components, 1, 1), generator=generator)
+    error = torch.einsum("tk,nkhw->nthw", stage.basis, size * (white + shared))
+    return (coarse + error).clamp_min(0.0)
+
+
+def _step(
+    model: SpectralCascade,
+    source: CropSource,
+    optimiser: torch.optim.Optimizer,
+    config: TrainConfig,
+    fill: Floats,
+    step: int,
+) -> dict[str, float]:
+    """One optimiser step on both stages; the losses."""
+    batch = source.batch(
+        (config.seed, 1, step),
+        count=config.batch,
+        size=config.crop,
+        augmentation=config.augmentation,
+        fill=fill,
+    )
+    generator = _generator(config.seed, 2, step)
+    positions = list(model.config.coarse_bands)
+    colour, coarse = colour_features(batch.rgb), batch.target[:, positions]
+    noisy = _perturb(model.stage(0), coarse, config.coarse_noise, generator)
+    first = stage_loss(
+        model.stage(0), model.schedule, colour, coarse, batch.bands[:, positions], batch, config, generator
+    )
+    second = stage_loss(
+        model.stage(1),
+        model.schedule,
+        torch.cat([colour, noisy], dim=1),
+        batch.target,
+        batch.bands,
+        batch,
+        config,
+        generator,
+    )
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(config, step)
+    optimiser.zero_grad(set_to_none=True)
+    (first + second).backward()  # type: ignore[no-untyped-call]
+    for index in (0, 1):
+        torch.nn.utils.clip_grad_norm_(model.stage(index).parameters(), 1.0)
+    optimiser.step()
+    return {"first": round(first.item(), 5), "second": round(second.item(), 5)}
+
+
+def stage_loss(
+    stage: Stage,
+    schedule: Schedule,
+    features: Tensor,
+    target: Tensor,
+    bands: Tensor,
+    batch: Batch,
+    config: TrainConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    """The weighted loss on ẑ_0 plus the spectral angle of what it stands for, over valid pixels.
+
+    Bands (N, T) that a scene lacks: z_0 is then the most likely one given the others under the residual's
+    Gaussian, and each component counts as far as the others determine it.
+    """
+    standard = stage.standardise(features)
+    mean = stage.mean(standard)
+    truth, known = _components(stage, target - mean, bands)
+    # Spikes of real sensors lie further out, and would own the gradient.
+    truth = truth.clamp(-MAX_COMPONENT, MAX_COMPONENT)
+    if config.condition_dropout > 0:
+        keep = torch.rand((len(standard), 1, 1, 1), generator=generator) >= config.condition_dropout
+        standard = standard * keep
+    t = random_times(len(target), schedule, generator)
+    alpha_bar = schedule.alpha_bar_of(t, truth)
+    eps = torch.randn(truth.shape, generator=generator)
+    noisy = add_noise(truth, eps, alpha_bar)
+    estimate = stage.estimate(noisy, t, alpha_bar, stage.encode(standard))
+    # Components count as their deviation: equal weights spend the network on sensor noise.
+    deviation = stage.basis.norm(dim=0)
+    share = known * (deviation / deviation.mean())[None, :]
+    snr_weight = (alpha_bar / (1.0 - alpha_bar) + 1.0).clamp_max(MAX_WEIGHT)
+    error = (estimate - truth).square() * share[:, :, None, None] * snr_weight
+    pixels = batch.valid.sum().clamp_min(1.0)
+    loss = (error * batch.valid[:, None]).sum() / (pixels * truth.shape[1])
+    spectra = mean + torch.einsum("tk,nkhw->nthw", stage.basis, estimate)
+    mask = bands[:, :, None, None] * batch.valid[:, None]
+    return loss + config.angle * spectral_loss(spectra, target, weight=alpha_bar.flatten(), mask=mask)
+
+
+def _components(stage: Stage, residual: Tensor, bands: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, K, h, w) components of a residual known in some bands, and how far (N, K) those determine each."""
+    basis = stage.basis
+    # Noise of 1 % of the smallest component keeps the solution finite where bands are missing.
+    floor = 0.01 * basis.square().sum(0).min()
+    gram = torch.einsum("tk,nt,tl->nkl", basis, bands, basis)
+    inverse = torch.linalg.inv(gram + floor * torch.eye(basis.shape[1]))
+    project = torch.einsum("nkl,tl,nt->nkt", inverse, basis, bands)
+    known = torch.einsum("nkt,tk->nk", project, basis)
+    return torch.einsum("nkt,nthw->nkhw", project, residual), known
+
+
+def random_times(count: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
+    """(count,) integer times: a quarter at T, where samplers begin and the mean is made, the rest even in log-SNR."""
+    low, high = schedule.log_snr(schedule.steps), schedule.log_snr(1)
+    at = torch.rand(count, generator=generator)
+    drawn = [schedule.time_of_log_snr(low + (high - low) * float(u)) for u in at]
+    times = torch.tensor(drawn).round().clamp(1, schedule.steps).long()
+    times[torch.rand(count, generator=generator) < 0.25] = schedule.steps
+    return times
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then a cosine to 1 % of the peak."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    share = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share)))
+
+
+@torch.inference_mode()
+def validate(model: SpectralCascade, source: CropSource) -> dict[str, float]:
+    """RMSE on fixed crops: the posterior mean, one sample, and the closed-form mean of both stages."""
+    count = 2 * len(source.scenes)
+    scenes = [i // 2 for i in range(count)]
+    batch = source.batch((0,), count=count, size=64, augmentation=None, scenes=scenes)
+    generator = _generator(0, 5, 0)
+
+    def draw(stage: int, step: int) -> Tensor:
+        shape = (count, model.stage(stage).config.components, *batch.rgb.shape[2:])
+        return torch.randn(shape, generator=generator)
+
+    weight = batch.valid[:, None] * batch.bands[:, :, None, None]
+
+    def error(estimate: Tensor) -> float:
+        return round(math.sqrt(float(((estimate - batch.target).square() * weight).sum() / weight.sum())), 5)
+
+    colour = colour_features(batch.rgb)
+    coarse = model.stage(0).mean(model.stage(0).standardise(colour))
+    closed = model.stage(1).mean(model.stage(1).standardise(torch.cat([colour, coarse], dim=1)))
+    return {
+        "closed_form_rmse": error(closed),
+        "mean_rmse": error(model.sample(batch.rgb, draw, steps=1)),
+        "sample_rmse": error(model.sample(batch.rgb, draw)),
+    }
+
+
+def _generator(*key: int) -> torch.Generator:
+    seed = int(np.random.default_rng(key).integers(2**62))
+    return torch.Generator().manual_seed(seed)
+
+
+def _identity(config: TrainConfig, cascade: CascadeConfig, scenes: Sequence[TrainingScene]) -> dict[str, Any]:
+    """What a state must agree on to be continued."""
+    names = [[scene.name, list(scene.cube.shape), scene.weight] for scene in scenes]
+    facts = {"training": asdict(config), "cascade": cascade.to_json(), "scenes": names}
+    plain: dict[str, Any] = json.loads(json.dumps(facts))
+    return plain
+
+
+def _save_state(
+    out_dir: Path,
+    identity: Mapping[str, Any],
+    model: SpectralCascade,
+    optimiser: torch.optim.Optimizer,
+    ema: Ema,
+) -> None:
+    """Everything that the next step depends on; random numbers depend on the step alone."""
+    average, step = ema.state()
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"ema/{name}": value for name, value in average.items()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimiser.state[parameter].items():
+            tensors[f"optimiser/{name}/{key}"] = value
+    tensors["step"] = torch.tensor(step)
+    # Channels-last weights are not contiguous, which safetensors refuses. The step travels with the
+    # tensors, so that the two files cannot disagree.
+    checkpoint.write_json(out_dir / PROGRESS, identity)
+    checkpoint.write_tensors(out_dir / STATE, {name: value.contiguous() for name, value in tensors.items()})
+
+
+def _restore(
+    out_dir: Path,
+    identity: Mapping[str, Any],
+    model: SpectralCascade,
+    optimiser: torch.optim.Optimizer,
+    ema: Ema,
+) -> int:
+    """Continue from the state in ``out_dir``; returns the next step, zero where there is none."""
+    if not (out_dir / STATE).exists():
+        return 0
+    saved = checkpoint.read_json(out_dir / PROGRESS)
+    if saved != identity:
+        changed = [key for key in identity if saved.get(key) != identity[key]]
+        raise CheckpointError(
+            "the folder holds a training run of another configuration",
+            where=str(out_dir),
+            got=f"other {', '.join(changed)}",
+            remedy="use another --out, or remove it",
+        )
+    tensors = checkpoint.read_tensors(out_dir / STATE)
+    step = int(tensors.pop("step"))
+    model.load_state_dict(_below(tensors, "model/"))
+    ema.restore(_below(tensors, "ema/"), step)
+    for name, parameter in model.named_parameters():
+        state = _below(tensors, f"optimiser/{name}/")
+        optimiser.state[parameter] = {
+            key: value.clone() if value.dim() == 0 else torch.empty_like(parameter).copy_(value)
+            for key, value in state.items()
+        }
+    return step
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
