@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 NodataRule = Literal["all", "any"]
 
+CACHE_MEGABYTES = 128
+"""What GDAL may keep of what it has decoded: a row of blocks of a large scene."""
 SURVEY_PIXELS = 1024
 """Rows and columns at most of the one decimated read that sets what holds for the whole scene."""
 
@@ -103,8 +105,10 @@ class SceneSource:
         dataset = self._dataset()
         at = window and rasterio.windows.Window(window.col, window.row, window.width, window.height)
         shape = out_shape or (window or self.grid.window).shape
-        numbers = dataset.read(list(self.channels), window=at, out_shape=(3, *shape))
-        return numbers, self._valid(numbers, dataset, at, shape)
+        # By default GDAL keeps a twentieth of the machine's memory, which large scenes would fill.
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES):
+            numbers = dataset.read(list(self.channels), window=at, out_shape=(3, *shape))
+            return numbers, self._valid(numbers, dataset, at, shape)
 
     def _valid(
         self,
