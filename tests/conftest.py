@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from numpy.typing import NDArray
 
 # Set before any test module imports torch or prefect, which read these once. Subprocesses inherit them.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -43,7 +42,7 @@ def data_dir() -> Path:
 
 
 class MakeScene(Protocol):
-    """Writes a small GeoTIFF and returns its path; see the ``make_scene`` fixture."""
+    """Writes a small GeoTIFF of random pixels and returns its path; see the ``make_scene`` fixture."""
 
     def __call__(
         self,
@@ -51,14 +50,10 @@ class MakeScene(Protocol):
         *,
         dtype: str = "uint8",
         count: int = 3,
-        transform: Affine = ...,
         crs: str | None = ...,
         nodata: float | None = None,
-        alpha: bool = False,
         hole: tuple[slice, slice] = ...,
-        pixels: NDArray[np.generic] | None = None,
         seed: int = 0,
-        name: str = "scene.tif",
     ) -> Path: ...
 
 
@@ -67,12 +62,40 @@ NORTH_UP = Affine.translation(320_000.0, 4_881_000.0) @ Affine.scale(0.5, -0.5)
 
 
 @pytest.fixture
-def make_scene(tmp_path: Path) -> MakeScene:
-    """A factory of GeoTIFFs in ``tmp_path``.
+def write_scene(tmp_path: Path) -> Callable[..., Path]:
+    """Write an array (count, rows, cols) as a GeoTIFF; the path."""
 
-    Pixels are random (reflectance in [0, 1) for floats, the lower 90 % of the type's range for
-    integers) unless ``pixels``, (count, rows, columns), is given. With ``nodata`` all bands hold
-    that value in ``hole``; with ``alpha`` a further band is transparent there.
+    def write(array: np.ndarray, name: str = "scene.tif", **options) -> Path:
+        array = np.asarray(array)
+        mask, scales, offsets, colours = (
+            options.pop(key, None) for key in ("mask", "scales", "offsets", "colorinterp")
+        )
+        profile = {
+            "driver": "GTiff", "count": array.shape[0], "height": array.shape[1], "width": array.shape[2],
+            "dtype": array.dtype, "crs": "EPSG:32619", "transform": NORTH_UP, **options,
+        }  # fmt: skip
+        path = tmp_path / name
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as dataset:
+            dataset.write(array)
+            if mask is not None:
+                dataset.write_mask(mask)
+            if scales is not None:
+                dataset.scales = scales
+            if offsets is not None:
+                dataset.offsets = offsets
+            if colours is not None:
+                dataset.colorinterp = colours
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_scene(write_scene: Callable[..., Path]) -> MakeScene:
+    """A factory of GeoTIFFs with random pixels in ``tmp_path``.
+
+    Reflectance in [0, 1) for floats, the lower 90 % of the type's range for integers. With ``nodata``
+    all bands hold that value in ``hole``.
     """
 
     def write(
@@ -80,44 +103,17 @@ def make_scene(tmp_path: Path) -> MakeScene:
         *,
         dtype: str = "uint8",
         count: int = 3,
-        transform: Affine = NORTH_UP,
         crs: str | None = "EPSG:32619",
         nodata: float | None = None,
-        alpha: bool = False,
         hole: tuple[slice, slice] = (slice(0, 5), slice(0, 7)),
-        pixels: NDArray[np.generic] | None = None,
         seed: int = 0,
-        name: str = "scene.tif",
     ) -> Path:
         kind = np.dtype(dtype)
         top = 1.0 if kind.kind == "f" else 0.9 * np.iinfo(kind).max
-        if pixels is None:
-            values = (np.random.default_rng(seed).random((count, *shape)) * top).astype(kind)
-        else:
-            values = pixels.astype(kind)
+        values = (np.random.default_rng(seed).random((count, *shape)) * top).astype(kind)
         if nodata is not None:
             values[:, *hole] = nodata
-        if alpha:
-            opaque = np.full((1, *shape), 1 if kind.kind == "f" else np.iinfo(kind).max, kind)
-            opaque[:, *hole] = 0
-            values = np.concatenate([values, opaque])
-        path = tmp_path / name
-        with rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            height=shape[0],
-            width=shape[1],
-            count=len(values),
-            dtype=dtype,
-            crs=crs,
-            transform=transform,
-            nodata=nodata,
-            photometric="RGB" if count == 3 else "MINISBLACK",
-        ) as file:
-            if alpha:
-                file.colorinterp = [*file.colorinterp[:count], rasterio.enums.ColorInterp.alpha]
-            file.write(values)
-        return path
+        photometric = "RGB" if count == 3 else "MINISBLACK"
+        return write_scene(values, crs=crs, nodata=nodata, photometric=photometric)
 
     return write

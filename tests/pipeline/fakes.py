@@ -10,6 +10,8 @@ from catalog.bands import Bands
 
 NORTH_UP = Affine(0.5, 0, 320_000, 0, -0.5, 4_881_000)
 
+SIX = Bands.evenly_spaced(400, 900, 6)
+
 
 @dataclass(frozen=True)
 class Positional:
@@ -18,7 +20,7 @@ class Positional:
     The last is what a network with spatial statistics does; it shows in overlaps.
     """
 
-    bands: Bands = Bands.evenly_spaced(400, 900, 6)
+    bands: Bands = SIX
     stride: int = 8
     batch: int = 3
     leak: float = 0.0
