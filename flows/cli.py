@@ -338,6 +338,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a model from a recipe; model/recipes holds those of the shipped ones."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
     from flows.training import train_from_recipe
 
     _in_lines()
