@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 from catalog.bands import RGB_CAMERA, SENSORS
 from catalog.errors import UsageError
 from model import baselines, checkpoint
-from model.cascade import CascadeConfig, StageConfig
+from model.cascade import DEFAULT_STAGES, CascadeConfig, StageConfig
 from model.dataset import CropSource, TrainingScene
 from model.evaluation import evaluate, groups, held_out_crops, shuffle_factor
 from model.train import Progress, TrainConfig, train, training_pixels
@@ -112,7 +112,7 @@ class Recipe:
     """Bands of the first stage."""
     steps: int = 4
     """Solver steps by default."""
-    stages: tuple[StageConfig, StageConfig] = CascadeConfig.__dataclass_fields__["stages"].default
+    stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES
     """The two stages."""
     training: TrainConfig = field(default_factory=TrainConfig)
     """How to train."""
@@ -364,9 +364,10 @@ def _mosaic(spectra: NDArray[np.float32], source: LibrarySource, seed: int) -> N
     part = np.where(rng.random(sites) < 0.5, 0.0, rng.random(sites))[:, None]
     shade = rng.uniform(0.5, 1.0, (sites, 1))
     mixed = shade * ((1.0 - part) * spectra[first] + part * spectra[second])
-    pixels = np.stack(np.mgrid[: source.size, : source.size], axis=-1).reshape(-1, 2)
+    pixels = np.indices((source.size, source.size)).reshape(2, -1).T
     _, nearest = cKDTree(place).query(pixels)
-    return mixed[nearest].T.reshape(-1, source.size, source.size).astype(np.float16)
+    cube: NDArray[np.float16] = mixed[nearest].T.reshape(-1, source.size, source.size).astype(np.float16)
+    return cube
 
 
 def _facts(path: Path, relative: str, name: str, licence: str) -> dict[str, str]:

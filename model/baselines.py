@@ -73,7 +73,8 @@ class Lookup:
     def predict(self, rgb: Floats) -> Floats:
         """(B, h, w) float32 reflectance."""
         _, index = cKDTree(self.codes).query(rgb.reshape(3, -1).T, k=range(1, self.neighbours + 1))
-        return self.spectra[index].mean(axis=1).T.reshape(-1, *rgb.shape[1:])
+        spectra: Floats = self.spectra[index].mean(axis=1)
+        return spectra.T.reshape(-1, *rgb.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)

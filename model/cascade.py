@@ -7,8 +7,9 @@ where the uncertainty is; ``docs/model.md`` has the measurements.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -27,6 +28,8 @@ INPUT_LIMIT = 1.5
 CONDITION_LIMIT = 8.0
 """Standardised conditions are clipped to ±8 before the network; training stays within."""
 COLOUR_FEATURES = 19
+CHUNK = 8192
+"""Pixels whose lifted features are held at once: they stay in the cache."""
 
 DrawStage = Callable[[int, int], Tensor]
 """(stage, step) → (N, K, h, w) standard normal noise."""
@@ -46,8 +49,16 @@ class StageConfig:
     """Width of the denoiser at half resolution."""
     norm: Literal["channel", "group"] = "channel"
     """Normalisation per pixel, or over the tile in groups."""
+    lifted: int = 0
+    """Random ReLU features of the colour that the mean is linear in, beside the polynomial ones."""
     guidance: float = 0.0
     """ICMG scale s: x̂ = (1 + s)·x̂(c) − s·x̂(∅); 0 is off and costs nothing (SCDM, equation 15)."""
+
+
+DEFAULT_STAGES = (
+    StageConfig(components=8, condition_width=64, condition_blocks=2, width=48, lifted=256),
+    StageConfig(components=8, condition_width=48, condition_blocks=1, width=32),
+)
 
 
 @dataclass(frozen=True)
@@ -60,9 +71,7 @@ class CascadeConfig:
     """The spectral response that the input is expected to have, in the order R, G, B."""
     coarse: int = 12
     """Bands of the first stage, at equal intervals."""
-    stages: tuple[StageConfig, StageConfig] = field(
-        default=(StageConfig(8, 64, 2, 48), StageConfig(8, 48, 1, 32))
-    )
+    stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES
     """RGB → coarse, RGB and coarse → all."""
     timesteps: int = 1000
     """T of the linear schedule, beta 1e-4 to 0.02."""
@@ -107,12 +116,19 @@ class Stage(nn.Module):
     """A closed-form mean plus a diffused residual: y = W·f + b + A·z, z diffused given f.
 
     ``basis`` A (T, K) is V·diag(s) of the training residual's principal components, so that z is white.
+    Where ``lifted`` is set, f goes on with ReLU features of random weights (Rahimi and Recht 2008; Huang
+    et al. 2006), which make the mean an arbitrary smooth function of the colour and stay linear beyond
+    the training range; the network then sees that mean as well.
     """
 
     feature_mean: Tensor
     feature_scale: Tensor
+    lift_weight: Tensor
+    lift_bias: Tensor
     weight: Tensor
     bias: Tensor
+    target_mean: Tensor
+    target_scale: Tensor
     basis: Tensor
 
     def __init__(self, config: StageConfig, features: int, targets: int) -> None:
@@ -120,7 +136,7 @@ class Stage(nn.Module):
         self.config = config
         self.network = CompactUNet(
             CompactConfig(
-                condition_channels=features,
+                condition_channels=features + (targets if config.lifted else 0),
                 components=config.components,
                 condition_width=config.condition_width,
                 condition_blocks=config.condition_blocks,
@@ -130,34 +146,50 @@ class Stage(nn.Module):
         )
         self.register_buffer("feature_mean", torch.zeros(features))
         self.register_buffer("feature_scale", torch.ones(features))
-        self.register_buffer("weight", torch.zeros(targets, features))
+        self.register_buffer("lift_weight", torch.zeros(config.lifted, 6))
+        self.register_buffer("lift_bias", torch.zeros(config.lifted))
+        self.register_buffer("weight", torch.zeros(targets, features + config.lifted))
         self.register_buffer("bias", torch.zeros(targets))
+        self.register_buffer("target_mean", torch.zeros(targets))
+        self.register_buffer("target_scale", torch.ones(targets))
         self.register_buffer("basis", torch.zeros(targets, config.components))
 
-    def fit(self, features: Tensor, targets: Tensor, *, ridge: float) -> None:
+    def fit(self, features: Tensor, targets: Tensor, *, ridge: float, generator: torch.Generator) -> None:
         """Set the mean by ridge regression and the basis by PCA of what it leaves.
 
         Parameters
         ----------
         features : (P, F) float32, of training pixels.
         targets : (P, T) float32, their reflectance.
-        ridge : penalty on the standardised coefficients, per pixel.
+        ridge : penalty on the coefficients of features of unit deviation, per pixel.
+        generator : draws the weights of the lifted features.
         """
-        x, y = features.double(), targets.double()
-        mean, scale = x.mean(0), x.std(0).clamp_min(1e-6)
-        x = (x - mean) / scale
-        centre = y.mean(0)
+        self.feature_mean.copy_(features.mean(0))
+        self.feature_scale.copy_(features.std(0).clamp_min(1e-6))
+        if self.config.lifted:
+            tint = _tint(features.T[None])[0]
+            scale = tint.std(1)
+            weight = torch.randn(self.lift_weight.shape, generator=generator) / math.sqrt(len(tint)) / scale
+            offset = torch.randn(self.lift_bias.shape, generator=generator)
+            self.lift_weight.copy_(weight)
+            self.lift_bias.copy_(offset - weight @ tint.mean(1))
+        x = self._regressors(features.T[None], self.standardise(features.T[None, :, :, None])[..., 0])[
+            0
+        ].T.double()
+        y = targets.double()
+        shift, centre = x.mean(0), y.mean(0)
+        x = x - shift
         gram = x.T @ x / len(x) + ridge * torch.eye(x.shape[1], dtype=x.dtype)
-        weight = torch.linalg.solve(gram, x.T @ (y - centre) / len(x)).T
-        residual = y - centre - x @ weight.T
-        sd, vectors = torch.linalg.eigh(residual.T @ residual / len(x))
+        coefficients = torch.linalg.solve(gram, x.T @ (y - centre) / len(x)).T
+        residual = y - centre - x @ coefficients.T
+        variance, vectors = torch.linalg.eigh(residual.T @ residual / len(x))
         count = self.config.components
-        top = vectors[:, -count:].flip(1) * sd[-count:].flip(0).clamp_min(1e-12).sqrt()
+        top = vectors[:, -count:].flip(1) * variance[-count:].flip(0).clamp_min(1e-12).sqrt()
         for name, value in (
-            ("feature_mean", mean),
-            ("feature_scale", scale),
-            ("weight", weight),
-            ("bias", centre),
+            ("weight", coefficients),
+            ("bias", centre - coefficients @ shift),
+            ("target_mean", centre),
+            ("target_scale", y.std(0).clamp_min(1e-6)),
             ("basis", top),
         ):
             getattr(self, name).copy_(value)
@@ -166,25 +198,46 @@ class Stage(nn.Module):
         """(N, F, h, w) features at zero mean and unit deviation over the training pixels."""
         return (features - self.feature_mean[:, None, None]) / self.feature_scale[:, None, None]
 
-    def mean(self, standard: Tensor) -> Tensor:
-        """(N, T, h, w) the closed-form mean of standardised features."""
-        return _per_pixel(self.weight, standard) + self.bias[:, None, None]
+    def prepare(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The closed-form mean (N, T, h, w) of the features (N, F, h, w), and the network's condition."""
+        standard = self.standardise(features)
+        flat, raw = standard.flatten(2), features.flatten(2)
+        chunks = [
+            self.weight @ self._regressors(raw[..., at : at + CHUNK], flat[..., at : at + CHUNK])
+            for at in range(0, raw.shape[2], CHUNK)
+        ]
+        mean = torch.cat(chunks, dim=2).reshape(len(raw), -1, *features.shape[2:])
+        mean = mean + self.bias[:, None, None]
+        condition = standard
+        if self.config.lifted:
+            known = (mean - self.target_mean[:, None, None]) / self.target_scale[:, None, None]
+            condition = torch.cat([standard, known], dim=1)
+        return mean, condition.clamp(-CONDITION_LIMIT, CONDITION_LIMIT)
 
-    def encode(self, standard: Tensor) -> Features:
+    def _regressors(self, raw: Tensor, standard: Tensor) -> Tensor:
+        """(N, F + lifted, P) what the mean is linear in, from raw and standardised features (N, F, P)."""
+        if not self.config.lifted:
+            return standard
+        lifted = torch.baddbmm(
+            self.lift_bias[None, :, None], self.lift_weight.expand(len(raw), -1, -1), _tint(raw)
+        ).relu_()
+        return torch.cat([standard, lifted], dim=1)
+
+    def encode(self, condition: Tensor) -> Features:
         """The network's features of the condition, once for all steps and samples."""
-        return self.network.encode(standard.clamp(-CONDITION_LIMIT, CONDITION_LIMIT))
+        return self.network.encode(condition)
 
     def estimate(self, noisy: Tensor, t: Tensor, alpha_bar: float | Tensor, features: Features) -> Tensor:
         """ẑ_0 from z_t: the network gives v, which makes its output of unit scale at every t."""
         return to_x0(self.network(noisy, t, features), noisy, alpha_bar, "v")
 
     def sample(
-        self, standard: Tensor, schedule: Schedule, steps: int, draw: Callable[[int], Tensor]
+        self, condition: Tensor, schedule: Schedule, steps: int, draw: Callable[[int], Tensor]
     ) -> Tensor:
         """One sample of the residual's components, (N, K, h, w)."""
-        features = self.encode(standard)
+        features = self.encode(condition)
         scale = self.config.guidance
-        null = self.encode(torch.zeros_like(standard)) if scale else None
+        null = self.encode(torch.zeros_like(condition)) if scale else None
 
         def denoise(noisy: Tensor, time: float) -> Tensor:
             t = torch.full((len(noisy),), time, device=noisy.device)
@@ -196,9 +249,10 @@ class Stage(nn.Module):
 
         return dpm_solver_pp_2m(denoise, schedule, times=logsnr_grid(schedule, steps), draw=draw)
 
-    def synthesise(self, standard: Tensor, components: Tensor) -> Tensor:
+    def add_residual(self, mean: Tensor, components: Tensor) -> Tensor:
         """(N, T, h, w) reflectance: the mean plus the residual that the components stand for."""
-        return (self.mean(standard) + _per_pixel(self.basis, components)).clamp(0.0, REFLECTANCE_LIMIT)
+        residual = (self.basis @ components.flatten(2)).reshape(mean.shape)
+        return (mean + residual).clamp(0.0, REFLECTANCE_LIMIT)
 
 
 class SpectralCascade(nn.Module):
@@ -215,6 +269,7 @@ class SpectralCascade(nn.Module):
                 Stage(second, COLOUR_FEATURES + config.coarse, len(config.bands)),
             ]
         )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def stage(self, index: int) -> Stage:
         """The first (0) or second (1) stage."""
@@ -241,13 +296,20 @@ class SpectralCascade(nn.Module):
         features = torch.cat([colour_features(rgb), coarse], dim=1)
         return self._run(1, features, steps or self.config.steps, draw)
 
+    def closed_form(self, rgb: Tensor) -> Tensor:
+        """(N, B, h, w) what the means of both stages give without any network."""
+        colour = colour_features(rgb)
+        coarse, _ = self.stage(0).prepare(colour)
+        return self.stage(1).prepare(torch.cat([colour, coarse], dim=1))[0]
+
     def _run(self, index: int, features: Tensor, steps: int, draw: DrawStage) -> Tensor:
         stage = self.stage(index)
-        standard = stage.standardise(features)
-        components = stage.sample(standard, self.schedule, steps, lambda step: draw(index, step))
-        return stage.synthesise(standard, components)
+        mean, condition = stage.prepare(features)
+        components = stage.sample(condition, self.schedule, steps, lambda step: draw(index, step))
+        return stage.add_residual(mean, components)
 
 
-def _per_pixel(matrix: Tensor, x: Tensor) -> Tensor:
-    """``matrix`` (T, F) applied to each pixel of (N, F, h, w)."""
-    return (matrix @ x.flatten(2)).unflatten(2, x.shape[2:])
+def _tint(features: Tensor) -> Tensor:
+    """(N, 6, P) square roots of R, G, B and their shares of the sum; the first three features are R, G, B."""
+    rgb = features[:, :3]
+    return torch.cat([(rgb + 1e-4).sqrt(), rgb / (rgb.sum(dim=1, keepdim=True) + 0.02)], dim=1)

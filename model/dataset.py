@@ -56,6 +56,8 @@ class TrainingScene:
 class Augmentation:
     """How the input is varied in training; every width of zero turns its part off."""
 
+    nominal: float = 0.6
+    """Share of crops through exactly the expected response and gain; the rest is varied as below."""
     centre_nm: float = 12.0
     """The centre of each channel's response moves by up to this."""
     width_factor: tuple[float, float] = (0.8, 1.3)
@@ -157,10 +159,15 @@ class CropSource:
         """(3, h, w) what the camera sees of the cube."""
         if augmentation is None:
             return np.tensordot(resampling_matrix(scene.bands, self.response)[0], cube, 1).astype(np.float32)
-        centre = np.asarray(self.response.centre_nm) + rng.uniform(-1, 1, 3) * augmentation.centre_nm
-        width = np.asarray(self.response.fwhm_nm) * rng.uniform(*augmentation.width_factor, 3)
-        matrix, _ = resampling_matrix(scene.bands, Bands.from_arrays(centre, width))
-        gain = np.exp(rng.normal(0, augmentation.input_gain) + rng.normal(0, augmentation.channel_gain, 3))
+        response, gain = self.response, np.ones(3)
+        if rng.random() >= augmentation.nominal:
+            centre = np.asarray(response.centre_nm) + rng.uniform(-1, 1, 3) * augmentation.centre_nm
+            width = np.asarray(response.fwhm_nm) * rng.uniform(*augmentation.width_factor, 3)
+            response = Bands.from_arrays(centre, width)
+            gain = np.exp(
+                rng.normal(0, augmentation.input_gain) + rng.normal(0, augmentation.channel_gain, 3)
+            )
+        matrix, _ = resampling_matrix(scene.bands, response)
         rgb = np.tensordot((matrix * gain[:, None]).astype(np.float32), cube, 1)
         sd = augmentation.sensor_noise * rng.random() ** 2
         noisy = rgb + sd * rng.standard_normal(rgb.shape, dtype=np.float32)
@@ -197,4 +204,5 @@ def _illumination(augmentation: Augmentation, size: int, rng: np.random.Generato
     shading += sd * 0.7 * rng.standard_normal((size, size))
     grain = rng.standard_normal((-(-size // 8) + 1,) * 2)
     shading += sd * 0.7 * zoom(grain, 8, order=1)[:size, :size]
-    return np.exp(shading).astype(np.float32)
+    gain: Floats = np.exp(shading).astype(np.float32)
+    return gain

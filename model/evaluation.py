@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.baselines import Baseline
-from model.cascade import SpectralCascade, colour_features
+from model.cascade import SpectralCascade
 from model.dataset import Batch, CropSource
 from model.metrics import calibration, mrae, rmse, spectral_angle
 
@@ -63,7 +63,7 @@ def evaluate(
     draws = torch.stack([predict(steps) for _ in range(samples)])
     known = calibration(truth, draws[:, :, bands], batch.valid)
     result: dict[str, Any] = {
-        "closed_form": scores(closed_form(model, batch.rgb)),
+        "closed_form": scores(model.closed_form(batch.rgb)),
         "one_step": scores(predict(1)),
         "sample": scores(draws[0]),
         "mean_of_samples": scores(draws.mean(dim=0)),
@@ -80,21 +80,13 @@ def evaluate(
     return result
 
 
-def closed_form(model: SpectralCascade, rgb: Tensor) -> Tensor:
-    """(N, B, h, w) what the means of both stages give without any network."""
-    colour = colour_features(rgb)
-    coarse = model.stage(0).mean(model.stage(0).standardise(colour))
-    second = model.stage(1)
-    return second.mean(second.standardise(torch.cat([colour, coarse], dim=1)))
-
-
 @torch.inference_mode()
 def shuffle_factor(model: SpectralCascade, batch: Batch, *, seed: int) -> float:
     """By how much the second stage's RMSE grows when its coarse bands are of other pixels."""
     generator = torch.Generator().manual_seed(seed)
     coarse = batch.target[:, list(model.config.coarse_bands)]
     order = torch.randperm(coarse[0, 0].numel(), generator=generator)
-    turned = coarse.roll(1, dims=0).flatten(2)[:, :, order].unflatten(2, coarse.shape[2:])
+    turned = coarse.roll(1, dims=0).flatten(2)[:, :, order].reshape(coarse.shape)
 
     def error(given: Tensor) -> float:
         shape = (len(given), model.stage(1).config.components, *given.shape[2:])

@@ -157,9 +157,9 @@ class CascadePredictor:
         together: per pixel, the measured peak of 2.2 kB (``docs/model.md``).
         """
         together = 1 if self._device.type == "cpu" else self._batch
-        weights = sum(value.numel() * 4 for value in self._model.state_dict().values())
+        weights: int = sum(value.numel() * 4 for value in self._model.state_dict().values())
         output = self._batch * len(self.bands) * 4 * tile**2
-        return RUNTIME_BYTES + weights + output + together * BYTES_PER_PIXEL * tile**2
+        return int(RUNTIME_BYTES + weights + output + together * BYTES_PER_PIXEL * tile**2)
 
 
 RUNTIME_BYTES = 250 * 2**20
@@ -238,4 +238,4 @@ def load_cascade(loaded: checkpoint.Checkpoint) -> SpectralCascade:
         raise CheckpointError(
             f"not the weights of a spectral cascade: {str(err).splitlines()[0]}", where=str(loaded.folder)
         ) from err
-    return cascade.to(memory_format=torch.channels_last).eval()
+    return cascade.eval()

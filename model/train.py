@@ -31,7 +31,7 @@ STATE = "state.safetensors"
 PROGRESS = "state.json"
 LOG = "log.jsonl"
 MAX_WEIGHT = 5.0
-"""Min-SNR weights (Hang et al. 2023): the loss on x̂_0 counts SNR + 1 times, which is the loss on v, at most 5."""
+"""The loss on x̂_0 counts SNR + 1 times, which is the loss on v, at most 5 (Hang et al. 2023)."""
 MAX_COMPONENT = 8.0
 """Whitened residuals are clipped to ±8 deviations in training."""
 FIT_CROPS = 1500
@@ -113,7 +113,7 @@ def train(
     source = CropSource(scenes, cascade.bands, cascade.response)
     watch = CropSource(validation, cascade.bands, cascade.response)
     torch.manual_seed(config.seed)
-    model = SpectralCascade(cascade).to(memory_format=torch.channels_last)
+    model = SpectralCascade(cascade)
     fill = fit_means(model, source, config)
     facts = {**metadata, "fill": fill.tolist(), "cascade": cascade.to_json(), "training": asdict(config)}
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
@@ -146,7 +146,7 @@ def train(
 
 def averaged(cascade: CascadeConfig, ema: Ema) -> SpectralCascade:
     """The cascade with the averaged weights, in evaluation mode."""
-    model = SpectralCascade(cascade).to(memory_format=torch.channels_last).eval()
+    model = SpectralCascade(cascade).eval()
     model.load_state_dict(ema.state()[0])
     return model
 
@@ -174,10 +174,10 @@ def fit_means(model: SpectralCascade, source: CropSource, config: TrainConfig) -
     rgb, target = training_pixels(source, config.seed, config.augmentation, crop=config.crop)
     colour = colour_features(rgb[:, :, None])[:, :, 0]
     coarse = target[:, list(model.config.coarse_bands)]
-    model.stage(0).fit(colour, coarse, ridge=config.ridge)
     generator = _generator(config.seed, 4, 0)
+    model.stage(0).fit(colour, coarse, ridge=config.ridge, generator=generator)
     noisy = _perturb(model.stage(0), coarse[:, :, None, None], config.coarse_noise, generator)[:, :, 0, 0]
-    model.stage(1).fit(torch.cat([colour, noisy], dim=1), target, ridge=config.ridge)
+    model.stage(1).fit(torch.cat([colour, noisy], dim=1), target, ridge=config.ridge, generator=generator)
     fill: Floats = rgb.mean(0).numpy()
     return fill
 
@@ -255,26 +255,25 @@ def stage_loss(
     Bands (N, T) that a scene lacks: z_0 is then the most likely one given the others under the residual's
     Gaussian, and each component counts as far as the others determine it.
     """
-    standard = stage.standardise(features)
-    mean = stage.mean(standard)
+    mean, condition = stage.prepare(features)
     truth, known = _components(stage, target - mean, bands)
     # Spikes of real sensors lie further out, and would own the gradient.
     truth = truth.clamp(-MAX_COMPONENT, MAX_COMPONENT)
     if config.condition_dropout > 0:
-        keep = torch.rand((len(standard), 1, 1, 1), generator=generator) >= config.condition_dropout
-        standard = standard * keep
+        keep = torch.rand((len(condition), 1, 1, 1), generator=generator) >= config.condition_dropout
+        condition = condition * keep
     t = random_times(len(target), schedule, generator)
     alpha_bar = schedule.alpha_bar_of(t, truth)
     eps = torch.randn(truth.shape, generator=generator)
     noisy = add_noise(truth, eps, alpha_bar)
-    estimate = stage.estimate(noisy, t, alpha_bar, stage.encode(standard))
+    estimate = stage.estimate(noisy, t, alpha_bar, stage.encode(condition))
     # Components count as their deviation: equal weights spend the network on sensor noise.
     deviation = stage.basis.norm(dim=0)
     share = known * (deviation / deviation.mean())[None, :]
     snr_weight = (alpha_bar / (1.0 - alpha_bar) + 1.0).clamp_max(MAX_WEIGHT)
     error = (estimate - truth).square() * share[:, :, None, None] * snr_weight
     pixels = batch.valid.sum().clamp_min(1.0)
-    loss = (error * batch.valid[:, None]).sum() / (pixels * truth.shape[1])
+    loss: Tensor = (error * batch.valid[:, None]).sum() / (pixels * truth.shape[1])
     spectra = mean + torch.einsum("tk,nkhw->nthw", stage.basis, estimate)
     mask = bands[:, :, None, None] * batch.valid[:, None]
     return loss + config.angle * spectral_loss(spectra, target, weight=alpha_bar.flatten(), mask=mask)
@@ -293,7 +292,7 @@ def _components(stage: Stage, residual: Tensor, bands: Tensor) -> tuple[Tensor, 
 
 
 def random_times(count: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
-    """(count,) integer times: a quarter at T, where samplers begin and the mean is made, the rest even in log-SNR."""
+    """(count,) integer times: a quarter at T, where the mean is made, the rest even in log-SNR."""
     low, high = schedule.log_snr(schedule.steps), schedule.log_snr(1)
     at = torch.rand(count, generator=generator)
     drawn = [schedule.time_of_log_snr(low + (high - low) * float(u)) for u in at]
@@ -327,11 +326,8 @@ def validate(model: SpectralCascade, source: CropSource) -> dict[str, float]:
     def error(estimate: Tensor) -> float:
         return round(math.sqrt(float(((estimate - batch.target).square() * weight).sum() / weight.sum())), 5)
 
-    colour = colour_features(batch.rgb)
-    coarse = model.stage(0).mean(model.stage(0).standardise(colour))
-    closed = model.stage(1).mean(model.stage(1).standardise(torch.cat([colour, coarse], dim=1)))
     return {
-        "closed_form_rmse": error(closed),
+        "closed_form_rmse": error(model.closed_form(batch.rgb)),
         "mean_rmse": error(model.sample(batch.rgb, draw, steps=1)),
         "sample_rmse": error(model.sample(batch.rgb, draw)),
     }

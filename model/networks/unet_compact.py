@@ -1,4 +1,4 @@
-"""The compact network of the default model: a condition branch that runs once, a light denoiser that runs per step.
+"""The default model's network: a condition branch that runs once, a light denoiser that runs per step.
 
 Both work on pixels folded 2×2 into channels (Shi et al. 2016, sub-pixel convolution), which is where
 convolutions of 32 to 128 channels reach the speed of matrix products on a CPU. The condition branch holds
@@ -38,7 +38,7 @@ class CompactConfig:
 
 
 class ChannelNorm(nn.Module):
-    """Normalises the channels of each pixel by themselves (LayerNorm over C), so a tile has no global statistics."""
+    """Normalises each pixel's channels by themselves (LayerNorm over C): no statistics over the tile."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def _norm(kind: str, channels: int) -> nn.Module:
 
 
 class Block(nn.Module):
-    """A pre-activation residual block; with ``timed``, the time scales and shifts between its convolutions."""
+    """A pre-activation residual block; with ``timed``, time scales and shifts between its convolutions."""
 
     def __init__(self, width: int, norm: str, *, timed: bool) -> None:
         super().__init__()
@@ -72,7 +72,8 @@ class Block(nn.Module):
         if self.modulate is not None and time is not None:
             scale, shift = self.modulate(time)[:, :, None, None].chunk(2, dim=1)
             hidden = torch.addcmul(shift, hidden, 1.0 + scale)
-        return x + self.second(functional.silu(hidden))
+        out: Tensor = x + self.second(functional.silu(hidden))
+        return out
 
 
 def time_features(t: Tensor) -> Tensor:

@@ -1,0 +1,140 @@
+"""The predictor as the pipeline sees it, on the shipped weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from catalog.bands import RGB_CAMERA, VNIR48
+from catalog.errors import CheckpointError, UsageError
+from model import checkpoint
+from model.predictor import CascadePredictor, load_predictor
+
+
+def _scene(size: int = 160) -> NDArray[np.float32]:
+    rng = np.random.default_rng(0)
+    smooth = np.cumsum(np.cumsum(rng.normal(size=(3, size, size)), 1), 2)
+    smooth = (smooth - smooth.min()) / np.ptp(smooth)
+    return (0.03 + 0.3 * smooth + 0.01 * rng.random((3, size, size))).astype(np.float32)
+
+
+def _predict(
+    predictor: CascadePredictor, scene: NDArray[np.float32], places: list[tuple[int, int]], size: int = 64
+) -> NDArray[np.float32]:
+    rgb = np.stack([scene[:, r : r + size, c : c + size] for r, c in places])
+    origins = np.array(places, dtype=np.int64)
+    return next(predictor.predict(rgb, np.ones(rgb[:, 0].shape, bool), origins, range(1)))
+
+
+@pytest.fixture(scope="module")
+def predictor() -> CascadePredictor:
+    return load_predictor("vnir48", device="cpu")
+
+
+def test_the_default_takes_at_least_four_steps_and_says_everything(predictor: CascadePredictor) -> None:
+    settings = predictor.settings
+    assert int(str(settings["steps"])) >= 4
+    assert settings["digest"] == checkpoint.load("vnir48").digest
+    assert {"name", "digest", "steps", "sampler", "seed", "dtype", "device", "guidance"} <= settings.keys()
+    json.dumps(settings)
+    assert predictor.bands == VNIR48
+    assert predictor.response == RGB_CAMERA
+    assert 192 % predictor.stride == 0
+
+
+def test_predictions_have_the_promised_shape_type_and_range(predictor: CascadePredictor) -> None:
+    cube = _predict(predictor, _scene(), [(0, 0), (16, 32)])
+    assert cube.shape == (2, 48, 64, 64)
+    assert cube.dtype == np.float32
+    assert np.isfinite(cube).all()
+    assert cube.min() >= 0.0
+    assert cube.max() <= 1.6
+
+
+def test_a_tile_does_not_depend_on_its_company(predictor: CascadePredictor) -> None:
+    scene = _scene()
+    together = _predict(predictor, scene, [(0, 0), (32, 64), (96, 8)])
+    alone = _predict(predictor, scene, [(32, 64)])
+    assert np.abs(together[1] - alone[0]).max() < 1e-5
+
+
+def test_overlapping_tiles_agree_away_from_their_edges(predictor: CascadePredictor) -> None:
+    scene = _scene()
+    left, right = _predict(predictor, scene, [(0, 0), (0, 32)], size=128)
+    shared = np.abs(left[:, 48:80, 80:96] - right[:, 48:80, 48:64])
+    assert shared.mean() < 2e-3
+
+
+def test_samples_differ_and_repeat(predictor: CascadePredictor) -> None:
+    rgb = _scene(32)[None]
+    valid, origin = np.ones((1, 32, 32), bool), np.zeros((1, 2), np.int64)
+    first, second = predictor.predict(rgb, valid, origin, range(2))
+    (again,) = predictor.predict(rgb, valid, origin, range(1, 2))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(second, again)
+
+
+def test_the_seed_changes_the_sample() -> None:
+    scene = _scene(32)
+    cubes = [_predict(load_predictor("vnir48", seed=s, device="cpu"), scene, [(0, 0)], 32) for s in (0, 1)]
+    assert not np.array_equal(*cubes)
+
+
+def test_one_step_hardly_depends_on_the_noise() -> None:
+    scene = _scene(32)
+    cubes = [
+        _predict(load_predictor("vnir48", seed=s, steps=1, device="cpu"), scene, [(0, 0)], 32) for s in (0, 1)
+    ]
+    assert np.abs(cubes[0] - cubes[1]).mean() < 1e-3
+
+
+def test_tiles_that_do_not_fit_the_network_are_refused(predictor: CascadePredictor) -> None:
+    with pytest.raises(UsageError, match="multiples of 8"):
+        _predict(predictor, _scene(), [(0, 0)], size=60)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "tpu"}, "unknown device"),
+        ({"dtype": "float16"}, "unknown dtype"),
+        ({"batch": 0}, "batch"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 1001}, "steps"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_predictor("vnir48", **options)  # type: ignore[arg-type]
+
+
+def test_bfloat16_stays_close_to_float32(predictor: CascadePredictor) -> None:
+    scene = _scene(32)
+    half = _predict(load_predictor("vnir48", device="cpu", dtype="bfloat16"), scene, [(0, 0)], 32)
+    assert np.abs(half - _predict(predictor, scene, [(0, 0)], 32)).mean() < 0.01
+
+
+def test_memory_grows_with_the_tile_and_the_batch(predictor: CascadePredictor) -> None:
+    assert predictor.memory(512) > predictor.memory(256) > 100 * 2**20
+    assert load_predictor("vnir48", device="cpu", batch=8).memory(256) > predictor.memory(256)
+
+
+def test_a_folder_works_as_a_model(predictor: CascadePredictor, tmp_path: Path) -> None:
+    shipped = checkpoint.load("vnir48")
+    checkpoint.save(tmp_path, shipped.tensors, shipped.metadata)
+    scene = _scene(32)
+    copy = load_predictor(str(tmp_path), device="cpu")
+    assert np.array_equal(_predict(copy, scene, [(0, 0)], 32), _predict(predictor, scene, [(0, 0)], 32))
+
+
+def test_tensors_of_another_network_are_one_line(tmp_path: Path) -> None:
+    shipped = checkpoint.load("vnir48")
+    checkpoint.save(tmp_path, {"a": torch.zeros(2)}, shipped.metadata)
+    with pytest.raises(CheckpointError, match="not the weights") as caught:
+        load_predictor(str(tmp_path), device="cpu")
+    assert "\n" not in str(caught.value)
