@@ -23,8 +23,10 @@ from pipeline.cube import (
     create_cube,
     finalise,
     finished_blocks,
+    is_laid_out,
     load_plan,
     read_status,
+    remove_cube,
     software_version,
     write_block,
 )
@@ -310,9 +312,11 @@ def start_cube(prepared: Prepared) -> Cube:
                 remedy="leave --block out when resuming",
             )
         storage.sweep()
-        return Cube(storage, plan)
+        if is_laid_out(storage):
+            return Cube(storage, plan)
+        remove_cube(storage)
     if settings.overwrite and storage.exists():
-        storage.clear()
+        remove_cube(storage)
     return create_cube(storage, plan, prepared.predictor.bands)
 
 

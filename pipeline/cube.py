@@ -84,20 +84,19 @@ def create_cube(storage: Storage, plan: Plan, bands: Bands) -> Cube:
         "block": plan.block,
         "plan": plan.to_json(),
     }
+    attributes: dict[str, Any] = {
+        "Conventions": "CF-1.11",
+        "title": "Synthetic hyperspectral reflectance estimated from an RGB scene",
+        "comment": "Spectra are a model's estimates, not measurements.",
+        **_geozarr(grid),
+        "spectile": facts,
+    }
     try:
-        group = zarr.create_group(LocalStore(storage.root), zarr_format=3)
+        # The attributes come first and the ledger last: whatever is left by a process that is killed in
+        # between says that it is a cube, and that it was not even laid out.
+        group = zarr.create_group(LocalStore(storage.root), zarr_format=3, attributes=attributes)
         _create_arrays(group, plan, bands, grid)
-        # A valid group, so that readers that list the store meet nothing they do not know.
-        group.create_group(ledger.PREFIX)
-        group.attrs.update(
-            {
-                "Conventions": "CF-1.11",
-                "title": "Synthetic hyperspectral reflectance estimated from an RGB scene",
-                "comment": "Spectra are a model's estimates, not measurements.",
-                **_geozarr(grid),
-                "spectile": facts,
-            }
-        )
+        group.create_group(ledger.PREFIX)  # a group, so that readers that list the store know it
     except OSError as err:
         raise _write_error(storage.root, err) from err
     return Cube(storage, plan)
@@ -186,6 +185,16 @@ def _geozarr(grid: Grid) -> dict[str, Any]:
         "spatial:bbox": list(grid.bounds),
         "spatial:registration": "pixel",
     }
+
+
+def remove_cube(storage: Storage) -> None:
+    """Remove a cube, so that what is left by a process that is killed on the way can be removed again."""
+    storage.clear(first=ledger.PREFIX, last="zarr.json")
+
+
+def is_laid_out(storage: Storage) -> bool:
+    """Whether the creation of a cube came to its end, so that blocks can be written."""
+    return storage.get(f"{ledger.PREFIX}/zarr.json") is not None
 
 
 def read_status(storage: Storage) -> dict[str, Any]:

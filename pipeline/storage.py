@@ -48,12 +48,21 @@ class Storage:
                     yield f"{prefix}/{path.name}"
 
     def exists(self) -> bool:
-        """Whether there is anything at the store's place."""
-        return self.root.is_file() or (self.root.is_dir() and any(self.root.iterdir()))
+        """Whether there is anything at the store's place, other than parts of a first object."""
+        if not self.root.is_dir():
+            return self.root.exists()
+        return any(not path.name.endswith(".partial") for path in self.root.iterdir())
 
-    def clear(self) -> None:
-        """Remove the store."""
-        shutil.rmtree(self.root, ignore_errors=False)
+    def clear(self, *, first: str, last: str) -> None:
+        """Remove the store: the entry ``first`` before all others, and the object ``last`` after them.
+
+        A process that is killed on the way leaves a store that still says what it was, and claims nothing.
+        """
+        for path in sorted(self.root.iterdir(), key=lambda path: (path.name == last, path.name != first)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def sweep(self) -> None:
         """Remove the parts that a killed process left behind."""

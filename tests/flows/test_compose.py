@@ -3,10 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from catalog.errors import CubeError, StoreError, UsageError
 from flows import compose
 from flows.compose import SceneSettings, prepare, process_blocks, remaining, run_scene, start_cube
+from pipeline import cube as cube_module
 from pipeline.cube import open_cube, read_status, verify_cube
 from pipeline.storage import Storage
 
@@ -36,8 +38,6 @@ class Recorder(compose.Silent):
 
 
 def counts(path: str) -> np.ndarray:
-    import zarr
-
     return zarr.open_group(path, mode="r")["reflectance"][:]
 
 
@@ -49,7 +49,7 @@ def test_a_scene_becomes_a_verified_cube(settings):
     assert seen.tiles_told == prepared.estimate.tiles == result.tiles + result.tiles_skipped
     assert Path(result.quicklook).exists()
     found = open_cube(settings.out)
-    rgb, valid = prepared.source.read(prepared.source.grid.window)
+    _, valid = prepared.source.read(prepared.source.grid.window)
     assert np.isfinite(found.reflectance.values[:, valid]).all()
     assert np.isnan(found.reflectance.values[:, ~valid]).all()
     assert found.rio.crs.to_epsg() == 32619
@@ -92,6 +92,21 @@ def test_a_stopped_run_is_resumed_where_it_stopped(settings):
     assert result.blocks_done == 4
     np.testing.assert_array_equal(counts(again.out), whole)
     assert verify_cube(Storage(Path(again.out))) == []
+
+
+@pytest.mark.parametrize("option", ["resume", "overwrite"])
+@pytest.mark.parametrize("moment", ["create_group", "_create_arrays"])
+def test_a_run_killed_while_the_store_is_laid_out_can_go_on(settings, monkeypatch, moment, option):
+    with monkeypatch.context() as patch:
+
+        def killed(*_, **__) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(cube_module if moment == "_create_arrays" else zarr.Group, moment, killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_scene(settings)
+    run_scene(replace(settings, **{option: True}))
+    assert verify_cube(Storage(Path(settings.out))) == []
 
 
 def test_resuming_a_finished_cube_does_nothing(settings):

@@ -1,5 +1,6 @@
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import odc.geo.xr  # noqa: F401
@@ -20,6 +21,7 @@ from pipeline.cube import (
     load_plan,
     open_cube,
     read_status,
+    remove_cube,
     shard_keys,
     verify_cube,
     write_block,
@@ -178,6 +180,27 @@ def test_the_same_block_written_twice_gives_the_same_bytes(tmp_path):
     before = [cube.storage.get(key) for key in keys]
     write_block(cube, block, content(block.window))
     assert [cube.storage.get(key) for key in keys] == before
+
+
+def test_a_cube_that_is_half_removed_claims_no_block_and_can_be_removed_again(tmp_path, monkeypatch):
+    cube = make(tmp_path)
+    removed = []
+
+    def killed(path) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path.name)
+        shutil.rmtree(path, onerror=None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.storage.shutil", SimpleNamespace(rmtree=killed))
+        with pytest.raises(KeyboardInterrupt):
+            remove_cube(cube.storage)
+    assert removed == ["ledger"]
+    assert finished_blocks(cube) == {}
+    assert read_status(cube.storage)["digest"] == cube.plan.digest
+    remove_cube(cube.storage)
+    assert not cube.storage.exists()
 
 
 def test_places_that_hold_no_cube_are_told(tmp_path):
