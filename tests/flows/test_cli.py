@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 import typer
 import zarr
 
-from flows import cli
+from flows import cli, console
 from flows.compose import SceneSettings, run_scene
 from pipeline.cube import read_status, verify_cube
 from pipeline.storage import Storage
@@ -37,6 +36,7 @@ def told(capsys):
     """Run the command line in this process; its exit code, its output, and its only error line."""
 
     def run(*arguments) -> tuple[int, str, str]:
+        capsys.readouterr()
         code = cli.main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         errors = [line for line in err.splitlines() if line.startswith("spectile: error:")]
@@ -106,8 +106,9 @@ def test_the_models_are_listed(told):
 
 
 @pytest.fixture
-def scene(make_scene) -> Path:
-    return make_scene((530, 540))
+def scene(write_scene) -> Path:
+    squares = np.random.default_rng(0).integers(1, 255, (3, 53, 54), dtype=np.uint8)
+    return write_scene(np.kron(squares, np.ones((1, 10, 10), dtype=np.uint8)), photometric="RGB")
 
 
 def test_a_run_says_what_it_made_and_writes_it_for_programs(told, scene, tmp_path):
@@ -139,6 +140,15 @@ def test_a_run_says_what_it_made_and_writes_it_for_programs(told, scene, tmp_pat
     code, out, _ = told("verify", cube)
     assert code == 1
     assert "block r0000c0001" in out
+
+
+def test_a_run_that_is_no_terminal_says_how_it_goes_in_lines(scene, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0)
+    assert cli.main(["run", str(scene), "--out", str(tmp_path / "cube.zarr"), *FAST]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert any("blocks 2/4, tiles " in line and " MPix/s, " in line and " left" in line for line in lines)
+    assert "\x1b" not in "".join(lines)
+    assert len({line[:2].isdigit() for line in lines}) == 1, "each line begins with the time"
 
 
 def test_a_dry_run_reads_no_pixel_and_writes_no_cube(told, scene, tmp_path):
@@ -305,7 +315,8 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_stops_the_run_in_one_line(told, scene, small_disk):
+def test_a_full_disk_stops_the_run_in_one_line(told, make_scene, small_disk):
+    scene = make_scene((530, 540))  # noise, which does not compress
     cube = small_disk / "cube.zarr"
     code, _, error = told("run", scene, "--out", cube, *FAST)
     assert code == 1
@@ -314,8 +325,8 @@ def test_a_full_disk_stops_the_run_in_one_line(told, scene, small_disk):
     assert read_status(Storage(cube))["status"] == "incomplete"
 
 
-def test_files_that_cannot_grow_stop_the_run_in_one_line(scene, tmp_path):
-    cube = tmp_path / "cube.zarr"
+def test_files_that_cannot_grow_stop_the_run_in_one_line(make_scene, tmp_path):
+    scene, cube = make_scene((530, 540)), tmp_path / "cube.zarr"
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); "
         "from flows import cli; sys.exit(cli.main(sys.argv[1:]))"
@@ -351,67 +362,38 @@ def test_a_bug_shows_its_traceback(make_scene, tmp_path, monkeypatch):
 # --- stopping
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    """A scene of 9 blocks, and the counts of its cube."""
-    import rasterio
-    from affine import Affine
-
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    path = folder / "scene.tif"
+def test_a_run_is_stopped_and_killed_and_resumed_to_the_same_cube(write_scene, tmp_path):
     # Flat squares: noise would be slow to compress.
-    squares = np.random.default_rng(0).integers(1, 255, (3, 26, 26), dtype=np.uint8)
-    pixels = np.kron(squares, np.ones((1, 40, 40), dtype=np.uint8))
-    with rasterio.open(
-        path, "w", driver="GTiff", height=1040, width=1040, count=3, dtype="uint8", crs="EPSG:32619",
-        transform=Affine(0.5, 0, 320000, 0, -0.5, 4881000), photometric="RGB",
-    ) as file:  # fmt: skip
-        file.write(pixels)
-    settings = SceneSettings(str(path), str(folder / "cube.zarr"), model="bands-repeat", block=512)
-    run_scene(settings)
-    return path, counts(settings.out)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_was_stopped_is_resumed_to_the_same_cube(uninterrupted, tmp_path, number):
-    scene, whole = uninterrupted
+    squares = np.random.default_rng(0).integers(1, 255, (3, 39, 27), dtype=np.uint8)
+    scene = write_scene(np.kron(squares, np.ones((1, 40, 40), dtype=np.uint8)), photometric="RGB")
+    settings = SceneSettings(str(scene), str(tmp_path / "whole.zarr"), model="bands-repeat", block=512)
+    prepared, _ = run_scene(settings)
+    blocks = len(prepared.plan.blocks)
     cube = tmp_path / "cube.zarr"
-    with command("run", scene, "--out", cube, *FAST, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
-        deadline = time.monotonic() + 60
-        while not list(cube.glob("ledger/r*.json")) and time.monotonic() < deadline:
-            time.sleep(0.005)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-    assert read_status(Storage(cube))["status"] == "incomplete"
-    assert verify_cube(Storage(cube)), "blocks are missing"
-    if number != signal.SIGKILL:
-        assert process.returncode == 130
-        assert err.splitlines()[-1].startswith("stopped; ")
-        assert err.splitlines()[-1].endswith(" of 9 blocks are done; run again with --resume")
-        assert "Traceback" not in err
-        assert out == ""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        before = len(list(cube.glob("ledger/r*.json")))
+        started = time.monotonic()
+        with command("run", scene, "--out", cube, *FAST, "--resume") as process:
+            first = process.stderr.readline()
+            waited = time.monotonic() - started
+            while len(list(cube.glob("ledger/r*.json"))) == before and process.poll() is None:
+                time.sleep(0.005)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+        assert "reading" in first
+        assert waited < 4
+        assert read_status(Storage(cube))["status"] == "incomplete"
+        assert verify_cube(Storage(cube)), "blocks are missing"
+        if number != signal.SIGKILL:
+            done = len(list(cube.glob("ledger/r*.json")))
+            assert process.returncode == 130
+            assert (
+                err.splitlines()[-1]
+                == f"stopped; {done} of {blocks} blocks are done; run again with --resume"
+            )
+            assert "Traceback" not in err
+            assert out == ""
     assert cli.main(["run", str(scene), "--out", str(cube), *FAST, "--resume"]) == 0
-    np.testing.assert_array_equal(counts(cube), whole)
+    np.testing.assert_array_equal(counts(cube), counts(settings.out))
     assert verify_cube(Storage(cube)) == []
     assert not list(cube.rglob("*.partial"))
-
-
-def test_a_run_that_is_no_terminal_says_how_it_goes_in_lines(uninterrupted, tmp_path):
-    scene, _ = uninterrupted
-    code = (
-        "import sys; from flows import cli, console; console.SECONDS_BETWEEN_LINES = 0.2; "
-        "sys.exit(cli.main(sys.argv[1:]))"
-    )
-    started = time.monotonic()
-    with subprocess.Popen(
-        [sys.executable, "-c", code, "run", str(scene), "--out", str(tmp_path / "cube.zarr"), *FAST],
-        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-    ) as process:  # fmt: skip
-        assert process.stderr is not None
-        first = process.stderr.readline()
-        waited = time.monotonic() - started
-        lines = process.stderr.read().splitlines()
-    assert "reading" in first
-    assert waited < 4
-    assert any("blocks 2/9, tiles " in line and " MPix/s, " in line and " left" in line for line in lines)
-    assert "\x1b" not in "".join(lines)

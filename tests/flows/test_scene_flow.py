@@ -139,15 +139,16 @@ def test_an_error_inside_the_flow_is_one_line_too(settings, prefect_server, monk
     assert "Traceback" not in errors
 
 
-def test_a_server_of_its_own_serves_one_run_and_is_gone_afterwards(settings):
+def test_a_server_of_its_own_serves_one_run_and_is_gone_afterwards(make_scene, tmp_path):
+    scene, out = make_scene(), tmp_path / "cube.zarr"
     environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "run", settings.scene, "--out", settings.out, "--prefect",
-         "--model", "bands-repeat", "--samples", "2", "--block", "512"],
+        [sys.executable, "-m", "flows.cli", "run", str(scene), "--out", str(out), "--prefect",
+         "--model", "bands-repeat"],
         env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert verify_cube(Storage(Path(settings.out))) == []
+    assert verify_cube(Storage(out)) == []
     url = next(line for line in done.stderr.splitlines() if "http://127.0.0.1:" in line)
     port = url.rpartition(":")[2].partition("/")[0]
     listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
