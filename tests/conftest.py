@@ -15,6 +15,7 @@ from affine import Affine
 
 # Set before any test module imports torch or prefect, which read these once. Subprocesses inherit them.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # Spinning threads starve each other on few cores.
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
