@@ -1,6 +1,6 @@
 """One scene, measured: speed, memory, invariance, resuming after kill -9, and seams.
 
-    python benchmarks/scene.py [speed|invariance|kill|seams|memory ...] [--model vnir48] [--json FILE]
+    python benchmarks/scene.py [speed|files|invariance|kill|seams|memory ...] [--model vnir48] [--json FILE]
 
 Without names everything runs but ``memory``, which takes half an hour. The scene is NEON's BART crop
 where SPECTILE_DATA names the folder of real imagery, and a simulated one of the same size elsewhere.
@@ -28,10 +28,11 @@ import numpy as np
 import zarr
 
 from flows.compose import SceneSettings, prepare
-from pipeline.cube import SCALE, verify_cube
+from pipeline.cube import SCALE, load_plan, open_cube, verify_cube
 from pipeline.mosaic import mosaic_block
 from pipeline.quality import seams
 from pipeline.simulate import Simulator
+from pipeline.source import open_source
 from pipeline.storage import Storage
 from pipeline.tiling import Block
 
@@ -57,14 +58,15 @@ def scene(folder: Path) -> Path:
     return path
 
 
+def _spectile(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*SPECTILE, *arguments], capture_output=True, text=True, check=False)
+
+
 def run(scene: Path, out: Path, *options: str) -> dict[str, Any]:
     """One run through the command line; its report, with the wall time of the whole process."""
     report = out.with_suffix(".json")
     start = time.perf_counter()
-    done = subprocess.run(
-        [*SPECTILE, "run", str(scene), "--out", str(out), "--json", str(report), *options],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = _spectile("run", str(scene), "--out", str(out), "--json", str(report), *options)
     wall = time.perf_counter() - start
     if done.returncode:
         raise SystemExit(f"the run failed: {done.stderr.strip() or done.stdout.strip()}")
@@ -90,6 +92,37 @@ def speed(folder: Path, model: str) -> dict[str, Any]:
         "redundancy": plan["redundancy"],
         "model_digest": facts["model"]["digest"],
     }
+
+
+def files(folder: Path, model: str) -> dict[str, Any]:
+    """Every small file of ``rgb_misc``: its cube, or the refusal and the cube with what it names."""
+    named = os.environ.get("SPECTILE_DATA")
+    if not named:
+        return {"skipped": "SPECTILE_DATA is not set"}
+    found: dict[str, Any] = {}
+    for path in sorted((Path(named) / "rgb_misc").glob("*.tif")):
+        out, facts = folder / "file.zarr", {}
+        done = _spectile("run", str(path), "--out", str(out), "--model", model, "--overwrite")
+        if done.returncode:
+            facts["refused"] = done.stderr.strip().splitlines()[-1].replace(named, "$SPECTILE_DATA")
+            run(path, out, "--model", model, "--overwrite", "--radiometry", "dn:0,0.0001")
+        cube, source = open_cube(out), open_source(path, radiometry=_radiometry(out))
+        values, valid = cube.reflectance.values, source.read(source.grid.window)[1]
+        facts |= {
+            "shape": list(values.shape),
+            "same_place": cube.reflectance.rio.transform() == source.grid.transform
+            and cube.reflectance.rio.crs == source.grid.crs_wkt,
+            "valid_share": float(valid.mean()),
+            "finite_where_valid_and_only_there": bool((np.isfinite(values).all(axis=0) == valid).all()),
+            "verified": not verify_cube(Storage(out)),
+        }
+        found[path.name] = facts
+    return found
+
+
+def _radiometry(out: Path) -> str:
+    kind = load_plan(Storage(out)).settings["radiometry"]["kind"]  # type: ignore[index]
+    return "dn:0,0.0001" if kind == "dn" else str(kind)
 
 
 def invariance(folder: Path, model: str) -> dict[str, Any]:
@@ -206,6 +239,7 @@ def memory(folder: Path, model: str) -> dict[str, Any]:
 
 MEASURES: dict[str, Callable[[Path, str], dict[str, Any]]] = {
     "speed": speed,
+    "files": files,
     "invariance": invariance,
     "kill": kill,
     "seams": seam_measures,

@@ -373,6 +373,7 @@ def open_cube(path: str | Path) -> xr.Dataset:
     ------
     CubeError : there is no cube, or it is incomplete.
     """
+    import rioxarray  # noqa: F401  (adds the .rio accessor)
     import xarray as xr
 
     storage = Storage(Path(path))
