@@ -1,4 +1,4 @@
-import pickle
+import copy
 
 from catalog.errors import BlockError, SceneError, SpectileError, UsageError
 
@@ -15,6 +15,6 @@ def test_errors_tell_bad_usage_from_failed_runs():
 
 def test_an_error_survives_the_trip_from_a_worker():
     error = BlockError("cannot be read", where="r0001c0002", got="zeros")
-    back = pickle.loads(pickle.dumps(error))
+    back = copy.deepcopy(error)
     assert type(back) is BlockError
     assert str(back) == str(error)

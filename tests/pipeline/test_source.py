@@ -1,4 +1,4 @@
-import pickle
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -173,7 +173,7 @@ def test_damage_fails_the_rows_it_lies_in_by_name_and_no_others(write_scene):
 
 
 def test_a_source_travels_to_threads_and_processes(write_scene, picture):
-    source = pickle.loads(pickle.dumps(open_source(write_scene(picture))))
+    source = copy.deepcopy(open_source(write_scene(picture)))
     whole, _ = source.read(source.grid.window)
     windows = [Window(r, c, 30, 30) for r in range(0, 120, 30) for c in range(0, 180, 30)] * 4
     with ThreadPoolExecutor(8) as pool:
