@@ -6,10 +6,8 @@ first stage's residual added (noise conditioning, Ho et al. 2022), as the paper'
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,18 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from catalog.errors import CheckpointError, UsageError
-from model import checkpoint
+from catalog.errors import UsageError
 from model.cascade import CascadeConfig, SpectralCascade, Stage, colour_features
 from model.dataset import Augmentation, Batch, CropSource, Floats, TrainingScene
 from model.ema import Ema
 from model.losses import spectral_loss
 from model.parameterization import add_noise
 from model.schedule import Schedule
+from model.training_run import Progress, generator_of, run_steps, scene_facts
 
-STATE = "state.safetensors"
-PROGRESS = "state.json"
-LOG = "log.jsonl"
 MAX_WEIGHT = 5.0
 """The loss on x̂_0 counts SNR + 1 times, which is the loss on v, at most 5 (Hang et al. 2023)."""
 MAX_COMPONENT = 8.0
@@ -74,9 +69,6 @@ class TrainConfig:
     """How the input is varied."""
 
 
-Progress = Callable[[Mapping[str, Any]], None]
-
-
 def train(
     config: TrainConfig,
     cascade: CascadeConfig,
@@ -109,7 +101,6 @@ def train(
     CheckpointError
         Where the state in ``out_dir`` is of another configuration, or damaged.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
     source = CropSource(scenes, cascade.bands, cascade.response)
     watch = CropSource(validation, cascade.bands, cascade.response)
     torch.manual_seed(config.seed)
@@ -118,29 +109,21 @@ def train(
     facts = {**metadata, "fill": fill.tolist(), "cascade": cascade.to_json(), "training": asdict(config)}
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
     ema = Ema(model, decay=config.ema_decay, start=config.warmup)
-    identity = _identity(config, cascade, scenes)
-    first = _restore(out_dir, identity, model, optimiser, ema)
-    began = time.monotonic()
-    with (out_dir / LOG).open("a", encoding="utf-8") as log:
-
-        def record(line: dict[str, Any]) -> None:
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-            progress(line)
-
-        for step in range(first, config.steps):
-            losses = _step(model, source, optimiser, config, fill, step)
-            ema.update(model)
-            done = step + 1
-            if done % config.log_every == 0:
-                seconds = (time.monotonic() - began) / (done - first)
-                record({"step": done, "of": config.steps, **losses, "seconds_a_step": round(seconds, 4)})
-            if done % config.validate_every == 0 or done == config.steps:
-                record({"step": done, **validate(averaged(cascade, ema), watch)})
-                _save_state(out_dir, identity, model, optimiser, ema)
-                checkpoint.save(out_dir, ema.state()[0], {**facts, "trained_steps": done})
-            if done == stop_after:
-                break
+    run_steps(
+        model,
+        optimiser,
+        ema,
+        out_dir,
+        identity={"training": asdict(config), "cascade": cascade.to_json(), "scenes": scene_facts(scenes)},
+        facts=facts,
+        steps=config.steps,
+        log_every=config.log_every,
+        validate_every=config.validate_every,
+        step=lambda step: _step(model, source, optimiser, config, fill, step),
+        validate=lambda: validate(averaged(cascade, ema), watch),
+        progress=progress,
+        stop_after=stop_after,
+    )
     return averaged(cascade, ema)
 
 
@@ -174,7 +157,7 @@ def fit_means(model: SpectralCascade, source: CropSource, config: TrainConfig) -
     rgb, target = training_pixels(source, config.seed, config.augmentation, crop=config.crop)
     colour = colour_features(rgb[:, :, None])[:, :, 0]
     coarse = target[:, list(model.config.coarse_bands)]
-    generator = _generator(config.seed, 4, 0)
+    generator = generator_of(config.seed, 4, 0)
     model.stage(0).fit(colour, coarse, ridge=config.ridge, generator=generator)
     noisy = _perturb(model.stage(0), coarse[:, :, None, None], config.coarse_noise, generator)[:, :, 0, 0]
     model.stage(1).fit(torch.cat([colour, noisy], dim=1), target, ridge=config.ridge, generator=generator)
@@ -213,7 +196,7 @@ def _step(
         augmentation=config.augmentation,
         fill=fill,
     )
-    generator = _generator(config.seed, 2, step)
+    generator = generator_of(config.seed, 2, step)
     positions = list(model.config.coarse_bands)
     colour, coarse = colour_features(batch.rgb), batch.target[:, positions]
     noisy = _perturb(model.stage(0), coarse, config.coarse_noise, generator)
@@ -315,7 +298,7 @@ def validate(model: SpectralCascade, source: CropSource) -> dict[str, float]:
     count = 2 * len(source.scenes)
     scenes = [i // 2 for i in range(count)]
     batch = source.batch((0,), count=count, size=64, augmentation=None, scenes=scenes)
-    generator = _generator(0, 5, 0)
+    generator = generator_of(0, 5, 0)
 
     def draw(stage: int, step: int) -> Tensor:
         shape = (count, model.stage(stage).config.components, *batch.rgb.shape[2:])
@@ -331,73 +314,3 @@ def validate(model: SpectralCascade, source: CropSource) -> dict[str, float]:
         "mean_rmse": error(model.sample(batch.rgb, draw, steps=1)),
         "sample_rmse": error(model.sample(batch.rgb, draw)),
     }
-
-
-def _generator(*key: int) -> torch.Generator:
-    seed = int(np.random.default_rng(key).integers(2**62))
-    return torch.Generator().manual_seed(seed)
-
-
-def _identity(config: TrainConfig, cascade: CascadeConfig, scenes: Sequence[TrainingScene]) -> dict[str, Any]:
-    """What a state must agree on to be continued."""
-    names = [[scene.name, list(scene.cube.shape), scene.weight] for scene in scenes]
-    facts = {"training": asdict(config), "cascade": cascade.to_json(), "scenes": names}
-    plain: dict[str, Any] = json.loads(json.dumps(facts))
-    return plain
-
-
-def _save_state(
-    out_dir: Path,
-    identity: Mapping[str, Any],
-    model: SpectralCascade,
-    optimiser: torch.optim.Optimizer,
-    ema: Ema,
-) -> None:
-    """Everything that the next step depends on; random numbers depend on the step alone."""
-    average, step = ema.state()
-    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"ema/{name}": value for name, value in average.items()}
-    for name, parameter in model.named_parameters():
-        for key, value in optimiser.state[parameter].items():
-            tensors[f"optimiser/{name}/{key}"] = value
-    tensors["step"] = torch.tensor(step)
-    # Channels-last weights are not contiguous, which safetensors refuses. The step travels with the
-    # tensors, so that the two files cannot disagree.
-    checkpoint.write_json(out_dir / PROGRESS, identity)
-    checkpoint.write_tensors(out_dir / STATE, {name: value.contiguous() for name, value in tensors.items()})
-
-
-def _restore(
-    out_dir: Path,
-    identity: Mapping[str, Any],
-    model: SpectralCascade,
-    optimiser: torch.optim.Optimizer,
-    ema: Ema,
-) -> int:
-    """Continue from the state in ``out_dir``; returns the next step, zero where there is none."""
-    if not (out_dir / STATE).exists():
-        return 0
-    saved = checkpoint.read_json(out_dir / PROGRESS)
-    if saved != identity:
-        changed = [key for key in identity if saved.get(key) != identity[key]]
-        raise CheckpointError(
-            "the folder holds a training run of another configuration",
-            where=str(out_dir),
-            got=f"other {', '.join(changed)}",
-            remedy="use another --out, or remove it",
-        )
-    tensors = checkpoint.read_tensors(out_dir / STATE)
-    step = int(tensors.pop("step"))
-    model.load_state_dict(_below(tensors, "model/"))
-    ema.restore(_below(tensors, "ema/"), step)
-    for name, parameter in model.named_parameters():
-        state = _below(tensors, f"optimiser/{name}/")
-        optimiser.state[parameter] = {
-            key: value.clone() if value.dim() == 0 else torch.empty_like(parameter).copy_(value)
-            for key, value in state.items()
-        }
-    return step
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
