@@ -12,6 +12,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+SSIM_WINDOW = 11
+SSIM_SIGMA = 1.5
 
 
 def rmse(truth: Tensor, estimate: Tensor, valid: Tensor) -> float:
@@ -59,6 +63,61 @@ def ergas(truth: Tensor, estimate: Tensor, valid: Tensor, *, ratio: float) -> fl
     return 100.0 / ratio * math.sqrt(float(relative.mean()))
 
 
+def rmse_by_band(truth: Tensor, estimate: Tensor, valid: Tensor) -> Tensor:
+    """(B,) root mean squared error of each band over valid pixels, float64."""
+    return (_pixels(truth, valid) - _pixels(estimate, valid)).square().mean(0).sqrt()
+
+
+def mssim(truth: Tensor, estimate: Tensor, valid: Tensor, *, peak: float) -> float:
+    """Structural similarity (Wang et al. 2004) at the range ``peak``, averaged over places and bands.
+
+    Gaussian windows of 11×11 with σ 1.5, K 0.01 and 0.03, population moments. Only windows that lie
+    inside the image and hold valid pixels alone count; NaN where there is none.
+    """
+    a, b = (torch.as_tensor(cube).double() for cube in (truth, estimate))
+    inside = torch.as_tensor(valid).bool().expand(a.shape[:-3] + a.shape[-2:])
+    if min(a.shape[-2:]) < SSIM_WINDOW:
+        return math.nan
+    # A masked pixel may hold anything, NaN included; its windows do not count.
+    a, b = (cube.where(inside.unsqueeze(-3), 0.0) for cube in (a, b))
+    mean_a, mean_b = _window_mean(a), _window_mean(b)
+    var_a, var_b = _window_mean(a * a) - mean_a**2, _window_mean(b * b) - mean_b**2
+    covariance = _window_mean(a * b) - mean_a * mean_b
+    c_1, c_2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    luminance = (2.0 * mean_a * mean_b + c_1) / (mean_a**2 + mean_b**2 + c_1)
+    similarity = luminance * (2.0 * covariance + c_2) / (var_a + var_b + c_2)
+    whole = inside.unfold(-2, SSIM_WINDOW, 1).unfold(-2, SSIM_WINDOW, 1).all(-1).all(-1)
+    counted = similarity.movedim(-3, -1)[whole]
+    return float(counted.mean()) if counted.numel() else math.nan
+
+
+def _window_mean(cube: Tensor) -> Tensor:
+    """(…, h − 10, w − 10) Gaussian means over the windows inside (…, h, w)."""
+    at = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
+    weight = torch.exp(-0.5 * (at / SSIM_SIGMA) ** 2)
+    weight = weight / weight.sum()
+    planes = cube.reshape(-1, 1, *cube.shape[-2:])
+    rows = functional.conv2d(planes, weight.reshape(1, 1, -1, 1))
+    means = functional.conv2d(rows, weight.reshape(1, 1, 1, -1))
+    return means.reshape(*cube.shape[:-2], *means.shape[-2:])
+
+
+def energy_score(truth: Tensor, samples: Tensor, valid: Tensor) -> float:
+    """The fair energy score of whole spectra (Gneiting and Raftery 2007), in the unit of the input.
+
+    Mean over pixels of E‖x − y‖ − ½·E‖x − x′‖ over pairs of different samples (K, …, B, h, w), K ≥ 2:
+    unlike the CRPS it also judges how bands err together.
+    """
+    reference = _pixels(truth, valid)
+    drawn = torch.stack([_pixels(sample, valid) for sample in samples])
+    count = len(drawn)
+    error = (drawn - reference).norm(dim=-1).mean(0)
+    apart = torch.zeros_like(error)
+    for i in range(count - 1):
+        apart += (drawn[i + 1 :] - drawn[i]).norm(dim=-1).sum(0)
+    return float((error - apart / (count * (count - 1))).mean())
+
+
 @dataclass(frozen=True)
 class Calibration:
     """How a set of samples compares with the truth."""
@@ -71,6 +130,8 @@ class Calibration:
     """Mean fair continuous ranked probability score, in the unit of the input."""
     coverage: dict[int, float]
     """Per cent → share of values within the central interval of that probability."""
+    width: dict[int, float]
+    """Per cent → mean width of that interval, in the unit of the input."""
 
     @property
     def spread_skill(self) -> float:
@@ -93,13 +154,18 @@ def calibration(
     # Fair CRPS (Ferro 2014): pairs of different samples only; Σ|x_i − x_j| from the order statistics.
     pairs = (ordered * (2.0 * rank - (count - 1))).sum(0) * 2.0
     crps = (drawn - reference).abs().mean(0) - pairs / (2.0 * count * (count - 1))
-    inside = {}
+    inside, width = {}, {}
     for level in levels:
         tail = (100 - level) / 200.0
         low, high = (_quantile(ordered, q) for q in (tail, 1.0 - tail))
         inside[level] = float(((reference >= low) & (reference <= high)).double().mean())
+        width[level] = float((high - low).mean())
     return Calibration(
-        math.sqrt(float(variance.mean())), math.sqrt(max(float(excess), 0.0)), float(crps.mean()), inside
+        math.sqrt(float(variance.mean())),
+        math.sqrt(max(float(excess), 0.0)),
+        float(crps.mean()),
+        inside,
+        width,
     )
 
 

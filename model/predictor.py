@@ -153,18 +153,18 @@ class CascadePredictor:
     def memory(self, tile: int) -> int:
         """Bytes that a call takes at its peak for square tiles of ``tile`` pixels, model included.
 
-        The output of all tiles, the weights, torch itself, and the activations of those that go through
-        together: per pixel, the measured peak of 2.2 kB (``docs/model.md``).
+        The output of all tiles (twice: the caller holds one sample while the next is made), the weights,
+        torch itself, and the activations of the tiles that go through together (``docs/model.md``).
         """
         together = 1 if self._device.type == "cpu" else self._batch
         weights: int = sum(value.numel() * 4 for value in self._model.state_dict().values())
-        output = self._batch * len(self.bands) * 4 * tile**2
+        output = 2 * self._batch * len(self.bands) * 4 * tile**2
         return int(RUNTIME_BYTES + weights + output + together * BYTES_PER_PIXEL * tile**2)
 
 
 RUNTIME_BYTES = 250 * 2**20
 """Torch, its threads and its kernels' scratch, measured."""
-BYTES_PER_PIXEL = 2200
+BYTES_PER_PIXEL = 2500
 """Peak activations of one tile, measured at 256² and 512²."""
 
 

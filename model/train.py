@@ -27,8 +27,8 @@ from model.training_run import Progress, generator_of, run_steps, scene_facts
 
 MAX_WEIGHT = 5.0
 """The loss on x̂_0 counts SNR + 1 times, which is the loss on v, at most 5 (Hang et al. 2023)."""
-MAX_COMPONENT = 8.0
-"""Whitened residuals are clipped to ±8 deviations in training."""
+MAX_COMPONENT = 6.0
+"""Whitened residuals are clipped to ±6 deviations in training."""
 FIT_CROPS = 1500
 FIT_PIXELS = 200
 

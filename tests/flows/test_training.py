@@ -72,8 +72,8 @@ def _data(folder: Path) -> None:
     names = ", ".join(f"spectrum {i}" for i in range(40))
     wavelengths = ", ".join(map(str, nm))
     (folder / "library.hdr").write_text(
-        f"ENVI\nsamples = {len(nm)}\nlines = 40\ndata type = 4\nbyte order = 0\nwavelength units = Nanometers\n"
-        f"wavelength = {{{wavelengths}}}\nspectra names = {{{names}}}\n"
+        f"ENVI\nsamples = {len(nm)}\nlines = 40\ndata type = 4\nbyte order = 0\n"
+        f"wavelength units = Nanometers\nwavelength = {{{wavelengths}}}\nspectra names = {{{names}}}\n"
     )
 
 

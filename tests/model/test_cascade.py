@@ -144,7 +144,7 @@ def shipped() -> SpectralCascade:
 
 
 def test_the_shipped_second_stage_depends_on_the_first(shipped: SpectralCascade) -> None:
-    rgb, spectra = _pixels(64 * 64)
+    _, spectra = _pixels(64 * 64)
     cube = spectra.T.reshape(48, 64, 64).clamp(0).numpy()
     scene = TrainingScene("family", cube, VNIR48, np.ones((64, 64), bool))
     batch = held_out_crops(CropSource([scene], VNIR48, RGB_CAMERA), crops=2, size=64, seed=0)
