@@ -347,6 +347,81 @@ def train(
     print(json.dumps(table, indent=2))
 
 
+@app.command()
+def evaluate(
+    protocol: Annotated[
+        Literal["houston-crop", "pavia-pc40-8", "houston-2018", "folder"],
+        typer.Option(help="Which pixels are fitted and tested, and how (docs/evaluation.md)."),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="The scene, or the folder of scenes.",
+            show_default="houston-crop: below $SPECTILE_DATA",
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|PATH", help="A reflectance model, for folder; give it again for more."),
+    ] = None,
+    rungs: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="What to train and compare.", show_default="the whole ladder"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Seeds of every trained rung.")] = 3,
+    samples: Annotated[int, typer.Option(min=2, metavar="K", help="Samples drawn at each pixel.")] = 16,
+    peaks: Annotated[
+        str | None,
+        typer.Option(
+            "--peak",
+            metavar="P,...",
+            help="Peaks of the MPSNR, in the data's unit.",
+            show_default="the protocol's",
+        ),
+    ] = None,
+    training_steps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Longest training of a rung.", show_default="each rung's"),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every score as JSON.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a picture there; not for folder.")
+    ] = None,
+) -> None:
+    """Measure models: train the ladder on a scene in counts, or test a model on scenes in reflectance."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
+    _check_json(json_file, str(data), str(report))
+    from flows.evaluate import COLUMNS, evaluate_by_name, table
+
+    _in_lines()
+    with _stoppable():
+        facts = evaluate_by_name(
+            protocol, data, models=model or (), rungs=None if rungs is None else rungs.split(","),
+            seeds=seeds, samples=samples, peaks=_parse_peaks(peaks), training_steps=training_steps,
+            report=report, announce=LOG.info,
+        )  # fmt: skip
+    print(", ".join(f"{key}: {facts[key]}" for key in ("protocol", "unit", "rgb_bands", "peaks", "mpsnr")))
+    for key in ("split", "remarks"):
+        if facts[key]:
+            print(f"{key}: {facts[key]}")
+    console.print_table(COLUMNS, table(facts))
+    if json_file is not None:
+        _write_json(json_file, facts)
+
+
+def _parse_peaks(text: str | None) -> tuple[float, ...]:
+    try:
+        peaks = tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError as err:
+        raise typer.BadParameter(f"{text!r} is not a list of numbers") from err
+    if not all(0 < peak < float("inf") for peak in peaks):
+        raise typer.BadParameter(f"{text!r}: peaks are positive")
+    return peaks
+
+
 def _in_lines() -> None:
     from rich.console import Console
 

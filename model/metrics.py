@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
@@ -69,7 +68,12 @@ def rmse_by_band(truth: Tensor, estimate: Tensor, valid: Tensor) -> Tensor:
 
 
 def mssim(truth: Tensor, estimate: Tensor, valid: Tensor, *, peak: float) -> float:
-    """Structural similarity (Wang et al. 2004) at the range ``peak``, averaged over places and bands.
+    """Structural similarity (Wang et al. 2004) at the range ``peak``, averaged over places and bands."""
+    return float(ssim_by_band(truth, estimate, valid, peak=peak).mean())
+
+
+def ssim_by_band(truth: Tensor, estimate: Tensor, valid: Tensor, *, peak: float) -> Tensor:
+    """(B,) structural similarity of each band, float64.
 
     Gaussian windows of 11×11 with σ 1.5, K 0.01 and 0.03, population moments. Only windows that lie
     inside the image and hold valid pixels alone count; NaN where there is none.
@@ -77,7 +81,7 @@ def mssim(truth: Tensor, estimate: Tensor, valid: Tensor, *, peak: float) -> flo
     a, b = (torch.as_tensor(cube).double() for cube in (truth, estimate))
     inside = torch.as_tensor(valid).bool().expand(a.shape[:-3] + a.shape[-2:])
     if min(a.shape[-2:]) < SSIM_WINDOW:
-        return math.nan
+        return torch.full((a.shape[-3],), math.nan, dtype=torch.float64)
     # A masked pixel may hold anything, NaN included; its windows do not count.
     a, b = (cube.where(inside.unsqueeze(-3), 0.0) for cube in (a, b))
     mean_a, mean_b = _window_mean(a), _window_mean(b)
@@ -87,19 +91,21 @@ def mssim(truth: Tensor, estimate: Tensor, valid: Tensor, *, peak: float) -> flo
     luminance = (2.0 * mean_a * mean_b + c_1) / (mean_a**2 + mean_b**2 + c_1)
     similarity = luminance * (2.0 * covariance + c_2) / (var_a + var_b + c_2)
     whole = inside.unfold(-2, SSIM_WINDOW, 1).unfold(-2, SSIM_WINDOW, 1).all(-1).all(-1)
-    counted = similarity.movedim(-3, -1)[whole]
-    return float(counted.mean()) if counted.numel() else math.nan
+    return similarity.movedim(-3, -1)[whole].mean(0)
 
 
 def _window_mean(cube: Tensor) -> Tensor:
     """(…, h − 10, w − 10) Gaussian means over the windows inside (…, h, w)."""
     at = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
     weight = torch.exp(-0.5 * (at / SSIM_SIGMA) ** 2)
-    weight = weight / weight.sum()
-    planes = cube.reshape(-1, 1, *cube.shape[-2:])
-    rows = functional.conv2d(planes, weight.reshape(1, 1, -1, 1))
-    means = functional.conv2d(rows, weight.reshape(1, 1, 1, -1))
-    return means.reshape(*cube.shape[:-2], *means.shape[-2:])
+    # Sums of shifted views: a convolution in float64 has no fast kernel on a CPU.
+    for axis in (-2, -1):
+        count = cube.shape[axis] - SSIM_WINDOW + 1
+        total = torch.zeros_like(cube.narrow(axis, 0, count))
+        for shift, share in enumerate(weight / weight.sum()):
+            total.add_(cube.narrow(axis, shift, count), alpha=float(share))
+        cube = total
+    return cube
 
 
 def energy_score(truth: Tensor, samples: Tensor, valid: Tensor) -> float:
