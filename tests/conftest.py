@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from hypothesis import settings
 
 # Set before any test module imports torch or prefect, which read these once. Subprocesses inherit them.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -20,6 +21,9 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ.pop("PREFECT_API_URL", None)  # A developer's own server must see none of this.
+# Tests check correctness; a busy machine must not fail them.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 _state = tempfile.TemporaryDirectory(prefix="spectile-tests-", ignore_cleanup_errors=True)
 os.environ["PREFECT_HOME"] = _state.name
 

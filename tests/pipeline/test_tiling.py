@@ -14,7 +14,7 @@ tilings = st.builds(
     st.integers(1, 150),
     st.integers(1, 150),
     halos,
-    st.integers(1, 40),
+    st.integers(5, 40),
 )
 
 
