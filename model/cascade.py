@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,11 @@ INPUT_LIMIT = 1.5
 """The input is clipped to [0, 1.5] before its features are made, so that they cannot explode."""
 CONDITION_LIMIT = 8.0
 """Standardised conditions are clipped to ±8 before the network; training stays within."""
+SIZE_LIMITS = (0.1, 5.0)
+"""The residual's expected size is held within these, in units of its mean."""
+DEGREES_OF_FREEDOM = 4.0
+"""Of the multivariate t whose scatter whitens the residual."""
+SCATTER_ITERATIONS = 20
 COLOUR_FEATURES = 19
 CHUNK = 8192
 """Pixels whose lifted features are held at once: they stay in the cache."""
@@ -112,10 +117,23 @@ def colour_features(rgb: Tensor) -> Tensor:
     return torch.stack([r, g, b, *roots, *(x.pow(1.0 / 3.0) for x in cubes), *squares], dim=1)
 
 
-class Stage(nn.Module):
-    """A closed-form mean plus a diffused residual: y = W·f + b + A·z, z diffused given f.
+class Prepared(NamedTuple):
+    """What a stage knows in closed form."""
 
-    ``basis`` A (T, K) is V·diag(s) of the training residual's principal components, so that z is white.
+    mean: Tensor
+    """(N, T, h, w) reflectance."""
+    size: Tensor
+    """(N, 1, h, w) expected size of the residual, one on average."""
+    condition: Tensor
+    """(N, C, h, w) what the network is given."""
+
+
+class Stage(nn.Module):
+    """A closed-form mean plus a diffused residual: y = W·f + b + u(f)·A·z, z diffused given f.
+
+    u is the residual's expected size, closed-form as well (the last row of ``weight``), in units of its
+    mean: without it dark pixels, which the colour nearly settles, get the errors of bright ones.
+    ``basis`` A (T, K) is V·diag(s) of the principal components of residual / u, so that z is white.
     Where ``lifted`` is set, f goes on with ReLU features of random weights (Rahimi and Recht 2008; Huang
     et al. 2006), which make the mean an arbitrary smooth function of the colour and stay linear beyond
     the training range; the network then sees that mean as well.
@@ -136,7 +154,7 @@ class Stage(nn.Module):
         self.config = config
         self.network = CompactUNet(
             CompactConfig(
-                condition_channels=features + (targets if config.lifted else 0),
+                condition_channels=features + 1 + (targets if config.lifted else 0),
                 components=config.components,
                 condition_width=config.condition_width,
                 condition_blocks=config.condition_blocks,
@@ -148,8 +166,8 @@ class Stage(nn.Module):
         self.register_buffer("feature_scale", torch.ones(features))
         self.register_buffer("lift_weight", torch.zeros(config.lifted, 6))
         self.register_buffer("lift_bias", torch.zeros(config.lifted))
-        self.register_buffer("weight", torch.zeros(targets, features + config.lifted))
-        self.register_buffer("bias", torch.zeros(targets))
+        self.register_buffer("weight", torch.zeros(targets + 1, features + config.lifted))
+        self.register_buffer("bias", torch.zeros(targets + 1))
         self.register_buffer("target_mean", torch.zeros(targets))
         self.register_buffer("target_scale", torch.ones(targets))
         self.register_buffer("basis", torch.zeros(targets, config.components))
@@ -177,17 +195,26 @@ class Stage(nn.Module):
             0
         ].T.double()
         y = targets.double()
-        shift, centre = x.mean(0), y.mean(0)
+        shift = x.mean(0)
         x = x - shift
         gram = x.T @ x / len(x) + ridge * torch.eye(x.shape[1], dtype=x.dtype)
-        coefficients = torch.linalg.solve(gram, x.T @ (y - centre) / len(x)).T
-        residual = y - centre - x @ coefficients.T
-        variance, vectors = torch.linalg.eigh(residual.T @ residual / len(x))
+
+        def regress(values: Tensor) -> tuple[Tensor, Tensor]:
+            centre = values.mean(0)
+            return torch.linalg.solve(gram, x.T @ (values - centre) / len(x)), centre
+
+        slope, centre = regress(y)
+        residual = y - centre - x @ slope
+        length = residual.norm(dim=1, keepdim=True)
+        size_slope, size_centre = regress(length / length.mean())
+        residual = residual / (x @ size_slope + size_centre).clamp(*SIZE_LIMITS)
+        coefficients = torch.cat([slope, size_slope], dim=1).T
+        variance, vectors = torch.linalg.eigh(_scatter(residual))
         count = self.config.components
         top = vectors[:, -count:].flip(1) * variance[-count:].flip(0).clamp_min(1e-12).sqrt()
         for name, value in (
             ("weight", coefficients),
-            ("bias", centre - coefficients @ shift),
+            ("bias", torch.cat([centre, size_centre]) - coefficients @ shift),
             ("target_mean", centre),
             ("target_scale", y.std(0).clamp_min(1e-6)),
             ("basis", top),
@@ -198,21 +225,22 @@ class Stage(nn.Module):
         """(N, F, h, w) features at zero mean and unit deviation over the training pixels."""
         return (features - self.feature_mean[:, None, None]) / self.feature_scale[:, None, None]
 
-    def prepare(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The closed-form mean (N, T, h, w) of the features (N, F, h, w), and the network's condition."""
+    def prepare(self, features: Tensor) -> Prepared:
+        """What follows from the features (N, F, h, w) in closed form."""
         standard = self.standardise(features)
         flat, raw = standard.flatten(2), features.flatten(2)
         chunks = [
             self.weight @ self._regressors(raw[..., at : at + CHUNK], flat[..., at : at + CHUNK])
             for at in range(0, raw.shape[2], CHUNK)
         ]
-        mean = torch.cat(chunks, dim=2).reshape(len(raw), -1, *features.shape[2:])
-        mean = mean + self.bias[:, None, None]
-        condition = standard
+        known = torch.cat(chunks, dim=2).reshape(len(raw), -1, *features.shape[2:])
+        known = known + self.bias[:, None, None]
+        mean, size = known[:, :-1], known[:, -1:].clamp(*SIZE_LIMITS)
+        condition = torch.cat([standard, size.log()], dim=1)
         if self.config.lifted:
-            known = (mean - self.target_mean[:, None, None]) / self.target_scale[:, None, None]
-            condition = torch.cat([standard, known], dim=1)
-        return mean, condition.clamp(-CONDITION_LIMIT, CONDITION_LIMIT)
+            likely = (mean - self.target_mean[:, None, None]) / self.target_scale[:, None, None]
+            condition = torch.cat([condition, likely], dim=1)
+        return Prepared(mean, size, condition.clamp(-CONDITION_LIMIT, CONDITION_LIMIT))
 
     def _regressors(self, raw: Tensor, standard: Tensor) -> Tensor:
         """(N, F + lifted, P) what the mean is linear in, from raw and standardised features (N, F, P)."""
@@ -249,10 +277,10 @@ class Stage(nn.Module):
 
         return dpm_solver_pp_2m(denoise, schedule, times=logsnr_grid(schedule, steps), draw=draw)
 
-    def add_residual(self, mean: Tensor, components: Tensor) -> Tensor:
-        """(N, T, h, w) reflectance: the mean plus the residual that the components stand for."""
-        residual = (self.basis @ components.flatten(2)).reshape(mean.shape)
-        return (mean + residual).clamp(0.0, REFLECTANCE_LIMIT)
+    def add_residual(self, prepared: Prepared, components: Tensor) -> Tensor:
+        """(N, T, h, w) reflectance: the mean plus the residual that the components stand for, not clipped."""
+        residual = (self.basis @ components.flatten(2)).reshape(prepared.mean.shape)
+        return torch.addcmul(prepared.mean, prepared.size, residual)
 
 
 class SpectralCascade(nn.Module):
@@ -299,14 +327,30 @@ class SpectralCascade(nn.Module):
     def closed_form(self, rgb: Tensor) -> Tensor:
         """(N, B, h, w) what the means of both stages give without any network."""
         colour = colour_features(rgb)
-        coarse, _ = self.stage(0).prepare(colour)
-        return self.stage(1).prepare(torch.cat([colour, coarse], dim=1))[0]
+        coarse = self.stage(0).prepare(colour).mean
+        return self.stage(1).prepare(torch.cat([colour, coarse], dim=1)).mean
 
     def _run(self, index: int, features: Tensor, steps: int, draw: DrawStage) -> Tensor:
         stage = self.stage(index)
-        mean, condition = stage.prepare(features)
-        components = stage.sample(condition, self.schedule, steps, lambda step: draw(index, step))
-        return stage.add_residual(mean, components)
+        prepared = stage.prepare(features)
+        components = stage.sample(prepared.condition, self.schedule, steps, lambda step: draw(index, step))
+        return stage.add_residual(prepared, components).clamp(0.0, REFLECTANCE_LIMIT)
+
+
+def _scatter(residual: Tensor) -> Tensor:
+    """(T, T) covariance of the bulk of residuals (P, T), from a multivariate t (Lange et al. 1989).
+
+    A plain covariance is that of the few pixels that the mean misses most (rare materials, spikes); the
+    bulk then lies within a fraction of a deviation, which a sampler that starts from unit noise overshoots.
+    """
+    count, bands = residual.shape
+    floor = 1e-9 * torch.eye(bands, dtype=residual.dtype)
+    scatter = residual.T @ residual / count + floor
+    for _ in range(SCATTER_ITERATIONS):
+        distance = (residual @ torch.linalg.inv(scatter) * residual).sum(dim=1, keepdim=True)
+        weight = (DEGREES_OF_FREEDOM + bands) / (DEGREES_OF_FREEDOM + distance)
+        scatter = (weight * residual).T @ residual / count + floor
+    return scatter
 
 
 def _tint(features: Tensor) -> Tensor:

@@ -195,15 +195,14 @@ class _Backbone(nn.Module):
         self.register_buffer("scale", spread)
 
     def forward(self, rgb: Tensor) -> Tensor:
-        mean, condition = self.stage.prepare(colour_features(rgb))
+        prepared = self.stage.prepare(colour_features(rgb))
         noisy = torch.zeros(len(rgb), self.stage.config.components, *rgb.shape[2:])
         last = self.schedule.steps
         t = torch.full((len(rgb),), float(last))
         components = self.stage.estimate(
-            noisy, t, self.schedule.alpha_bar_at(last), self.stage.encode(condition)
+            noisy, t, self.schedule.alpha_bar_at(last), self.stage.encode(prepared.condition)
         )
-        out: Tensor = mean + torch.einsum("tk,nkhw->nthw", self.stage.basis, components)
-        return out
+        return self.stage.add_residual(prepared, components)
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,8 +27,8 @@ from model.training_run import Progress, generator_of, run_steps, scene_facts
 
 MAX_WEIGHT = 5.0
 """The loss on x̂_0 counts SNR + 1 times, which is the loss on v, at most 5 (Hang et al. 2023)."""
-MAX_COMPONENT = 6.0
-"""Whitened residuals are clipped to ±6 deviations in training."""
+MAX_COMPONENT = 4.0
+"""Whitened residuals are clipped to ±4 deviations in training."""
 FIT_CROPS = 1500
 FIT_PIXELS = 200
 
@@ -159,13 +159,17 @@ def fit_means(model: SpectralCascade, source: CropSource, config: TrainConfig) -
     coarse = target[:, list(model.config.coarse_bands)]
     generator = generator_of(config.seed, 4, 0)
     model.stage(0).fit(colour, coarse, ridge=config.ridge, generator=generator)
-    noisy = _perturb(model.stage(0), coarse[:, :, None, None], config.coarse_noise, generator)[:, :, 0, 0]
+    noisy = _perturb(
+        model.stage(0), colour[:, :, None, None], coarse[:, :, None, None], config.coarse_noise, generator
+    )[:, :, 0, 0]
     model.stage(1).fit(torch.cat([colour, noisy], dim=1), target, ridge=config.ridge, generator=generator)
     fill: Floats = rgb.mean(0).numpy()
     return fill
 
 
-def _perturb(stage: Stage, coarse: Tensor, scale: float, generator: torch.Generator) -> Tensor:
+def _perturb(
+    stage: Stage, colour: Tensor, coarse: Tensor, scale: float, generator: torch.Generator
+) -> Tensor:
     """Coarse bands (N, n, h, w) as an imperfect first stage would give them.
 
     The error has the residual's covariance and a random size per crop; half of its variance is shared by
@@ -176,8 +180,8 @@ def _perturb(stage: Stage, coarse: Tensor, scale: float, generator: torch.Genera
     size = scale * torch.rand((count, 1, 1, 1), generator=generator) * math.sqrt(0.5)
     white = torch.randn((count, components, height, width), generator=generator)
     shared = torch.randn((count, components, 1, 1), generator=generator)
-    error = torch.einsum("tk,nkhw->nthw", stage.basis, size * (white + shared))
-    return (coarse + error).clamp_min(0.0)
+    exact = stage.prepare(colour)._replace(mean=coarse)
+    return stage.add_residual(exact, size * (white + shared)).clamp_min(0.0)
 
 
 def _step(
@@ -199,7 +203,7 @@ def _step(
     generator = generator_of(config.seed, 2, step)
     positions = list(model.config.coarse_bands)
     colour, coarse = colour_features(batch.rgb), batch.target[:, positions]
-    noisy = _perturb(model.stage(0), coarse, config.coarse_noise, generator)
+    noisy = _perturb(model.stage(0), colour, coarse, config.coarse_noise, generator)
     first = stage_loss(
         model.stage(0), model.schedule, colour, coarse, batch.bands[:, positions], batch, config, generator
     )
@@ -238,8 +242,9 @@ def stage_loss(
     Bands (N, T) that a scene lacks: z_0 is then the most likely one given the others under the residual's
     Gaussian, and each component counts as far as the others determine it.
     """
-    mean, condition = stage.prepare(features)
-    truth, known = _components(stage, target - mean, bands)
+    prepared = stage.prepare(features)
+    condition = prepared.condition
+    truth, known = _components(stage, (target - prepared.mean) / prepared.size, bands)
     # Spikes of real sensors lie further out, and would own the gradient.
     truth = truth.clamp(-MAX_COMPONENT, MAX_COMPONENT)
     if config.condition_dropout > 0:
@@ -257,7 +262,7 @@ def stage_loss(
     error = (estimate - truth).square() * share[:, :, None, None] * snr_weight
     pixels = batch.valid.sum().clamp_min(1.0)
     loss: Tensor = (error * batch.valid[:, None]).sum() / (pixels * truth.shape[1])
-    spectra = mean + torch.einsum("tk,nkhw->nthw", stage.basis, estimate)
+    spectra = stage.add_residual(prepared, estimate)
     mask = bands[:, :, None, None] * batch.valid[:, None]
     return loss + config.angle * spectral_loss(spectra, target, weight=alpha_bar.flatten(), mask=mask)
 
