@@ -333,7 +333,13 @@ class SpectralCascade(nn.Module):
     def _run(self, index: int, features: Tensor, steps: int, draw: DrawStage) -> Tensor:
         stage = self.stage(index)
         prepared = stage.prepare(features)
-        components = stage.sample(prepared.condition, self.schedule, steps, lambda step: draw(index, step))
+
+        def noise(step: int) -> Tensor:
+            # One step gives the posterior mean: from the mean of x_T the same without a trace of noise.
+            drawn = draw(index, step)
+            return drawn if steps > 1 else torch.zeros_like(drawn)
+
+        components = stage.sample(prepared.condition, self.schedule, steps, noise)
         return stage.add_residual(prepared, components).clamp(0.0, REFLECTANCE_LIMIT)
 
 
