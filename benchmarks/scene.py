@@ -185,7 +185,7 @@ def kill(folder: Path, model: str, *, times: int = 5) -> dict[str, Any]:
 
 
 def seam_measures(folder: Path, model: str) -> dict[str, Any]:
-    """Seams of (sample − mean of 8) on the scene and on one of a single colour."""
+    """Seams of (sample − mean of 4) on the scene and on one of a single colour."""
     found = {}
     flat = folder / "flat.tif"
     _write_flat(flat)
@@ -197,7 +197,7 @@ def seam_measures(folder: Path, model: str) -> dict[str, Any]:
             source=prepared.source,
             tiling=prepared.plan.tiling,
             predictor=prepared.predictor,
-            samples=8,
+            samples=4,
         )
         texture = mosaic.samples[0] - mosaic.samples.mean(axis=0)
         texture = texture[:, : window.height, : window.width]

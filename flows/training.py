@@ -6,24 +6,34 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 from scipy.ndimage import zoom
 from scipy.spatial import cKDTree
 
-from catalog.bands import RGB_CAMERA, SENSORS
-from catalog.errors import UsageError
+from flows.recipe import (
+    LibrarySource,
+    PaperRecipe,
+    Recipe,
+    SceneSource,
+    SimulatedScenes,
+    Sources,
+    read_recipe,
+)
 from model import baselines, checkpoint
-from model.cascade import DEFAULT_STAGES, CascadeConfig, StageConfig
+from model.cascade import CascadeConfig, SpectralCascade
+from model.cascade_paper import ScdmCascade
 from model.dataset import CropSource, TrainingScene
 from model.evaluation import evaluate, groups, held_out_crops, shuffle_factor
-from model.train import Progress, TrainConfig, train, training_pixels
+from model.presets import ScdmPreset
+from model.train import train, training_pixels
+from model.train_paper import train_paper
+from model.training_run import Progress
 from pipeline.hyperspectral import Hyperspectral, SpectralLibrary, read_hyperspectral, read_spectral_library
 from pipeline.simulate import Simulator
 
@@ -70,11 +80,7 @@ def train_from_recipe(
         Where the recipe, the data or the folder cannot be used.
     """
     recipe = read_recipe(recipe_path)
-    if recipe.sensor not in SENSORS:
-        raise UsageError("unknown sensor", got=recipe.sensor, expected=", ".join(SENSORS))
-    cascade = CascadeConfig(
-        SENSORS[recipe.sensor], RGB_CAMERA, recipe.coarse, recipe.stages, steps=recipe.steps
-    )
+    cascade = recipe.config()
     announce("reading and simulating scenes")
     sets = build_scenes(recipe, cascade, data_dir)
     metadata: dict[str, Any] = {
@@ -82,28 +88,20 @@ def train_from_recipe(
         "recipe": tomllib.loads(recipe_path.read_text(encoding="utf-8")),
         "data": sets.data,
         "schedule": {"kind": "linear", "timesteps": cascade.timesteps, "beta": [1e-4, 0.02]},
-        "scaling": "reflectance in, reflectance out; whitening is among the tensors",
-        "prediction": "v",
     }
     announce(f"training on {len(sets.training)} scenes")
-    model = train(
-        recipe.training,
-        cascade,
-        sets.training,
-        sets.validation,
-        out_dir,
-        metadata=metadata,
-        progress=progress,
-    )
+    model = _train(recipe, sets, out_dir, metadata, progress)
     announce("fitting the baselines")
     rungs = _fit_baselines(recipe, cascade, sets)
     announce("measuring on held-out scenes")
     table: dict[str, Any] = {}
     for group, positions in groups([scene.name for scene in sets.held_out]).items():
         source = CropSource([sets.held_out[i] for i in positions], cascade.bands, cascade.response)
-        batch = held_out_crops(source, crops=recipe.crops, size=64, seed=recipe.training.seed)
+        batch = held_out_crops(
+            source, crops=recipe.crops, size=max(64, recipe.training.crop), seed=recipe.training.seed
+        )
         table[group] = evaluate(model, batch, samples=recipe.samples, seed=1, baselines=rungs)
-        if all(source.complete):
+        if isinstance(model, SpectralCascade) and all(source.complete):
             table[group]["shuffle_factor"] = round(shuffle_factor(model, batch, seed=1), 2)
     loaded = checkpoint.load(out_dir)
     checkpoint.save(out_dir, loaded.tensors, {**loaded.metadata, "held_out": table})
@@ -111,14 +109,42 @@ def train_from_recipe(
     return table
 
 
-def _fit_baselines(recipe: Recipe, cascade: CascadeConfig, sets: SceneSets) -> dict[str, Any]:
+def _train(
+    recipe: Recipe | PaperRecipe,
+    sets: SceneSets,
+    out_dir: Path,
+    metadata: Mapping[str, Any],
+    progress: Progress,
+) -> SpectralCascade | ScdmCascade:
+    """Train the recipe's kind of model."""
+    scaling = "reflectance in, reflectance out; "
+    if isinstance(recipe, PaperRecipe):
+        facts = {**metadata, "prediction": "eps", "scaling": scaling + "normalisation is in the preset"}
+        return train_paper(
+            recipe.config(), sets.training, sets.validation, out_dir, metadata=facts, progress=progress
+        )
+    facts = {**metadata, "prediction": "v", "scaling": scaling + "whitening is among the tensors"}
+    return train(
+        recipe.training,
+        recipe.config(),
+        sets.training,
+        sets.validation,
+        out_dir,
+        metadata=facts,
+        progress=progress,
+    )
+
+
+def _fit_baselines(
+    recipe: Recipe | PaperRecipe, cascade: CascadeConfig | ScdmPreset, sets: SceneSets
+) -> dict[str, Any]:
     """Ridge and lookup on the training scenes, with and without augmentation: whichever validates better."""
     source = CropSource(sets.training, cascade.bands, cascade.response)
     watch = CropSource(sets.validation, cascade.bands, cascade.response)
     seed = recipe.training.seed
     chosen = baselines.Pixels(*(x.numpy() for x in training_pixels(watch, seed + 1, None)))
     best: dict[str, Any] = {}
-    for augmentation in (None, recipe.training.augmentation):
+    for augmentation in dict.fromkeys((None, recipe.training.augmentation)):
         rgb, spectra = training_pixels(source, seed, augmentation)
         pixels = baselines.Pixels(rgb.numpy(), spectra.numpy())
         for name, fit in (
@@ -131,7 +157,7 @@ def _fit_baselines(recipe: Recipe, cascade: CascadeConfig, sets: SceneSets) -> d
     return best
 
 
-def build_scenes(recipe: Recipe, cascade: CascadeConfig, data_dir: Path) -> SceneSets:
+def build_scenes(recipe: Sources, cascade: CascadeConfig | ScdmPreset, data_dir: Path) -> SceneSets:
     """Every scene of a recipe."""
     sets = SceneSets([], [], [], [])
     if recipe.simulator is not None:
@@ -143,7 +169,7 @@ def build_scenes(recipe: Recipe, cascade: CascadeConfig, data_dir: Path) -> Scen
     return sets
 
 
-def _simulate(plan: SimulatedScenes, cascade: CascadeConfig, sets: SceneSets) -> None:
+def _simulate(plan: SimulatedScenes, cascade: CascadeConfig | ScdmPreset, sets: SceneSets) -> None:
     for first, count, into in (
         (0, plan.scenes, sets.training),
         (VALIDATION_SEED, plan.validation, sets.validation),

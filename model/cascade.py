@@ -305,6 +305,22 @@ class SpectralCascade(nn.Module):
         assert isinstance(stage, Stage)
         return stage
 
+    @property
+    def stride(self) -> int:
+        """The networks' stride in pixels."""
+        return self.stage(0).network.stride
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Peak activations of one tile, measured at 256² and 512²."""
+        return 2500
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """How it samples, as plain JSON values."""
+        guidance = [stage.guidance for stage in self.config.stages]
+        return {"sampler": "dpm_solver_pp_2m", "guidance": guidance}
+
     def sample(self, rgb: Tensor, draw: DrawStage, *, steps: int | None = None) -> Tensor:
         """One sample of the cube, (N, B, h, w) reflectance in [0, 1.6].
 

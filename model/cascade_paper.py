@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from catalog.errors import CheckpointError
+from model.cascade import REFLECTANCE_LIMIT, DrawStage
+from model.checkpoint import Checkpoint
 from model.guidance import guide, null_condition
 from model.networks.unet_shared_encoder import SharedEncoderUNet
-from model.noise import noise
 from model.parameterization import to_x0
 from model.presets import ScdmPreset, StagePreset
 from model.sampler import Draw, ancestral
 from model.schedule import Schedule, uniform_grid
 from model.truncation import percentile, truncate
+
+KIND = "scdm-paper"
+"""What a checkpoint of this cascade says it is."""
+FORWARD_MAPS = 50
+"""Maps of ``width`` channels that the peak of a forward pass amounts to, measured at widths 16 and 32."""
+QUANTILE_STATES = 17
+"""Arrays of the state's size that the truncation's peak amounts to, measured at 48 and 102 bands."""
 
 
 @torch.no_grad()
@@ -65,9 +75,7 @@ def sample_cascade(
     rgb: Tensor,
     *,
     preset: ScdmPreset,
-    origins: Tensor,
-    seed: int,
-    sample: int = 0,
+    draw: DrawStage,
     steps: int | None = None,
 ) -> Tensor:
     """One sample of the whole cascade, (N, B, h, w) float32, digital numbers.
@@ -77,26 +85,88 @@ def sample_cascade(
     networks : one for each stage, in evaluation mode.
     rgb : (N, 3, h, w) float32, digital numbers, in the order R, G, B; sides are multiples of the stride.
     preset : bands, normalisation and stages.
-    origins : (N, 2) int64, (row, col) of each tile's first pixel on the scene's grid, which keys the noise.
-    seed, sample : of the noise.
-    steps : evaluations a stage, all T if None.
+    draw : the noise of (stage, step), standard normal, in the shape of the stage's state.
+    steps : evaluations a stage; None is the preset's default.
     """
-    times = uniform_grid(preset.schedule, preset.schedule.steps if steps is None else steps)
+    times = uniform_grid(preset.schedule, preset.steps if steps is None else steps)
     x = (rgb - preset.offset) / preset.scale
     for index, (network, stage) in enumerate(zip(networks, preset.stages, strict=True)):
-
-        def draw(step: int, index: int = index, channels: int = stage.network.channels) -> Tensor:
-            return noise(
-                seed=seed,
-                stage=index,
-                step=step,
-                sample=sample,
-                channels=channels,
-                origins=origins,
-                height=rgb.shape[-2],
-                width=rgb.shape[-1],
-                device=rgb.device,
-            )
-
-        x = sample_stage(network, x, stage=stage, schedule=preset.schedule, times=times, draw=draw)
+        x = sample_stage(
+            network, x, stage=stage, schedule=preset.schedule, times=times, draw=partial(draw, index)
+        )
     return x * preset.scale + preset.offset
+
+
+class ScdmCascade(nn.Module):
+    """The published cascade from reflectance to reflectance, both stages' networks in one module."""
+
+    def __init__(self, config: ScdmPreset) -> None:
+        super().__init__()
+        self.config = config
+        self.schedule = config.schedule
+        self.stages = nn.ModuleList(SharedEncoderUNet(stage.network) for stage in config.stages)
+
+    def stage(self, index: int) -> SharedEncoderUNet:
+        """The first (0) or second (1) stage's network."""
+        network = self.stages[index]
+        assert isinstance(network, SharedEncoderUNet)
+        return network
+
+    @property
+    def stride(self) -> int:
+        """The networks' stride in pixels."""
+        return self.stage(0).config.stride
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Peak activations of one tile: those of a forward pass, or of the quantile in the truncation."""
+        config = self.stage(1).config
+        return 4 * max(FORWARD_MAPS * config.width, QUANTILE_STATES * config.channels)
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """How it samples, as plain JSON values."""
+        stages = self.config.stages
+        return {
+            "sampler": "ancestral",
+            "guidance": [stage.guidance for stage in stages],
+            "truncation": [stage.truncation for stage in stages],
+            "p_T": [stage.p_T for stage in stages],
+            "counts": self.config.counts,
+        }
+
+    def normalise(self, reflectance: Tensor) -> Tensor:
+        """What the networks see of a reflectance."""
+        return (reflectance * self.config.counts - self.config.offset) / self.config.scale
+
+    def sample(self, rgb: Tensor, draw: DrawStage, *, steps: int | None = None) -> Tensor:
+        """One sample of the cube, (N, B, h, w) reflectance in [0, 1.6].
+
+        Parameters
+        ----------
+        rgb : (N, 3, h, w) float32, linear reflectance as seen through ``config.response``.
+        draw : the noise of (stage, step).
+        steps : evaluations a stage; None is the preset's default.
+        """
+        counts = self.config.counts
+        networks = [self.stage(index) for index in range(len(self.stages))]
+        cube = sample_cascade(networks, rgb * counts, preset=self.config, draw=draw, steps=steps)
+        return (cube / counts).clamp(0.0, REFLECTANCE_LIMIT)
+
+
+def load_scdm(loaded: Checkpoint) -> ScdmCascade:
+    """The cascade of a checkpoint of kind ``scdm-paper``, in evaluation mode on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        Where its preset and its tensors do not make a cascade.
+    """
+    try:
+        cascade = ScdmCascade(ScdmPreset.from_json(loaded.metadata["preset"]))
+        cascade.load_state_dict(loaded.tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as err:
+        raise CheckpointError(
+            f"not the weights of {KIND}: {str(err).splitlines()[0]}", where=str(loaded.folder)
+        ) from err
+    return cascade.eval()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.baselines import Baseline
 from model.cascade import SpectralCascade
+from model.cascade_paper import ScdmCascade
 from model.dataset import Batch, CropSource
 from model.metrics import calibration, mrae, rmse, spectral_angle
 
@@ -27,7 +28,7 @@ def held_out_crops(source: CropSource, *, crops: int, size: int, seed: int) -> B
 
 @torch.inference_mode()
 def evaluate(
-    model: SpectralCascade,
+    model: SpectralCascade | ScdmCascade,
     batch: Batch,
     *,
     samples: int,
@@ -38,16 +39,18 @@ def evaluate(
     """RMSE (reflectance), SAM (radians) and MRAE of each predictor, and the samples' calibration.
 
     ``one_step`` is the posterior mean, ``sample`` one draw at the default steps, ``mean_of_samples`` the
-    mean of all draws. Only bands that every crop has are counted.
+    mean of all draws, ``closed_form`` what the compact cascade's means give. Only bands that every crop
+    has are counted.
     """
     generator = torch.Generator().manual_seed(seed)
+    device = next(model.parameters()).device
 
     def draw(stage: int, step: int) -> Tensor:
         shape = (1, model.stage(stage).config.components, *batch.rgb.shape[2:])
-        return torch.randn(shape, generator=generator)
+        return torch.randn(shape, generator=generator).to(device)
 
     def predict(count: int | None) -> Tensor:
-        return torch.cat([model.sample(rgb[None], draw, steps=count) for rgb in batch.rgb])
+        return torch.cat([model.sample(rgb[None].to(device), draw, steps=count).cpu() for rgb in batch.rgb])
 
     bands = torch.nonzero(batch.bands.min(dim=0).values)[:, 0]
     truth = batch.target[:, bands]
@@ -63,7 +66,6 @@ def evaluate(
     draws = torch.stack([predict(steps) for _ in range(samples)])
     known = calibration(truth, draws[:, :, bands], batch.valid)
     result: dict[str, Any] = {
-        "closed_form": scores(model.closed_form(batch.rgb)),
         "one_step": scores(predict(1)),
         "sample": scores(draws[0]),
         "mean_of_samples": scores(draws.mean(dim=0)),
@@ -74,6 +76,8 @@ def evaluate(
         "crps": round(known.crps, 5),
         "coverage": {str(level): round(share, 3) for level, share in known.coverage.items()},
     }
+    if isinstance(model, SpectralCascade):
+        result["closed_form"] = scores(model.closed_form(batch.rgb.to(device)).cpu())
     for name, baseline in baselines.items():
         estimate = np.stack([baseline.predict(rgb.numpy()) for rgb in batch.rgb])
         result[name] = scores(torch.from_numpy(estimate))

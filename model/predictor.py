@@ -16,19 +16,25 @@ from catalog.bands import Bands
 from catalog.errors import CheckpointError, UsageError
 from model import checkpoint
 from model.cascade import CascadeConfig, SpectralCascade
+from model.cascade_paper import KIND as SCDM
+from model.cascade_paper import ScdmCascade, load_scdm
+from model.device import resolve_device
 from model.noise import noise
 
-SAMPLER = "dpm_solver_pp_2m"
 DEFAULT_BATCH = {"cpu": 4, "cuda": 16}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class CascadePredictor:
-    """Predicts cubes with a spectral cascade; what a tile holds depends on its pixels and position alone."""
+    """Predicts cubes with a spectral cascade; what a tile holds depends on its pixels and position alone.
+
+    In the compact cascade a pixel depends on its surroundings; in the published one on its whole tile,
+    through group normalisation, attention and truncation (``docs/scdm-paper.md``).
+    """
 
     def __init__(
         self,
-        model: SpectralCascade,
+        model: SpectralCascade | ScdmCascade,
         *,
         name: str,
         digest: str,
@@ -50,11 +56,10 @@ class CascadePredictor:
             "name": name,
             "digest": digest,
             "steps": steps,
-            "sampler": SAMPLER,
             "seed": seed,
             "dtype": dtype,
             "device": self._device.type,
-            "guidance": [stage.guidance for stage in model.config.stages],
+            **model.settings,
         }
 
     @property
@@ -70,7 +75,7 @@ class CascadePredictor:
     @property
     def stride(self) -> int:
         """The network's stride in pixels."""
-        return self._model.stage(0).network.stride
+        return self._model.stride
 
     @property
     def batch(self) -> int:
@@ -138,7 +143,7 @@ class CascadePredictor:
                 stage=stage,
                 step=step,
                 sample=sample,
-                channels=self._model.config.stages[stage].components,
+                channels=self._model.stage(stage).config.components,
                 origins=origins,
                 height=height,
                 width=width,
@@ -159,13 +164,11 @@ class CascadePredictor:
         together = 1 if self._device.type == "cpu" else self._batch
         weights: int = sum(value.numel() * 4 for value in self._model.state_dict().values())
         output = 2 * self._batch * len(self.bands) * 4 * tile**2
-        return int(RUNTIME_BYTES + weights + output + together * BYTES_PER_PIXEL * tile**2)
+        return int(RUNTIME_BYTES + weights + output + together * self._model.bytes_per_pixel * tile**2)
 
 
 RUNTIME_BYTES = 250 * 2**20
 """Torch, its threads and its kernels' scratch, measured."""
-BYTES_PER_PIXEL = 2500
-"""Peak activations of one tile, measured at 256² and 512²."""
 
 
 def load_predictor(
@@ -181,7 +184,7 @@ def load_predictor(
 
     Parameters
     ----------
-    model : ``vnir48``, or the path of a folder that ``spectile train`` wrote.
+    model : ``vnir48``, or the path of a folder that ``spectile train`` wrote, of either kind.
     steps : solver steps a stage; None is the checkpoint's default, 1 gives the posterior mean.
     seed : of the noise, in [0, 2**32).
     batch : tiles a call; None is 4 on a CPU and 16 on CUDA. Changes no value on a CPU.
@@ -195,18 +198,15 @@ def load_predictor(
     UsageError
         Where a setting cannot be used.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError("unknown device", got=device, expected="auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device was found", remedy="use --device cpu")
+    kind = resolve_device(device)
     if dtype not in DTYPES:
         raise UsageError("unknown dtype", got=dtype, expected=", ".join(DTYPES))
-    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     size = DEFAULT_BATCH[kind] if batch is None else batch
     if size < 1:
         raise UsageError("batch", got=size, expected="1 or more")
     loaded = checkpoint.load(model)
-    cascade = load_cascade(loaded)
+    scdm = loaded.metadata.get("kind") == SCDM
+    cascade = load_scdm(loaded) if scdm else load_cascade(loaded)
     count = cascade.config.steps if steps is None else steps
     if not 1 <= count <= cascade.schedule.steps:
         raise UsageError("solver steps", got=count, expected=f"1 to {cascade.schedule.steps}")

@@ -5,10 +5,15 @@ Where a value comes from is noted with it: the paper, the authors' code, or, whe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from catalog.bands import PAVIA_CENTRE, SENSORS, Bands, coarse_indices
+from model.dataset import Augmentation
 from model.networks.unet_shared_encoder import SharedEncoderConfig
 from model.schedule import Schedule, linear_schedule
 from model.truncation import TruncationTarget
@@ -48,6 +53,16 @@ class TrainingPreset:
     """Of the average of the weights (code)."""
     ema_start: int = 2000
     """First step that is averaged, not copied (code)."""
+    crop: int = 256
+    """Side of a crop, pixels: 256 for Houston, 128 for Pavia (paper, IV-A)."""
+    augmentation: Augmentation | None = None
+    """How crops are varied; not at all as published."""
+    seed: int = 0
+    """Of everything random."""
+    log_every: int = 100
+    """Steps between lines of the log."""
+    validate_every: int = 5000
+    """Steps between validations and saved states."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +81,36 @@ class ScdmPreset:
     """Subtracted from digital numbers: normalised = (DN - offset) / scale, in input and output alike."""
     scale: float
     """Divides digital numbers after the offset."""
-    schedule: Schedule
-    """The forward process."""
     stages: tuple[StagePreset, ...]
     """In the order of sampling."""
     training: TrainingPreset
     """How the stages are trained."""
+    counts: float = 10_000.0
+    """Digital numbers of reflectance 1. Nothing published ties the two; counts of 1e-4 put reflectances
+    of 0 to 0.8 between -1 and 1 under either normalisation."""
+    timesteps: int = 1000
+    """T of the linear schedule, beta 1e-4 to 0.02 (code)."""
+    steps: int = 1000
+    """Evaluations a stage by default, all T as published."""
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The forward process."""
+        return linear_schedule(self.timesteps, beta_1=1e-4, beta_T=0.02)
+
+    @property
+    def response(self) -> Bands:
+        """The spectral response that the input is expected to have: three of the bands themselves."""
+        return self.bands.subset(self.rgb)
+
+    def to_json(self) -> dict[str, Any]:
+        """The preset as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ScdmPreset:
+        """The preset that ``to_json`` wrote; ValueError where it is none."""
+        return TypeAdapter(cls).validate_python(dict(value))
 
 
 # The weight s is in neither paper nor command line. The code's constructor has 2.5, with the remark that
@@ -83,10 +122,12 @@ def scdm_paper(plan: Literal["houston", "pavia"]) -> ScdmPreset:
     """The published cascade for Houston 2018 (48 bands) or Pavia Centre (102 bands)."""
     if plan == "houston":
         # Bands 23, 12 and 5 counted from 1 (paper, IV-A); normalisation and [::4] from the code.
-        return _preset("houston", SENSORS["houston2018"], (22, 11, 4), 12, (3693.0, 7410.0), (0.96, 0.88))
+        return _preset(
+            "houston", SENSORS["houston2018"], (22, 11, 4), 12, (3693.0, 7410.0), (0.96, 0.88), 256
+        )
     # Bands 60, 30 and 10 counted from 1 (paper, IV-A). Normalisation is ours: neither paper nor code has
     # one for Pavia; its digital numbers reach 8000, and this puts them into [-1, 1].
-    return _preset("pavia", PAVIA_CENTRE, (59, 29, 9), 17, (4000.0, 4000.0), (0.97, 0.90))
+    return _preset("pavia", PAVIA_CENTRE, (59, 29, 9), 17, (4000.0, 4000.0), (0.97, 0.90), 128)
 
 
 def _preset(
@@ -96,6 +137,7 @@ def _preset(
     coarse: int,
     normalisation: tuple[float, float],
     p_T: tuple[float, float],
+    crop: int,
 ) -> ScdmPreset:
     first = SharedEncoderConfig(channels=coarse, condition_channels=3)
     second = SharedEncoderConfig(channels=len(bands), condition_channels=coarse)
@@ -106,10 +148,9 @@ def _preset(
         coarse=coarse_indices(len(bands), coarse),
         offset=normalisation[0],
         scale=normalisation[1],
-        schedule=linear_schedule(1000, beta_1=1e-4, beta_T=0.02),
         stages=(
             StagePreset(first, p_T=p_T[0], guidance=0.0),
             StagePreset(second, p_T=p_T[1], guidance=GUIDANCE),
         ),
-        training=TrainingPreset(),
+        training=TrainingPreset(crop=crop),
     )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -27,13 +27,9 @@ from catalog.errors import UsageError
 
 
 @dataclass(frozen=True)
-class SharedEncoderConfig:
-    """The sizes of a ``SharedEncoderUNet``; the defaults are the published ones."""
+class SharedEncoderSizes:
+    """The sizes of a ``SharedEncoderUNet`` that its data leave open; the defaults are the published ones."""
 
-    channels: int
-    """Channels B of the noisy state and of the output."""
-    condition_channels: int
-    """Channels C of the condition."""
     width: int = 128
     """Channels after the stems; also the length of the time's sinusoid."""
     multipliers: tuple[int, ...] = (1, 2, 2, 2, 2, 2, 2)
@@ -52,10 +48,34 @@ class SharedEncoderConfig:
     """The time that the condition's encoder sees: the step's own, as in the authors' code, or 0, which
     lets one pass serve all steps (the paper leaves it open)."""
 
+    def __post_init__(self) -> None:
+        widths = [self.width * multiplier for multiplier in (1, *self.multipliers)]
+        if self.width % 2 or self.groups < 1 or min(widths) < 1 or any(w % self.groups for w in widths):
+            raise UsageError(
+                "widths that do not fit the normalisation",
+                got=f"widths {widths}, groups {self.groups}",
+                expected="an even width, and multiples of the groups at every level",
+            )
+
     @property
     def stride(self) -> int:
         """Pixels that one pixel of the bottom level spans; heights and widths must be multiples."""
         return 1 << (len(self.multipliers) - 1)
+
+
+@dataclass(frozen=True)
+class SharedEncoderConfig(SharedEncoderSizes):
+    """Everything that fixes the structure of a ``SharedEncoderUNet``."""
+
+    channels: int = field(kw_only=True)
+    """Channels B of the noisy state and of the output."""
+    condition_channels: int = field(kw_only=True)
+    """Channels C of the condition."""
+
+    @property
+    def components(self) -> int:
+        """Channels that are diffused: every band."""
+        return self.channels
 
 
 class SharedEncoderUNet(nn.Module):

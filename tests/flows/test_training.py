@@ -124,7 +124,7 @@ def test_a_recipe_with_a_mistake_is_one_line(tmp_path: Path, old: str, new: str,
 
 
 def test_the_shipped_recipe_reads_and_is_the_one_in_the_checkpoint() -> None:
-    recipe = read_recipe(ROOT / "recipes" / "vnir48.toml")
+    recipe = read_recipe(ROOT / "model" / "recipes" / "vnir48.toml")
     facts = checkpoint.load("vnir48").metadata
     assert recipe.name == facts["name"] == "vnir48"
     assert recipe.training.steps == facts["training"]["steps"]

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.cascade_paper import sample_cascade, sample_stage
+from model import cascade_paper
+from model.cascade_paper import sample_stage
 from model.networks.unet_shared_encoder import SharedEncoderConfig, SharedEncoderUNet
+from model.noise import noise
 from model.presets import ScdmPreset, StagePreset, scdm_paper
 from model.schedule import linear_schedule, uniform_grid
 from model.truncation import TruncationTarget
@@ -39,6 +41,29 @@ def networks_of(preset: ScdmPreset) -> list[SharedEncoderUNet]:
 def tiles(count: int, size: int = 16) -> tuple[Tensor, Tensor]:
     rgb = 3693 + 3000 * torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
     return rgb, torch.tensor([[-4 + 8 * i, 12 * i] for i in range(count)])
+
+
+def sample_cascade(
+    networks: list[SharedEncoderUNet],
+    rgb: Tensor,
+    *,
+    preset: ScdmPreset,
+    origins: Tensor,
+    seed: int,
+    steps: int,
+    sample: int = 0,
+) -> Tensor:
+    """A sample with the noise that belongs to the tiles' places."""
+    height, width = rgb.shape[2:]
+
+    def draw(stage: int, step: int) -> Tensor:
+        channels = preset.stages[stage].network.channels
+        return noise(
+            seed=seed, stage=stage, step=step, sample=sample, channels=channels, origins=origins,
+            height=height, width=width, device="cpu",
+        )  # fmt: skip
+
+    return cascade_paper.sample_cascade(networks, rgb, preset=preset, draw=draw, steps=steps)
 
 
 def test_two_stages_chain_from_rgb_over_12_to_48_bands_in_digital_numbers() -> None:
@@ -133,7 +158,7 @@ def by_the_book(
 def test_a_stage_is_the_published_algorithm(
     truncation: TruncationTarget, guidance: float, condition_time: Any
 ) -> None:
-    config = SharedEncoderConfig(6, 3, **TINY, condition_time=condition_time)
+    config = SharedEncoderConfig(channels=6, condition_channels=3, **TINY, condition_time=condition_time)
     torch.manual_seed(0)
     network = SharedEncoderUNet(config).eval().double()
     generator = torch.Generator().manual_seed(1)

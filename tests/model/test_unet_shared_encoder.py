@@ -19,7 +19,7 @@ TINY: dict[str, Any] = {
 
 def tiny(**changes: Any) -> SharedEncoderUNet:
     torch.manual_seed(0)
-    return SharedEncoderUNet(SharedEncoderConfig(6, 3, **(TINY | changes)))
+    return SharedEncoderUNet(SharedEncoderConfig(channels=6, condition_channels=3, **(TINY | changes)))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_published_sizes_have_the_measured_cost(
 ) -> None:
     # Measured on the authors' network, to the digits given; two operations per multiply-add.
     with torch.device("meta"):
-        network = SharedEncoderUNet(SharedEncoderConfig(bands, condition))
+        network = SharedEncoderUNet(SharedEncoderConfig(channels=bands, condition_channels=condition))
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(parameters, rel=1e-3)
     assert network.config.stride == 64
     for size, expected in ((128, at_128), (256, at_256)):

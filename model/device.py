@@ -1,0 +1,22 @@
+"""Where networks run, by the name that a user gives."""
+
+from __future__ import annotations
+
+import torch
+
+from catalog.errors import UsageError
+
+
+def resolve_device(name: str) -> str:
+    """``cpu`` or ``cuda``; ``auto`` is CUDA where there is one.
+
+    Raises
+    ------
+    UsageError
+        Where the name is another, or there is no CUDA device.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError("unknown device", got=name, expected="auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device was found", remedy="use --device cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
