@@ -38,7 +38,8 @@ def tiny_preset(training: TrainingPreset = TRAINING) -> ScdmPreset:
 
 def scene(bands: Bands = VNIR48) -> TrainingScene:
     rng = np.random.default_rng(len(bands))
-    cube = 0.1 + 0.4 * rng.random((len(bands), 24, 24), dtype=np.float32)
+    slope = np.linspace(0.2, 1.0, len(bands), dtype=np.float32)[:, None, None]
+    cube = 0.05 + 0.5 * slope * rng.random((1, 24, 24), dtype=np.float32)
     return TrainingScene("scene", cube, bands, np.ones((24, 24), bool))
 
 
@@ -71,7 +72,7 @@ def test_another_preset_does_not_continue_a_run(tmp_path: Path) -> None:
 def test_training_lowers_both_losses(tmp_path: Path) -> None:
     train(
         tmp_path,
-        replace(TRAINING, iterations=40, learning_rate=1e-2, ema_start=99, log_every=5, validate_every=5),
+        replace(TRAINING, iterations=40, learning_rate=2e-2, ema_start=99, log_every=5, validate_every=5),
     )
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "first" in line] == list(range(5, 45, 5))
