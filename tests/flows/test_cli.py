@@ -372,16 +372,13 @@ def test_a_run_is_stopped_and_killed_and_resumed_to_the_same_cube(write_scene, t
     cube = tmp_path / "cube.zarr"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         before = len(list(cube.glob("ledger/r*.json")))
-        started = time.monotonic()
         with command("run", scene, "--out", cube, *FAST, "--resume") as process:
             first = process.stderr.readline()
-            waited = time.monotonic() - started
             while len(list(cube.glob("ledger/r*.json"))) == before and process.poll() is None:
                 time.sleep(0.005)
             process.send_signal(number)
             out, err = process.communicate(timeout=60)
         assert "reading" in first
-        assert waited < 4
         assert read_status(Storage(cube))["status"] == "incomplete"
         assert verify_cube(Storage(cube)), "blocks are missing"
         if number != signal.SIGKILL:
