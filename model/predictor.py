@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from catalog.bands import Bands
+from catalog.calibration import Calibration
 from catalog.errors import CheckpointError, UsageError
 from model import checkpoint
 from model.cascade import CascadeConfig, SpectralCascade
@@ -44,8 +45,10 @@ class CascadePredictor:
         batch: int,
         device: str,
         dtype: str,
+        calibration: Calibration | None = None,
     ) -> None:
         self._model = model
+        self._calibration = calibration
         self._device = torch.device(device)
         self._dtype = DTYPES[dtype]
         self._steps = steps
@@ -86,6 +89,11 @@ class CascadePredictor:
     def fill(self) -> NDArray[np.float32]:
         """(3,) the training data's mean RGB, which stands in for masked pixels."""
         return self._fill
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the checkpoint knows of the error of its samples; None where it says nothing."""
+        return self._calibration
 
     @property
     def settings(self) -> Mapping[str, object]:
@@ -220,7 +228,21 @@ def load_predictor(
         batch=size,
         device=kind,
         dtype=dtype,
+        # Fitted at the checkpoint's own steps; with others the samples spread by another amount.
+        calibration=_calibration(loaded, cascade.config.bands) if count == cascade.config.steps else None,
     )
+
+
+def _calibration(loaded: checkpoint.Checkpoint, bands: Bands) -> Calibration | None:
+    if (said := loaded.metadata.get("calibration")) is None:
+        return None
+    calibration = Calibration.from_json(said)
+    if len(calibration) != len(bands):
+        raise CheckpointError(
+            "the calibration is for other bands",
+            where=str(loaded.folder), got=len(calibration), expected=len(bands),
+        )  # fmt: skip
+    return calibration
 
 
 def load_cascade(loaded: checkpoint.Checkpoint) -> SpectralCascade:

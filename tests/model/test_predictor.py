@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from catalog.bands import RGB_CAMERA, VNIR48
+from catalog.calibration import Calibration
 from catalog.errors import CheckpointError, UsageError
 from model import checkpoint
 from model.predictor import CascadePredictor, load_predictor
@@ -138,3 +139,27 @@ def test_tensors_of_another_network_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not the weights") as caught:
         load_predictor(str(tmp_path), device="cpu")
     assert "\n" not in str(caught.value)
+
+
+def test_the_calibration_comes_from_the_checkpoint_at_its_own_steps_and_is_in_the_digest(
+    tmp_path: Path,
+) -> None:
+    shipped = checkpoint.load("vnir48")
+    plain = {key: value for key, value in shipped.metadata.items() if key != "calibration"}
+    given = Calibration(8, (2.0,) * 48, (-3.0,) * 48, (2.5,) * 48)
+    checkpoint.save(tmp_path / "without", shipped.tensors, plain)
+    checkpoint.save(tmp_path / "with", shipped.tensors, {**plain, "calibration": given.to_json()})
+    without, calibrated = (load_predictor(str(tmp_path / name), device="cpu") for name in ("without", "with"))
+    assert without.calibration is None
+    assert calibrated.calibration == given
+    assert without.settings["digest"] != calibrated.settings["digest"]
+    steps = int(str(calibrated.settings["steps"]))
+    assert load_predictor(str(tmp_path / "with"), steps=steps + 1, device="cpu").calibration is None
+
+
+def test_a_calibration_of_other_bands_is_refused(tmp_path: Path) -> None:
+    shipped = checkpoint.load("vnir48")
+    given = Calibration(8, (2.0,) * 47, (-3.0,) * 47, (2.5,) * 47)
+    checkpoint.save(tmp_path, shipped.tensors, {**shipped.metadata, "calibration": given.to_json()})
+    with pytest.raises(CheckpointError, match="for other bands"):
+        load_predictor(str(tmp_path), device="cpu")
