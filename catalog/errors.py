@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from catalog.redaction import redact
+
 
 class SpectileError(Exception):
-    """An expected failure, told in one line: what, where, got, expected, remedy.
+    """An expected failure, told in one line: what, where, got, expected, remedy. URLs lose their secrets.
 
     ``exit_code`` is what the command line returns: 2 for bad usage, 1 for a run that failed.
     """
@@ -28,7 +30,7 @@ class SpectileError(Exception):
             line += f" ({', '.join(facts)})"
         if remedy:
             line += f"; {remedy}"
-        super().__init__(" ".join(line.split()))
+        super().__init__(" ".join(redact(line).split()))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword arguments are already folded into the line; a worker's error must survive the trip.
