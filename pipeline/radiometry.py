@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,9 +146,18 @@ def display_gain(numbers: NDArray[np.generic], valid: NDArray[np.bool_], radiome
 
     Rounded to six digits, so that it reads the same from the cube's attributes.
     """
-    ungained = Radiometry("display", radiometry.offset, radiometry.scale, gain=1.0)
-    linear = ungained.to_reflectance(numbers[:, valid]).astype(np.float64)
-    bright = float(np.percentile(_LUMINANCE @ linear, DISPLAY_PERCENTILE))
+    return common_gain([(numbers, valid, radiometry)])
+
+
+def common_gain(
+    samples: Sequence[tuple[NDArray[np.generic], NDArray[np.bool_], Radiometry]],
+) -> float:
+    """The one gain of several display pictures, each a sample as of ``display_gain``, taken together."""
+    luminance = []
+    for numbers, valid, radiometry in samples:
+        ungained = Radiometry("display", radiometry.offset, radiometry.scale, gain=1.0)
+        luminance.append(_LUMINANCE @ ungained.to_reflectance(numbers[:, valid]).astype(np.float64))
+    bright = float(np.percentile(np.concatenate(luminance), DISPLAY_PERCENTILE))
     # An all but black picture has no exposure to speak of; leave it as dark as it is.
     return round(DISPLAY_TARGET / bright, 6) if bright > 1e-3 else 1.0
 

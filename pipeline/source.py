@@ -85,19 +85,41 @@ class SceneSource:
         try:
             numbers, valid = self._read_numbers(held)
         except RasterioIOError as err:
-            raise BlockError(
-                "the scene cannot be read here",
-                where=f"{self.path} rows {held.row}–{held.row_stop - 1}, "
-                f"columns {held.col}–{held.col_stop - 1}",
-                got=str(err.__cause__ or err).splitlines()[0],
-                remedy="restore the file, then run again with --resume",
-            ) from err
+            raise self._unreadable(held, err) from err
         rgb = self.radiometry.to_reflectance(numbers)
         rgb[:, ~valid] = np.nan
         if held != window:
             at_rows, at_cols = rows - held.row, cols - held.col
             rgb, valid = rgb[:, at_rows[:, None], at_cols], valid[at_rows[:, None], at_cols]
         return rgb, valid
+
+    def read_valid(self, window: Window) -> NDArray[np.bool_]:
+        """Validity (h, w) bool of a window inside the scene, as ``read`` has it; reads no more than it must.
+
+        Raises
+        ------
+        BlockError : the file cannot be read there.
+        """
+        dataset = self._dataset()
+        integers = not np.issubdtype(np.dtype(dataset.dtypes[self.channels[0] - 1]), np.floating)
+        try:
+            if integers and self.mask == "none":
+                return np.ones(window.shape, dtype=bool)
+            if integers and self.mask in ("alpha", "dataset"):
+                at = rasterio.windows.Window(window.col, window.row, window.width, window.height)
+                with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES):
+                    return np.asarray(dataset.dataset_mask(window=at) > 0)
+            return self._read_numbers(window)[1]
+        except RasterioIOError as err:
+            raise self._unreadable(window, err) from err
+
+    def _unreadable(self, held: Window, err: RasterioIOError) -> BlockError:
+        return BlockError(
+            "the scene cannot be read here",
+            where=f"{self.path} rows {held.row}–{held.row_stop - 1}, columns {held.col}–{held.col_stop - 1}",
+            got=str(err.__cause__ or err).splitlines()[0],
+            remedy="restore the file, then run again with --resume",
+        )
 
     def _read_numbers(
         self, window: Window | None, out_shape: tuple[int, int] | None = None

@@ -181,6 +181,18 @@ def test_a_source_travels_to_threads_and_processes(write_scene, picture):
             np.testing.assert_array_equal(part, whole[(slice(None), *window.slices)])
 
 
+@pytest.mark.parametrize("kind", ["plain", "nodata", "mask", "floats"])
+def test_validity_alone_is_the_validity_that_is_read(write_scene, picture, kind):
+    if kind == "floats":
+        picture = (picture / 255).astype(np.float32)
+        picture[1, 40, 60] = np.nan
+    picture[:, 30:50, 70:90] = 0
+    mask = (picture[0] > 100) if kind == "mask" else None
+    source = open_source(write_scene(picture, nodata=0 if kind == "nodata" else None, mask=mask))
+    window = Window(20, 50, 60, 70)
+    np.testing.assert_array_equal(source.read_valid(window), source.read(window)[1])
+
+
 def test_the_fingerprint_follows_the_bytes(write_scene, picture):
     first = open_source(write_scene(picture)).fingerprint()
     picture[0, 0, 0] ^= 1
