@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -63,14 +64,98 @@ class Bands:
         """The position of the band whose centre lies nearest to ``wavelength_nm``."""
         return int(np.argmin(np.abs(np.asarray(self.centre_nm) - wavelength_nm)))
 
-    def to_json(self) -> dict[str, list[float]]:
+    def to_json(self) -> dict[str, Any]:
         """The bands as plain lists, for JSON."""
         return {"centre_nm": list(self.centre_nm), "fwhm_nm": list(self.fwhm_nm)}
 
+    def varied(self, shift_nm: ArrayLike, width_factor: ArrayLike) -> Bands:
+        """The bands with every centre moved and every width multiplied, each by its own amount."""
+        centre = np.asarray(self.centre_nm) + np.asarray(shift_nm)
+        return Bands.from_arrays(centre, np.asarray(self.fwhm_nm) * np.asarray(width_factor))
+
     @classmethod
-    def from_json(cls, value: dict[str, list[float]]) -> Bands:
-        """The bands that ``to_json`` wrote."""
-        return cls.from_arrays(value["centre_nm"], value["fwhm_nm"])
+    def from_json(cls, value: dict[str, Any]) -> Bands:
+        """The bands that ``to_json`` wrote, of whatever kind."""
+        if "curves" in value:
+            return MeasuredBands.from_curves(value["wavelength_nm"], value["curves"])
+        kind = NearestBands if value.get("picked") else Bands
+        return kind(tuple(value["centre_nm"]), tuple(value["fwhm_nm"]))
+
+
+@dataclass(frozen=True)
+class MeasuredBands(Bands):
+    """Bands whose responses are measured curves; centres are the curves' centroids."""
+
+    wavelength_nm: tuple[float, ...]
+    """Where the curves are given, W wavelengths in ascending order, nm."""
+    curves: tuple[tuple[float, ...], ...]
+    """The response of each band there, in any unit, not negative; linear in between and zero beyond."""
+
+    @classmethod
+    def from_curves(cls, wavelength_nm: ArrayLike, curves: ArrayLike) -> MeasuredBands:
+        """Bands from wavelengths (W,), nm, and their curves (B, W); tails below 0.1 % are cut.
+
+        Raises
+        ------
+        UsageError
+            Where the wavelengths do not ascend, or a curve is not finite, negative or zero throughout.
+        """
+        nm, values = np.asarray(wavelength_nm, dtype=np.float64), np.asarray(curves, dtype=np.float64)
+        if nm.ndim != 1 or values.shape[1:] != nm.shape or nm.size < 2 or not (np.diff(nm) > 0).all():
+            raise UsageError(
+                "response curves need ascending wavelengths", got=f"{nm.shape} and {values.shape}"
+            )
+        if not np.isfinite(values).all() or (values < 0).any() or not (values > 0).any(axis=1).all():
+            raise UsageError("response curves must be finite, not negative and not all zero")
+        strong = np.flatnonzero((values > 1e-3 * values.max(axis=1, keepdims=True)).any(axis=0))
+        kept = slice(max(strong[0] - 1, 0), strong[-1] + 2)
+        nm, values = nm[kept], values[:, kept]
+        area = values * _trapezoid(nm)
+        centre = (area @ nm) / area.sum(axis=1)
+        width = area.sum(axis=1) / values.max(axis=1)
+        return cls(
+            tuple(centre.tolist()),
+            tuple(width.tolist()),
+            tuple(nm.tolist()),
+            tuple(tuple(row) for row in values.tolist()),
+        )
+
+    def subset(self, index: ArrayLike) -> Bands:
+        """The bands at the given positions."""
+        return MeasuredBands.from_curves(self.wavelength_nm, np.asarray(self.curves)[np.asarray(index)])
+
+    def to_json(self) -> dict[str, Any]:
+        """The bands and their curves as plain lists, for JSON."""
+        curves = {"wavelength_nm": list(self.wavelength_nm), "curves": [list(row) for row in self.curves]}
+        return {**super().to_json(), **curves}
+
+    def varied(self, shift_nm: ArrayLike, width_factor: ArrayLike) -> Bands:
+        """The bands with every curve moved, and stretched about its centroid, each by its own amount."""
+        shifts, factors = (np.broadcast_to(x, len(self)) for x in (shift_nm, width_factor))
+        nm = np.asarray(self.wavelength_nm)
+        beyond = np.abs(shifts).max() + max(factors.max() - 1.0, 0.0) * (nm[-1] - nm[0])
+        wide = np.arange(nm[0] - beyond, nm[-1] + beyond + 1.0)
+        curves = [
+            np.interp(centre + (wide - centre - shift) / factor, nm, curve, left=0.0, right=0.0)
+            for centre, shift, factor, curve in zip(self.centre_nm, shifts, factors, self.curves, strict=True)
+        ]
+        return MeasuredBands.from_curves(wide, curves)
+
+
+@dataclass(frozen=True)
+class NearestBands(Bands):
+    """Channels that are single bands of whatever is seen: those nearest to their centres."""
+
+    picked: bool = True
+    """Tells them from other bands where only the fields are kept."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The bands as plain lists, for JSON."""
+        return {**super().to_json(), "picked": True}
+
+    def varied(self, shift_nm: ArrayLike, width_factor: ArrayLike) -> Bands:
+        """The bands with every centre moved; a single band has no width to vary."""
+        return NearestBands(super().varied(shift_nm, 1.0).centre_nm, self.fwhm_nm)
 
 
 def resampling_matrix(source: Bands, target: Bands) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -78,14 +163,19 @@ def resampling_matrix(source: Bands, target: Bands) -> tuple[NDArray[np.float64]
 
     Rows are the target's Gaussian responses, integrated over the source's centres by the trapezoid
     rule and normalised to one. Where a target band is too narrow for the source's spacing it is
-    widened to that spacing, which makes the row a smooth interpolation.
+    widened to that spacing, which makes the row a smooth interpolation. Measured responses are
+    integrated over spectra taken as linear between the source's centres, and nearest bands are taken
+    as they are.
 
     Returns
     -------
     matrix : (T, S) float64, rows sum to one (zero where not supported)
     supported : (T,) bool, False where the source does not reach the target's centre or has a gap
-        there wider than the target band and twice the source's spacing.
+        there wider than the target band and twice the source's spacing. A measured response is
+        supported where that holds for 95 % of its area.
     """
+    if isinstance(target, MeasuredBands):
+        return _measured_rows(source, target)
     order = np.argsort(source.centre_nm)
     centre = np.asarray(source.centre_nm, dtype=np.float64)[order]
     spacing = np.gradient(centre) if centre.size > 1 else np.asarray(source.fwhm_nm, dtype=np.float64)
@@ -99,8 +189,36 @@ def resampling_matrix(source: Bands, target: Bands) -> tuple[NDArray[np.float64]
         supported[row] = reaches and gap <= max(fwhm / 2.0, typical)
         sigma = max(fwhm, float(spacing[nearest])) / FWHM_PER_SIGMA
         weight = np.exp(-0.5 * ((centre - mid) / sigma) ** 2) * spacing
+        if isinstance(target, NearestBands):
+            weight = np.eye(centre.size)[nearest]
         if supported[row] and weight.sum() > 0:
             matrix[row, order] = weight / weight.sum()
+    return matrix, supported
+
+
+def _trapezoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The weights of the trapezoid rule at the places x."""
+    step = np.diff(x) / 2.0
+    return np.pad(step, (0, 1)) + np.pad(step, (1, 0))
+
+
+def _measured_rows(source: Bands, target: MeasuredBands) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    order = np.argsort(source.centre_nm)
+    centre = np.asarray(source.centre_nm, dtype=np.float64)[order]
+    typical = float(np.median(np.diff(centre))) if centre.size > 1 else source.fwhm_nm[0]
+    nm = np.asarray(target.wavelength_nm)
+    area = np.asarray(target.curves) * _trapezoid(nm)
+    # What a spectrum that is one in one band and zero in the others is at the curves' wavelengths.
+    hats = np.array([np.interp(nm, centre, unit) for unit in np.eye(centre.size)])
+    gap = np.abs(nm[:, None] - centre).min(axis=1)
+    reaches = (centre[0] - typical <= nm) & (nm <= centre[-1] + typical)
+    matrix = np.zeros((len(target), centre.size))
+    supported = np.zeros(len(target), dtype=bool)
+    for row, (weight, width) in enumerate(zip(area, target.fwhm_nm, strict=True)):
+        seen = reaches & (gap <= max(width / 2.0, typical))
+        supported[row] = weight[seen].sum() >= 0.95 * weight.sum()
+        if supported[row]:
+            matrix[row, order] = hats @ weight / weight.sum()
     return matrix, supported
 
 
@@ -118,6 +236,12 @@ SENSORS: dict[str, Bands] = {
     "houston2018": VNIR48,
     "pavia_centre": PAVIA_CENTRE,
     "rgb_camera": RGB_CAMERA,
+    # Red, green and blue of satellites, from the ranges or centres and widths that their operators
+    # publish; docs/training.md names the tables.
+    "worldview3": Bands((660.0, 545.0, 480.0), (60.0, 70.0, 60.0)),
+    "ikonos": Bands((665.0, 550.5, 480.5), (66.0, 89.0, 71.0)),
+    "quickbird": Bands((660.0, 560.0, 485.0), (60.0, 80.0, 70.0)),
+    "sentinel2": Bands((664.6, 559.8, 492.4), (31.0, 36.0, 66.0)),
 }
 """Band plans by name."""
 

@@ -53,6 +53,16 @@ class TrainingScene:
 
 
 @dataclass(frozen=True)
+class CameraResponse:
+    """A response that the input may have."""
+
+    bands: Bands
+    """Of R, G and B."""
+    weight: float = 1.0
+    """How often it is drawn, against the others."""
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """How the input is varied in training; every width of zero turns its part off."""
 
@@ -74,6 +84,10 @@ class Augmentation:
     """Largest standard deviation of noise on the input, reflectance."""
     masked: float = 0.1
     """Share of crops with a masked rectangle, which holds ``fill``."""
+    gamma: float = 0.0
+    """Standard deviation of ln γ, the input alone being raised to the power γ: tone curves of displays."""
+    responses: tuple[CameraResponse, ...] = ()
+    """What a varied crop draws its response from, by weight; none is the expected one alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,16 +173,27 @@ class CropSource:
         """(3, h, w) what the camera sees of the cube."""
         if augmentation is None:
             return np.tensordot(resampling_matrix(scene.bands, self.response)[0], cube, 1).astype(np.float32)
-        response, gain = self.response, np.ones(3)
+        matrix, _ = resampling_matrix(scene.bands, self.response)
+        gain, gamma = np.ones(3), 1.0
         if rng.random() >= augmentation.nominal:
-            centre = np.asarray(response.centre_nm) + rng.uniform(-1, 1, 3) * augmentation.centre_nm
-            width = np.asarray(response.fwhm_nm) * rng.uniform(*augmentation.width_factor, 3)
-            response = Bands.from_arrays(centre, width)
+            response = self.response
+            if augmentation.responses:
+                weight = np.array([each.weight for each in augmentation.responses])
+                drawn = rng.choice(len(weight), p=weight / weight.sum())
+                response = augmentation.responses[drawn].bands
+            shift = rng.uniform(-1, 1, 3) * augmentation.centre_nm
+            varied = response.varied(shift, rng.uniform(*augmentation.width_factor, 3))
+            matrix, seen = resampling_matrix(scene.bands, varied)
+            if not seen.all():  # moved beyond the scene's bands
+                matrix, _ = resampling_matrix(scene.bands, response)
             gain = np.exp(
                 rng.normal(0, augmentation.input_gain) + rng.normal(0, augmentation.channel_gain, 3)
             )
-        matrix, _ = resampling_matrix(scene.bands, response)
+            if augmentation.gamma > 0:
+                gamma = np.exp(rng.normal(0, augmentation.gamma))
         rgb = np.tensordot((matrix * gain[:, None]).astype(np.float32), cube, 1)
+        if gamma != 1.0:
+            rgb = np.maximum(rgb, 0.0) ** np.float32(gamma)
         sd = augmentation.sensor_noise * rng.random() ** 2
         noisy = rgb + sd * rng.standard_normal(rgb.shape, dtype=np.float32)
         return np.maximum(noisy, 0.0).astype(np.float32)
