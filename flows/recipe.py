@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from catalog.bands import RGB_CAMERA, SENSORS
+from catalog.bands import RGB_CAMERA, SENSORS, Bands
 from catalog.errors import UsageError
+from flows.sources import ResponseSource, Sources
 from model.cascade import DEFAULT_STAGES, CascadeConfig, StageConfig
 from model.networks.unet_shared_encoder import SharedEncoderSizes
 from model.presets import GUIDANCE, ScdmPreset, TrainingPreset, scdm_paper
@@ -18,90 +19,11 @@ from model.train import TrainConfig
 from model.truncation import TruncationTarget
 
 
-@dataclass(frozen=True)
-class SimulatedScenes:
-    """Scenes from the simulator's materials for training."""
-
-    scenes: int = 160
-    """For training."""
-    validation: int = 8
-    """For choosing the baselines and watching."""
-    held_out: int = 12
-    """For the table in the checkpoint."""
-    size: int = 192
-    """Side, pixels."""
-    pixel_sizes_m: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
-    """Scenes take these in turn."""
-    sun_elevations_deg: tuple[float, ...] = (35.0, 48.0, 62.0)
-    """And these."""
-    weight: float = 0.8
-    """How often all of them together are drawn."""
-
-
-@dataclass(frozen=True)
-class SceneSource:
-    """One real scene."""
-
-    path: str
-    """Below the data folder."""
-    name: str
-    """What it is."""
-    licence: str
-    """Its terms."""
-    scale: float | None = None
-    """Reflectance per count, where the file does not carry it."""
-    bands_of: str | None = None
-    """A file below the data folder whose bands these are, where the file does not carry them."""
-    good_nm: tuple[float, float] = (400.0, 1100.0)
-    """Bands outside are left out as bad."""
-    weight: float = 0.05
-    """How often it is drawn."""
-    zoom: int = 3
-    """Enlarged by this factor, bilinear: neighbours mix linearly, and crops see edges of several pixels."""
-    held_out_columns: int = 0
-    """Columns at the right that are never trained on."""
-    held_out: bool = False
-    """Whether all of it is."""
-
-
-@dataclass(frozen=True)
-class LibrarySource:
-    """A spectral library, shown to the network as mosaics of flat cells."""
-
-    path: str
-    """Below the data folder."""
-    name: str
-    """What it is."""
-    licence: str
-    """Its terms."""
-    scenes: int = 12
-    """Mosaics for training."""
-    size: int = 192
-    """Side, pixels."""
-    cell: int = 12
-    """Mean side of a cell, pixels."""
-    held_out: float = 0.1
-    """Share of the spectra that is never trained on."""
-    weight: float = 0.08
-    """How often all mosaics together are drawn."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """What any model can be trained on and measured with."""
-
-    name: str
-    """Of the model."""
-    simulator: SimulatedScenes | None = None
-    """Simulated scenes, if any."""
-    scenes: tuple[SceneSource, ...] = ()
-    """Real scenes."""
-    libraries: tuple[LibrarySource, ...] = ()
-    """Spectral libraries."""
-    samples: int = 20
-    """Draws a crop in the held-out table."""
-    crops: int = 2
-    """Crops of each held-out scene in it."""
+def sensor_bands(name: str) -> Bands:
+    """The bands of a sensor by its name; UsageError where none has it."""
+    if name not in SENSORS:
+        raise UsageError("unknown sensor", got=name, expected=", ".join(SENSORS))
+    return SENSORS[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +34,8 @@ class Recipe(Sources):
     """Of the model."""
     sensor: str = "vnir48"
     """The bands it predicts, by name."""
+    responses: tuple[str | ResponseSource, ...] = ("rgb_camera",)
+    """Of the camera: the expected one, then others that varied crops draw too. A name is a sensor's."""
     coarse: int = 12
     """Bands of the first stage."""
     steps: int = 4
@@ -121,11 +45,9 @@ class Recipe(Sources):
     training: TrainConfig = field(default_factory=TrainConfig)
     """How to train."""
 
-    def config(self) -> CascadeConfig:
-        """The model that is trained; UsageError where its bands have no such name."""
-        if self.sensor not in SENSORS:
-            raise UsageError("unknown sensor", got=self.sensor, expected=", ".join(SENSORS))
-        return CascadeConfig(SENSORS[self.sensor], RGB_CAMERA, self.coarse, self.stages, steps=self.steps)
+    def config(self, response: Bands = RGB_CAMERA) -> CascadeConfig:
+        """The model that is trained, for an input of that response."""
+        return CascadeConfig(sensor_bands(self.sensor), response, self.coarse, self.stages, steps=self.steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +112,9 @@ def read_recipe(path: Path) -> Recipe | PaperRecipe:
     if form is None:
         raise UsageError("unknown kind of model", where=path.name, got=kind, expected=", ".join(RECIPES))
     _reject_unknown(form, table, path.name)
+    training = table.get("training")
+    if isinstance(training, dict) and "responses" in (training.get("augmentation") or {}):
+        raise UsageError("responses are a key of the recipe itself", where=path.name)
     try:
         return TypeAdapter[Recipe | PaperRecipe](form).validate_python(table)
     except ValidationError as err:
@@ -204,7 +129,7 @@ def _reject_unknown(kind: Any, value: object, where: str) -> None:
         for index, item in enumerate(value):
             _reject_unknown(kind, item, f"{where}[{index}]")
     elif isinstance(value, dict):
-        classes = [kind] if is_dataclass(kind) else [arg for arg in get_args(kind) if is_dataclass(arg)]
+        classes = _dataclasses(kind)
         if not classes:
             return
         hints = get_type_hints(classes[0])
@@ -213,3 +138,8 @@ def _reject_unknown(kind: Any, value: object, where: str) -> None:
             if key not in known:
                 raise UsageError(f"unknown key {key}", where=where, expected=", ".join(known))
             _reject_unknown(hints[key], item, f"{where}: {key}")
+
+
+def _dataclasses(kind: Any) -> list[Any]:
+    """The dataclasses in a type, at any depth of unions and tuples."""
+    return [kind] if is_dataclass(kind) else [found for arg in get_args(kind) for found in _dataclasses(arg)]

@@ -2,58 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import zoom
-from scipy.spatial import cKDTree
 
-from flows.recipe import (
-    LibrarySource,
-    PaperRecipe,
-    Recipe,
-    SceneSource,
-    SimulatedScenes,
-    Sources,
-    read_recipe,
-)
+from flows.recipe import PaperRecipe, Recipe, read_recipe
+from flows.training_data import SceneSets, build_scenes, camera_responses
+from flows.training_report import draw_curves, draw_samples
 from model import baselines, checkpoint
 from model.cascade import CascadeConfig, SpectralCascade
 from model.cascade_paper import ScdmCascade
-from model.dataset import CropSource, TrainingScene
+from model.dataset import CropSource
 from model.evaluation import evaluate, groups, held_out_crops, shuffle_factor
+from model.predictor import load_predictor
 from model.presets import ScdmPreset
 from model.train import train, training_pixels
 from model.train_paper import train_paper
-from model.training_run import Progress
-from pipeline.hyperspectral import Hyperspectral, SpectralLibrary, read_hyperspectral, read_spectral_library
-from pipeline.simulate import Simulator
+from model.training_run import LOG, Progress
 
-VALIDATION_SEED = 1_000_000
-HELD_OUT_SEED = 2_000_000
-"""Simulated scenes of the two sets are numbered from here; training scenes from zero."""
-
-
-@dataclass(frozen=True)
-class SceneSets:
-    """Scenes by what they are for."""
-
-    training: list[TrainingScene]
-    """To learn from."""
-    validation: list[TrainingScene]
-    """To choose by."""
-    held_out: list[TrainingScene]
-    """For the table alone."""
-    data: list[dict[str, str]]
-    """Name, path, sha256 and licence of every file that was used."""
+CURVES = "curves.png"
+SAMPLES = "samples.png"
+PICTURED_CROPS = 3
+PICTURED_SAMPLES = 4
+PICTURED_STEPS = 8
+"""Solver steps of the pictures at most: a thousand of the published model would take minutes a crop."""
 
 
 def train_from_recipe(
@@ -80,9 +58,17 @@ def train_from_recipe(
         Where the recipe, the data or the folder cannot be used.
     """
     recipe = read_recipe(recipe_path)
-    cascade = recipe.config()
+    responses = camera_responses(recipe, data_dir)
+    cascade: CascadeConfig | ScdmPreset
+    if isinstance(recipe, Recipe):
+        cascade = recipe.config(responses[0].bands)
+        if len(responses) > 1:
+            augmentation = replace(recipe.training.augmentation, responses=responses)
+            recipe = replace(recipe, training=replace(recipe.training, augmentation=augmentation))
+    else:
+        cascade = recipe.config()
     announce("reading and simulating scenes")
-    sets = build_scenes(recipe, cascade, data_dir)
+    sets = build_scenes(recipe, cascade, data_dir, responses[1:])
     metadata: dict[str, Any] = {
         "name": recipe.name,
         "recipe": tomllib.loads(recipe_path.read_text(encoding="utf-8")),
@@ -90,7 +76,14 @@ def train_from_recipe(
         "schedule": {"kind": "linear", "timesteps": cascade.timesteps, "beta": [1e-4, 0.02]},
     }
     announce(f"training on {len(sets.training)} scenes")
-    model = _train(recipe, sets, out_dir, metadata, progress)
+
+    def report(record: Mapping[str, Any]) -> None:
+        progress(record)
+        if is_validation(record):
+            draw_curves(out_dir / CURVES, _log_of(out_dir))
+            _draw_samples(recipe, cascade, sets, out_dir, int(record["step"]))
+
+    model = _train(recipe, cascade, sets, out_dir, metadata, report)
     announce("fitting the baselines")
     rungs = _fit_baselines(recipe, cascade, sets)
     announce("measuring on held-out scenes")
@@ -109,8 +102,57 @@ def train_from_recipe(
     return table
 
 
+def is_validation(record: Mapping[str, Any]) -> bool:
+    """Whether a record of the log is of a validation; those of losses say of how many steps they are."""
+    return "of" not in record
+
+
+def _log_of(out_dir: Path) -> list[dict[str, Any]]:
+    """The records of a run; what was repeated after an interruption counts as it was repeated."""
+    lines = (out_dir / LOG).read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    latest = {(record["step"], is_validation(record)): record for record in records}
+    return [latest[key] for key in sorted(latest)]
+
+
+def _draw_samples(
+    recipe: Recipe | PaperRecipe,
+    cascade: CascadeConfig | ScdmPreset,
+    sets: SceneSets,
+    out_dir: Path,
+    step: int,
+) -> None:
+    """Draw what the checkpoint that was just saved makes of a few validation crops."""
+    predictor = load_predictor(str(out_dir), steps=min(recipe.steps, PICTURED_STEPS), batch=PICTURED_CROPS)
+    source = CropSource(sets.validation, cascade.bands, cascade.response)
+    count, scenes = PICTURED_CROPS, len(source.scenes)
+    batch = source.batch(
+        (recipe.training.seed, 8),
+        count=count,
+        size=recipe.training.crop,
+        augmentation=None,
+        fill=predictor.fill,
+        scenes=[i * scenes // count for i in range(count)],
+    )
+    rgb, valid = batch.rgb.numpy(), batch.valid.numpy() > 0
+    origins = np.zeros((count, 2), dtype=np.int64)
+    origins[:, 1] = np.arange(count) * recipe.training.crop
+    samples = list(predictor.predict(rgb, valid, origins, range(PICTURED_SAMPLES)))
+    draw_samples(
+        out_dir / SAMPLES,
+        bands=cascade.bands,
+        rgb=rgb,
+        truth=batch.target.numpy(),
+        known=batch.bands.numpy() > 0,
+        sample=samples[0],
+        mean=np.mean(samples, axis=0),
+        title=f"validation crops at step {step}; mean of {PICTURED_SAMPLES}",
+    )
+
+
 def _train(
     recipe: Recipe | PaperRecipe,
+    cascade: CascadeConfig | ScdmPreset,
     sets: SceneSets,
     out_dir: Path,
     metadata: Mapping[str, Any],
@@ -118,15 +160,16 @@ def _train(
 ) -> SpectralCascade | ScdmCascade:
     """Train the recipe's kind of model."""
     scaling = "reflectance in, reflectance out; "
-    if isinstance(recipe, PaperRecipe):
+    if isinstance(cascade, ScdmPreset):
         facts = {**metadata, "prediction": "eps", "scaling": scaling + "normalisation is in the preset"}
         return train_paper(
-            recipe.config(), sets.training, sets.validation, out_dir, metadata=facts, progress=progress
+            cascade, sets.training, sets.validation, out_dir, metadata=facts, progress=progress
         )
+    assert isinstance(recipe, Recipe)
     facts = {**metadata, "prediction": "v", "scaling": scaling + "whitening is among the tensors"}
     return train(
         recipe.training,
-        recipe.config(),
+        cascade,
         sets.training,
         sets.validation,
         out_dir,
@@ -155,118 +198,3 @@ def _fit_baselines(
             error = partial(baselines.pixel_rmse, pixels=chosen)
             best[name] = min(best.get(name, fitted), fitted, key=error)
     return best
-
-
-def build_scenes(recipe: Sources, cascade: CascadeConfig | ScdmPreset, data_dir: Path) -> SceneSets:
-    """Every scene of a recipe."""
-    sets = SceneSets([], [], [], [])
-    if recipe.simulator is not None:
-        _simulate(recipe.simulator, cascade, sets)
-    for scene in recipe.scenes:
-        _read_scene(scene, data_dir, sets)
-    for library in recipe.libraries:
-        _read_library(library, data_dir, sets)
-    return sets
-
-
-def _simulate(plan: SimulatedScenes, cascade: CascadeConfig | ScdmPreset, sets: SceneSets) -> None:
-    for first, count, into in (
-        (0, plan.scenes, sets.training),
-        (VALIDATION_SEED, plan.validation, sets.validation),
-        (HELD_OUT_SEED, plan.held_out, sets.held_out),
-    ):
-        for number in range(count):
-            simulator = Simulator(
-                seed=first + number,
-                shape=(plan.size, plan.size),
-                bands=cascade.bands,
-                pixel_size_m=plan.pixel_sizes_m[number % len(plan.pixel_sizes_m)],
-                sun_elevation_deg=plan.sun_elevations_deg[number % len(plan.sun_elevations_deg)],
-                sun_azimuth_deg=(37.0 * number) % 360.0,
-            )
-            cube = simulator.truth(0, 0, plan.size, plan.size).astype(np.float16)
-            valid = np.ones(cube.shape[1:], dtype=bool)
-            name = f"simulated/{first + number}"
-            into.append(TrainingScene(name, cube, cascade.bands, valid, plan.weight / count))
-    facts = {"name": "the project's own simulator, materials of the set train", "licence": "Apache-2.0"}
-    sets.data.append({**facts, "path": f"seeds 0 to {plan.scenes - 1}", "sha256": ""})
-
-
-def _read_scene(source: SceneSource, data_dir: Path, sets: SceneSets) -> None:
-    path = data_dir / source.path
-    bands = None if source.bands_of is None else read_hyperspectral(data_dir / source.bands_of).bands
-    scene = read_hyperspectral(path, bands=bands, scale=source.scale).within(*source.good_nm)
-    columns = scene.valid.shape[1]
-    edge = 0 if source.held_out else columns - source.held_out_columns
-    name = Path(source.path).stem
-    if edge > 0:
-        # Bilinear enlargement would leak the strip's first column into its neighbour: cut before it.
-        sets.training.append(_enlarged(scene, slice(0, edge), source.zoom, f"{name}/training", source.weight))
-    if edge < columns:
-        sets.held_out.append(_enlarged(scene, slice(edge, columns), source.zoom, f"{name}/held_out", 1.0))
-    sets.data.append(_facts(path, source.path, source.name, source.licence))
-
-
-def _enlarged(scene: Hyperspectral, columns: slice, factor: int, name: str, weight: float) -> TrainingScene:
-    cube = zoom(scene.cube[:, :, columns], (1, factor, factor), order=1, grid_mode=True, mode="nearest")
-    valid = zoom(scene.valid[:, columns].astype(np.uint8), factor, order=0, grid_mode=True, mode="nearest")
-    # Noise takes dark pixels below zero, which no reflectance is.
-    positive = np.maximum(cube, 0.0).astype(np.float16)
-    return TrainingScene(name, positive, scene.bands, valid.astype(bool), weight)
-
-
-def _read_library(source: LibrarySource, data_dir: Path, sets: SceneSets) -> None:
-    path = data_dir / source.path
-    library = read_spectral_library(path)
-    spectra, keep = _usable(library)
-    bands = library.bands.subset(keep)
-    held = np.random.default_rng(0).permutation(len(spectra)) < round(source.held_out * len(spectra))
-    training, held_out = spectra[~held], spectra[held]
-    stem = Path(source.path).stem
-    for number in range(source.scenes):
-        cube = _mosaic(training, source, number)
-        valid = np.ones(cube.shape[1:], dtype=bool)
-        sets.training.append(
-            TrainingScene(f"{stem}/{number}", cube, bands, valid, source.weight / source.scenes)
-        )
-    for number in range(2):
-        cube = _mosaic(held_out, source, HELD_OUT_SEED + number)
-        valid = np.ones(cube.shape[1:], dtype=bool)
-        sets.held_out.append(TrainingScene(f"{stem}/held_out_{number}", cube, bands, valid))
-    sets.data.append(_facts(path, source.path, source.name, source.licence))
-
-
-def _usable(library: SpectralLibrary) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Spectra without a gap up to 1100 nm and of plausible reflectance, and the bands kept."""
-    keep = np.flatnonzero(np.asarray(library.bands.centre_nm) <= 1100.0)
-    spectra = library.spectra[:, keep]
-    whole = np.isfinite(spectra).all(axis=1)
-    spectra = spectra[whole]
-    plausible = (spectra.min(axis=1) > 0.0) & (spectra.max(axis=1) < 1.1)
-    return spectra[plausible], keep
-
-
-def _mosaic(spectra: NDArray[np.float32], source: LibrarySource, seed: int) -> NDArray[np.float16]:
-    """(B, size, size) cells of the nearest of random sites; each a mixture of two spectra, shaded."""
-    rng = np.random.default_rng([7, seed])
-    sites = (source.size // source.cell) ** 2
-    place = rng.uniform(0, source.size, (sites, 2))
-    first, second = rng.integers(len(spectra), size=(2, sites))
-    # Half of the cells are pure.
-    part = np.where(rng.random(sites) < 0.5, 0.0, rng.random(sites))[:, None]
-    shade = rng.uniform(0.5, 1.0, (sites, 1))
-    mixed = shade * ((1.0 - part) * spectra[first] + part * spectra[second])
-    pixels = np.indices((source.size, source.size)).reshape(2, -1).T
-    _, nearest = cKDTree(place).query(pixels)
-    cube: NDArray[np.float16] = mixed[nearest].T.reshape(-1, source.size, source.size).astype(np.float16)
-    return cube
-
-
-def _facts(path: Path, relative: str, name: str, licence: str) -> dict[str, str]:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"name": name, "path": relative, "sha256": digest, "licence": licence}
-
-
-def table_lines(table: Mapping[str, Any]) -> list[str]:
-    """The held-out table as lines of JSON, one a group."""
-    return [json.dumps({group: row}) for group, row in table.items()]

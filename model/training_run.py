@@ -82,9 +82,11 @@ def run_steps(
                 seconds = (time.monotonic() - began) / (done - first)
                 record({"step": done, "of": steps, **losses, "seconds_a_step": round(seconds, 4)})
             if done % validate_every == 0 or done == steps:
-                record({"step": done, **validate()})
+                measured = validate()
                 _save_state(out_dir, plain, model, optimiser, ema)
                 checkpoint.save(out_dir, ema.state()[0], {**facts, "trained_steps": done})
+                # Last, so that whoever is told finds the checkpoint that was measured.
+                record({"step": done, **measured})
             if done == stop_after:
                 break
 

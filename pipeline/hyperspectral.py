@@ -1,27 +1,33 @@
-"""Hyperspectral scenes and spectral libraries from files, as reflectance in their own bands.
+"""Hyperspectral scenes from files, as reflectance in their own bands.
 
 Units are declared, never guessed: a scale that the file does not carry is an argument.
 """
 
 from __future__ import annotations
 
-import re
+import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from scipy.io import loadmat
+from rasterio.errors import RasterioError
+from scipy.stats import median_abs_deviation
 
 from catalog.bands import Bands
-from catalog.errors import SceneError
+from catalog.errors import SceneError, UsageError
+from pipeline.hyperspectral_formats import KINDS, Layout, Raw, bands_in, kind_of, read_raw
 
 Floats = NDArray[np.float32]
 
 LEAST_VALID = 1e-6
 """A pixel whose every band is at or below this is padding."""
+
+LEAST_DEVIATION = 1e-3
+"""Reflectance; deviations from the neighbouring bands are never taken to be steadier than this."""
+
+AS_STORED = Layout()
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,50 +49,62 @@ class Hyperspectral:
             raise SceneError("no band in that range", got=f"{centre.min():g}–{centre.max():g} nm")
         return Hyperspectral(self.cube[keep], self.bands.subset(keep), self.valid)
 
+    def despiked(self, factor: float) -> Hyperspectral:
+        """The scene with pixels masked that hold a spike; no value is altered.
 
-@dataclass(frozen=True, eq=False)
-class SpectralLibrary:
-    """Spectra with names."""
-
-    names: tuple[str, ...]
-    """What each spectrum is of."""
-    spectra: Floats
-    """(N, B) float32 reflectance, NaN where a channel was deleted."""
-    bands: Bands
-    """Their B bands, in ascending order of wavelength."""
+        A band's deviation is its value less the median of the two bands on either side. A pixel is masked
+        where, in any band, the deviation lies further from its median over the valid pixels than
+        ``factor`` robust standard deviations (1.4826 · MAD, at least ``LEAST_DEVIATION``). A band that is
+        nothing but spikes has a wide scatter and is not found: leave it out first.
+        """
+        count = len(self.bands)
+        spiky = np.zeros(int(self.valid.sum()), dtype=bool)
+        spectra = self.cube[:, self.valid]
+        for band in range(count):
+            beside = [b for b in range(max(band - 2, 0), min(band + 3, count)) if b != band]
+            if not beside or not spiky.size:
+                break
+            deviation = spectra[band] - np.median(spectra[beside], axis=0)
+            scatter = max(float(median_abs_deviation(deviation, scale="normal")), LEAST_DEVIATION)
+            spiky |= np.abs(deviation - np.median(deviation)) > factor * scatter
+        valid = self.valid.copy()
+        valid[valid] = ~spiky
+        return Hyperspectral(self.cube * valid, self.bands, valid)
 
 
 def read_hyperspectral(
-    path: Path, *, bands: Bands | None = None, scale: float | None = None, nodata: float | None = None
+    path: Path,
+    *,
+    layout: Layout = AS_STORED,
+    bands: Bands | None = None,
+    scale: float | None = None,
+    nodata: float | None = None,
+    bad_nm: Sequence[tuple[float, float]] = (),
 ) -> Hyperspectral:
-    """The scene in a GeoTIFF, NEON HDF5 or MATLAB file.
+    """The scene in a GeoTIFF, ENVI, HDF5 (NEON, NetCDF-4), MATLAB (v5, v7.3) file or Zarr store.
 
     Parameters
     ----------
-    path : ``.tif``/``.tiff``, ``.h5`` or ``.mat`` (version 5).
+    path : of the file; of an ENVI scene the data file, whose ``.hdr`` lies beside it.
+    layout : where inside the file things are, and in what order.
     bands : of the file, where it does not carry them.
     scale : reflectance per count, where the file does not carry it; 1 for reflectance itself.
     nodata : the value of missing samples, where the file does not carry it.
+    bad_nm : ranges whose bands are left out, as those are that the file calls bad (bbl).
 
     Raises
     ------
     SceneError
-        Where the file cannot be read, or its bands or scale are neither in it nor given.
+        Where the file cannot be read, its bands or scale are neither in it nor given, or nothing is valid.
     """
-    readers = {".tif": _read_geotiff, ".tiff": _read_geotiff, ".h5": _read_neon, ".mat": _read_matlab}
-    if path.suffix.lower() not in readers:
-        raise SceneError("unknown kind of file", where=path.name, expected=", ".join(readers))
-    if not path.is_file():
-        raise SceneError("no such file", where=str(path))
-    try:
-        raw = readers[path.suffix.lower()](path)
-    except (OSError, ValueError, KeyError, NotImplementedError, rasterio.errors.RasterioError) as err:
-        raise SceneError(f"cannot be read: {err}", where=path.name) from err
+    raw = _read(path, layout)
     found = raw.bands or bands
     factor = raw.scale if raw.scale is not None else scale
     missing = raw.nodata if raw.nodata is not None else nodata
     if found is None:
-        raise SceneError("the file does not say its wavelengths", where=path.name, remedy="give its bands")
+        raise SceneError(
+            "the file does not say its wavelengths", where=path.name, remedy="give its bands (bands_of)"
+        )
     if len(found) != raw.counts.shape[0]:
         raise SceneError(
             "wavelengths and bands do not match",
@@ -96,120 +114,74 @@ def read_hyperspectral(
         )
     if factor is None:
         raise SceneError("the file does not say its scale", where=path.name, remedy="give its scale")
-    order = np.argsort(found.centre_nm)
-    good = np.isfinite(raw.counts).all(axis=0)
-    if missing is not None:
-        good &= (raw.counts != missing).all(axis=0)
-    cube = raw.counts[order].astype(np.float32) * np.float32(factor)
-    good &= (cube > LEAST_VALID).any(axis=0)
+    centre = np.asarray(found.centre_nm)
+    keep = np.ones(len(found), dtype=bool) if raw.good is None else raw.good.copy()
+    for first, last in bad_nm:
+        keep &= (centre < first) | (centre > last)
+    if not keep.any():
+        raise SceneError("every band is bad", where=path.name)
+    order = np.array([band for band in np.argsort(centre) if keep[band]])
+    counts = raw.counts if keep.all() else raw.counts[keep]
+    finite = np.isfinite(counts).all(axis=0)
+    here = np.ones_like(finite) if missing is None else (counts != missing).all(axis=0)
+    cube = raw.counts[order].astype(np.float32) * np.float32(factor) + np.float32(raw.offset)
+    good: NDArray[np.bool_] = finite & here & (cube > LEAST_VALID).any(axis=0)
+    if not good.any():
+        raise SceneError(
+            "no pixel is valid in all bands",
+            where=path.name,
+            got=f"{(~finite).sum()} not finite, {(~here).sum()} nodata, of {good.size}",
+            remedy="leave bad bands out (bad_nm), or check the nodata value",
+        )
     cube[:, ~good] = 0.0
     return Hyperspectral(cube, found.subset(order), good)
 
 
-@dataclass(frozen=True, eq=False)
-class _Raw:
-    """What a file says; None where it does not."""
-
-    counts: NDArray[np.generic]
-    bands: Bands | None = None
-    scale: float | None = None
-    nodata: float | None = None
-
-
-def _read_geotiff(path: Path) -> _Raw:
-    with rasterio.open(path) as source:
-        tags = [source.tags(i) for i in source.indexes]
-        counts = source.read()
-        scales = set(source.scales)
-        nodata = source.nodata
-    bands = None
-    if all("wavelength" in tag for tag in tags):
-        # GDAL names the unit beside it; ENVI files that became GeoTIFF often hold micrometres.
-        unit = tags[0].get("wavelength_units", "nanometers").lower()
-        factor = 1000.0 if unit.startswith("micro") else 1.0
-        centre = np.array([float(tag["wavelength"]) for tag in tags]) * factor
-        widths = [tag.get("fwhm") for tag in tags]
-        bands = Bands.from_arrays(centre, [float(w) * factor for w in widths if w] if all(widths) else None)
-    scale = scales.pop() if len(scales) == 1 else None
-    # GDAL reports 1 for a file that says nothing.
-    return _Raw(counts, bands, None if scale == 1.0 else scale, nodata)
-
-
-def _read_neon(path: Path) -> _Raw:
-    """NEON AOP reflectance (NEON.DOC.001288): /SITE/Reflectance/Reflectance_Data, rows × columns × bands."""
-    with h5py.File(path) as file:
-        site = next(iter(file.values()))["Reflectance"]
-        data = site["Reflectance_Data"]
-        spectral = site["Metadata/Spectral_Data"]
-        fwhm = spectral["FWHM"][()] if "FWHM" in spectral else None
-        bands = Bands.from_arrays(spectral["Wavelength"][()], fwhm)
-        scale = float(np.ravel(data.attrs["Scale_Factor"])[0])
-        nodata = float(np.ravel(data.attrs["Data_Ignore_Value"])[0])
-        return _Raw(np.moveaxis(data[()], -1, 0), bands, 1.0 / scale, nodata)
-
-
-def _read_matlab(path: Path) -> _Raw:
-    """The one array of three axes, rows × columns × bands, and ``wavelengths`` in nm where it is there."""
-    content = {key: value for key, value in loadmat(path).items() if isinstance(value, np.ndarray)}
-    cubes = {key: value for key, value in content.items() if value.ndim == 3}
-    if len(cubes) != 1:
-        raise ValueError(f"it holds {len(cubes)} arrays of three axes, expected one")
-    wavelengths = content.get("wavelengths")
-    bands = Bands.from_arrays(wavelengths) if wavelengths is not None else None
-    return _Raw(np.moveaxis(next(iter(cubes.values())), -1, 0), bands)
-
-
-def read_spectral_library(path: Path) -> SpectralLibrary:
-    """The spectra of an ENVI spectral library (``.sli`` with ``.hdr`` beside it).
-
-    Libraries that USGS made with PRISM keep the wavelengths and resolutions as their first two spectra
-    and error bars as every other one; the former become the bands and the latter are dropped.
+def read_bands(path: Path, *, layout: Layout = AS_STORED) -> Bands:
+    """The bands that a hyperspectral file carries, or a CSV file with columns ``wavelength`` and ``fwhm``.
 
     Raises
     ------
     SceneError
-        Where the header is missing or does not describe the file, or wavelengths are nowhere.
+        Where the file cannot be read or says no wavelengths.
     """
-    header = _read_envi_header(path.with_suffix(".hdr"))
-    try:
-        count, samples = int(header["lines"]), int(header["samples"])
-        kind = {"4": "f4", "5": "f8", "2": "i2", "12": "u2"}[header["data type"]]
-        order = ">" if header.get("byte order", "0") == "1" else "<"
-        scale = float(header.get("reflectance scale factor", "1"))
-        names = [name.strip() for name in header["spectra names"].split(",")]
-        spectra = np.fromfile(path, dtype=order + kind, count=count * samples).reshape(count, samples)
-    except (KeyError, ValueError, OSError) as err:
-        raise SceneError(f"the header does not describe the library: {err}", where=path.name) from err
-    spectra = spectra.astype(np.float64)
-    ignored = float(header["data ignore value"]) if "data ignore value" in header else None
-    if ignored is not None:
-        spectra[np.isclose(spectra, ignored, rtol=1e-5)] = np.nan
-    micrometres = header.get("wavelength units", "").lower().startswith("micro")
-    factor = 1000.0 if micrometres else 1.0
-    if "wavelength" in header:
-        centre = np.array([float(x) for x in header["wavelength"].split(",")]) * factor
-        widths = [float(x) * factor for x in header["fwhm"].split(",")] if "fwhm" in header else None
-    elif names[0].startswith("Wavelengths"):
-        # USGS splib07 states micrometres in the record's own name.
-        centre, widths = spectra[0] * 1000.0, list(spectra[1] * 1000.0)
-    else:
-        raise SceneError("the library does not say its wavelengths", where=path.name)
-    rows = [
-        i
-        for i, name in enumerate(names[:count])
-        if not name.startswith(("error bars", "Wavelengths in", "Resolution"))
-    ]
-    bands = Bands.from_arrays(centre, widths)
-    ascending = np.argsort(centre)
-    values = (spectra[rows][:, ascending] / scale).astype(np.float32)
-    return SpectralLibrary(tuple(names[i] for i in rows), values, bands.subset(ascending))
+    if path.suffix.lower() == ".csv":
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            centre = [float(row["wavelength"]) for row in rows]
+            widths = [float(row["fwhm"]) for row in rows] if rows and "fwhm" in rows[0] else None
+            return bands_in(centre, widths, None, layout)
+        except (OSError, ValueError, KeyError, UsageError) as err:
+            raise SceneError(f"cannot be read as a table of bands: {err}", where=path.name) from err
+    found = _read(path, layout).bands
+    if found is None:
+        raise SceneError("the file does not say its wavelengths", where=path.name)
+    return found
 
 
-def _read_envi_header(path: Path) -> dict[str, str]:
-    """The fields of an ENVI header, keys in lower case, braces taken off."""
+def scene_files(path: Path, pattern: str) -> list[Path]:
+    """The hyperspectral files of a folder in order of name, or the one file that the path is.
+
+    Raises
+    ------
+    SceneError
+        Where there is nothing at the path, or no file of a known format matches the pattern.
+    """
+    if not path.is_dir() or kind_of(path):
+        return [path]
+    found = sorted(each for each in path.glob(pattern) if kind_of(each))
+    if not found:
+        raise SceneError(f"no hyperspectral file matches {pattern}", where=path.name, expected=KINDS)
+    return found
+
+
+def _read(path: Path, layout: Layout) -> Raw:
+    if not path.exists():
+        raise SceneError("no such file", where=str(path))
+    if not kind_of(path):
+        raise SceneError("unknown kind of file", where=path.name, expected=KINDS)
     try:
-        text = path.read_text(encoding="latin-1")
-    except OSError as err:
-        raise SceneError("no ENVI header beside the library", where=path.name) from err
-    fields = re.findall(r"^\s*([^=\n{]+?)\s*=\s*(\{.*?\}|[^\n]*)", text, flags=re.MULTILINE | re.DOTALL)
-    return {key.lower(): value.strip("{} \r\n") for key, value in fields}
+        return read_raw(path, layout)
+    except (OSError, ValueError, KeyError, NotImplementedError, RasterioError, UsageError) as err:
+        raise SceneError(f"cannot be read: {err}", where=path.name) from err

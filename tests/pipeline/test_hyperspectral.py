@@ -14,7 +14,8 @@ from scipy.io import savemat
 
 from catalog.bands import Bands
 from catalog.errors import SceneError
-from pipeline.hyperspectral import read_hyperspectral, read_spectral_library
+from pipeline.hyperspectral import read_hyperspectral
+from pipeline.spectral_library import read_spectral_library
 
 NM = np.array([450.0, 550.0, 650.0, 850.0])
 COUNTS = np.random.default_rng(0).integers(100, 5000, (4, 5, 6)).astype(np.int16)
@@ -104,8 +105,9 @@ def test_a_file_that_is_no_such_file_is_one_line(tmp_path: Path, name: str) -> N
 def test_a_missing_file_and_an_unknown_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SceneError, match="no such file"):
         read_hyperspectral(tmp_path / "none.tif")
+    (tmp_path / "a.png").touch()
     with pytest.raises(SceneError, match="unknown kind"):
-        read_hyperspectral(tmp_path / "none.png")
+        read_hyperspectral(tmp_path / "a.png")
 
 
 def _library(path: Path, rows: list[np.ndarray], names: list[str], more: str = "") -> Path:
