@@ -33,7 +33,7 @@ from pipeline.mosaic import mosaic_block
 from pipeline.quality import seams
 from pipeline.simulate import Simulator
 from pipeline.source import open_source
-from pipeline.storage import Storage
+from pipeline.storage import open_storage
 from pipeline.tiling import Block
 
 BART = "neon/2019_BART_5_320000_4881000_image_crop.tif"
@@ -114,14 +114,14 @@ def files(folder: Path, model: str) -> dict[str, Any]:
             and cube.reflectance.rio.crs == source.grid.crs_wkt,
             "valid_share": float(valid.mean()),
             "finite_where_valid_and_only_there": bool((np.isfinite(values).all(axis=0) == valid).all()),
-            "verified": not verify_cube(Storage(out)),
+            "verified": not verify_cube(open_storage(out)),
         }
         found[path.name] = facts
     return found
 
 
 def _radiometry(out: Path) -> str:
-    kind = load_plan(Storage(out)).settings["radiometry"]["kind"]  # type: ignore[index]
+    kind = load_plan(open_storage(out)).settings["radiometry"]["kind"]  # type: ignore[index]
     return "dn:0,0.0001" if kind == "dn" else str(kind)
 
 
@@ -180,7 +180,7 @@ def kill(folder: Path, model: str, *, times: int = 5) -> dict[str, Any]:
                 delays.append(round(delay, 2))
                 kills += 1
         run(scene(folder), out, *options, *(["--resume"] if out.exists() else []))
-        identical += int(np.array_equal(counts(out), expected) and not verify_cube(Storage(out)))
+        identical += int(np.array_equal(counts(out), expected) and not verify_cube(open_storage(out)))
     return {"cubes": times, "kills": kills, "identical": identical, "seconds_before_kill": delays}
 
 

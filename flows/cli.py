@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from catalog.errors import SpectileError, UsageError
+from catalog.redaction import redact_url
 from flows import console
 
 if TYPE_CHECKING:
@@ -95,9 +96,12 @@ def _parse_rgb(text: str) -> tuple[int, int, int]:
 @app.command(no_args_is_help=False)
 def run(
     scene: Annotated[
-        str, typer.Argument(metavar="SCENE", help="The RGB raster: GeoTIFF, COG, any GDAL format.")
+        str,
+        typer.Argument(metavar="SCENE", help="The RGB raster, a path or URL: GeoTIFF, COG, any GDAL format."),
     ],
-    out: Annotated[str, typer.Option(metavar="CUBE.zarr", help="The Zarr store to write.")],
+    out: Annotated[
+        str, typer.Option(metavar="CUBE.zarr", help="The Zarr store to write, a path, s3:// or gs://.")
+    ],
     model: Annotated[
         str,
         typer.Option(
@@ -185,7 +189,7 @@ def run(
     # Rich would take the width of an unknown terminal and cut the log lines.
     screen = Console(stderr=True, soft_wrap=True)
     console.log_to(screen)
-    LOG.info("reading %s", scene)
+    LOG.info("reading %s", redact_url(scene))
     _check_json(json_file, scene, out)
     from flows.compose import SceneSettings
 
@@ -284,7 +288,7 @@ def _write_json(path: Path, facts: dict[str, Any]) -> None:
 
 
 @app.command()
-def info(cube: Annotated[Path, typer.Argument(metavar="CUBE", help="A cube, finished or not.")]) -> None:
+def info(cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube, finished or not.")]) -> None:
     """Print what a cube is: size, place, bands, model, status. Reads no pixel."""
     from flows.describe import describe_cube
 
@@ -292,17 +296,18 @@ def info(cube: Annotated[Path, typer.Argument(metavar="CUBE", help="A cube, fini
 
 
 @app.command()
-def verify(cube: Annotated[Path, typer.Argument(metavar="CUBE", help="A cube.")]) -> None:
+def verify(cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube.")]) -> None:
     """Check that every block of a cube is there, byte for byte as it was written."""
     from pipeline.cube import verify_cube
-    from pipeline.storage import Storage
+    from pipeline.storage import open_storage
 
-    problems = verify_cube(Storage(cube))
+    storage = open_storage(cube)
+    problems = verify_cube(storage)
     for problem in problems:
         print(problem)
     if problems:
-        raise SpectileError(f"{len(problems)} problem(s) found", where=str(cube))
-    print(f"{cube}: every block is as it was written")
+        raise SpectileError(f"{len(problems)} problem(s) found", where=str(storage))
+    print(f"{storage}: every block is as it was written")
 
 
 @app.command()

@@ -12,12 +12,12 @@ import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from catalog.errors import BlockError, CubeError, StoreError, UsageError
+from catalog.urls import locate, nested
 from pipeline.cube import (
     Cube,
     create_cube,
@@ -35,7 +35,7 @@ from pipeline.plan import Estimate, Plan, choose_block
 from pipeline.predict import BandsRepeat, Predictor
 from pipeline.quicklook import write_quicklook
 from pipeline.source import NodataRule, SceneSource, open_source
-from pipeline.storage import Storage
+from pipeline.storage import open_storage
 from pipeline.tiling import Block, Tiling
 
 LOG = logging.getLogger("spectile")
@@ -190,7 +190,7 @@ def prepare(settings: SceneSettings, *, dry: bool = False) -> Prepared:
     grid = source.grid
     tiling = Tiling(grid.shape, settings.tile, settings.halo)
     window = grid.window if settings.region is None else grid.window_of(settings.region)
-    LOG.info("scene %s: %d × %d px", Path(settings.scene).name, *grid.shape)
+    LOG.info("scene %s: %d × %d px", locate(settings.scene).name, *grid.shape)
     predictor = _load_predictor(settings)
     tiling.check_stride(predictor.stride)
     bands = len(predictor.bands)
@@ -207,12 +207,11 @@ def _check_output(settings: SceneSettings, *, dry: bool) -> None:
     """Refuse an output that exists before any work is done on the scene."""
     if settings.resume and settings.overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
-    scene, out = Path(settings.scene).resolve(), Path(settings.out).resolve()
-    if scene == out or scene.is_relative_to(out) or out.is_relative_to(scene):
+    if nested(locate(settings.scene), locate(settings.out)):
         raise UsageError(
             "the cube would overwrite the scene", where=settings.out, remedy="choose another --out"
         )
-    storage = Storage(Path(settings.out))
+    storage = open_storage(settings.out)
     if dry or settings.resume or not storage.exists():
         return
     if not settings.overwrite:
@@ -247,7 +246,7 @@ def _facts(settings: SceneSettings, source: SceneSource, predictor: Predictor) -
     """Everything beside geometry that can change a value. Names the file, never its folder."""
     return {
         "software": software_version(),
-        "scene": {"name": Path(settings.scene).name, "sha256": source.fingerprint()},
+        "scene": {"name": locate(settings.scene).name, "sha256": source.fingerprint()},
         "channels": list(source.channels),
         "mask": source.mask,
         "nodata": settings.nodata,
@@ -257,7 +256,7 @@ def _facts(settings: SceneSettings, source: SceneSource, predictor: Predictor) -
 
 
 def _with_block(draft: Plan, settings: SceneSettings, predictor: Predictor) -> Plan:
-    storage = Storage(Path(settings.out))
+    storage = open_storage(settings.out)
     if settings.resume and storage.exists():
         block = load_plan(storage).block  # a resumed cube keeps its blocks
     else:
@@ -293,7 +292,7 @@ def start_cube(prepared: Prepared) -> Cube:
     CubeError : the cube that is there was made from other settings.
     """
     settings, plan = prepared.settings, prepared.plan
-    storage = Storage(Path(settings.out))
+    storage = open_storage(settings.out)
     if settings.resume and storage.exists():
         facts = read_status(storage)
         if facts["digest"] != plan.digest:
@@ -394,8 +393,8 @@ def process_blocks(
         observer.block(block, time.perf_counter() - start)
 
 
-def finish_cube(cube: Cube) -> Path:
-    """Write the quicklook, then declare the cube complete; the picture's path.
+def finish_cube(cube: Cube) -> str:
+    """Write the quicklook, then declare the cube complete; the picture's place.
 
     Raises
     ------
@@ -404,10 +403,10 @@ def finish_cube(cube: Cube) -> Path:
     """
     markers = finished_blocks(cube).values()
     try:
-        picture = write_quicklook(cube.storage.root)
+        picture = write_quicklook(cube.storage)
     except OSError as err:
         raise StoreError(
-            "the quicklook cannot be written", where=str(cube.storage.root), got=err.strerror or str(err),
+            "the quicklook cannot be written", where=str(cube.storage), got=err.strerror or str(err),
             remedy="free some space, then run again with --resume",
         ) from err  # fmt: skip
     finalise(
@@ -447,8 +446,8 @@ def conclude(prepared: Prepared, cube: Cube, tally: Tally, started: float) -> Re
     failed = len(tally.failures)
     picture = None if failed else finish_cube(cube)
     return Result(
-        cube=str(cube.storage.root),
-        quicklook=None if picture is None else str(picture),
+        cube=str(cube.storage),
+        quicklook=picture,
         blocks_done=len(prepared.plan.blocks) - failed,
         blocks_failed=failed,
         failures=tuple(tally.failures),
@@ -472,7 +471,7 @@ def report(prepared: Prepared, result: Result | None = None) -> dict[str, Any]:
     model = prepared.predictor.settings
     facts: dict[str, Any] = {
         "version": software_version(),
-        "scene": Path(prepared.settings.scene).name,
+        "scene": locate(prepared.settings.scene).name,
         "seed": prepared.settings.seed,
         "model": {"name": model["name"], "digest": model["digest"], **model},
         "plan": {

@@ -14,7 +14,7 @@ from flows.console import size
 from pipeline.cube import Cube, finished_blocks, load_plan, read_status
 from pipeline.plan import Plan
 from pipeline.predict import BandsRepeat
-from pipeline.storage import Storage
+from pipeline.storage import Storage, open_storage
 
 MODEL_COLUMNS = ("model", "bands", "range, nm", "weights", "digest")
 HELD_OUT_COLUMNS = (
@@ -25,22 +25,21 @@ _SCORES = (
 )  # fmt: skip
 
 
-def describe_cube(root: Path) -> dict[str, object]:
+def describe_cube(place: str | Path) -> dict[str, object]:
     """Names and values for a person to read; of a cube that is not finished too.
 
     Raises
     ------
     CubeError : there is no cube.
     """
-    storage = Storage(root)
+    storage = open_storage(place)
     status, plan = read_status(storage), load_plan(storage)
     settings: dict[str, Any] = dict(plan.settings)
     model, grid = settings.get("model", {}), plan.cube_grid
     bounds = ", ".join(f"{value:.10g}" for value in grid.bounds)
     done = len(finished_blocks(Cube(storage, plan)))
-    stored = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     return {
-        "cube": root,
+        "cube": storage,
         "status": f"{status['status']}, {done} of {len(plan.blocks)} blocks done",
         "shape": f"{plan.bands} bands × {grid.shape[0]} rows × {grid.shape[1]} columns",
         "bands": _bands(storage),
@@ -56,14 +55,14 @@ def describe_cube(root: Path) -> dict[str, object]:
         "samples": plan.samples,
         "version": status.get("version", "unknown"),
         "digest": plan.digest,
-        "size": f"{size(stored)} on disk",
+        "size": f"{size(storage.size())} stored",
     }
 
 
 def _bands(storage: Storage) -> str:
     import zarr
 
-    group: Any = zarr.open_group(storage.root, mode="r", use_consolidated=False)
+    group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
     centres, widths = group["wavelength"][:], group["fwhm"][:]
     return (
         f"{len(centres)}, {centres.min():g} to {centres.max():g} nm, "

@@ -24,6 +24,7 @@ from prefect.states import Failed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
+from catalog.urls import locate
 from flows import compose
 from flows.compose import Observer, Prepared, Result, SceneSettings, Silent, Tally
 from flows.console import current_observer, result_pairs
@@ -143,7 +144,8 @@ def process_scene(
         description=f"{settings.scene} with {settings.model}",
     )
     if result.quicklook is not None:
-        picture = Path(result.quicklook).absolute().as_uri()
+        place = locate(result.quicklook)
+        picture = place.absolute().as_uri() if isinstance(place, Path) else str(place)
         create_link_artifact(picture, key="quicklook", link_text="quicklook")
     if result.blocks_failed:
         why = f"{result.blocks_failed} blocks failed: {'; '.join(result.failures[:5])}"

@@ -20,7 +20,6 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 from zarr.errors import ZarrUserWarning
-from zarr.storage import LocalStore
 
 from catalog.bands import Bands
 from catalog.errors import CubeError, StoreError
@@ -29,7 +28,7 @@ from pipeline.grid import Grid, Window
 from pipeline.mosaic import Mosaic
 from pipeline.plan import CHUNK, SHARD, Plan
 from pipeline.source import axis_coordinates
-from pipeline.storage import Storage
+from pipeline.storage import Storage, open_storage
 from pipeline.tiling import Block, Tiling
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def create_cube(storage: Storage, plan: Plan, bands: Bands) -> Cube:
     if storage.exists():
         raise CubeError(
             "the output exists",
-            where=str(storage.root),
+            where=str(storage),
             remedy="use --resume to go on with it, --overwrite to replace it, or another --out",
         )
     grid = plan.cube_grid
@@ -94,11 +93,11 @@ def create_cube(storage: Storage, plan: Plan, bands: Bands) -> Cube:
     try:
         # The attributes come first and the ledger last: whatever is left by a process that is killed in
         # between says that it is a cube, and that it was not even laid out.
-        group = zarr.create_group(LocalStore(storage.root), zarr_format=3, attributes=attributes)
+        group = zarr.create_group(storage.zarr(), zarr_format=3, attributes=attributes)
         _create_arrays(group, plan, bands, grid)
         group.create_group(ledger.PREFIX)  # a group, so that readers that list the store know it
     except OSError as err:
-        raise _write_error(storage.root, err) from err
+        raise _write_error(storage, err) from err
     return Cube(storage, plan)
 
 
@@ -212,7 +211,7 @@ def read_status(storage: Storage) -> dict[str, Any]:
     if not isinstance(facts, dict) or not {"status", "digest", "block", "plan"} <= facts.keys():
         raise CubeError(
             "no cube of spectile here",
-            where=str(storage.root),
+            where=str(storage),
             got="no such store" if not storage.exists() else "something else",
             remedy="check the path",
         )
@@ -233,9 +232,9 @@ def load_plan(storage: Storage) -> Plan:
             said["bands"], said["samples"], said["settings"],
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as err:
-        raise CubeError("the cube's plan is damaged", where=str(storage.root), got=repr(err)) from err
+        raise CubeError("the cube's plan is damaged", where=str(storage), got=repr(err)) from err
     if plan.digest != facts["digest"]:
-        raise CubeError("the cube's plan is damaged", where=str(storage.root), got="another digest")
+        raise CubeError("the cube's plan is damaged", where=str(storage), got="another digest")
     return plan
 
 
@@ -257,7 +256,7 @@ def write_block(cube: Cube, block: Block, mosaic: Mosaic, *, seconds: float = 0.
     try:
         for key in keys:
             cube.storage.delete(key)
-        group = zarr.open_group(LocalStore(cube.storage.root), mode="r+", use_consolidated=False)
+        group = zarr.open_group(cube.storage.zarr(), mode="r+", use_consolidated=False)
         for row in range(0, at.height, SHARD):
             strip = Window(row, 0, min(SHARD, at.height - row), at.width)
             place = Window(at.row + row, at.col, *strip.shape).slices
@@ -276,7 +275,7 @@ def write_block(cube: Cube, block: Block, mosaic: Mosaic, *, seconds: float = 0.
         )
         ledger.write_marker(cube.storage, block, marker)
     except OSError as err:
-        raise _write_error(cube.storage.root, err, block) from err
+        raise _write_error(cube.storage, err, block) from err
     return marker
 
 
@@ -315,13 +314,8 @@ def shard_keys(cube: Cube, block: Block) -> list[str]:
 def finished_blocks(cube: Cube) -> dict[Block, ledger.Marker]:
     """The blocks that are done under this plan, with their markers."""
     done = {}
-    for block in cube.plan.blocks:
-        marker = ledger.read_marker(cube.storage, block)
-        if (
-            marker
-            and marker.digest == cube.plan.digest
-            and set(marker.checksums) == set(shard_keys(cube, block))
-        ):
+    for block, marker in ledger.read_markers(cube.storage, cube.plan.blocks).items():
+        if marker.digest == cube.plan.digest and set(marker.checksums) == set(shard_keys(cube, block)):
             done[block] = marker
     return done
 
@@ -352,18 +346,18 @@ def finalise(cube: Cube, *, attributes: Mapping[str, Any]) -> None:
     """
     missing = set(cube.plan.blocks) - finished_blocks(cube).keys()
     if missing:
-        raise CubeError("blocks are missing", where=str(cube.storage.root), got=len(missing))
+        raise CubeError("blocks are missing", where=str(cube.storage), got=len(missing))
     cube.storage.sweep()
     try:
         with warnings.catch_warnings():
             # Consolidated metadata are an extension that xarray and zarr both read.
             warnings.simplefilter("ignore", ZarrUserWarning)
-            zarr.consolidate_metadata(LocalStore(cube.storage.root))
+            zarr.consolidate_metadata(cube.storage.zarr())
         root = json.loads(cube.storage.get("zarr.json") or b"{}")
         root["attributes"]["spectile"].update(attributes, status="complete")
         cube.storage.put("zarr.json", json.dumps(root).encode())
     except OSError as err:
-        raise _write_error(cube.storage.root, err) from err
+        raise _write_error(cube.storage, err) from err
 
 
 def open_cube(path: str | Path) -> xr.Dataset:
@@ -372,17 +366,18 @@ def open_cube(path: str | Path) -> xr.Dataset:
     Raises
     ------
     CubeError : there is no cube, or it is incomplete.
+    StoreError : the store cannot be read.
     """
     import rioxarray  # noqa: F401  (adds the .rio accessor)
     import xarray as xr
 
-    storage = Storage(Path(path))
+    storage = open_storage(path)
     status = read_status(storage)["status"]
     if status != "complete":
         raise CubeError(
-            "the cube is not finished", where=str(path), got=status, remedy="run again with --resume"
+            "the cube is not finished", where=str(storage), got=status, remedy="run again with --resume"
         )
-    raw: xr.Dataset = xr.open_zarr(storage.root, mask_and_scale=False, decode_coords="all")
+    raw: xr.Dataset = xr.open_zarr(storage.zarr(read_only=True), mask_and_scale=False, decode_coords="all")
     for name in ("reflectance", "reflectance_sd"):
         if name in raw:
             counts = raw[name]
@@ -414,9 +409,9 @@ def _stored(storage: Storage, key: str) -> bytes:
     return value
 
 
-def _write_error(root: Path, err: OSError, block: Block | None = None) -> StoreError:
+def _write_error(storage: Storage, err: OSError, block: Block | None = None) -> StoreError:
     full = err.errno in (errno.ENOSPC, errno.EDQUOT)
-    where = f"{root} block {block.name}" if block else str(root)
+    where = f"{storage} block {block.name}" if block else str(storage)
     return StoreError(
         "no space left on the device" if full else "the store cannot be written",
         where=where,

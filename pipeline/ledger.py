@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from pipeline.storage import Storage
@@ -40,6 +41,16 @@ class Marker:
 def write_marker(storage: Storage, block: Block, marker: Marker) -> None:
     """Declare a block done."""
     storage.put(_key(block), json.dumps(asdict(marker), sort_keys=True).encode())
+
+
+def read_markers(storage: Storage, blocks: Iterable[Block]) -> dict[Block, Marker]:
+    """The markers of blocks; those that have none, or none that can be read, are left out."""
+    there = set(storage.keys(PREFIX))
+    wanted = [block for block in blocks if _key(block) in there]
+    # Far away, an answer takes longer than a marker; so they are asked for together.
+    with ThreadPoolExecutor(16) as pool:
+        found = pool.map(lambda block: read_marker(storage, block), wanted)
+        return {block: marker for block, marker in zip(wanted, found, strict=True) if marker}
 
 
 def read_marker(storage: Storage, block: Block) -> Marker | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from rasterio.io import MemoryFile
 from pipeline.grid import Grid
 from pipeline.plan import SHARD
 from pipeline.radiometry import linear_to_srgb
+from pipeline.storage import Storage
 
 TRUE_COLOUR_NM = (640.0, 550.0, 460.0)
 COLOUR_INFRARED_NM = (860.0, 650.0, 550.0)
@@ -23,33 +23,35 @@ LARGEST_SIDE = 2048
 """Rows and columns of the pictures at most; larger cubes are averaged down."""
 
 
-def quicklook_paths(root: Path) -> tuple[Path, Path]:
-    """The PNG and the COG that stand beside the cube at ``root``."""
-    stem = root.with_suffix("") if root.suffix == ".zarr" else root
-    return stem.with_name(f"{stem.name}.quicklook.png"), stem.with_name(f"{stem.name}.quicklook.tif")
+def quicklook_names(name: str) -> tuple[str, str]:
+    """The names of the PNG and the COG that stand beside the cube of this name."""
+    stem = name.removesuffix(".zarr") or name
+    return f"{stem}.quicklook.png", f"{stem}.quicklook.tif"
 
 
-def write_quicklook(root: Path) -> Path:
-    """Write both pictures beside the cube; the PNG's path.
+def write_quicklook(storage: Storage) -> str:
+    """Write both pictures beside the cube; the PNG's place.
 
     The cube is read strip by strip, so that its size does not matter.
 
     Raises
     ------
-    OSError : the pictures cannot be written.
+    OSError, StoreError : the pictures cannot be written.
     """
     # Any: zarr types an item of a group as everything that it could be.
-    group: Any = zarr.open_group(root, mode="r", use_consolidated=False)
+    group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
     wavelength = np.asarray(group["wavelength"][:])
     wanted = TRUE_COLOUR_NM + COLOUR_INFRARED_NM
     bands = [int(np.argmin(np.abs(wavelength - nm))) for nm in wanted]
     small, valid, step = _decimated(group, bands)
     true_colour = _for_display(small[:3], valid)
-    png, cog = quicklook_paths(root)
-    _write_cog(cog, true_colour, valid, _grid(group, step, valid.shape))
+    png, cog = quicklook_names(storage.name)
+    beside = storage.parent
+    beside.put(cog, _cog(true_colour, valid, _grid(group, step, valid.shape)))
     infrared = _for_display(small[3:], valid)
-    _write_png(png, true_colour, infrared, valid, _spectra(group, small, valid, step), wavelength)
-    return png
+    spectra = _spectra(group, small, valid, step)
+    beside.put(png, _png(true_colour, infrared, valid, spectra, wavelength))
+    return beside.at(png)
 
 
 def _decimated(group: Any, bands: list[int]) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
@@ -97,19 +99,20 @@ def _grid(group: Any, step: int, shape: tuple[int, int]) -> Grid:
     return Grid(shape, transform, str(attributes["proj:wkt2"]))
 
 
-def _write_cog(path: Path, picture: NDArray[np.uint8], valid: NDArray[np.bool_], grid: Grid) -> None:
+def _cog(picture: NDArray[np.uint8], valid: NDArray[np.bool_], grid: Grid) -> bytes:
     profile = {
         "driver": "GTiff", "count": 3, "dtype": "uint8", "height": grid.shape[0], "width": grid.shape[1],
         "crs": grid.crs_wkt, "transform": grid.transform, "photometric": "RGB",
     }  # fmt: skip
-    part = path.with_name(f".{path.name}.partial")
-    with MemoryFile() as memory:
+    with MemoryFile() as memory, MemoryFile(ext=".tif") as cog:
         with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), memory.open(**profile) as plain:
             plain.write(picture)
             plain.write_mask(valid)
         with memory.open() as plain:
-            rasterio.shutil.copy(plain, part, driver="COG", compress="DEFLATE", overview_resampling="average")
-    os.replace(part, path)
+            rasterio.shutil.copy(
+                plain, cog.name, driver="COG", compress="DEFLATE", overview_resampling="average"
+            )
+        return bytes(cog.getbuffer())
 
 
 def _spectra(
@@ -143,14 +146,13 @@ def _spectra(
     return found
 
 
-def _write_png(
-    path: Path,
+def _png(
     true_colour: NDArray[np.uint8],
     infrared: NDArray[np.uint8],
     valid: NDArray[np.bool_],
     spectra: list[tuple[int, int, NDArray[np.float32]]],
     wavelength: NDArray[np.float64],
-) -> None:
+) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -183,6 +185,6 @@ def _write_png(
     plot.grid(alpha=0.3)
     if spectra:
         plot.legend(title="point", ncols=6, fontsize=9)
-    part = path.with_name(f".{path.name}.partial")
-    figure.savefig(part, format="png")
-    os.replace(part, path)
+    file = BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()

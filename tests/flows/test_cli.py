@@ -15,7 +15,7 @@ import zarr
 from flows import cli, console
 from flows.compose import SceneSettings, run_scene
 from pipeline.cube import read_status, verify_cube
-from pipeline.storage import Storage
+from pipeline.storage import open_storage
 
 FAST = ("--model", "bands-repeat", "--block", "512")
 
@@ -296,7 +296,7 @@ def test_an_unreadable_block_is_named_and_the_cube_stays_incomplete(told, scene,
     assert result["blocks_failed"] >= 1
     assert result["blocks_done"] + result["blocks_failed"] == 4
     assert result["quicklook"] is None
-    assert read_status(Storage(cube))["status"] == "incomplete"
+    assert read_status(open_storage(cube))["status"] == "incomplete"
     assert "incomplete" in told("info", cube)[1]
     assert told("verify", cube)[0] == 1
 
@@ -322,7 +322,7 @@ def test_a_full_disk_stops_the_run_in_one_line(told, make_scene, small_disk):
     assert code == 1
     assert "no space left on the device" in error
     assert "--resume" in error
-    assert read_status(Storage(cube))["status"] == "incomplete"
+    assert read_status(open_storage(cube))["status"] == "incomplete"
 
 
 def test_files_that_cannot_grow_stop_the_run_in_one_line(make_scene, tmp_path):
@@ -341,7 +341,7 @@ def test_files_that_cannot_grow_stop_the_run_in_one_line(make_scene, tmp_path):
         f"spectile: error: {cube} block r0000c0000: the store cannot"
     )
     assert cli.main(["run", str(scene), "--out", str(cube), *FAST, "--resume"]) == 0
-    assert verify_cube(Storage(cube)) == []
+    assert verify_cube(open_storage(cube)) == []
 
 
 def test_a_place_without_permission_is_one_line(told, make_scene):
@@ -379,8 +379,8 @@ def test_a_run_is_stopped_and_killed_and_resumed_to_the_same_cube(write_scene, t
             process.send_signal(number)
             out, err = process.communicate(timeout=60)
         assert "reading" in first
-        assert read_status(Storage(cube))["status"] == "incomplete"
-        assert verify_cube(Storage(cube)), "blocks are missing"
+        assert read_status(open_storage(cube))["status"] == "incomplete"
+        assert verify_cube(open_storage(cube)), "blocks are missing"
         if number != signal.SIGKILL:
             done = len(list(cube.glob("ledger/r*.json")))
             assert process.returncode == 130
@@ -392,5 +392,5 @@ def test_a_run_is_stopped_and_killed_and_resumed_to_the_same_cube(write_scene, t
             assert out == ""
     assert cli.main(["run", str(scene), "--out", str(cube), *FAST, "--resume"]) == 0
     np.testing.assert_array_equal(counts(cube), counts(settings.out))
-    assert verify_cube(Storage(cube)) == []
+    assert verify_cube(open_storage(cube)) == []
     assert not list(cube.rglob("*.partial"))

@@ -10,7 +10,7 @@ from flows import compose
 from flows.compose import SceneSettings, prepare, process_blocks, remaining, run_scene, start_cube
 from pipeline import cube as cube_module
 from pipeline.cube import open_cube, read_status, verify_cube
-from pipeline.storage import Storage
+from pipeline.storage import LocalStorage, open_storage
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def counts(path: str) -> np.ndarray:
 def test_a_scene_becomes_a_verified_cube(settings):
     seen = Recorder()
     prepared, result = run_scene(settings, observer=seen)
-    assert verify_cube(Storage(Path(settings.out))) == []
+    assert verify_cube(open_storage(settings.out)) == []
     assert (result.blocks_done, result.blocks_failed) == (4, 0)
     assert seen.tiles_told == prepared.estimate.tiles == result.tiles + result.tiles_skipped
     assert Path(result.quicklook).exists()
@@ -61,7 +61,7 @@ def test_what_changes_no_value_changes_no_value(settings, change):
     other = replace(settings, out=settings.out + ".2.zarr", **change)
     run_scene(other)
     np.testing.assert_array_equal(counts(settings.out), counts(other.out))
-    digests = [read_status(Storage(Path(each.out)))["digest"] for each in (settings, other)]
+    digests = [read_status(open_storage(each.out))["digest"] for each in (settings, other)]
     assert digests[0] == digests[1]
 
 
@@ -72,7 +72,7 @@ def test_a_region_equals_that_part_of_the_whole(settings):
     run_scene(other)
     np.testing.assert_array_equal(counts(other.out), counts(settings.out)[:, 45:525, 123:533])
     both = [
-        read_status(Storage(Path(each.out)))["plan"]["settings"]["radiometry"] for each in (settings, other)
+        read_status(open_storage(each.out))["plan"]["settings"]["radiometry"] for each in (settings, other)
     ]
     assert both[0] == both[1]
     assert both[0]["gain"] is not None
@@ -91,7 +91,7 @@ def test_a_stopped_run_is_resumed_where_it_stopped(settings):
     assert len(seen.before) == len(seen.done) == 2
     assert result.blocks_done == 4
     np.testing.assert_array_equal(counts(again.out), whole)
-    assert verify_cube(Storage(Path(again.out))) == []
+    assert verify_cube(open_storage(again.out)) == []
 
 
 @pytest.mark.parametrize("option", ["resume", "overwrite"])
@@ -106,7 +106,7 @@ def test_a_run_killed_while_the_store_is_laid_out_can_go_on(settings, monkeypatc
         with pytest.raises(KeyboardInterrupt):
             run_scene(settings)
     run_scene(replace(settings, **{option: True}))
-    assert verify_cube(Storage(Path(settings.out))) == []
+    assert verify_cube(open_storage(settings.out)) == []
 
 
 def test_resuming_a_finished_cube_does_nothing(settings):
@@ -158,7 +158,7 @@ def test_a_failed_start_leaves_an_old_cube_in_place(settings):
     run_scene(settings)
     with pytest.raises(UsageError, match="too large"):
         run_scene(replace(settings, overwrite=True, halo=100))
-    assert verify_cube(Storage(Path(settings.out))) == []
+    assert verify_cube(open_storage(settings.out)) == []
 
 
 def test_an_unreadable_block_fails_by_name_and_the_others_are_done(settings, make_scene):
@@ -185,7 +185,7 @@ def test_a_store_that_cannot_be_written_stops_the_run(settings, monkeypatch):
     def full(self, key, value) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Storage, "put", full)
+    monkeypatch.setattr(LocalStorage, "put", full)
     with pytest.raises(StoreError, match=r"no space left.*--resume"):
         process_blocks(prepared, cube, cube.plan.blocks, tally=compose.Tally(), observer=compose.Silent())
 
@@ -207,6 +207,6 @@ def test_a_dry_run_reads_no_pixel_and_knows_the_hours(settings, monkeypatch):
 
 def test_the_report_names_no_folder_in_its_provenance(settings):
     run_scene(settings)
-    stored = str(read_status(Storage(Path(settings.out))))
+    stored = str(read_status(open_storage(settings.out)))
     assert str(Path(settings.scene).parent) not in stored
     assert "sha256" in stored

@@ -8,7 +8,7 @@ from flows import cli, demo
 from flows.demo import Score, choose_spots, score
 from pipeline.cube import verify_cube
 from pipeline.simulate import Simulator
-from pipeline.storage import Storage
+from pipeline.storage import open_storage
 
 
 class Flat:
@@ -52,7 +52,7 @@ def test_the_demo_goes_through_a_server_and_ends_with_where_everything_is(tmp_pa
     told = capsys.readouterr()
     last = [line.split()[0] for line in told.out.splitlines()[-4:]]
     assert last == ["cube", "quicklook", "picture", "numbers"]
-    assert verify_cube(Storage(out / "cube.zarr")) == []
+    assert verify_cube(open_storage(out / "cube.zarr")) == []
     assert imread(out / "demo.png").shape[1] > 1000
     numbers = json.loads((out / "numbers.json").read_text())
     assert set(numbers["scores"]) == {

@@ -10,7 +10,7 @@ import zarr
 import flows
 from flows.compose import SceneSettings, run_scene
 from pipeline.cube import read_status
-from pipeline.storage import Storage
+from pipeline.storage import open_storage
 
 ROOT = Path(flows.__file__).parents[1]
 
@@ -43,7 +43,7 @@ def test_a_real_worker_runs_the_deployment(prefect_server, make_scene, tmp_path)
     prefect("deployment", "run", "process-scene/scene", *parameters)
     prefect("worker", "start", "--pool", "spectile-cpu", "--run-once", "--limit", "1")
     run_scene(settings)
-    assert read_status(Storage(out))["status"] == "complete"
+    assert read_status(open_storage(out))["status"] == "complete"
     here, there = (zarr.open_group(path, mode="r")["reflectance"][:] for path in (settings.out, out))
     np.testing.assert_array_equal(here, there)
 

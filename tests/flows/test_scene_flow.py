@@ -13,7 +13,7 @@ import zarr
 from flows import cli, compose
 from flows.compose import SceneSettings, run_scene
 from pipeline.cube import verify_cube
-from pipeline.storage import Storage
+from pipeline.storage import open_storage
 
 
 def counts(path) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_the_flow_makes_the_same_cube_bit_for_bit(settings, prefect_server, monk
     for array in ("reflectance", "reflectance_sd", "valid"):
         both = [zarr.open_group(path, mode="r")[array][:] for path in (settings.out, other["out"])]
         np.testing.assert_array_equal(*both)
-    assert verify_cube(Storage(Path(other["out"]))) == []
+    assert verify_cube(open_storage(other["out"])) == []
     assert artifacts["progress"].data == 100
     assert "MPix/s" in artifacts["cube"].data
     assert "quicklook.png" in artifacts["quicklook"].data
@@ -148,7 +148,7 @@ def test_a_server_of_its_own_serves_one_run_and_is_gone_afterwards(make_scene, t
         env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert verify_cube(Storage(out)) == []
+    assert verify_cube(open_storage(out)) == []
     url = next(line for line in done.stderr.splitlines() if "http://127.0.0.1:" in line)
     port = url.rpartition(":")[2].partition("/")[0]
     listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout

@@ -17,7 +17,7 @@ from flows.training import train_from_recipe
 from model import checkpoint
 from model.presets import scdm_paper
 from pipeline.cube import open_cube, verify_cube
-from pipeline.storage import Storage
+from pipeline.storage import open_storage
 
 RECIPE = """
 kind = "scdm-paper"
@@ -64,7 +64,7 @@ def test_a_recipe_becomes_a_cube(make_scene, tmp_path, monkeypatch):
     )
     prepared, result = run_scene(settings)
     assert (result.blocks_done, result.blocks_failed) == (1, 0)
-    assert verify_cube(Storage(Path(settings.out))) == []
+    assert verify_cube(open_storage(settings.out)) == []
     found = open_cube(settings.out).reflectance.values
     _, valid = prepared.source.read(prepared.source.grid.window)
     assert np.isfinite(found[:, valid]).all()

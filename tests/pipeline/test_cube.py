@@ -29,8 +29,8 @@ from pipeline.cube import (
 from pipeline.grid import Grid, Window
 from pipeline.mosaic import Mosaic
 from pipeline.plan import Plan
-from pipeline.quicklook import quicklook_paths, write_quicklook
-from pipeline.storage import Storage
+from pipeline.quicklook import quicklook_names, write_quicklook
+from pipeline.storage import open_storage
 from pipeline.tiling import Tiling
 from tests.pipeline.fakes import NORTH_UP, Positional
 
@@ -52,11 +52,11 @@ def content(window: Window, samples: int = 1) -> Mosaic:
 def make(tmp_path, *, shape=(600, 1100), samples=1, transform=NORTH_UP, window=None, finished=True) -> Cube:
     grid = Grid(shape, transform, UTM)
     plan = Plan(grid, window or grid.window, Tiling(shape), 512, len(BANDS), samples, {"seed": 0})
-    cube = create_cube(Storage(tmp_path / "cube.zarr"), plan, BANDS)
+    cube = create_cube(open_storage(tmp_path / "cube.zarr"), plan, BANDS)
     if finished:
         for block in plan.blocks:
             write_block(cube, block, content(block.window, samples))
-        write_quicklook(cube.storage.root)
+        write_quicklook(cube.storage)
         finalise(cube, attributes={"tiles": 9})
     return cube
 
@@ -205,12 +205,12 @@ def test_a_cube_that_is_half_removed_claims_no_block_and_can_be_removed_again(tm
 
 def test_places_that_hold_no_cube_are_told(tmp_path):
     with pytest.raises(CubeError, match="no such store"):
-        read_status(Storage(tmp_path / "nothing"))
+        read_status(open_storage(tmp_path / "nothing"))
     zarr.create_group(tmp_path / "other.zarr")
     with pytest.raises(CubeError, match="something else"):
-        read_status(Storage(tmp_path / "other.zarr"))
+        read_status(open_storage(tmp_path / "other.zarr"))
     with pytest.raises(CubeError, match="exists"):
-        create_cube(Storage(tmp_path / "other.zarr"), make(tmp_path).plan, BANDS)
+        create_cube(open_storage(tmp_path / "other.zarr"), make(tmp_path).plan, BANDS)
 
 
 def test_a_changed_plan_in_the_attributes_is_found(tmp_path):
@@ -240,7 +240,7 @@ def test_listing_the_store_meets_nothing_unknown(tmp_path):
 
 def test_the_pictures_stand_beside_the_cube_and_the_cog_lies_in_its_place(tmp_path):
     cube = make(tmp_path)
-    png, cog = quicklook_paths(cube.storage.root)
+    png, cog = (cube.storage.root.parent / name for name in quicklook_names(cube.storage.name))
     assert png.read_bytes().startswith(b"\x89PNG")
     with rasterio.open(cog) as dataset:
         assert dataset.shape == (600, 1100)
@@ -253,6 +253,6 @@ def test_the_pictures_stand_beside_the_cube_and_the_cog_lies_in_its_place(tmp_pa
 
 def test_pictures_of_a_large_cube_are_averaged_down(tmp_path):
     cube = make(tmp_path, shape=(30, 4200))
-    with rasterio.open(quicklook_paths(cube.storage.root)[1]) as dataset:
+    with rasterio.open(cube.storage.root.parent / quicklook_names(cube.storage.name)[1]) as dataset:
         assert dataset.shape == (8, 1050)
         assert dataset.transform.a == pytest.approx(4 * NORTH_UP.a)
