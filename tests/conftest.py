@@ -6,13 +6,17 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.object_server import ObjectServer
 
 # Set before any test module imports torch or prefect, which read these once. Subprocesses inherit them.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -32,6 +36,31 @@ os.environ["PREFECT_HOME"] = _state.name
 def _remove_state() -> Iterator[None]:
     yield
     _state.cleanup()
+
+
+@pytest.fixture(scope="session")
+def _object_server() -> Iterator[ObjectServer]:
+    from tests.object_server import ObjectServer
+
+    with ObjectServer().running() as server:
+        yield server
+
+
+@pytest.fixture
+def object_server(_object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> ObjectServer:
+    """An S3 server of our own with the bucket ``bucket``, as the environment's endpoint."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": _object_server.url, "AWS_ACCESS_KEY_ID": "AKIATESTING",
+        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI", "AWS_REGION": "us-east-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    for path in ("/moto-api/reset", "/bucket"):
+        method = "POST" if path.startswith("/moto") else "PUT"
+        with urlopen(Request(_object_server.url + path, method=method)):
+            pass
+    _object_server.requests.clear()
+    return _object_server
 
 
 @pytest.fixture(scope="session")
