@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +14,7 @@ import numpy as np
 import rasterio
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from rasterio.errors import NotGeoreferencedWarning
 from scipy.io import loadmat
 
 from catalog.bands import Bands
@@ -100,7 +103,7 @@ def _refuse(layout: Layout, *keys: str) -> None:
 
 def _read_geotiff(path: Path, layout: Layout) -> Raw:
     _refuse(layout, "dataset", "wavelengths", "fwhm", "axes")
-    with rasterio.open(path) as source:
+    with _opened(path) as source:
         tags = [source.tags(i) for i in source.indexes]
         imagery = [source.tags(i, ns="IMAGERY") for i in source.indexes]
         raster = _raster(source)
@@ -116,6 +119,15 @@ def _read_geotiff(path: Path, layout: Layout) -> Raw:
         bands = bands_in(centre, widths if len(widths) == len(imagery) else None, "um", layout)
     good = np.array([tag["bbl"] != "0" for tag in tags]) if all("bbl" in tag for tag in tags) else None
     return Raw(bands=bands, good=good, **raster)
+
+
+@contextmanager
+def _opened(path: Path, **options: str) -> Iterator[Any]:
+    """An open raster; one without a place on the map serves as well."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, **options) as source:
+            yield source
 
 
 def _raster(source: Any) -> dict[str, Any]:
@@ -137,7 +149,7 @@ def _read_envi(path: Path, layout: Layout) -> Raw:
     _refuse(layout, "dataset", "wavelengths", "fwhm", "axes")
     if _envi_header(path) is None:
         raise ValueError("no ENVI header (.hdr) beside it")
-    with rasterio.open(path, driver="ENVI") as source:
+    with _opened(path, driver="ENVI") as source:
         header = source.tags(ns="ENVI")
         raster = _raster(source)
 

@@ -1,9 +1,21 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.bands import PAVIA_CENTRE, RGB_CAMERA, VNIR48, Bands, coarse_indices, resampling_matrix
+from catalog.bands import (
+    PAVIA_CENTRE,
+    RGB_CAMERA,
+    SENSORS,
+    VNIR48,
+    Bands,
+    MeasuredBands,
+    NearestBands,
+    coarse_indices,
+    resampling_matrix,
+)
 from catalog.errors import UsageError
 
 NEON_LIKE = Bands.evenly_spaced(383.5, 2512.0, 426)
@@ -63,3 +75,73 @@ def test_bands_without_sense_are_refused(centre, fwhm):
 def test_more_coarse_bands_than_bands_are_refused():
     with pytest.raises(UsageError, match="got 60"):
         coarse_indices(48, 60)
+
+
+def _measured(bands=RGB_CAMERA) -> MeasuredBands:
+    """A sensor's Gaussians as curves."""
+    nm = np.arange(300.0, 800.0)
+    sigma = np.asarray(bands.fwhm_nm)[:, None] / 2.3548
+    return MeasuredBands.from_curves(
+        nm, np.exp(-0.5 * ((nm - np.asarray(bands.centre_nm)[:, None]) / sigma) ** 2)
+    )
+
+
+def test_curves_of_gaussian_shape_act_as_gaussians():
+    for source in (VNIR48, NEON_LIKE):
+        curves, supported = resampling_matrix(source, _measured())
+        gaussians, _ = resampling_matrix(source, RGB_CAMERA)
+        assert supported.all()
+        np.testing.assert_allclose(curves.sum(axis=1), 1.0)
+        np.testing.assert_allclose(curves, gaussians, atol=0.01)
+
+
+def test_curves_are_used_as_curves():
+    nm = np.arange(400.0, 701.0)
+    two_peaks = (np.abs(nm - 450) < 5) | (np.abs(nm - 650) < 5)
+    matrix, _ = resampling_matrix(NEON_LIKE, MeasuredBands.from_curves(nm, two_peaks[None].astype(float)))
+    centre = np.asarray(NEON_LIKE.centre_nm)
+    assert matrix[0, np.abs(centre - 550) < 80].sum() == 0.0
+    assert matrix[0, np.abs(centre - 650) < 20].sum() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_curve_is_supported_where_nearly_all_of_it_is_seen():
+    assert not resampling_matrix(Bands.evenly_spaced(480, 900, 60), _measured())[1][2]
+    assert resampling_matrix(Bands.evenly_spaced(400, 900, 60), _measured())[1].all()
+    gap = Bands.from_arrays([*range(400, 500, 5), *range(600, 700, 5)], [5.0] * 40)
+    assert resampling_matrix(gap, _measured())[1].tolist() == [False, False, True]
+
+
+def test_nearest_bands_take_single_bands():
+    matrix, supported = resampling_matrix(VNIR48, NearestBands((640.0, 550.0, 1500.0), (1.0,) * 3))
+    assert supported.tolist() == [True, True, False]
+    assert [int(row.argmax()) for row in matrix[:2]] == [VNIR48.nearest(640), VNIR48.nearest(550)]
+    assert matrix.sum() == 2.0
+
+
+@pytest.mark.parametrize(
+    "bands", [RGB_CAMERA, _measured(), NearestBands(*VNIR48.subset([20, 10, 5]).to_json().values())]
+)
+def test_every_kind_of_band_moves_and_survives_json(bands):
+    moved = bands.varied([5.0, 0.0, -5.0], [1.0, 1.2, 1.0])
+    assert type(moved) is type(bands)
+    assert np.subtract(moved.centre_nm, bands.centre_nm) == pytest.approx([5, 0, -5], abs=0.2)
+    grown = 1.0 if isinstance(bands, NearestBands) else 1.2
+    assert np.divide(moved.fwhm_nm, bands.fwhm_nm) == pytest.approx([1, grown, 1], rel=0.02)
+    again = Bands.from_json(json.loads(json.dumps(bands.to_json())))
+    assert type(again) is type(bands)
+    np.testing.assert_array_equal(resampling_matrix(VNIR48, again)[0], resampling_matrix(VNIR48, bands)[0])
+
+
+def test_satellites_have_red_green_and_blue_in_that_order():
+    for name in ("worldview3", "ikonos", "quickbird", "sentinel2"):
+        red, green, blue = SENSORS[name].centre_nm
+        assert 640 < red < 680 > 570 > green > 530 > 500 > blue > 470
+
+
+@pytest.mark.parametrize(
+    ("nm", "curve"),
+    [([500, 400], [1, 1]), ([400, 500], [0, 0]), ([400, 500], [1, -1]), ([400, 500], [1, np.nan])],
+)
+def test_curves_without_sense_are_refused(nm, curve):
+    with pytest.raises(UsageError):
+        MeasuredBands.from_curves(nm, [curve])
