@@ -1,8 +1,8 @@
 """The two-stage spectral cascade: RGB → coarse bands → all bands (Chen et al. 2024, section III-A).
 
-Each stage gives a closed-form mean and diffuses what the mean leaves over, in a few whitened principal
-components. Both departures from the paper, which diffuses every band as it is, put the network's work
-where the uncertainty is; ``docs/model.md`` has the measurements.
+Each stage gives a mean (in closed form, corrected by the network's condition branch) and diffuses what the
+mean leaves over, in a few whitened principal components. Both departures from the paper, which diffuses
+every band as it is, put the network's work where the uncertainty is; ``docs/model.md`` has the measurements.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class StageConfig:
     """One stage: how many components it diffuses and how large its network is."""
 
     components: int
-    """K, principal components of the residual that are diffused; the rest is left at its mean, zero."""
+    """K, principal components of the residual that are diffused; the rest is left at its mean."""
     condition_width: int
     """Width of the condition branch at half resolution."""
     condition_blocks: int
@@ -78,6 +78,8 @@ class CascadeConfig:
     """Bands of the first stage, at equal intervals."""
     stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES
     """RGB → coarse, RGB and coarse → all."""
+    members: int = 1
+    """Networks a stage, alike but for their first weights; sample k is drawn with number k modulo this."""
     timesteps: int = 1000
     """T of the linear schedule, beta 1e-4 to 0.02."""
     steps: int = 4
@@ -99,7 +101,7 @@ class CascadeConfig:
     def from_json(cls, value: Mapping[str, Any]) -> CascadeConfig:
         """The configuration that ``to_json`` wrote."""
         first, second = (StageConfig(**stage) for stage in value["stages"])
-        rest = {key: value[key] for key in ("coarse", "timesteps", "steps")}
+        rest = {key: value[key] for key in ("coarse", "members", "timesteps", "steps")}
         bands, response = Bands.from_json(value["bands"]), Bands.from_json(value["response"])
         return cls(bands=bands, response=response, stages=(first, second), **rest)
 
@@ -118,7 +120,7 @@ def colour_features(rgb: Tensor) -> Tensor:
 
 
 class Prepared(NamedTuple):
-    """What a stage knows in closed form."""
+    """What a stage knows before anything is drawn."""
 
     mean: Tensor
     """(N, T, h, w) reflectance."""
@@ -128,12 +130,26 @@ class Prepared(NamedTuple):
     """(N, C, h, w) what the network is given."""
 
 
+class Encoded(NamedTuple):
+    """What a network makes of the condition, once for all steps."""
+
+    prepared: Prepared
+    """With the mean corrected."""
+    features: Features
+    """For the denoiser."""
+    network: CompactUNet
+    """Whose they are."""
+
+
 class Stage(nn.Module):
-    """A closed-form mean plus a diffused residual: y = W·f + b + u(f)·A·z, z diffused given f.
+    """A mean plus a diffused residual: y = W·f + b + u(f)·(A·m(f) + A_K·(σ ∘ z)), z diffused given f.
 
     u is the residual's expected size, closed-form as well (the last row of ``weight``), in units of its
     mean: without it dark pixels, which the colour nearly settles, get the errors of bright ones.
-    ``basis`` A (T, K) is V·diag(s) of the principal components of residual / u, so that z is white.
+    ``basis`` A (T, T) is V·diag(s) of the principal components of residual / u, and A_K its first K columns.
+    m is what the condition branch makes of the surroundings; σ (K,), ``deviation``, is what it leaves of
+    each component, measured as it learns, so that z stays white. ``spread`` multiplies σ in samples: a
+    network leaves less of its training data than of others, and calibration says by how much.
     Where ``lifted`` is set, f goes on with ReLU features of random weights (Rahimi and Recht 2008; Huang
     et al. 2006), which make the mean an arbitrary smooth function of the colour and stay linear beyond
     the training range; the network then sees that mean as well.
@@ -148,20 +164,23 @@ class Stage(nn.Module):
     target_mean: Tensor
     target_scale: Tensor
     basis: Tensor
+    deviation: Tensor
+    spread: Tensor
+    residual_variance: Tensor
 
-    def __init__(self, config: StageConfig, features: int, targets: int) -> None:
+    def __init__(self, config: StageConfig, features: int, targets: int, members: int = 1) -> None:
         super().__init__()
         self.config = config
-        self.network = CompactUNet(
-            CompactConfig(
-                condition_channels=features + 1 + (targets if config.lifted else 0),
-                components=config.components,
-                condition_width=config.condition_width,
-                condition_blocks=config.condition_blocks,
-                width=config.width,
-                norm=config.norm,
-            )
+        shape = CompactConfig(
+            condition_channels=features + 1 + (targets if config.lifted else 0),
+            targets=targets,
+            components=config.components,
+            condition_width=config.condition_width,
+            condition_blocks=config.condition_blocks,
+            width=config.width,
+            norm=config.norm,
         )
+        self.networks = nn.ModuleList([CompactUNet(shape) for _ in range(members)])
         self.register_buffer("feature_mean", torch.zeros(features))
         self.register_buffer("feature_scale", torch.ones(features))
         self.register_buffer("lift_weight", torch.zeros(config.lifted, 6))
@@ -170,7 +189,15 @@ class Stage(nn.Module):
         self.register_buffer("bias", torch.zeros(targets + 1))
         self.register_buffer("target_mean", torch.zeros(targets))
         self.register_buffer("target_scale", torch.ones(targets))
-        self.register_buffer("basis", torch.zeros(targets, config.components))
+        self.register_buffer("basis", torch.zeros(targets, targets))
+        self.register_buffer("deviation", torch.ones(config.components))
+        self.register_buffer("spread", torch.ones(config.components))
+        self.register_buffer("residual_variance", torch.ones(()))
+
+    @property
+    def diffused(self) -> Tensor:
+        """A_K (T, K), the part of the basis that is diffused."""
+        return self.basis[:, : self.config.components]
 
     def fit(self, features: Tensor, targets: Tensor, *, ridge: float, generator: torch.Generator) -> None:
         """Set the mean by ridge regression and the basis by PCA of what it leaves.
@@ -205,19 +232,19 @@ class Stage(nn.Module):
 
         slope, centre = regress(y)
         residual = y - centre - x @ slope
+        self.residual_variance.copy_(residual.square().mean())
         length = residual.norm(dim=1, keepdim=True)
         size_slope, size_centre = regress(length / length.mean())
         residual = residual / (x @ size_slope + size_centre).clamp(*SIZE_LIMITS)
         coefficients = torch.cat([slope, size_slope], dim=1).T
         variance, vectors = torch.linalg.eigh(_scatter(residual))
-        count = self.config.components
-        top = vectors[:, -count:].flip(1) * variance[-count:].flip(0).clamp_min(1e-12).sqrt()
+        components = vectors.flip(1) * variance.flip(0).clamp_min(1e-12).sqrt()
         for name, value in (
             ("weight", coefficients),
             ("bias", torch.cat([centre, size_centre]) - coefficients @ shift),
             ("target_mean", centre),
             ("target_scale", y.std(0).clamp_min(1e-6)),
-            ("basis", top),
+            ("basis", components),
         ):
             getattr(self, name).copy_(value)
 
@@ -251,36 +278,44 @@ class Stage(nn.Module):
         ).relu_()
         return torch.cat([standard, lifted], dim=1)
 
-    def encode(self, condition: Tensor) -> Features:
-        """The network's features of the condition, once for all steps and samples."""
-        return self.network.encode(condition)
+    def encode(self, prepared: Prepared, member: int = 0) -> Encoded:
+        """What one of the networks makes of the condition: a corrected mean and features."""
+        network = self.networks[member]
+        assert isinstance(network, CompactUNet)
+        correction, features = network.encode(prepared.condition)
+        return Encoded(self.add_residual(prepared, self.basis, correction), features, network)
 
-    def estimate(self, noisy: Tensor, t: Tensor, alpha_bar: float | Tensor, features: Features) -> Tensor:
+    def posterior_mean(self, prepared: Prepared) -> Tensor:
+        """(N, T, h, w), the mean over all networks."""
+        means = [self.encode(prepared, member).prepared.mean for member in range(len(self.networks))]
+        return torch.stack(means).mean(0)
+
+    def estimate(self, noisy: Tensor, t: Tensor, alpha_bar: float | Tensor, encoded: Encoded) -> Tensor:
         """ẑ_0 from z_t: the network gives v, which makes its output of unit scale at every t."""
-        return to_x0(self.network(noisy, t, features), noisy, alpha_bar, "v")
+        return to_x0(encoded.network(noisy, t, encoded.features), noisy, alpha_bar, "v")
 
     def sample(
-        self, condition: Tensor, schedule: Schedule, steps: int, draw: Callable[[int], Tensor]
+        self, encoded: Encoded, schedule: Schedule, steps: int, draw: Callable[[int], Tensor]
     ) -> Tensor:
-        """One sample of the residual's components, (N, K, h, w)."""
-        features = self.encode(condition)
+        """One sample of z, (N, K, h, w)."""
         scale = self.config.guidance
-        null = self.encode(torch.zeros_like(condition)) if scale else None
+        half, quarter = encoded.features
+        null = encoded._replace(features=(torch.zeros_like(half), torch.zeros_like(quarter)))
 
         def denoise(noisy: Tensor, time: float) -> Tensor:
             t = torch.full((len(noisy),), time, device=noisy.device)
             alpha_bar = schedule.alpha_bar_at(time)
-            estimate = self.estimate(noisy, t, alpha_bar, features)
-            if null is None:
+            estimate = self.estimate(noisy, t, alpha_bar, encoded)
+            if scale == 0.0:
                 return estimate
             return (1.0 + scale) * estimate - scale * self.estimate(noisy, t, alpha_bar, null)
 
         return dpm_solver_pp_2m(denoise, schedule, times=logsnr_grid(schedule, steps), draw=draw)
 
-    def add_residual(self, prepared: Prepared, components: Tensor) -> Tensor:
-        """(N, T, h, w) reflectance: the mean plus the residual that the components stand for, not clipped."""
-        residual = (self.basis @ components.flatten(2)).reshape(prepared.mean.shape)
-        return torch.addcmul(prepared.mean, prepared.size, residual)
+    def add_residual(self, prepared: Prepared, basis: Tensor, components: Tensor) -> Prepared:
+        """The mean moved by u·basis·components, of a (T, K) basis and (N, K, h, w); not clipped."""
+        residual = (basis @ components.flatten(2)).reshape(prepared.mean.shape)
+        return prepared._replace(mean=torch.addcmul(prepared.mean, prepared.size, residual))
 
 
 class SpectralCascade(nn.Module):
@@ -293,8 +328,8 @@ class SpectralCascade(nn.Module):
         first, second = config.stages
         self.stages = nn.ModuleList(
             [
-                Stage(first, COLOUR_FEATURES, config.coarse),
-                Stage(second, COLOUR_FEATURES + config.coarse, len(config.bands)),
+                Stage(first, COLOUR_FEATURES, config.coarse, config.members),
+                Stage(second, COLOUR_FEATURES + config.coarse, len(config.bands), config.members),
             ]
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -308,7 +343,7 @@ class SpectralCascade(nn.Module):
     @property
     def stride(self) -> int:
         """The networks' stride in pixels."""
-        return self.stage(0).network.stride
+        return CompactUNet.stride
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -321,24 +356,25 @@ class SpectralCascade(nn.Module):
         guidance = [stage.guidance for stage in self.config.stages]
         return {"sampler": "dpm_solver_pp_2m", "guidance": guidance}
 
-    def sample(self, rgb: Tensor, draw: DrawStage, *, steps: int | None = None) -> Tensor:
+    def sample(self, rgb: Tensor, draw: DrawStage, *, steps: int | None = None, number: int = 0) -> Tensor:
         """One sample of the cube, (N, B, h, w) reflectance in [0, 1.6].
 
         Parameters
         ----------
         rgb : (N, 3, h, w) float32, linear reflectance as seen through ``config.response``.
-        draw : the noise of (stage, step).
-        steps : solver steps a stage; None is the configuration's default.
+        draw : the noise of (stage, step); one step draws none.
+        steps : solver steps a stage; None is the configuration's default, 1 gives the posterior mean.
+        number : of the sample, which says whose networks draw it.
         """
-        count = steps or self.config.steps
         colour = colour_features(rgb)
-        coarse = self._run(0, colour, count, draw)
-        return self._run(1, torch.cat([colour, coarse], dim=1), count, draw)
+        coarse = self._run(0, colour, steps, number, draw)
+        return self._run(1, torch.cat([colour, coarse], dim=1), steps, number, draw)
 
-    def refine(self, rgb: Tensor, coarse: Tensor, draw: DrawStage, *, steps: int | None = None) -> Tensor:
+    def refine(
+        self, rgb: Tensor, coarse: Tensor, draw: DrawStage, *, steps: int | None = None, number: int = 0
+    ) -> Tensor:
         """The second stage alone: all bands from RGB and given coarse bands (N, n, h, w)."""
-        features = torch.cat([colour_features(rgb), coarse], dim=1)
-        return self._run(1, features, steps or self.config.steps, draw)
+        return self._run(1, torch.cat([colour_features(rgb), coarse], dim=1), steps, number, draw)
 
     def closed_form(self, rgb: Tensor) -> Tensor:
         """(N, B, h, w) what the means of both stages give without any network."""
@@ -346,17 +382,15 @@ class SpectralCascade(nn.Module):
         coarse = self.stage(0).prepare(colour).mean
         return self.stage(1).prepare(torch.cat([colour, coarse], dim=1)).mean
 
-    def _run(self, index: int, features: Tensor, steps: int, draw: DrawStage) -> Tensor:
-        stage = self.stage(index)
-        prepared = stage.prepare(features)
-
-        def noise(step: int) -> Tensor:
-            # One step gives the posterior mean: from the mean of x_T the same without a trace of noise.
-            drawn = draw(index, step)
-            return drawn if steps > 1 else torch.zeros_like(drawn)
-
-        components = stage.sample(prepared.condition, self.schedule, steps, noise)
-        return stage.add_residual(prepared, components).clamp(0.0, REFLECTANCE_LIMIT)
+    def _run(self, index: int, given: Tensor, steps: int | None, number: int, draw: DrawStage) -> Tensor:
+        stage, count = self.stage(index), steps or self.config.steps
+        prepared = stage.prepare(given)
+        if count == 1:
+            return stage.posterior_mean(prepared).clamp(0.0, REFLECTANCE_LIMIT)
+        encoded = stage.encode(prepared, number % self.config.members)
+        z = stage.sample(encoded, self.schedule, count, lambda step: draw(index, step))
+        scaled = stage.diffused * (stage.spread * stage.deviation)
+        return stage.add_residual(encoded.prepared, scaled, z).mean.clamp(0.0, REFLECTANCE_LIMIT)
 
 
 def _scatter(residual: Tensor) -> Tensor:

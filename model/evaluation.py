@@ -49,8 +49,10 @@ def evaluate(
         shape = (1, model.stage(stage).config.components, *batch.rgb.shape[2:])
         return torch.randn(shape, generator=generator).to(device)
 
-    def predict(count: int | None) -> Tensor:
-        return torch.cat([model.sample(rgb[None].to(device), draw, steps=count).cpu() for rgb in batch.rgb])
+    def predict(count: int | None, number: int = 0) -> Tensor:
+        which = {"number": number} if isinstance(model, SpectralCascade) else {}
+        drawn = [model.sample(rgb[None].to(device), draw, steps=count, **which) for rgb in batch.rgb]
+        return torch.cat(drawn).cpu()
 
     bands = torch.nonzero(batch.bands.min(dim=0).values)[:, 0]
     truth = batch.target[:, bands]
@@ -63,7 +65,7 @@ def evaluate(
             "mrae": round(mrae(truth, estimate[:, bands], batch.valid, offset=COUNT), 4),
         }
 
-    draws = torch.stack([predict(steps) for _ in range(samples)])
+    draws = torch.stack([predict(steps, number) for number in range(samples)])
     known = calibration(truth, draws[:, :, bands], batch.valid)
     result: dict[str, Any] = {
         "one_step": scores(predict(1)),

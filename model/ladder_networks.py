@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from catalog.bands import Bands
+from catalog.calibration import Calibration
+from model.calibration import calibrate_bands, calibrate_spread
 from model.cascade import (
     COLOUR_FEATURES,
     DEFAULT_STAGES,
@@ -34,8 +36,8 @@ from model.metrics import calibration
 from model.networks.hscnn_plus import HSCNNPlus
 from model.networks.mst_plus_plus import MSTPlusPlus
 from model.networks.pixel_mlp import PixelMLP
-from model.schedule import linear_schedule
-from model.train import TrainConfig, _step, fit_means, learning_rate
+from model.networks.unet_compact import FOLD, CompactUNet
+from model.train import TrainConfig, fit_means, learning_rate, mean_loss, train_step
 
 CROP = 32
 BATCH = 8
@@ -44,6 +46,11 @@ WATCHES = 8
 ANGLE = 0.1
 """Weight of 1 - cos beside the squared error in units of the bands' common deviation."""
 WATCH_SAMPLES = 8
+CALIBRATION_SAMPLES = 16
+MEMBERS = 4
+"""Networks of the cascade, and of the regressions that are compared with it."""
+LEVELS_OF_QUANTILES = tuple((i + 0.5) / 16 for i in range(16))
+"""Of the quantile regression."""
 STILL = Augmentation(
     nominal=1.0, illumination=(1.0, 1.0), texture=0.0, input_gain=0.0, channel_gain=0.0,
     sensor_noise=0.0, masked=0.0,
@@ -98,11 +105,14 @@ class Estimator(Protocol):
         ...
 
     def error(self, module: nn.Module, rgb: Floats, cube: Floats) -> float:
-        """What the length of training is chosen by; lower is better."""
+        """What the length of training is chosen by; lower is better. May calibrate the module in place."""
         ...
 
-    def fitted(self, module: nn.Module, steps: int) -> Fitted:
-        """The rung with the given (averaged) weights after so many steps."""
+    def fitted(self, module: nn.Module, steps: int, watched: nn.Module, rgb: Floats, cube: Floats) -> Fitted:
+        """The rung with the given (averaged) weights after so many steps.
+
+        ``watched`` are the weights of as many steps that never saw the validation part (rgb, cube).
+        """
         ...
 
 
@@ -117,18 +127,19 @@ def _fit(
     build: Callable[[PairSource, int], Estimator],
 ) -> Fitted:
     """Choose the length of training on validation, then train for as long on everything."""
-    errors: dict[int, float] = {}
+    errors: dict[int, tuple[float, nn.Module]] = {}
     lengths = sorted({max(steps * (i + 1) // WATCHES, 1) for i in range(WATCHES)})
 
     def watch(estimator: Estimator, ema: Ema, done: int) -> None:
         if done in lengths:
-            errors[done] = estimator.error(_averaged(estimator, ema), val_rgb, val_cube)
+            module = _averaged(estimator, ema)
+            errors[done] = estimator.error(module, val_rgb, val_cube), module
 
     _run(PairSource(train_rgb, train_cube), seed, lengths[-1], build, watch)
-    best = min(errors, key=lambda length: errors[length])
+    best = min(errors, key=lambda length: errors[length][0])
     everything = PairSource(join(train_rgb, val_rgb), join(train_cube, val_cube))
     estimator, ema = _run(everything, seed, best, build, lambda *_: None)
-    return estimator.fitted(_averaged(estimator, ema), best)
+    return estimator.fitted(_averaged(estimator, ema), best, errors[best][1], val_rgb, val_cube)
 
 
 def _run(
@@ -177,32 +188,46 @@ class _Direct(nn.Module):
         return out
 
 
-class _Backbone(nn.Module):
-    """The cascade's own closed-form mean and network, as a regression: x̂_0 at t = T, all bands at once."""
+class Backbone(nn.Module):
+    """The mean of the cascade's own stage, all bands at once: the regression that has the same backbone.
 
-    scale: Tensor
+    With ``levels`` it gives that many quantiles of each band, (N, levels · B, h, w), level by level.
+    """
 
-    def __init__(self, config: StageConfig, source: PairSource, seed: int) -> None:
+    def __init__(
+        self, config: StageConfig, source: PairSource, seed: int, *, members: int = MEMBERS, levels: int = 1
+    ) -> None:
         super().__init__()
         bands = source.cube.shape[0]
-        self.stage = Stage(config, COLOUR_FEATURES, bands)
-        self.schedule = linear_schedule()
+        self.stage = Stage(config, COLOUR_FEATURES, bands, members)
+        self.levels = levels
+        if levels > 1:
+            for network in self.stage.networks:
+                assert isinstance(network, CompactUNet)
+                network.correction = nn.Conv2d(config.condition_width, bands * levels * FOLD**2, 1)
+                nn.init.zeros_(network.correction.weight)
         rgb, cube = source.rgb.flatten(1).T, source.cube.flatten(1).T
         generator = torch.Generator().manual_seed(seed)
         colour = colour_features(rgb[:, :, None])[:, :, 0]
         self.stage.fit(colour, cube, ridge=TrainConfig.ridge, generator=generator)
-        spread = (cube - cube.mean(0)).square().mean().sqrt().clamp_min(1e-6)
-        self.register_buffer("scale", spread)
 
     def forward(self, rgb: Tensor) -> Tensor:
+        """(N, levels · B, h, w) of (N, 3, h, w), the mean over the networks."""
+        return torch.stack([self.member(rgb, number) for number in range(len(self.stage.networks))]).mean(0)
+
+    def member(self, rgb: Tensor, number: int) -> Tensor:
+        """What one of the networks gives."""
         prepared = self.stage.prepare(colour_features(rgb))
-        noisy = torch.zeros(len(rgb), self.stage.config.components, *rgb.shape[2:])
-        last = self.schedule.steps
-        t = torch.full((len(rgb),), float(last))
-        components = self.stage.estimate(
-            noisy, t, self.schedule.alpha_bar_at(last), self.stage.encode(prepared.condition)
+        network = self.stage.networks[number % len(self.stage.networks)]
+        assert isinstance(network, CompactUNet)
+        corrections, _ = network.encode(prepared.condition)
+        return torch.cat(
+            [
+                self.stage.add_residual(prepared, self.stage.basis, correction).mean
+                for correction in corrections.chunk(self.levels, dim=1)
+            ],
+            dim=1,
         )
-        return self.stage.add_residual(prepared, components)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,21 +263,103 @@ class _Regression:
         batch = source.batch((config.seed, 1, step), count=BATCH, size=CROP, augmentation=STILL)
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(config, step)
-        estimate = self._module(batch.rgb)
-        scale = self._module.get_buffer("scale")
-        loss = ((estimate - batch.target) / scale).square().mean()
-        loss = loss + ANGLE * spectral_loss(estimate, batch.target)
+        module = self._module
+        estimate = module.member(batch.rgb, step) if isinstance(module, Backbone) else module(batch.rgb)
+        loss = self._loss(estimate, batch.target)
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._module.parameters(), 1.0)
         self._optimiser.step()
+
+    def _loss(self, estimate: Tensor, target: Tensor) -> Tensor:
+        if isinstance(self._module, Backbone):
+            variance = self._module.stage.residual_variance
+            return mean_loss(estimate, target, torch.ones(()), variance, self._config.angle)
+        squared: Tensor = ((estimate - target) / self._module.get_buffer("scale")).square().mean()
+        return squared + ANGLE * spectral_loss(estimate, target)
 
     def error(self, module: nn.Module, rgb: Floats, cube: Floats) -> float:
         return rmse(Regressor(module, {}).predict(rgb), cube)
 
-    def fitted(self, module: nn.Module, steps: int) -> Regressor:
-        count = sum(weight.numel() for weight in module.parameters())
-        return Regressor(module, {"steps": steps, "weights": count})
+    def fitted(
+        self, module: nn.Module, steps: int, watched: nn.Module, rgb: Floats, cube: Floats
+    ) -> Regressor:
+        return Regressor(module, chosen(module, steps))
+
+
+class _NoisyRegression(_Regression):
+    """The regression with independent noise of the size of its errors on validation."""
+
+    def fitted(self, module: nn.Module, steps: int, watched: nn.Module, rgb: Floats, cube: Floats) -> Noisy:
+        error = Regressor(watched, {}).predict(rgb) - cube
+        return Noisy(module, chosen(module, steps), np.sqrt(np.square(error).mean(axis=(1, 2))))
+
+
+class _QuantileRegression(_Regression):
+    """Quantiles of each band by the pinball loss (Koenker and Bassett 1978)."""
+
+    def _loss(self, estimate: Tensor, target: Tensor) -> Tensor:
+        assert isinstance(self._module, Backbone)
+        levels = torch.tensor(LEVELS_OF_QUANTILES)[:, None, None, None, None]
+        off = target - torch.stack(estimate.chunk(len(levels), dim=1))
+        pinball = torch.maximum(levels * off, (levels - 1.0) * off)
+        return 2.0 * pinball.mean() / self._module.stage.residual_variance.sqrt()
+
+    def error(self, module: nn.Module, rgb: Floats, cube: Floats) -> float:
+        drawn = torch.from_numpy(Quantiles(module, {}).samples(rgb, WATCH_SAMPLES, seed=0))
+        return calibration(torch.from_numpy(cube), drawn, torch.ones(cube.shape[1:])).crps
+
+    def fitted(
+        self, module: nn.Module, steps: int, watched: nn.Module, rgb: Floats, cube: Floats
+    ) -> Quantiles:
+        return Quantiles(module, chosen(module, steps))
+
+
+def chosen(module: nn.Module, steps: int) -> dict[str, object]:
+    """The length of training and the number of weights, as a rung reports them."""
+    return {"steps": steps, "weights": sum(weight.numel() for weight in module.parameters())}
+
+
+@dataclass(frozen=True, eq=False)
+class Noisy(Regressor):
+    """A regression plus independent normal noise."""
+
+    sd: Floats
+    """(B,) of the noise."""
+
+    def samples(self, rgb: Floats, count: int, *, seed: int) -> Floats:
+        """(count, B, h, w) float32."""
+        mean = self.predict(rgb)
+        noise = np.random.default_rng(seed).standard_normal((count, *mean.shape), dtype=np.float32)
+        return mean + self.sd[:, None, None] * noise
+
+
+@dataclass(frozen=True, eq=False)
+class Quantiles(Regressor):
+    """Quantiles of each band; a sample draws one level for all bands of a pixel.
+
+    One level rather than one a band: what a colour leaves open moves the whole spectrum.
+    """
+
+    def samples(self, rgb: Floats, count: int, *, seed: int) -> Floats:
+        """(count, B, h, w) float32."""
+        known = np.sort(self._levels(rgb), axis=0)
+        level = np.random.default_rng(seed).random((count, *rgb.shape[1:]))
+        at = np.interp(level, LEVELS_OF_QUANTILES, np.arange(len(known)))
+        below = np.minimum(at.astype(np.intp), len(known) - 2)
+        share = (at - below).astype(np.float32)[:, None]
+        low, high = (np.take_along_axis(known, (below + up)[:, None], axis=0) for up in (0, 1))
+        out: Floats = low + share * (high - low)
+        return out
+
+    def predict(self, rgb: Floats) -> Floats:
+        """(B, h, w) float32, the mean of the quantiles."""
+        out: Floats = self._levels(rgb).mean(axis=0)
+        return out
+
+    def _levels(self, rgb: Floats) -> Floats:
+        stacked = super().predict(rgb)
+        return stacked.reshape(len(LEVELS_OF_QUANTILES), -1, *stacked.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,6 +370,8 @@ class Diffusion:
     """RGB → coarse → all bands."""
     chosen: dict[str, object]
     """The length of training."""
+    calibration: Calibration | None = None
+    """Per band, from the validation part."""
 
     def predict(self, rgb: Floats) -> Floats:
         """(B, h, w) float32."""
@@ -271,9 +380,11 @@ class Diffusion:
     def samples(self, rgb: Floats, count: int, *, seed: int) -> Floats:
         """(count, B, h, w) float32 samples at the default steps."""
         generator = torch.Generator().manual_seed(seed)
-        return np.stack([self._draw(rgb, generator, steps=None) for _ in range(count)])
+        return np.stack([self._draw(rgb, generator, number=number) for number in range(count)])
 
-    def _draw(self, rgb: Floats, generator: torch.Generator, *, steps: int | None) -> Floats:
+    def _draw(
+        self, rgb: Floats, generator: torch.Generator, *, steps: int | None = None, number: int = 0
+    ) -> Floats:
         padded, height, width = _padded(rgb)
 
         def draw(stage: int, step: int) -> Tensor:
@@ -281,7 +392,8 @@ class Diffusion:
             return torch.randn((1, channels, *padded.shape[2:]), generator=generator)
 
         with torch.inference_mode():
-            out: Floats = self.model.sample(padded, draw, steps=steps)[0, :, :height, :width].numpy()
+            cube = self.model.sample(padded, draw, steps=steps, number=number)
+            out: Floats = cube[0, :, :height, :width].numpy()
         return out
 
 
@@ -297,7 +409,7 @@ class _Cascade:
             replace(stage, components=min(stage.components, limit))
             for stage, limit in zip(DEFAULT_STAGES, (coarse, count), strict=True)
         )
-        cascade = CascadeConfig(bands, bands.subset([0, 1, 2]), coarse, (first, second))
+        cascade = CascadeConfig(bands, bands.subset([0, 1, 2]), coarse, (first, second), MEMBERS)
         self._model, self._config = SpectralCascade(cascade), config
         self._fill = fit_means(self._model, source, config)
         self._optimiser = torch.optim.AdamW(self._model.parameters(), weight_decay=config.weight_decay)
@@ -307,17 +419,33 @@ class _Cascade:
         return self._model
 
     def step(self, source: PairSource, step: int) -> None:
-        _step(self._model, source, self._optimiser, self._config, self._fill, step)
+        train_step(self._model, source, self._optimiser, self._config, self._fill, step)
 
     def error(self, module: nn.Module, rgb: Floats, cube: Floats) -> float:
         assert isinstance(module, SpectralCascade)
+        calibrate_spread(module, whole(rgb, cube), seed=0)
         drawn = torch.from_numpy(Diffusion(module, {}).samples(rgb, WATCH_SAMPLES, seed=0))
         return calibration(torch.from_numpy(cube), drawn, torch.ones(cube.shape[1:])).crps
 
-    def fitted(self, module: nn.Module, steps: int) -> Diffusion:
+    def fitted(
+        self, module: nn.Module, steps: int, watched: nn.Module, rgb: Floats, cube: Floats
+    ) -> Diffusion:
         assert isinstance(module, SpectralCascade)
-        count = sum(weight.numel() for weight in module.parameters())
-        return Diffusion(module, {"steps": steps, "weights": count})
+        assert isinstance(watched, SpectralCascade)
+        for mine, other in zip(module.stages, watched.stages, strict=True):
+            mine.get_buffer("spread").copy_(other.get_buffer("spread"))
+        factors = calibrate_bands(watched, whole(rgb, cube), samples=CALIBRATION_SAMPLES, seed=1)
+        return Diffusion(module, chosen(module, steps), factors)
+
+
+def whole(rgb: Floats, cube: Floats) -> Batch:
+    """An image as a batch of one, reflected to the compact network's stride; the rest does not count."""
+    padded, height, width = _padded(rgb)
+    target = torch.zeros((1, len(cube), *padded.shape[2:]))
+    target[0, :, :height, :width] = torch.from_numpy(cube)
+    valid = torch.zeros((1, *padded.shape[2:]))
+    valid[0, :height, :width] = 1.0
+    return Batch(padded, target, torch.ones(1, len(cube)), valid)
 
 
 def _padded(rgb: Floats) -> tuple[Tensor, int, int]:
@@ -328,9 +456,12 @@ def _padded(rgb: Floats) -> tuple[Tensor, int, int]:
     return torch.from_numpy(padded)[None], height, width
 
 
-STEPS = {"mlp": 2000, "regression": 800, "cascade": 1200, "mst_plus_plus": 400, "hscnn_plus": 320}
+STEPS = {
+    "mlp": 2000, "regression": 2400, "regression_noise": 2400, "quantile_regression": 2400, "cascade": 2400,
+    "mst_plus_plus": 400, "hscnn_plus": 320,
+}  # fmt: skip
 """Greatest length of training of each network."""
-RATES = {"mlp": 3e-3, "regression": 1e-3, "cascade": 1e-3, "mst_plus_plus": 1e-3, "hscnn_plus": 5e-4}
+RATES = {name: 1e-3 for name in STEPS} | {"mlp": 3e-3, "hscnn_plus": 5e-4}
 """Peak learning rate of each."""
 
 
@@ -346,9 +477,12 @@ def trained(name: str, *, steps: int | None = None) -> Fit:
         bands = source.cube.shape[0]
         if name == "cascade":
             return _Cascade(source, config)
-        if name == "regression":
-            whole = replace(DEFAULT_STAGES[0], components=bands)
-            return _Regression(_Backbone(whole, source, seed), config)
+        backbones = {"regression": _Regression, "regression_noise": _NoisyRegression}
+        if name in backbones:
+            return backbones[name](Backbone(DEFAULT_STAGES[0], source, seed), config)
+        if name == "quantile_regression":
+            levels = len(LEVELS_OF_QUANTILES)
+            return _QuantileRegression(Backbone(DEFAULT_STAGES[0], source, seed, levels=levels), config)
         networks = {"mlp": PixelMLP, "hscnn_plus": HSCNNPlus, "mst_plus_plus": MSTPlusPlus}
         return _Regression(_Direct(networks[name](bands), source), config)
 

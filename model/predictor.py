@@ -158,9 +158,10 @@ class CascadePredictor:
                 device=self._device,
             )
 
+        which = {"number": sample} if isinstance(self._model, SpectralCascade) else {}
         half = self._dtype is not torch.float32
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half):
-            cube = self._model.sample(rgb.to(self._device), draw, steps=self._steps)
+            cube = self._model.sample(rgb.to(self._device), draw, steps=self._steps, **which)
         return cube.float()
 
     def memory(self, tile: int) -> int:

@@ -1,5 +1,8 @@
 """Training of the spectral cascade: closed-form means first, then both stages' networks together.
 
+A stage learns two things at once: the correction of its mean, under the squared error and the spectral
+angle, and the denoiser of what the corrected mean leaves over.
+
 The stages do not wait for each other: the second is trained on true coarse bands with noise of the
 first stage's residual added (noise conditioning, Ho et al. 2022), as the paper's Table III asks for.
 """
@@ -29,6 +32,8 @@ MAX_WEIGHT = 5.0
 """The loss on x̂_0 counts SNR + 1 times, which is the loss on v, at most 5 (Hang et al. 2023)."""
 MAX_COMPONENT = 4.0
 """Whitened residuals are clipped to ±4 deviations in training."""
+DEVIATION_RATE = 0.02
+"""By how much a batch moves the running deviation of the components."""
 FIT_CROPS = 1500
 FIT_PIXELS = 200
 
@@ -54,7 +59,8 @@ class TrainConfig:
     condition_dropout: float = 0.0
     """Share of crops whose condition is zeroed, which guidance needs (p_unc of SCDM: 0.1)."""
     angle: float = 2.0
-    """Weight of SCDM's spectral loss, 1 − cos, on the reflectance that ẑ_0 stands for, times ᾱ."""
+    """Weight of SCDM's spectral loss, 1 − cos, of the mean, beside its squared error in units of the
+    closed form's."""
     coarse_noise: float = 0.15
     """Largest scale of the first stage's residual that is added to the second stage's coarse bands."""
     ridge: float = 1e-5
@@ -119,7 +125,7 @@ def train(
         steps=config.steps,
         log_every=config.log_every,
         validate_every=config.validate_every,
-        step=lambda step: _step(model, source, optimiser, config, fill, step),
+        step=lambda step: train_step(model, source, optimiser, config, fill, step),
         validate=lambda: validate(averaged(cascade, ema), watch),
         progress=progress,
         stop_after=stop_after,
@@ -137,19 +143,39 @@ def averaged(cascade: CascadeConfig, ema: Ema) -> SpectralCascade:
 def training_pixels(
     source: CropSource, seed: int, augmentation: Augmentation | None, *, crop: int = 64
 ) -> tuple[Tensor, Tensor]:
-    """Spectra for closed-form fits: rgb (P, 3) and reflectance (P, B) of valid pixels of complete scenes."""
+    """Spectra for closed-form fits: rgb (P, 3) and reflectance (P, B) of valid pixels.
+
+    Bands that a scene lacks are those that its others make likely: ridge regression on complete pixels.
+    """
     if not any(source.complete):
         raise UsageError("no training scene has every band of the model", remedy="add one that covers them")
     rng = np.random.default_rng((seed, 3))
-    rgb, target = [], []
+    rgb, target, bands = [], [], []
     for i in range(FIT_CROPS // 10):
         batch = source.batch((seed, 0, i), count=10, size=crop, augmentation=augmentation)
-        good = (batch.valid > 0) & (batch.bands.min(dim=1).values[:, None, None] > 0)
-        at = torch.nonzero(good.flatten())[:, 0]
+        at = torch.nonzero(batch.valid.flatten())[:, 0]
         at = at[torch.from_numpy(rng.permutation(len(at))[: 10 * FIT_PIXELS])]
         rgb.append(batch.rgb.movedim(1, -1).flatten(0, 2)[at])
         target.append(batch.target.movedim(1, -1).flatten(0, 2)[at])
-    return torch.cat(rgb), torch.cat(target)
+        bands.append(batch.bands[at // batch.valid[0].numel()])
+    return torch.cat(rgb), complete_spectra(torch.cat(target), torch.cat(bands))
+
+
+def complete_spectra(spectra: Tensor, bands: Tensor) -> Tensor:
+    """(P, B) spectra whose missing bands, zero in ``bands`` (P, B), follow from those they have."""
+    whole = bands.min(dim=1).values > 0
+    reference = spectra[whole].double()
+    filled = spectra.clone()
+    for pattern in torch.unique(bands[~whole], dim=0):
+        known, rows = pattern > 0, (bands == pattern).all(dim=1)
+        centre = reference.mean(0)
+        x, y = reference[:, known] - centre[known], reference[:, ~known] - centre[~known]
+        gram = x.T @ x
+        gram.diagonal().add_(1e-4 * gram.diagonal().mean())
+        slope = torch.linalg.solve(gram, x.T @ y)
+        likely = centre[~known] + (spectra[rows][:, known].double() - centre[known]) @ slope
+        filled[rows.nonzero(), (~known).nonzero()[:, 0]] = likely.clamp_min(0.0).to(spectra.dtype)
+    return filled
 
 
 def fit_means(model: SpectralCascade, source: CropSource, config: TrainConfig) -> Floats:
@@ -181,10 +207,11 @@ def _perturb(
     white = torch.randn((count, components, height, width), generator=generator)
     shared = torch.randn((count, components, 1, 1), generator=generator)
     exact = stage.prepare(colour)._replace(mean=coarse)
-    return stage.add_residual(exact, size * (white + shared)).clamp_min(0.0)
+    error = stage.add_residual(exact, stage.diffused * stage.deviation, size * (white + shared))
+    return error.mean.clamp_min(0.0)
 
 
-def _step(
+def train_step(
     model: SpectralCascade,
     source: CropSource,
     optimiser: torch.optim.Optimizer,
@@ -192,7 +219,8 @@ def _step(
     fill: Floats,
     step: int,
 ) -> dict[str, float]:
-    """One optimiser step on both stages; the losses."""
+    """One optimiser step on both stages of one member, each in turn; the losses."""
+    member = step % model.config.members
     batch = source.batch(
         (config.seed, 1, step),
         count=config.batch,
@@ -205,7 +233,15 @@ def _step(
     colour, coarse = colour_features(batch.rgb), batch.target[:, positions]
     noisy = _perturb(model.stage(0), colour, coarse, config.coarse_noise, generator)
     first = stage_loss(
-        model.stage(0), model.schedule, colour, coarse, batch.bands[:, positions], batch, config, generator
+        model.stage(0),
+        model.schedule,
+        colour,
+        coarse,
+        batch.bands[:, positions],
+        batch,
+        config,
+        generator,
+        member,
     )
     second = stage_loss(
         model.stage(1),
@@ -216,6 +252,7 @@ def _step(
         batch,
         config,
         generator,
+        member,
     )
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(config, step)
@@ -230,46 +267,67 @@ def _step(
 def stage_loss(
     stage: Stage,
     schedule: Schedule,
-    features: Tensor,
+    given: Tensor,
     target: Tensor,
     bands: Tensor,
     batch: Batch,
     config: TrainConfig,
     generator: torch.Generator,
+    member: int = 0,
 ) -> Tensor:
-    """The weighted loss on ẑ_0 plus the spectral angle of what it stands for, over valid pixels.
+    """The loss of the corrected mean plus the weighted loss on ẑ_0, over valid pixels.
 
     Bands (N, T) that a scene lacks: z_0 is then the most likely one given the others under the residual's
     Gaussian, and each component counts as far as the others determine it.
     """
-    prepared = stage.prepare(features)
-    condition = prepared.condition
-    truth, known = _components(stage, (target - prepared.mean) / prepared.size, bands)
+    encoded = stage.encode(stage.prepare(given), member)
+    prepared = encoded.prepared
+    mask = bands[:, :, None, None] * batch.valid[:, None]
+    loss = mean_loss(prepared.mean, target, mask, stage.residual_variance, config.angle)
+    left, known = components_of(stage, (target - prepared.mean.detach()) / prepared.size, bands)
+    weight = known[:, :, None, None] * batch.valid[:, None]
     # Spikes of real sensors lie further out, and would own the gradient.
-    truth = truth.clamp(-MAX_COMPONENT, MAX_COMPONENT)
+    limit = MAX_COMPONENT * stage.deviation[:, None, None]
+    left = left.clamp(-limit, limit)
+    _measure(stage.deviation, left, weight)
+    truth = left / stage.deviation[:, None, None]
     if config.condition_dropout > 0:
-        keep = torch.rand((len(condition), 1, 1, 1), generator=generator) >= config.condition_dropout
-        condition = condition * keep
+        keep = torch.rand((len(truth), 1, 1, 1), generator=generator) >= config.condition_dropout
+        half, quarter = encoded.features
+        encoded = encoded._replace(features=(half * keep, quarter * keep))
     t = random_times(len(target), schedule, generator)
     alpha_bar = schedule.alpha_bar_of(t, truth)
     eps = torch.randn(truth.shape, generator=generator)
-    noisy = add_noise(truth, eps, alpha_bar)
-    estimate = stage.estimate(noisy, t, alpha_bar, stage.encode(condition))
+    estimate = stage.estimate(add_noise(truth, eps, alpha_bar), t, alpha_bar, encoded)
     # Components count as their deviation: equal weights spend the network on sensor noise.
-    deviation = stage.basis.norm(dim=0)
-    share = known * (deviation / deviation.mean())[None, :]
+    share = stage.diffused.norm(dim=0) * stage.deviation
+    share = share / share.mean()
     snr_weight = (alpha_bar / (1.0 - alpha_bar) + 1.0).clamp_max(MAX_WEIGHT)
-    error = (estimate - truth).square() * share[:, :, None, None] * snr_weight
+    error = (estimate - truth).square() * share[:, None, None] * weight * snr_weight
     pixels = batch.valid.sum().clamp_min(1.0)
-    loss: Tensor = (error * batch.valid[:, None]).sum() / (pixels * truth.shape[1])
-    spectra = stage.add_residual(prepared, estimate)
-    mask = bands[:, :, None, None] * batch.valid[:, None]
-    return loss + config.angle * spectral_loss(spectra, target, weight=alpha_bar.flatten(), mask=mask)
+    total: Tensor = loss + error.sum() / (pixels * truth.shape[1])
+    return total
 
 
-def _components(stage: Stage, residual: Tensor, bands: Tensor) -> tuple[Tensor, Tensor]:
+def mean_loss(mean: Tensor, target: Tensor, mask: Tensor, variance: Tensor, angle: float) -> Tensor:
+    """The squared error of (N, T, h, w) in units of ``variance`` plus ``angle`` times 1 − cos."""
+    mask = mask.expand_as(target)
+    squared = ((mean - target).square() * mask).sum() / mask.sum().clamp_min(1.0)
+    loss: Tensor = squared / variance + angle * spectral_loss(mean, target, mask=mask)
+    return loss
+
+
+@torch.no_grad()
+def _measure(deviation: Tensor, left: Tensor, weight: Tensor) -> None:
+    """Move the deviation (K,) towards that of a batch's components (N, K, h, w), in place."""
+    total = weight.sum(dim=(0, 2, 3))
+    found = ((left.square() * weight).sum(dim=(0, 2, 3)) / total.clamp_min(1.0)).sqrt()
+    deviation.copy_(torch.where(total > 0, deviation.lerp(found, DEVIATION_RATE), deviation).clamp_min(1e-3))
+
+
+def components_of(stage: Stage, residual: Tensor, bands: Tensor) -> tuple[Tensor, Tensor]:
     """(N, K, h, w) components of a residual known in some bands, and how far (N, K) those determine each."""
-    basis = stage.basis
+    basis = stage.diffused
     # Noise of 1 % of the smallest component keeps the solution finite where bands are missing.
     floor = 0.01 * basis.square().sum(0).min()
     gram = torch.einsum("tk,nt,tl->nkl", basis, bands, basis)

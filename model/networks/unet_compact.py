@@ -25,6 +25,8 @@ class CompactConfig:
 
     condition_channels: int
     """Channels of the condition."""
+    targets: int
+    """Channels of the correction that the condition branch gives."""
     components: int
     """Channels of what is diffused."""
     condition_width: int = 64
@@ -115,6 +117,8 @@ class CompactUNet(nn.Module):
         self.condition_raise = nn.Conv2d(deep, deep, 1)
         self.condition_up = nn.Conv2d(deep, wide, 1)
         self.condition_last = Block(wide, norm, timed=False)
+        self.norm_mean = _norm(norm, wide)
+        self.correction = nn.Conv2d(wide, config.targets * FOLD**2, 1)
         self.feature_half = nn.Conv2d(wide, width, 1)
         self.feature_quarter = nn.Conv2d(deep, low, 1)
 
@@ -129,19 +133,24 @@ class CompactUNet(nn.Module):
         self.last = Block(width, norm, timed=True)
         self.norm_out = _norm(norm, width)
         self.out = nn.Conv2d(width, config.components * FOLD**2, 1)
-        nn.init.zeros_(self.out.weight)
-        if self.out.bias is not None:
-            nn.init.zeros_(self.out.bias)
+        for last in (self.correction, self.out):
+            nn.init.zeros_(last.weight)
+            assert last.bias is not None
+            nn.init.zeros_(last.bias)
 
-    def encode(self, condition: Tensor) -> Features:
-        """The condition (N, C, h, w) as features for ``forward``; h and w are multiples of ``stride``."""
+    def encode(self, condition: Tensor) -> tuple[Tensor, Features]:
+        """The correction (N, T, h, w) that a condition (N, C, h, w) calls for, and features for ``forward``.
+
+        h and w are multiples of ``stride``.
+        """
         folded = self.fold(condition).contiguous(memory_format=torch.channels_last)
         half = self.condition_half(self.condition_in(folded))
         quarter = self.condition_quarter(self.condition_down(half))
         eighth = self.condition_eighth(self.condition_lower(quarter))
         quarter = quarter + _twice(self.condition_raise(eighth))
         half = self.condition_last(half + _twice(self.condition_up(quarter)))
-        return self.feature_half(half), self.feature_quarter(quarter)
+        correction: Tensor = self.unfold(self.correction(functional.silu(self.norm_mean(half))))
+        return correction, (self.feature_half(half), self.feature_quarter(quarter))
 
     def forward(self, noisy: Tensor, t: Tensor, features: Features) -> Tensor:
         """F of the noisy components (N, K, h, w) at time steps t (N,); (N, K, h, w) of unit scale."""

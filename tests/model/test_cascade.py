@@ -92,9 +92,10 @@ def test_the_basis_holds_the_residual_in_order_of_its_deviation() -> None:
     residual = torch.randn(20000, 2, generator=generator) * torch.tensor([0.3, 0.05]) @ directions[:, :2].T
     features = torch.rand(20000, 3, generator=generator)
     stage.fit(features, features @ torch.rand(3, 5) + residual, ridge=1e-9, generator=generator)
-    first, second = stage.basis.norm(dim=0)
+    first, second = stage.diffused.norm(dim=0)
     assert first / second == pytest.approx(6.0, rel=0.05)
-    white = torch.linalg.lstsq(stage.basis, residual.T).solution
+    assert torch.allclose(stage.basis.T @ stage.basis, torch.diag(stage.basis.square().sum(0)), atol=1e-6)
+    white = torch.linalg.lstsq(stage.diffused, residual.T).solution
     spread = white @ white.T / 20000
     # White but for one factor: the scatter of a multivariate t is not the covariance of a normal law.
     assert 0.4 < spread[0, 0] < 2.5
@@ -110,7 +111,7 @@ def test_rare_spikes_do_not_set_the_scale_of_the_basis() -> None:
     scales = []
     for stage, error in zip(stages, (residual, spiked), strict=True):
         stage.fit(features, features @ torch.ones(3, 5) + error, ridge=1e-9, generator=generator)
-        scales.append(float(stage.basis.norm()))
+        scales.append(float(stage.diffused.norm()))
     # A plain covariance would be 2.4 times as wide.
     assert scales[1] < 1.25 * scales[0]
 
@@ -142,6 +143,35 @@ def test_a_sample_depends_on_both_stages_noise() -> None:
     assert first.shape == (1, 48, 16, 16)
     assert not torch.equal(first, model.sample(rgb, _draw(model, rgb.shape, seed=5)))
     assert torch.equal(first, model.sample(rgb, _draw(model, rgb.shape)))
+
+
+@torch.inference_mode()
+def test_one_step_is_the_corrected_mean_and_needs_no_noise() -> None:
+    model = _fitted()
+    for stage in (model.stage(0), model.stage(1)):
+        torch.nn.init.normal_(stage.networks[0].correction.weight, std=0.1)
+    rgb = torch.rand(1, 3, 16, 16) * 0.4
+
+    def never(stage: int, step: int) -> torch.Tensor:
+        raise AssertionError("drawn")
+
+    mean = model.sample(rgb, never, steps=1)
+    coarse = model.stage(0).encode(model.stage(0).prepare(colour_features(rgb))).prepared
+    assert not torch.allclose(mean, model.closed_form(rgb), atol=1e-3)
+    assert torch.allclose(mean, model.refine(rgb, coarse.mean.clamp(0, 1.6), never, steps=1))
+
+
+@torch.inference_mode()
+def test_the_spread_scales_the_samples_about_the_mean() -> None:
+    model = _fitted()
+    rgb, spectra = (part[:256].T.reshape(1, -1, 16, 16) for part in _pixels())
+    coarse, draw = spectra[:, list(CONFIG.coarse_bands)], _draw(model, rgb.shape)
+    mean, whole = (model.refine(rgb, coarse, draw, steps=steps) for steps in (1, None))
+    model.stage(1).spread.fill_(0.5)
+    half = model.refine(rgb, coarse, draw)
+    assert min(mean.min(), whole.min(), half.min()) > 0.0  # nothing was clipped
+    assert torch.allclose(half - mean, 0.5 * (whole - mean), atol=1e-6)
+    assert (whole - mean).std() > 1e-4
 
 
 @torch.inference_mode()

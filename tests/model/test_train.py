@@ -16,7 +16,7 @@ from model import checkpoint
 from model.cascade import CascadeConfig, SpectralCascade, Stage, StageConfig
 from model.dataset import Augmentation, CropSource, TrainingScene
 from model.schedule import linear_schedule
-from model.train import TrainConfig, _components, learning_rate, random_times, train
+from model.train import TrainConfig, complete_spectra, components_of, learning_rate, random_times, train
 
 CASCADE = CascadeConfig(
     VNIR48, RGB_CAMERA, stages=(StageConfig(2, 8, 1, 8, lifted=8), StageConfig(2, 8, 1, 8))
@@ -85,8 +85,8 @@ def test_scenes_without_every_band_alone_cannot_train(tmp_path: Path) -> None:
 def test_components_of_a_full_residual_are_its_whitened_coordinates() -> None:
     stage = _stage()
     components = torch.randn(1, 2, 4, 4)
-    residual = torch.einsum("tk,nkhw->nthw", stage.basis, components)
-    found, known = _components(stage, residual, torch.ones(1, 6))
+    residual = torch.einsum("tk,nkhw->nthw", stage.diffused, components)
+    found, known = components_of(stage, residual, torch.ones(1, 6))
     assert torch.allclose(found, components, atol=0.05)
     assert torch.allclose(known, torch.ones(1, 2), atol=0.02)
 
@@ -96,7 +96,7 @@ def test_a_component_that_no_band_shows_does_not_count() -> None:
     stage.basis.zero_()
     stage.basis[0, 0], stage.basis[5, 1] = 1.0, 1.0
     bands = torch.tensor([[1.0, 1, 1, 1, 1, 0]])
-    _, known = _components(stage, torch.randn(1, 6, 2, 2), bands)
+    _, known = components_of(stage, torch.randn(1, 6, 2, 2), bands)
     assert known[0, 0] > 0.98
     assert known[0, 1] == pytest.approx(0.0, abs=1e-6)
 
@@ -106,13 +106,23 @@ def test_values_of_missing_bands_do_not_enter_the_components() -> None:
     bands = torch.tensor([[1.0, 0, 1, 1, 1, 0]])
     changed = residual.clone()
     changed[:, [1, 5]] = 99.0
-    assert torch.equal(_components(stage, residual, bands)[0], _components(stage, changed, bands)[0])
+    assert torch.equal(components_of(stage, residual, bands)[0], components_of(stage, changed, bands)[0])
+
+
+def test_bands_that_a_scene_lacks_follow_from_those_it_has() -> None:
+    base = torch.rand(400, 2)
+    spectra = base @ torch.rand(2, 6) + 0.1
+    bands = torch.ones(400, 6)
+    bands[200:300, 0], bands[300:, 4:] = 0.0, 0.0
+    filled = complete_spectra(spectra * bands, bands)
+    assert torch.equal(filled[:200], spectra[:200])
+    assert torch.allclose(filled, spectra, atol=2e-3)
 
 
 def _stage() -> Stage:
     torch.manual_seed(0)
     stage = Stage(StageConfig(2, 8, 1, 8), 3, 6)
-    stage.basis.copy_(torch.linalg.qr(torch.randn(6, 6))[0][:, :2])
+    stage.basis.copy_(torch.linalg.qr(torch.randn(6, 6))[0])
     return stage
 
 

@@ -10,7 +10,7 @@ from model.networks.unet_compact import CompactConfig, CompactUNet
 
 def _network(norm: str = "channel") -> CompactUNet:
     torch.manual_seed(0)
-    config = CompactConfig(5, 3, condition_width=16, condition_blocks=1, width=16, norm=norm)  # type: ignore[arg-type]
+    config = CompactConfig(5, 4, 3, condition_width=16, condition_blocks=1, width=16, norm=norm)  # type: ignore[arg-type]
     network = CompactUNet(config).to(memory_format=torch.channels_last).eval()
     # Zero at the start of training, which would hide everything.
     for module in network.modules():
@@ -23,7 +23,7 @@ def _network(norm: str = "channel") -> CompactUNet:
 def _run(
     network: CompactUNet, condition: torch.Tensor, noisy: torch.Tensor, t: float = 500.0
 ) -> torch.Tensor:
-    return network(noisy, torch.full((len(noisy),), t), network.encode(condition))
+    return network(noisy, torch.full((len(noisy),), t), network.encode(condition)[1])
 
 
 def test_the_output_has_the_shape_of_what_is_diffused() -> None:
@@ -32,8 +32,15 @@ def test_the_output_has_the_shape_of_what_is_diffused() -> None:
 
 def test_an_untrained_network_predicts_zero() -> None:
     torch.manual_seed(0)
-    network = CompactUNet(CompactConfig(5, 3, condition_width=16, condition_blocks=1, width=16))
+    network = CompactUNet(CompactConfig(5, 4, 3, condition_width=16, condition_blocks=1, width=16))
     assert not _run(network, torch.randn(1, 5, 16, 16), torch.randn(1, 3, 16, 16)).any()
+    assert not network.encode(torch.randn(1, 5, 16, 16))[0].any()
+
+
+def test_the_correction_has_the_targets_channels_and_no_time() -> None:
+    correction, _ = _network().encode(torch.randn(2, 5, 32, 40))
+    assert correction.shape == (2, 4, 32, 40)
+    assert correction.std() > 0.0
 
 
 def test_shifting_the_input_by_the_stride_shifts_the_output() -> None:
