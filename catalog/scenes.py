@@ -1,0 +1,118 @@
+"""Which scenes a flight line is made of: named one by one, a folder of them, or a STAC item collection."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catalog.errors import UsageError
+from catalog.urls import Location, is_url, locate
+
+RASTERS = (".tif", ".tiff", ".jp2", ".vrt", ".img")
+"""What the files of a folder that are scenes end in."""
+
+
+@dataclass(frozen=True)
+class NamedScene:
+    """A raster and what a line calls it."""
+
+    name: str
+    """The file's name, or the id of its STAC item."""
+    place: str
+    """Path or URL."""
+
+
+def list_scenes(given: Sequence[str]) -> list[NamedScene]:
+    """The scenes that are meant, in order: a folder's by name, a collection's as it lists them.
+
+    Parameters
+    ----------
+    given : rasters, folders of rasters and local STAC item collections (``.json``, ``.geojson``).
+
+    Raises
+    ------
+    UsageError : nothing is there, two scenes have one name, or a collection leads where it must not.
+    """
+    found = [scene for each in given for scene in _scenes_of(each)]
+    if not found:
+        raise UsageError(
+            "no scenes", got=", ".join(given) or None, expected="RGB rasters, or a folder of them"
+        )
+    if twice := [name for name, count in Counter(scene.name for scene in found).items() if count > 1]:
+        raise UsageError(
+            f"two scenes are called {twice[0]}", remedy="rename one; a cube knows its scenes by their names"
+        )
+    return found
+
+
+def _scenes_of(given: str) -> Iterator[NamedScene]:
+    place = locate(given)
+    if isinstance(place, Location):
+        yield NamedScene(place.name, place.url)
+    elif place.is_dir():
+        for path in sorted(place.iterdir()):
+            if path.suffix.lower() in RASTERS and path.is_file():
+                yield NamedScene(path.name, str(path))
+    elif place.suffix.lower() in (".json", ".geojson"):
+        yield from _collected(place)
+    else:
+        yield NamedScene(place.name, str(place))
+
+
+def _collected(path: Path) -> Iterator[NamedScene]:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise UsageError("no such file", where=str(path)) from err
+    except (ValueError, OSError) as err:
+        raise UsageError("not a STAC item collection", where=str(path), got=str(err)) from err
+    items = said.get("features") if isinstance(said, dict) else None
+    if not isinstance(items, list) or said.get("type") != "FeatureCollection":
+        raise UsageError(
+            "not a STAC item collection", where=str(path), expected="a FeatureCollection of STAC items"
+        )
+    for item in items:
+        try:
+            name, assets = str(item["id"]), dict(item["assets"])
+        except (KeyError, TypeError, ValueError) as err:
+            raise UsageError("not a STAC item", where=str(path), got=str(item)[:60]) from err
+        yield NamedScene(
+            name, _checked(_asset(assets, f"{path} item {name}"), path.parent, f"{path} item {name}")
+        )
+
+
+def _asset(assets: Mapping[str, Any], where: str) -> str:
+    """The href of the one asset that can be meant: the only GeoTIFF that is data, or ``visual``."""
+    rasters = {
+        key: asset["href"]
+        for key, asset in assets.items()
+        if isinstance(asset, dict)
+        and isinstance(asset.get("href"), str)
+        and (str(asset.get("type", "")).startswith("image/tiff") or asset["href"].lower().endswith(RASTERS))
+        and not {"thumbnail", "overview"} & set(asset.get("roles", ()))
+    }
+    if len(rasters) == 1:
+        return str(next(iter(rasters.values())))
+    if "visual" in rasters:
+        return str(rasters["visual"])
+    raise UsageError(
+        "which asset is the RGB scene is not plain", where=where, got=", ".join(assets) or "no assets",
+        expected="one GeoTIFF, or one that is called visual",
+    )  # fmt: skip
+
+
+def _checked(href: str, folder: Path, where: str) -> str:
+    place = locate(href) if is_url(href) else folder / href
+    if isinstance(place, Location):
+        return place.url
+    path = place.resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise UsageError(
+            "the asset lies outside the collection's folder", where=where, got=href,
+            expected="a path inside it, or s3://, gs:// or https://",
+        )  # fmt: skip
+    return str(path)

@@ -1,0 +1,181 @@
+"""Several overlapping scenes as one: a source that reads any window of a flight line's grid.
+
+RGB is resampled and combined before the network sees it. Spectra are never averaged between scenes: where
+two scenes are registered a pixel apart, that would mix what lies side by side on the ground.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.errors import SceneError
+from catalog.scenes import NamedScene
+from pipeline.feather import take_footprint
+from pipeline.grid import Grid, Window
+from pipeline.line_grid import Bounds, Frame, choose_grid
+from pipeline.line_scenes import Combine, Member, open_scenes, place_scene
+from pipeline.placing import Resampling
+from pipeline.plan import SHARD
+from pipeline.shares import Share, shards_met, tiles_met, to_runs
+from pipeline.source import NodataRule
+from pipeline.tiling import Tiling, reflected
+
+CELL = 512
+"""Rows and columns that are combined at once: of a rotated scene little more is read than is used."""
+
+
+@dataclass(frozen=True)
+class LineSource:
+    """A flight line that can be read by window, as a single scene can."""
+
+    grid: Grid
+    """The line's grid."""
+    members: tuple[Member, ...]
+    """Its scenes, in order."""
+    combine: Combine = "feather"
+    """Which scene a pixel is taken from, or how they share it."""
+    resampling: Resampling = "bilinear"
+    """How RGB comes between the pixels of a scene."""
+    gain: float | None = None
+    """Factor on the linear values of display pictures, fixed for the whole line; None where none needs it."""
+    notices: tuple[str, ...] = ()
+    """What the user should know of how the scenes were taken."""
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Reflectance (3, h, w) float32, NaN where not valid, and validity (h, w) bool of a window.
+
+        The window may reach beyond the grid, which is mirrored there. A pixel's value depends on its place
+        alone.
+
+        Raises
+        ------
+        BlockError : a file cannot be read there.
+        """
+        rows = reflected(window.row, window.row_stop, self.grid.shape[0])
+        cols = reflected(window.col, window.col_stop, self.grid.shape[1])
+        held = Window(int(rows.min()), int(cols.min()), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
+        rgb, index = self._combined(held)
+        if held != window:
+            at_rows, at_cols = rows - held.row, cols - held.col
+            rgb, index = rgb[:, at_rows[:, None], at_cols], index[at_rows[:, None], at_cols]
+        return rgb, index > 0
+
+    def index(self, window: Window) -> NDArray[np.uint16]:
+        """The number from 1 of the scene that weighs most, 0 for none: (h, w) uint16, on the grid."""
+        return self._combined(window)[1]
+
+    def _combined(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+        rgb = np.full((3, *window.shape), np.nan, dtype=np.float32)
+        index = np.zeros(window.shape, dtype=np.uint16)
+        for row in range(window.row, window.row_stop, CELL):
+            for col in range(window.col, window.col_stop, CELL):
+                cell = Window(row, col, CELL, CELL).intersection(window)
+                place = cell.relative_to(window).slices
+                rgb[(slice(None), *place)], index[place] = self._cell(cell)
+        return rgb, index
+
+    def _cell(self, at: Window) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+        mean = np.zeros((3, *at.shape), dtype=np.float32)
+        total, most = np.zeros(at.shape, dtype=np.float32), np.zeros(at.shape, dtype=np.float32)
+        index = np.zeros(at.shape, dtype=np.uint16)
+        for number, member in enumerate(self.members, 1):
+            if not member.extent.intersection(at).size:
+                continue
+            part = member.read(at, self.resampling, self.combine)
+            if part is None:
+                continue
+            rgb, weight = part
+            ahead = weight > most
+            index[ahead], most = number, np.maximum(most, weight)
+            total += weight
+            # A running mean: a scene that is alone keeps its values to the last bit.
+            share = weight / np.where(total > 0, total, np.float32(1)) if self.combine == "feather" else ahead
+            mean += share * (rgb - mean)
+        mean[:, index == 0] = np.nan
+        return mean, index
+
+    def settings(self) -> dict[str, object]:
+        """What decides how scenes are combined, as plain JSON values."""
+        return {"combine": self.combine, "resampling": self.resampling, "gain": self.gain}
+
+    def shares(self, tiling: Tiling, window: Window, *, identified: bool = True) -> tuple[Share, ...]:
+        """Where each scene can change a cube of a window.
+
+        Parameters
+        ----------
+        identified : hash the files, and state everything of them that can change a value.
+        """
+        found = []
+        for member in self.members:
+            facts = member.facts() if identified else {"name": member.name}
+            boxes = member.boxes()
+            shards = to_runs(shards_met(boxes, window, SHARD))
+            found.append(Share(facts, shards, to_runs(tiles_met(boxes, tiling))))
+        return tuple(found)
+
+    def memory(self) -> int:
+        """Bytes that the scenes' footprints hold."""
+        return sum(
+            2 * member.footprint.some.nbytes + (0 if member.distance is None else member.distance.nbytes)
+            for member in self.members
+        )
+
+
+def open_line(
+    scenes: Sequence[NamedScene],
+    *,
+    grid: Grid | None = None,
+    crs: str | None = None,
+    resolution: float | None = None,
+    frame: Frame = "north-up",
+    extent: Bounds | None = None,
+    combine: Combine = "feather",
+    resampling: Resampling = "bilinear",
+    radiometry: Sequence[str] = (),
+    nodata_rule: NodataRule = "all",
+    channels: tuple[int, int, int] | None = None,
+    gain: float | None = None,
+    measure: bool = True,
+) -> LineSource:
+    """The source of a flight line. Masks are read, and colours as far as they must be measured.
+
+    Parameters
+    ----------
+    grid : where the line's grid is fixed already; else the next four choose it, as in ``choose_grid``.
+    radiometry, nodata_rule, channels, gain, measure : as of ``open_scenes``.
+
+    Raises
+    ------
+    SceneError, UsageError : as ``open_scenes``, ``choose_grid`` and ``place_scene``.
+    """
+    sources, gain = open_scenes(
+        scenes, radiometry=radiometry, nodata_rule=nodata_rule, channels=channels, gain=gain, measure=measure
+    )
+    footprints = [take_footprint(source) for source in sources]
+    for scene, footprint in zip(scenes, footprints, strict=True):
+        if not footprint.some.any():
+            raise SceneError(
+                "the scene has no valid pixel", where=scene.name, remedy="check its nodata value"
+            )
+    if grid is None:
+        placed = [(source.grid, footprint) for source, footprint in zip(sources, footprints, strict=True)]
+        grid = choose_grid(placed, crs=crs, resolution=resolution, frame=frame, extent=extent)
+    members = tuple(
+        place_scene(scene.name, source, footprint, grid)
+        for scene, source, footprint in zip(scenes, sources, footprints, strict=True)
+    )
+    return LineSource(grid, members, combine, resampling, gain, _notices(members, grid))
+
+
+def _notices(members: Sequence[Member], grid: Grid) -> tuple[str, ...]:
+    said = [notice for member in members for notice in member.source.notices]
+    if len(said) > 1:
+        said = [f"{said[0]} (and of {len(said) - 1} more scenes)"]
+    cut = [member.name for member in members if not grid.window.contains(member.extent)]
+    if cut:
+        said.append(f"{', '.join(cut[:5])} reach(es) beyond the line's extent and is cut there")
+    return tuple(said)
