@@ -93,6 +93,10 @@ def _parse_rgb(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def _parse_layers(text: str) -> tuple[str, ...]:
+    return () if text == "none" else tuple(text.split(","))
+
+
 @app.command(no_args_is_help=False)
 def run(
     scene: Annotated[
@@ -114,10 +118,18 @@ def run(
     ] = None,
     samples: Annotated[
         int,
-        typer.Option(
-            min=1, metavar="K", help="Samples drawn at each pixel; more than one give mean and spread."
-        ),
+        typer.Option(min=1, metavar="K", help="Samples drawn at each pixel; the cube holds their mean."),
     ] = 1,
+    layers: Annotated[
+        Any,
+        typer.Option(
+            parser=_parse_layers,
+            metavar="sd,q05,q95",
+            help="What it holds beside the mean: standard deviation, 5 % and 95 % quantile, or none; "
+            "quantiles take 4 samples.",
+            show_default="sd where K is 2 or more",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="S", help="Seed of the noise.")] = 0,
     tile: Annotated[int, typer.Option(min=1, metavar="PX", help="Side of a tile, halo included, px.")] = 256,
     halo: Annotated[
@@ -194,8 +206,8 @@ def run(
     from flows.compose import SceneSettings
 
     settings = SceneSettings(
-        scene, out, model, steps, samples, seed, tile, halo, block, batch, memory, radiometry, nodata, rgb,
-        device, region, resume, overwrite,
+        scene, out, model, steps, samples, layers, seed, tile, halo, block, batch, memory, radiometry, nodata,
+        rgb, device, region, resume, overwrite,
     )  # fmt: skip
     if dry_run:
         from flows.compose import prepare, report

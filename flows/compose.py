@@ -11,7 +11,7 @@ import os
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -30,6 +30,7 @@ from pipeline.cube import (
     software_version,
     write_block,
 )
+from pipeline.layers import Layer, choose_layers
 from pipeline.mosaic import mosaic_block
 from pipeline.plan import Estimate, Plan, choose_block
 from pipeline.predict import BandsRepeat, Predictor
@@ -60,7 +61,9 @@ class SceneSettings:
     steps: int | None = None
     """Solver steps of each stage; None takes the checkpoint's own."""
     samples: int = 1
-    """Samples drawn at each pixel; more than one give mean and standard deviation."""
+    """Samples drawn at each pixel; the cube holds their mean."""
+    layers: tuple[Layer, ...] | None = None
+    """What it holds beside the mean; None takes the standard deviation where there are samples."""
     seed: int = 0
     """Seed of the noise."""
     tile: int = 256
@@ -178,6 +181,7 @@ def prepare(settings: SceneSettings, *, dry: bool = False) -> Prepared:
     SpectileError : the scene, the model or a setting cannot be used.
     """
     _check_output(settings, dry=dry)
+    layers = choose_layers(settings.layers, settings.samples)
     source = open_source(
         settings.scene,
         radiometry=settings.radiometry,
@@ -193,10 +197,16 @@ def prepare(settings: SceneSettings, *, dry: bool = False) -> Prepared:
     LOG.info("scene %s: %d × %d px", locate(settings.scene).name, *grid.shape)
     predictor = _load_predictor(settings)
     tiling.check_stride(predictor.stride)
+    fitted = predictor.calibration
+    if layers and fitted is not None and fitted.samples != settings.samples:
+        LOG.warning(
+            "the layers were calibrated with %d samples; with %d they hold less well",
+            fitted.samples, settings.samples,
+        )  # fmt: skip
     bands = len(predictor.bands)
     facts = {} if dry else _facts(settings, source, predictor)
     # The block changes no value, but any block must do for the checks of the plan.
-    draft = Plan(grid, window, tiling, settings.block or 512, bands, settings.samples, facts)
+    draft = Plan(grid, window, tiling, settings.block or 512, bands, settings.samples, layers, facts)
     plan = draft if settings.block else _with_block(draft, settings, predictor)
     seconds = _seconds_per_tile(predictor, settings.tile) if dry else None
     estimate = plan.estimate(predictor_bytes=predictor.memory(settings.tile), seconds_per_tile=seconds)
@@ -265,10 +275,11 @@ def _with_block(draft: Plan, settings: SceneSettings, predictor: Predictor) -> P
             draft.tiling,
             draft.bands,
             draft.samples,
+            draft.layers,
             budget=settings.memory,
             predictor_bytes=predictor.memory(settings.tile),
         )
-    return Plan(draft.grid, draft.window, draft.tiling, block, draft.bands, draft.samples, draft.settings)
+    return replace(draft, block=block)
 
 
 def _seconds_per_tile(predictor: Predictor, tile: int) -> float:
@@ -316,7 +327,8 @@ def start_cube(prepared: Prepared) -> Cube:
         remove_cube(storage)
     if settings.overwrite and storage.exists():
         remove_cube(storage)
-    return create_cube(storage, plan, prepared.predictor.bands)
+    predictor = prepared.predictor
+    return create_cube(storage, plan, predictor.bands, calibration=predictor.calibration)
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
@@ -390,6 +402,7 @@ def process_blocks(
         tally.tiles += mosaic.tiles
         tally.tiles_skipped += mosaic.tiles_skipped
         tally.pixels += block.window.size
+        del mosaic  # or it would stand beside the next one while that is made
         observer.block(block, time.perf_counter() - start)
 
 
@@ -481,6 +494,7 @@ def report(prepared: Prepared, result: Result | None = None) -> dict[str, Any]:
             "halo": plan.tiling.halo,
             "block": plan.block,
             "samples": plan.samples,
+            "layers": list(plan.layers),
         },
     }
     if result is not None:

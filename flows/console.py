@@ -174,9 +174,10 @@ def plan_pairs(report: Mapping[str, Any]) -> dict[str, object]:
     plan, model = report["plan"], report["model"]
     bands, rows, columns = plan["shape"]
     hours = plan["hours"]
+    layers = f", layers {', '.join(plan['layers'])}" if plan["layers"] else ""
     return {
         "scene": f"{report['scene']}",
-        "cube": f"{rows} × {columns} px, {bands} bands, {plan['samples']} sample(s)",
+        "cube": f"{rows} × {columns} px, {bands} bands, {plan['samples']} sample(s){layers}",
         "model": f"{model['name']} on {model['device']}, {model['steps']} steps, seed {report['seed']}",
         "tiles": f"{plan['tiles']} of {plan['tile']} px, halo {plan['halo']} px",
         "blocks": f"{plan['blocks']} of {plan['block']} px",

@@ -12,6 +12,7 @@ from rasterio.crs import CRS
 
 from flows.console import size
 from pipeline.cube import Cube, finished_blocks, load_plan, read_status
+from pipeline.layers import array_name
 from pipeline.plan import Plan
 from pipeline.predict import BandsRepeat
 from pipeline.storage import Storage, open_storage
@@ -53,6 +54,7 @@ def describe_cube(place: str | Path) -> dict[str, object]:
         "sampler": model.get("sampler"),
         "seed": model.get("seed"),
         "samples": plan.samples,
+        "layers": _layers(storage, plan),
         "version": status.get("version", "unknown"),
         "digest": plan.digest,
         "size": f"{size(storage.size())} stored",
@@ -68,6 +70,17 @@ def _bands(storage: Storage) -> str:
         f"{len(centres)}, {centres.min():g} to {centres.max():g} nm, "
         f"FWHM {widths.min():g} to {widths.max():g} nm"
     )
+
+
+def _layers(storage: Storage, plan: Plan) -> str:
+    import zarr
+
+    if not plan.layers:
+        return "none"
+    group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
+    fitted = group[array_name(plan.layers[0])].attrs.get("calibration_samples")
+    told = "not calibrated" if fitted is None else f"calibrated with {fitted} samples"
+    return f"{', '.join(plan.layers)}, {told}"
 
 
 def _crs(plan: Plan) -> str:

@@ -29,6 +29,7 @@ from flows import compose
 from flows.compose import Observer, Prepared, Result, SceneSettings, Silent, Tally
 from flows.console import current_observer, result_pairs
 from pipeline.cube import Cube
+from pipeline.layers import Layer
 from pipeline.tiling import Block
 
 # Prefect walks through every object that goes in or out of a task in search of futures, unless it is quoted.
@@ -89,6 +90,7 @@ def process_scene(
     model: str = "vnir48",
     steps: Annotated[int, Field(ge=1)] | None = None,
     samples: Annotated[int, Field(ge=1)] = 1,
+    layers: tuple[Layer, ...] | None = None,
     seed: Annotated[int, Field(ge=0)] = 0,
     tile: Annotated[int, Field(ge=1)] = 256,
     halo: Annotated[int, Field(ge=0)] = 32,

@@ -22,9 +22,11 @@ from zarr.codecs import BloscCodec
 from zarr.errors import ZarrUserWarning
 
 from catalog.bands import Bands
+from catalog.calibration import Calibration
 from catalog.errors import CubeError, StoreError
 from pipeline import ledger
 from pipeline.grid import Grid, Window
+from pipeline.layers import LAYERS, array_name, layer_attributes, summarise
 from pipeline.mosaic import Mosaic
 from pipeline.plan import CHUNK, SHARD, Plan
 from pipeline.source import axis_coordinates
@@ -57,13 +59,17 @@ class Cube:
     @property
     def arrays(self) -> tuple[str, ...]:
         """The names of the arrays that blocks write."""
-        return (
-            ("reflectance", "reflectance_sd", "valid") if self.plan.has_spread else ("reflectance", "valid")
-        )
+        return ("reflectance", *map(array_name, self.plan.layers), "valid")
 
 
-def create_cube(storage: Storage, plan: Plan, bands: Bands) -> Cube:
+def create_cube(
+    storage: Storage, plan: Plan, bands: Bands, *, calibration: Calibration | None = None
+) -> Cube:
     """A new, empty cube. Its status is ``incomplete`` until ``finalise`` says otherwise.
+
+    Parameters
+    ----------
+    calibration : with which the layers will be made, for their attributes.
 
     Raises
     ------
@@ -94,14 +100,16 @@ def create_cube(storage: Storage, plan: Plan, bands: Bands) -> Cube:
         # The attributes come first and the ledger last: whatever is left by a process that is killed in
         # between says that it is a cube, and that it was not even laid out.
         group = zarr.create_group(storage.zarr(), zarr_format=3, attributes=attributes)
-        _create_arrays(group, plan, bands, grid)
+        _create_arrays(group, plan, bands, grid, calibration)
         group.create_group(ledger.PREFIX)  # a group, so that readers that list the store know it
     except OSError as err:
         raise _write_error(storage, err) from err
     return Cube(storage, plan)
 
 
-def _create_arrays(group: zarr.Group, plan: Plan, bands: Bands, grid: Grid) -> None:
+def _create_arrays(
+    group: zarr.Group, plan: Plan, bands: Bands, grid: Grid, calibration: Calibration | None
+) -> None:
     rows, cols = grid.shape
     depth = max(size for size in range(1, 18) if len(bands) % size == 0)
     compressor = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
@@ -116,16 +124,17 @@ def _create_arrays(group: zarr.Group, plan: Plan, bands: Bands, grid: Grid) -> N
         "config": {"write_empty_chunks": True},
     }
     placed: dict[str, Any] = {"grid_mapping": "spatial_ref", "coordinates": "fwhm spatial_ref"}
-    scaled: dict[str, Any] = {"scale_factor": SCALE, "_FillValue": NODATA, "units": "1", **placed}
-    group.create_array(
-        "reflectance", **spectral, attributes={"long_name": "estimated surface reflectance", **scaled}
-    )
-    if plan.has_spread:
-        group.create_array(
-            "reflectance_sd",
-            **spectral,
-            attributes={"long_name": "standard deviation of the samples", **scaled},
-        )
+    scaled: dict[str, Any] = {
+        "scale_factor": SCALE, "_FillValue": NODATA, "valid_range": [0, NODATA - 1], "units": "1", **placed,
+    }  # fmt: skip
+    described = {"reflectance": {"long_name": "estimated surface reflectance"}} | {
+        array_name(layer): layer_attributes(layer, samples=plan.samples, calibration=calibration)
+        for layer in plan.layers
+    }
+    if plan.layers:
+        described["reflectance"]["ancillary_variables"] = " ".join(map(array_name, plan.layers))
+    for name, attributes in described.items():
+        group.create_array(name, **spectral, attributes={**attributes, **scaled})
     group.create_array(
         "valid", shape=(rows, cols), chunks=(CHUNK, CHUNK), shards=(SHARD, SHARD), dtype="uint8",
         fill_value=0, dimension_names=("y", "x"), compressors=compressor,
@@ -229,7 +238,7 @@ def load_plan(storage: Storage) -> Plan:
         grid = Grid(tuple(scene["shape"]), Affine(*scene["transform"]), scene["crs"])
         plan = Plan(
             grid, Window(*said["window"]), Tiling(grid.shape, said["tile"], said["halo"]), facts["block"],
-            said["bands"], said["samples"], said["settings"],
+            said["bands"], said["samples"], tuple(said["layers"]), said["settings"],
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as err:
         raise CubeError("the cube's plan is damaged", where=str(storage), got=repr(err)) from err
@@ -261,7 +270,8 @@ def write_block(cube: Cube, block: Block, mosaic: Mosaic, *, seconds: float = 0.
             strip = Window(row, 0, min(SHARD, at.height - row), at.width)
             place = Window(at.row + row, at.col, *strip.shape).slices
             valid = mosaic.valid[strip.slices]
-            for name, layer in _layers(mosaic, strip):
+            samples = mosaic.samples[(slice(None), slice(None), *strip.slices)]
+            for name, layer in summarise(samples, cube.plan.layers, mosaic.calibration):
                 _array(group, name)[(slice(None), *place)] = encode(layer, valid)
             _array(group, "valid")[place] = valid.astype(np.uint8)
         marker = ledger.Marker(
@@ -277,16 +287,6 @@ def write_block(cube: Cube, block: Block, mosaic: Mosaic, *, seconds: float = 0.
     except OSError as err:
         raise _write_error(cube.storage, err, block) from err
     return marker
-
-
-def _layers(mosaic: Mosaic, strip: Window) -> list[tuple[str, NDArray[np.float32]]]:
-    samples = mosaic.samples[(slice(None), slice(None), *strip.slices)]
-    if len(samples) == 1:
-        return [("reflectance", samples[0])]
-    return [
-        ("reflectance", samples.mean(axis=0, dtype=np.float32)),
-        ("reflectance_sd", samples.std(axis=0, ddof=1, dtype=np.float32)),
-    ]
 
 
 def encode(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint16]:
@@ -378,13 +378,15 @@ def open_cube(path: str | Path) -> xr.Dataset:
             "the cube is not finished", where=str(storage), got=status, remedy="run again with --resume"
         )
     raw: xr.Dataset = xr.open_zarr(storage.zarr(read_only=True), mask_and_scale=False, decode_coords="all")
-    for name in ("reflectance", "reflectance_sd"):
+    for name in ("reflectance", *map(array_name, LAYERS)):
         if name in raw:
             counts = raw[name]
             # xarray would decode to float64, twice the memory for nothing.
             decoded = counts.where(counts != NODATA).astype(np.float32) * np.float32(SCALE)
-            kept = {k: v for k, v in counts.attrs.items() if k not in ("scale_factor", "_FillValue")}
-            raw[name] = decoded.assign_attrs(kept)
+            packed = ("scale_factor", "_FillValue", "valid_range")
+            kept = {k: v for k, v in counts.attrs.items() if k not in packed}
+            decoded.attrs = kept
+            raw[name] = decoded
     return raw
 
 

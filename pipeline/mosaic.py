@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from catalog.calibration import Calibration
 from pipeline.blend import tile_weights
 from pipeline.grid import Window
 from pipeline.predict import Predictor
@@ -36,6 +37,8 @@ class Mosaic:
     """Tiles that went through the network."""
     tiles_skipped: int
     """Tiles left out because the scene is masked all over them."""
+    calibration: Calibration | None = None
+    """What the samples' spread is worth; the predictor's."""
 
 
 def mosaic_block(
@@ -80,7 +83,7 @@ def mosaic_block(
                 target += inside * tile_weights(tiling, tile, shared)
         on_tiles(len(batch))
     inner = valid[block.window.relative_to(extent).slices].copy()
-    return Mosaic(summed, inner, len(wanted), len(tiles) - len(wanted))
+    return Mosaic(summed, inner, len(wanted), len(tiles) - len(wanted), predictor.calibration)
 
 
 def _extent(tiling: Tiling, window: Window) -> Window:

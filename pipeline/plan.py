@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from catalog.errors import UsageError
 from pipeline.grid import Grid, Window
+from pipeline.layers import Layer, choose_layers
 from pipeline.tiling import Block, Tiling, blocks
 
 CHUNK = 256
@@ -37,7 +38,9 @@ class Plan:
     bands: int
     """Number of bands of the cube."""
     samples: int = 1
-    """Number of samples drawn at each pixel; more than one give their mean and standard deviation."""
+    """Number of samples drawn at each pixel; the cube holds their mean."""
+    layers: tuple[Layer, ...] = ()
+    """What the cube holds beside it, as ``choose_layers`` orders them."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Everything else that can change a value, as plain JSON values: scene, radiometry, model."""
 
@@ -54,6 +57,7 @@ class Plan:
             )
         if self.samples < 1:
             raise UsageError("at least one sample is needed", got=f"--samples {self.samples}")
+        choose_layers(self.layers, self.samples)  # refuses what cannot be taken
 
     @property
     def blocks(self) -> list[Block]:
@@ -64,11 +68,6 @@ class Plan:
     def cube_grid(self) -> Grid:
         """The grid of the cube."""
         return self.grid[self.window]
-
-    @property
-    def has_spread(self) -> bool:
-        """Whether the cube carries the samples' standard deviation."""
-        return self.samples > 1
 
     def to_json(self) -> dict[str, object]:
         """The plan as plain values; ``block`` is left out, since it changes no value."""
@@ -83,6 +82,7 @@ class Plan:
             "halo": self.tiling.halo,
             "bands": self.bands,
             "samples": self.samples,
+            "layers": list(self.layers),
             "settings": dict(self.settings),
         }
 
@@ -101,16 +101,15 @@ class Plan:
         seconds_per_tile : measured time of one tile and one sample, if it is known.
         """
         tiles = sum(self.tiling.count(block.window) for block in self.blocks)
-        layers = 2 if self.has_spread else 1
         pixels = self.window.size
         return Estimate(
             tiles=tiles,
             blocks=len(self.blocks),
             redundancy=tiles * self.tiling.tile**2 / pixels,
-            output_bytes=pixels * (2 * self.bands * layers + 1),
+            output_bytes=pixels * (2 * self.bands * (1 + len(self.layers)) + 1),
             peak_memory_bytes=PROCESS_BYTES
             + predictor_bytes
-            + block_bytes(self.block, self.window, self.tiling, self.bands, self.samples),
+            + block_bytes(self.block, self.window, self.tiling, self.bands, self.samples, self.layers),
             hours=None if seconds_per_tile is None else tiles * self.samples * seconds_per_tile / 3600,
         )
 
@@ -133,21 +132,30 @@ class Estimate:
     """Time of the network, if it was measured."""
 
 
-def block_bytes(block: int, window: Window, tiling: Tiling, bands: int, samples: int) -> int:
-    """Bytes that one block of a window holds at its peak: sums, encoded layers and the RGB it reads."""
+def block_bytes(
+    block: int, window: Window, tiling: Tiling, bands: int, samples: int, layers: Sequence[Layer]
+) -> int:
+    """Bytes that one block of a window holds at its peak: the RGB it reads, sums, what is being written."""
     height, width = min(block, window.height), min(block, window.width)
     pixels = height * width
     reach = tiling.tile + tiling.core
     read = (height + reach) * (width + reach) * (3 * 4 * 3 + 2)
     sums = pixels * bands * 4 * samples
-    # Two float layers for mean and spread are taken in strips; the encoded layers stand beside the
-    # sums, and writing a layer holds its compressed chunks too.
-    encoded = pixels * (2 * bands * (2 if samples > 1 else 1) + 1)
-    return int(read + sums + 1.6 * encoded)
+    # Arrays are made and written one at a time in strips of a shard's rows: the mean, the counts before
+    # and after rounding, and their chunks; with layers also the deviation and the layer itself.
+    strip = min(SHARD, height) * width * bands * (20 if layers else 12)
+    return read + sums + strip
 
 
 def choose_block(
-    window: Window, tiling: Tiling, bands: int, samples: int, *, budget: int, predictor_bytes: int
+    window: Window,
+    tiling: Tiling,
+    bands: int,
+    samples: int,
+    layers: Sequence[Layer],
+    *,
+    budget: int,
+    predictor_bytes: int,
 ) -> int:
     """The largest block, up to LARGEST_BLOCK, with which a run stays within ``budget`` bytes.
 
@@ -157,7 +165,7 @@ def choose_block(
     """
     fixed = PROCESS_BYTES + predictor_bytes
     for block in range(LARGEST_BLOCK, 0, -SHARD):
-        need = fixed + block_bytes(block, window, tiling, bands, samples)
+        need = fixed + block_bytes(block, window, tiling, bands, samples, layers)
         if need <= budget:
             return block
     raise UsageError(

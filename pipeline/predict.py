@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.bands import RGB_CAMERA, VNIR48, Bands
+from catalog.calibration import Calibration
 
 
 class Predictor(Protocol):
@@ -36,8 +37,13 @@ class Predictor(Protocol):
         ...
 
     @property
+    def calibration(self) -> Calibration | None:
+        """What its samples' spread is worth as an error; None where that is not known."""
+        ...
+
+    @property
     def settings(self) -> Mapping[str, object]:
-        """Everything of the predictor that can change a value, as plain JSON values.
+        """Everything of the predictor that can change a value, the calibration included, as JSON values.
 
         At least ``name``, ``digest``, ``steps``, ``sampler``, ``seed``, ``dtype``, ``device``.
         """
@@ -85,6 +91,11 @@ class BandsRepeat:
     def fill(self) -> NDArray[np.float32]:
         """Mid grey."""
         return np.full(3, 0.2, dtype=np.float32)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """None: its samples are all the same."""
+        return None
 
     @property
     def settings(self) -> Mapping[str, object]:

@@ -7,6 +7,7 @@ import numpy as np
 from affine import Affine
 
 from catalog.bands import Bands
+from catalog.calibration import Calibration
 
 NORTH_UP = Affine(0.5, 0, 320_000, 0, -0.5, 4_881_000)
 
@@ -24,6 +25,7 @@ class Positional:
     stride: int = 8
     batch: int = 3
     leak: float = 0.0
+    calibration: Calibration | None = None
     settings: tuple = ()
 
     @property

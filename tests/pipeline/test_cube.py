@@ -49,9 +49,11 @@ def content(window: Window, samples: int = 1) -> Mosaic:
     return Mosaic(layers, (rows + cols) > 40, 9, 1)
 
 
-def make(tmp_path, *, shape=(600, 1100), samples=1, transform=NORTH_UP, window=None, finished=True) -> Cube:
+def make(
+    tmp_path, *, shape=(600, 1100), samples=1, layers=(), transform=NORTH_UP, window=None, finished=True
+) -> Cube:
     grid = Grid(shape, transform, UTM)
-    plan = Plan(grid, window or grid.window, Tiling(shape), 512, len(BANDS), samples, {"seed": 0})
+    plan = Plan(grid, window or grid.window, Tiling(shape), 512, len(BANDS), samples, layers, {"seed": 0})
     cube = create_cube(open_storage(tmp_path / "cube.zarr"), plan, BANDS)
     if finished:
         for block in plan.blocks:
@@ -102,7 +104,7 @@ def test_a_region_lies_where_it_was_cut(tmp_path):
 
 
 def test_several_samples_give_mean_and_standard_deviation(tmp_path):
-    found = open_cube(make(tmp_path, samples=3).storage.root)
+    found = open_cube(make(tmp_path, samples=3, layers=("sd",)).storage.root)
     expected = content(Window(0, 0, 600, 1100), 3)
     inside = expected.valid
     for name, layer in (

@@ -11,20 +11,23 @@ from pipeline.plan import LARGEST_BLOCK, PROCESS_BYTES, SHARD, Plan, block_bytes
 from pipeline.tiling import Tiling
 
 GRID = Grid((5000, 4000), Affine(0.5, 0, 0, 0, -0.5, 0), "EPSG:32619")
-PLAN = Plan(GRID, GRID.window, Tiling(GRID.shape), 2048, 48, 1, {"model": {"seed": 0}})
+PLAN = Plan(GRID, GRID.window, Tiling(GRID.shape), 2048, 48, 1, (), {"model": {"seed": 0}})
 
 
 def test_the_digest_follows_every_value_but_the_block():
     assert replace(PLAN, block=512).digest == PLAN.digest
     others = [
         replace(PLAN, samples=2),
+        replace(PLAN, samples=2, layers=("sd",)),
+        replace(PLAN, samples=4),
+        replace(PLAN, samples=4, layers=("sd", "q05")),
         replace(PLAN, window=Window(0, 0, 512, 512)),
         replace(PLAN, tiling=Tiling(GRID.shape, 256, 16)),
         replace(PLAN, settings={"model": {"seed": 1}}),
         replace(PLAN, grid=replace(GRID, crs_wkt="EPSG:32620")),
         replace(PLAN, bands=47),
     ]
-    assert len({plan.digest for plan in [PLAN, *others]}) == 7
+    assert len({plan.digest for plan in [PLAN, *others]}) == 10
 
 
 def test_the_estimate_counts_tiles_blocks_and_bytes():
@@ -37,10 +40,22 @@ def test_the_estimate_counts_tiles_blocks_and_bytes():
     assert estimate.hours == pytest.approx(tiles * 0.5 / 3600)
 
 
-@given(st.integers(1, 32), st.integers(1, 12))
-def test_the_chosen_block_fits_the_budget_and_the_next_would_not(samples, gigabytes):
+def test_the_estimate_counts_the_layers():
+    plain = replace(PLAN, samples=4)
+    ours = [replace(plain, layers=layers) for layers in ((), ("sd",), ("sd", "q05", "q95"))]
+    none, one, three = (plan.estimate(predictor_bytes=0) for plan in ours)
+    layer = 5000 * 4000 * 48 * 2
+    assert [each.output_bytes - none.output_bytes for each in (one, three)] == [layer, 3 * layer]
+    # They are made one after another, from a deviation that stands beside the mean.
+    strip = 512 * 2048 * 48 * 4
+    assert one.peak_memory_bytes - none.peak_memory_bytes == 2 * strip
+    assert three.peak_memory_bytes == one.peak_memory_bytes
+
+
+@given(st.integers(1, 32), st.integers(1, 12), st.booleans())
+def test_the_chosen_block_fits_the_budget_and_the_next_would_not(samples, gigabytes, spread):
     budget = gigabytes * 10**9
-    arguments = GRID.window, PLAN.tiling, 48, samples
+    arguments = GRID.window, PLAN.tiling, 48, samples, ("sd",) if spread else ()
     if block_bytes(SHARD, *arguments) + PROCESS_BYTES > budget:
         with pytest.raises(UsageError, match="--memory"):
             choose_block(*arguments, budget=budget, predictor_bytes=0)
@@ -57,5 +72,7 @@ def test_settings_that_make_no_plan_are_refused():
         replace(PLAN, block=700)
     with pytest.raises(UsageError, match="--samples 0"):
         replace(PLAN, samples=0)
+    with pytest.raises(UsageError, match="--layers sd"):
+        replace(PLAN, layers=("sd",))
     with pytest.raises(UsageError, match="does not meet"):
         replace(PLAN, window=Window(0, 0, 0, 0))
