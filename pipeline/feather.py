@@ -129,9 +129,9 @@ def feather_weight(
     """What a scene weighs at points of it: float32, LEAST_WEIGHT or more.
 
     It is the distance to the nearest edge of what is valid, S at most, S being half the scene's shorter side;
-    where several edges are near, S times the product of the distances to its sides, to its ends and to what is
-    masked, each over S. Unlike the nearest distance alone, products leave no step where two scenes share a side
-    and one of them ends.
+    where several edges are near, S times the product of the distances to its sides, to its ends and to what
+    is masked, each over S. Unlike the nearest distance alone, products leave no step where two scenes share
+    a side and one of them ends.
 
     Parameters
     ----------
