@@ -185,6 +185,10 @@ def run(
         bool, typer.Option("--resume", help="Go on with a cube that was not finished.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cube that is there.")] = False,
+    checksum: Annotated[
+        bool,
+        typer.Option("--checksum", help="Read a scene by URL whole for its sha256, not just its ETag."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the run would cost, read no pixel, write no cube.")
     ] = False,
@@ -207,7 +211,7 @@ def run(
 
     settings = SceneSettings(
         scene, out, model, steps, samples, layers, seed, tile, halo, block, batch, memory, radiometry, nodata,
-        rgb, device, region, resume, overwrite,
+        rgb, device, region, resume, overwrite, checksum,
     )  # fmt: skip
     if dry_run:
         from flows.compose import prepare, report
@@ -234,6 +238,11 @@ def _run(settings: SceneSettings, screen: Console, *, prefect: bool) -> dict[str
                 from flows.compose import report, run_scene
 
                 return report(*run_scene(settings, observer=progress))
+            if redact_url(settings.scene) != settings.scene:
+                raise UsageError(
+                    "Prefect would record the URL's signature", where=settings.scene,
+                    remedy="run without Prefect, or use s3:// with credentials in the environment",
+                )  # fmt: skip
             return _run_flow(settings, progress)
         except KeyboardInterrupt:
             done = f"{progress.blocks_done} of {progress.blocks} blocks are done" if progress.blocks else ""

@@ -90,6 +90,8 @@ class SceneSettings:
     """Go on with a cube that was not finished."""
     overwrite: bool = False
     """Replace a cube that is there."""
+    checksum: bool = False
+    """Read a scene by URL whole for its sha256, rather than know it by its ETag."""
 
 
 class Observer(Protocol):
@@ -256,7 +258,7 @@ def _facts(settings: SceneSettings, source: SceneSource, predictor: Predictor) -
     """Everything beside geometry that can change a value. Names the file, never its folder."""
     return {
         "software": software_version(),
-        "scene": {"name": locate(settings.scene).name, "sha256": source.fingerprint()},
+        "scene": {"name": locate(settings.scene).name, **source.identity(checksum=settings.checksum)},
         "channels": list(source.channels),
         "mask": source.mask,
         "nodata": settings.nodata,

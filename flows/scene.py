@@ -104,6 +104,7 @@ def process_scene(
     region: tuple[float, float, float, float] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    checksum: bool = False,
 ) -> dict[str, Any]:
     """Turn one RGB scene into a hyperspectral cube; the parameters are the fields of SceneSettings.
 

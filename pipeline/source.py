@@ -20,8 +20,11 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from catalog.errors import BlockError, SceneError
+from catalog.redaction import redact_url
+from catalog.urls import Location, locate
 from pipeline.grid import Grid, Window
 from pipeline.radiometry import Radiometry, declare, display_gain
+from pipeline.remote import RemoteFile, ask, gdal_path, reading
 from pipeline.tiling import Tile, Tiling, reflected
 
 if TYPE_CHECKING:
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
 
 NodataRule = Literal["all", "any"]
 
-CACHE_MEGABYTES = 128
-"""What GDAL may keep of what it has decoded: a row of blocks of a large scene."""
 SURVEY_PIXELS = 1024
 """Rows and columns at most of the one decimated read that sets what holds for the whole scene."""
 
@@ -40,7 +41,7 @@ class SceneSource:
     """A scene that can be read by window. Cheap to pickle; each thread opens the file for itself."""
 
     path: str
-    """The file."""
+    """The file, or its URL; signed URLs are not for showing."""
     grid: Grid
     """Where its pixels are."""
     channels: tuple[int, int, int]
@@ -55,6 +56,8 @@ class SceneSource:
     """Whether a pixel is invalid when all or when any of its channels hold nodata."""
     notices: tuple[str, ...] = ()
     """What the user should know of how the file was taken."""
+    remote: RemoteFile | None = None
+    """The object that was opened, where the scene is read by URL."""
     _open: threading.local = field(default_factory=threading.local, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
@@ -78,6 +81,7 @@ class SceneSource:
         Raises
         ------
         BlockError : the file cannot be read there.
+        SpectileError : it is read by URL, and is another one now.
         """
         rows = reflected(window.row, window.row_stop, self.grid.shape[0])
         cols = reflected(window.col, window.col_stop, self.grid.shape[1])
@@ -86,6 +90,8 @@ class SceneSource:
             numbers, valid = self._read_numbers(held)
         except RasterioIOError as err:
             raise self._unreadable(held, err) from err
+        if self.remote:
+            self.remote.check_unchanged()
         rgb = self.radiometry.to_reflectance(numbers)
         rgb[:, ~valid] = np.nan
         if held != window:
@@ -107,7 +113,7 @@ class SceneSource:
                 return np.ones(window.shape, dtype=bool)
             if integers and self.mask in ("alpha", "dataset"):
                 at = rasterio.windows.Window(window.col, window.row, window.width, window.height)
-                with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES):
+                with reading(self.path):
                     return np.asarray(dataset.dataset_mask(window=at) > 0)
             return self._read_numbers(window)[1]
         except RasterioIOError as err:
@@ -127,8 +133,7 @@ class SceneSource:
         dataset = self._dataset()
         at = window and rasterio.windows.Window(window.col, window.row, window.width, window.height)
         shape = out_shape or (window or self.grid.window).shape
-        # By default GDAL keeps a twentieth of the machine's memory, which large scenes would fill.
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES):
+        with reading(self.path):
             numbers = dataset.read(list(self.channels), window=at, out_shape=(3, *shape))
             return numbers, self._valid(numbers, dataset, at, shape)
 
@@ -179,9 +184,31 @@ class SceneSource:
         numbers, valid = zip(*strips, strict=True)
         return np.concatenate(numbers, axis=1), np.concatenate(valid)
 
+    def identity(self, *, checksum: bool = False) -> dict[str, object]:
+        """What tells this scene from any other, as plain JSON: its sha256, or what its server says of it.
+
+        Parameters
+        ----------
+        checksum : read a scene by URL whole for its sha256, rather than take URL, ETag and size.
+
+        Raises
+        ------
+        SceneError : the server says nothing that could be taken, or the scene cannot be read.
+        """
+        if self.remote is None or checksum:
+            return {"sha256": self.fingerprint()}
+        if self.remote.etag is None:
+            raise SceneError(
+                "its server gives no ETag to know the scene by", where=self.path, remedy="use --checksum"
+            )
+        return {"url": str(self.remote.location), "etag": self.remote.etag, "size": self.remote.size}
+
     def fingerprint(self) -> str:
         """The sha256 of the bytes of the file and of those that belong to it, hexadecimal."""
         digest = hashlib.sha256()
+        if self.remote:
+            digest.update(self.remote.digest())
+            return digest.hexdigest()
         for name in sorted(self._dataset().files):
             if Path(name).is_file():
                 with Path(name).open("rb") as stream:
@@ -213,13 +240,15 @@ def open_source(
     SceneError : missing, not a raster, no CRS, wrong bands, or undeclared radiometry.
     """
     name = str(path)
+    where = locate(path)
+    remote = ask(where) if isinstance(where, Location) else None
     with _open_dataset(name) as dataset:
         grid = _grid(dataset, name)
         rgb = _channels(dataset, name, channels)
         mask = _mask(dataset, rgb)
         declared, notice = declare(
             radiometry,
-            where=name,
+            where=redact_url(name),
             dtype=dataset.dtypes[rgb[0] - 1],
             offsets=_triple(dataset.offsets, rgb),
             scales=_triple(dataset.scales, rgb),
@@ -227,7 +256,7 @@ def open_source(
         nodata = tuple(dataset.nodatavals[band - 1] for band in rgb)
     source = SceneSource(
         name, grid, rgb, declared, mask, (nodata[0], nodata[1], nodata[2]), nodata_rule,
-        (notice,) if notice else (),
+        (notice,) if notice else (), remote,
     )  # fmt: skip
     return _measured(source, declared_by_user=radiometry is not None) if measure else source
 
@@ -255,13 +284,14 @@ def _measured(source: SceneSource, *, declared_by_user: bool) -> SceneSource:
 
 
 def _open_dataset(path: str) -> rasterio.DatasetReader:
-    if "://" not in path and not Path(path).exists():
+    where = locate(path)
+    if isinstance(where, Path) and not where.exists():
         raise SceneError("no such file", where=path, remedy="check the path of the scene")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), reading(path):
             # A scene without georeferencing gets our own error, with a remedy.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(path)
+            return rasterio.open(gdal_path(path))
     except RasterioIOError as err:
         raise SceneError("not a raster that can be opened", where=path, got=str(err).splitlines()[0]) from err
 
@@ -367,7 +397,7 @@ def open_scene(
         dims=("band", "y", "x"),
         coords={"band": ["red", "green", "blue"], **axis_coordinates(source.grid)},
         name="rgb",
-        attrs={"units": "1", "long_name": "reflectance", "source": source.path,
+        attrs={"units": "1", "long_name": "reflectance", "source": redact_url(source.path),
                "radiometry": source.radiometry.kind},
     )  # fmt: skip
     placed: xr.DataArray = scene.rio.write_crs(source.grid.crs_wkt)
