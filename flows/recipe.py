@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from catalog.bands import RGB_CAMERA, SENSORS, Bands
 from catalog.errors import UsageError
-from flows.sources import ResponseSource, Sources
+from flows.sources import EvenBands, ResponseSource, Sources
 from model.cascade import DEFAULT_STAGES, CascadeConfig, StageConfig
 from model.networks.unet_shared_encoder import SharedEncoderSizes
 from model.presets import GUIDANCE, ScdmPreset, TrainingPreset, scdm_paper
@@ -32,8 +32,8 @@ class Recipe(Sources):
 
     kind: Literal["cascade"] = "cascade"
     """Of the model."""
-    sensor: str = "vnir48"
-    """The bands it predicts, by name."""
+    sensor: str | EvenBands = "vnir48"
+    """The bands it predicts, by name or at equal spacing."""
     responses: tuple[str | ResponseSource, ...] = ("rgb_camera",)
     """Of the camera: the expected one, then others that varied crops draw too. A name is a sensor's."""
     coarse: int = 12
@@ -47,7 +47,8 @@ class Recipe(Sources):
 
     def config(self, response: Bands = RGB_CAMERA) -> CascadeConfig:
         """The model that is trained, for an input of that response."""
-        return CascadeConfig(sensor_bands(self.sensor), response, self.coarse, self.stages, steps=self.steps)
+        bands = sensor_bands(self.sensor) if isinstance(self.sensor, str) else self.sensor.bands
+        return CascadeConfig(bands, response, self.coarse, self.stages, steps=self.steps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from catalog.bands import Bands
 from catalog.errors import UsageError
 from pipeline.hyperspectral_formats import Axes, Layout, Unit
 
@@ -110,6 +111,27 @@ class LibrarySource:
     """How often all mosaics together are drawn."""
     wavelength_unit: Unit = "nm"
     """Where the header does not say it."""
+
+
+@dataclass(frozen=True)
+class EvenBands:
+    """Bands at equal spacing, each as wide as that."""
+
+    first_nm: float
+    """Centre of the first."""
+    last_nm: float
+    """Centre of the last."""
+    count: int
+    """How many."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first_nm < self.last_nm or self.count < 2:
+            raise UsageError("bands need first_nm below last_nm and a count of 2 or more", got=self)
+
+    @property
+    def bands(self) -> Bands:
+        """The bands."""
+        return Bands.evenly_spaced(self.first_nm, self.last_nm, self.count)
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ def build_scenes(
         _read_scenes(scene, data_dir, sets, cascade.bands, cameras)
     for library in recipe.libraries:
         _read_library(library, data_dir, sets, cascade.bands, cameras)
+    nm = cascade.bands.centre_nm
     for what, scenes in (("training", sets.training), ("validation", sets.validation)):
         if not scenes:
             raise UsageError(
@@ -85,7 +86,7 @@ def build_scenes(
             raise UsageError(
                 f"no scene for {what} has every band of the model",
                 where=recipe.name,
-                remedy="add one that has, or [simulator]",
+                remedy=f"add one whose good_nm reach {nm[0]:g} to {nm[-1]:g} nm, or [simulator]",
             )
     return sets
 
