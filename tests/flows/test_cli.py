@@ -250,6 +250,49 @@ def test_overwriting_spares_what_is_no_cube_and_the_scene_itself(told, make_scen
     assert scene.exists()
 
 
+def test_layers_are_planned_written_and_told(told, make_scene, tmp_path):
+    scene, cube, numbers = make_scene(), tmp_path / "cube.zarr", tmp_path / "run.json"
+    given = ("run", scene, "--out", cube, *FAST, "--samples", 4)
+    _, out, _ = told(*given, "--layers", "q95,sd", "--dry-run", "--json", numbers)
+    assert "4 sample(s), layers sd, q95" in out
+    facts = json.loads(numbers.read_text())["plan"]
+    assert facts["layers"] == ["sd", "q95"]
+    assert facts["output_bytes"] == 37 * 53 * (3 * 48 * 2 + 1)
+    assert told(*given, "--layers", "q95,sd")[0] == 0
+    stored = zarr.open_group(cube, mode="r")
+    assert {name for name in stored if name.startswith("refl")} == {
+        "reflectance", "reflectance_sd", "reflectance_q95"
+    }  # fmt: skip
+    # bands-repeat draws the same sample each time.
+    np.testing.assert_array_equal(stored["reflectance_q95"][:], stored["reflectance"][:])
+    assert stored["reflectance_sd"][:].max() == 0
+    assert "sd, q95, not calibrated" in told("info", cube)[1]
+    code, _, error = told(*given, "--resume")
+    assert code == 2
+    assert "layers ['sd'] instead of ['sd', 'q95']" in error
+
+    assert told(*given, "--layers", "none", "--overwrite")[0] == 0
+    assert {name for name in zarr.open_group(cube, mode="r") if name.startswith("refl")} == {"reflectance"}
+
+
+@pytest.mark.parametrize(
+    ("samples", "layers", "message"),
+    [
+        (1, "sd", "the layer sd takes 2 samples or more"),
+        (1, "q05,q95", "quantile layers take 4 samples or more"),
+        (3, "sd,q95", "use --samples 4 or more"),
+        (8, "sd,q50", "unknown layer 'q50'"),
+        (8, "", "unknown layer ''"),
+    ],
+)
+def test_layers_that_cannot_be_had_are_refused(told, make_scene, tmp_path, samples, layers, message):
+    cube = tmp_path / "cube.zarr"
+    code, _, error = told("run", make_scene(), "--out", cube, *FAST, "--samples", samples, "--layers", layers)
+    assert code == 2
+    assert message in error
+    assert not cube.exists()
+
+
 def test_resuming_with_another_seed_is_refused_and_names_it(told, scene, tmp_path, monkeypatch):
     # bands-repeat draws nothing; a predictor that reports its seed stands in for a network.
     from flows import compose

@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 import zarr
 
+from catalog.calibration import Calibration
 from catalog.errors import CubeError, StoreError, UsageError
 from flows import compose
 from flows.compose import SceneSettings, prepare, process_blocks, remaining, run_scene, start_cube
+from flows.describe import describe_cube
 from pipeline import cube as cube_module
 from pipeline.cube import open_cube, read_status, verify_cube
+from pipeline.predict import BandsRepeat
 from pipeline.storage import LocalStorage, open_storage
 
 
@@ -131,6 +134,33 @@ def test_resuming_with_other_settings_is_refused_and_names_them(settings, change
     run_scene(settings)
     with pytest.raises(CubeError, match=told):
         run_scene(replace(settings, resume=True, **change))
+
+
+def test_resuming_with_other_layers_is_refused(settings):
+    settings = replace(settings, samples=4, layers=("q95", "sd"))
+    prepared, _ = run_scene(settings)
+    assert prepared.plan.layers == ("sd", "q95")
+    run_scene(replace(settings, resume=True, layers=("sd", "q95")))
+    with pytest.raises(CubeError, match=r"layers \['sd'\] instead of \['sd', 'q95'\]"):
+        run_scene(replace(settings, resume=True, layers=None))
+
+
+def test_layers_without_their_samples_are_refused_before_the_scene_is_opened(settings):
+    with pytest.raises(UsageError, match=r"--layers q05 --samples 3.*use --samples 4 or more"):
+        prepare(replace(settings, scene="nothing.tif", samples=3, layers=("q05",)))
+
+
+def test_other_samples_than_those_of_the_calibration_are_told(settings, monkeypatch, caplog):
+    class Calibrated(BandsRepeat):
+        calibration = Calibration(16, (2.0,) * 48, (-3.0,) * 48, (2.5,) * 48)
+
+    monkeypatch.setattr(compose, "_load_predictor", lambda settings: Calibrated())
+    for samples, told in ((1, False), (4, True), (16, False)):
+        caplog.clear()
+        prepare(replace(settings, samples=samples))
+        assert ("calibrated with 16 samples; with 4" in caplog.text) is told
+    run_scene(replace(settings, samples=4))
+    assert describe_cube(settings.out)["layers"] == "sd, calibrated with 16 samples"
 
 
 def test_resuming_after_the_scene_changed_is_refused(settings, make_scene):

@@ -53,5 +53,6 @@ def test_a_deployment_refuses_parameters_outside_its_schema(prefect_server):
 
     from flows.scene import process_scene
 
-    with pytest.raises(ParameterTypeError):
-        process_scene.validate_parameters({"scene": "a.tif", "out": "b.zarr", "device": "tpu"})
+    for outside in ({"device": "tpu"}, {"layers": ["q50"]}):
+        with pytest.raises(ParameterTypeError):
+            process_scene.validate_parameters({"scene": "a.tif", "out": "b.zarr", **outside})

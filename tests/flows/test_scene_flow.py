@@ -23,7 +23,10 @@ def counts(path) -> np.ndarray:
 @pytest.fixture
 def settings(make_scene, tmp_path) -> SceneSettings:
     scene = make_scene((530, 540), nodata=0, hole=(slice(100, 180), slice(0, 540)))
-    return SceneSettings(str(scene), str(tmp_path / "cube.zarr"), model="bands-repeat", block=512, samples=2)
+    return SceneSettings(
+        str(scene), str(tmp_path / "cube.zarr"), model="bands-repeat", block=512, samples=4,
+        layers=("sd", "q95"),
+    )  # fmt: skip
 
 
 def test_the_flows_parameters_are_the_settings_with_their_defaults():
@@ -43,6 +46,8 @@ def test_the_parameter_schema_has_the_choices_and_the_limits():
     assert schema["device"]["enum"] == ["auto", "cpu", "cuda"]
     assert schema["nodata"]["enum"] == ["all", "any"]
     assert schema["samples"]["minimum"] == 1
+    (choices,) = (each for each in schema["layers"]["anyOf"] if each["type"] == "array")
+    assert choices["items"]["enum"] == ["sd", "q05", "q95"]
 
 
 def test_the_flow_makes_the_same_cube_bit_for_bit(settings, prefect_server, monkeypatch):
@@ -68,7 +73,7 @@ def test_the_flow_makes_the_same_cube_bit_for_bit(settings, prefect_server, monk
     assert isinstance(report["result"]["seconds"], float)
     assert (report["result"]["blocks_done"], report["result"]["blocks_failed"]) == (4, 0)
     json.dumps(report, allow_nan=False)
-    for array in ("reflectance", "reflectance_sd", "valid"):
+    for array in ("reflectance", "reflectance_sd", "reflectance_q95", "valid"):
         both = [zarr.open_group(path, mode="r")[array][:] for path in (settings.out, other["out"])]
         np.testing.assert_array_equal(*both)
     assert verify_cube(open_storage(other["out"])) == []

@@ -71,6 +71,31 @@ def test_the_tiles_do_not_show(tmp_path, write_scene, flat):
     assert found.lattice_peak < 2
 
 
+def test_the_layers_of_the_samples_lie_about_their_mean(tmp_path):
+    scene = tmp_path / "scene.tif"
+    Simulator(seed=2_900_002, shape=(64, 72)).write_rgb(scene, kind="float")
+    settings = SceneSettings(
+        str(scene), str(tmp_path / "cube.zarr"), tile=64, halo=8, samples=4, layers=("sd", "q05", "q95")
+    )
+    prepared, _ = run_scene(settings)
+    found = open_cube(settings.out)
+    calibration = prepared.predictor.calibration
+    assert found.reflectance_sd.attrs["calibrated"] is (calibration is not None)
+    spread, low, high = (
+        (np.full(48, factor) for factor in (1.0, -1.6449, 1.6449))
+        if calibration is None
+        else map(np.array, (calibration.spread, calibration.low, calibration.high))
+    )
+    s = found.reflectance_sd.values / spread[:, None, None]
+    assert np.median(s) > 1e-3
+    mean = found.reflectance.values
+    for name, factor in (("reflectance_q05", low), ("reflectance_q95", high)):
+        # Each of the three is rounded to half a count, s before it is scaled.
+        slack = 1.1e-4 + 0.51e-4 * (np.abs(factor) / spread)[:, None, None]
+        expected = np.clip(mean + factor[:, None, None] * s, 0, None)
+        assert (np.abs(found[name].values - expected) < slack).all()
+
+
 @pytest.mark.data
 def test_a_real_orthophoto_becomes_a_cube_in_its_place(data_dir, tmp_path):
     settings = SceneSettings(str(data_dir / BART), str(tmp_path / "cube.zarr"))
