@@ -29,6 +29,7 @@ from pipeline.grid import Grid, Window
 from pipeline.layers import LAYERS, array_name, layer_attributes, summarise
 from pipeline.mosaic import Mosaic
 from pipeline.plan import CHUNK, SHARD, Plan
+from pipeline.shares import Share
 from pipeline.source import axis_coordinates
 from pipeline.storage import Storage, open_storage
 from pipeline.tiling import Block, Tiling
@@ -59,7 +60,8 @@ class Cube:
     @property
     def arrays(self) -> tuple[str, ...]:
         """The names of the arrays that blocks write."""
-        return ("reflectance", *map(array_name, self.plan.layers), "valid")
+        flat = ("valid", "source") if self.plan.scenes else ("valid",)
+        return ("reflectance", *map(array_name, self.plan.layers), *flat)
 
 
 def create_cube(
@@ -144,6 +146,12 @@ def _create_arrays(
             "flag_meanings": "masked valid", "grid_mapping": "spatial_ref", "coordinates": "spatial_ref",
         },
     )  # fmt: skip
+    if plan.scenes:
+        group.create_array(
+            "source", shape=(rows, cols), chunks=(CHUNK, CHUNK), shards=(SHARD, SHARD), dtype="uint16",
+            fill_value=0, dimension_names=("y", "x"), compressors=compressor,
+            config={"write_empty_chunks": True}, attributes=_source_attributes(plan),
+        )  # fmt: skip
     lines: dict[str, tuple[tuple[float, ...], str, dict[str, Any]]] = {
         "wavelength": (bands.centre_nm, "wavelength",
                        {"standard_name": "radiation_wavelength", "units": "nm", "long_name": "band centre"}),
@@ -165,6 +173,43 @@ def _create_arrays(
         )  # fmt: skip
         array[:] = line
     group.create_array("spatial_ref", shape=(), dtype="int64", attributes=reference)
+
+
+def _source_attributes(plan: Plan) -> dict[str, Any]:
+    line: Any = plan.settings.get("line", {})
+    shared = {
+        "feather": "the scene that weighs most; RGB is the weighted mean of all scenes that are valid",
+        "first": "the first scene that is valid; RGB is its own",
+        "nadir": "the valid scene whose centre line is nearest; RGB is its own",
+    }
+    return {
+        "long_name": "number of the scene, from 1; 0 for none",
+        "comment": shared.get(line.get("combine"), ""),
+        "scenes": [share.facts["name"] for share in plan.scenes],
+        "grid_mapping": "spatial_ref", "coordinates": "spatial_ref",
+    }  # fmt: skip
+
+
+def extend_cube(storage: Storage, plan: Plan) -> None:
+    """Let a cube of a flight line be one of more scenes: blocks that the new ones touch are to do again.
+
+    Parameters
+    ----------
+    plan : the cube's own, with more scenes after those that it has.
+
+    Raises
+    ------
+    StoreError : the store cannot be written.
+    """
+    try:
+        group = zarr.open_group(storage.zarr(), mode="r+", use_consolidated=False)
+        _array(group, "source").attrs.update(_source_attributes(plan))
+        root = json.loads(storage.get("zarr.json") or b"{}")
+        root.pop("consolidated_metadata", None)
+        root["attributes"]["spectile"].update(status="incomplete", digest=plan.digest, plan=plan.to_json())
+        storage.put("zarr.json", json.dumps(root).encode())
+    except OSError as err:
+        raise _write_error(storage, err) from err
 
 
 def _spatial_ref(grid: Grid) -> dict[str, Any]:
@@ -239,6 +284,7 @@ def load_plan(storage: Storage) -> Plan:
         plan = Plan(
             grid, Window(*said["window"]), Tiling(grid.shape, said["tile"], said["halo"]), facts["block"],
             said["bands"], said["samples"], tuple(said["layers"]), said["settings"],
+            tuple(Share.from_json(each) for each in said.get("scenes", ())),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as err:
         raise CubeError("the cube's plan is damaged", where=str(storage), got=repr(err)) from err
@@ -247,11 +293,22 @@ def load_plan(storage: Storage) -> Plan:
     return plan
 
 
-def write_block(cube: Cube, block: Block, mosaic: Mosaic, *, seconds: float = 0.0) -> ledger.Marker:
+def write_block(
+    cube: Cube,
+    block: Block,
+    mosaic: Mosaic,
+    *,
+    source: NDArray[np.uint16] | None = None,
+    seconds: float = 0.0,
+) -> ledger.Marker:
     """Write a block's shards and then its marker; the marker.
 
     Whatever shards are there already (of a run that was stopped) are removed first, so that none of
     their bytes is read back into the new ones.
+
+    Parameters
+    ----------
+    source : (h, w) uint16, of a flight line's block the scene that each pixel is from; 0 where not valid.
 
     Raises
     ------
@@ -266,16 +323,18 @@ def write_block(cube: Cube, block: Block, mosaic: Mosaic, *, seconds: float = 0.
         for key in keys:
             cube.storage.delete(key)
         group = zarr.open_group(cube.storage.zarr(), mode="r+", use_consolidated=False)
-        for row in range(0, at.height, SHARD):
-            strip = Window(row, 0, min(SHARD, at.height - row), at.width)
-            place = Window(at.row + row, at.col, *strip.shape).slices
-            valid = mosaic.valid[strip.slices]
-            samples = mosaic.samples[(slice(None), slice(None), *strip.slices)]
+        for row, col in cube.plan.shards(block):
+            shard = Window(row * SHARD, col * SHARD, SHARD, SHARD).intersection(at)
+            part = shard.relative_to(at).slices
+            valid = mosaic.valid[part]
+            samples = mosaic.samples[(slice(None), slice(None), *part)]
             for name, layer in summarise(samples, cube.plan.layers, mosaic.calibration):
-                _array(group, name)[(slice(None), *place)] = encode(layer, valid)
-            _array(group, "valid")[place] = valid.astype(np.uint8)
+                _array(group, name)[(slice(None), *shard.slices)] = encode(layer, valid)
+            _array(group, "valid")[shard.slices] = valid.astype(np.uint8)
+            if source is not None:
+                _array(group, "source")[shard.slices] = source[part]
         marker = ledger.Marker(
-            digest=cube.plan.digest,
+            digest=cube.plan.digest_of(block),
             window=(block.window.row, block.window.col, block.window.height, block.window.width),
             checksums={key: ledger.checksum(_stored(cube.storage, key)) for key in keys},
             tiles=mosaic.tiles,
@@ -300,14 +359,10 @@ def encode(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArra
 
 def shard_keys(cube: Cube, block: Block) -> list[str]:
     """The keys in the store of the shards that a block owns."""
-    at = block.window.relative_to(cube.plan.window)
-    rows = range(at.row // SHARD, -(-at.row_stop // SHARD))
-    cols = range(at.col // SHARD, -(-at.col_stop // SHARD))
     return [
-        f"{name}/c/{row}/{col}" if name == "valid" else f"{name}/c/0/{row}/{col}"
+        f"{name}/c/{row}/{col}" if name in ("valid", "source") else f"{name}/c/0/{row}/{col}"
         for name in cube.arrays
-        for row in rows
-        for col in cols
+        for row, col in cube.plan.shards(block)
     ]
 
 
@@ -315,7 +370,8 @@ def finished_blocks(cube: Cube) -> dict[Block, ledger.Marker]:
     """The blocks that are done under this plan, with their markers."""
     done = {}
     for block, marker in ledger.read_markers(cube.storage, cube.plan.blocks).items():
-        if marker.digest == cube.plan.digest and set(marker.checksums) == set(shard_keys(cube, block)):
+        digest = cube.plan.digest_of(block)
+        if marker.digest == digest and set(marker.checksums) == set(shard_keys(cube, block)):
             done[block] = marker
     return done
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from catalog.errors import UsageError
 from pipeline.grid import Grid, Window
 from pipeline.layers import Layer, choose_layers
+from pipeline.shares import Share, cells
 from pipeline.tiling import Block, Tiling, blocks
 
 CHUNK = 256
@@ -43,6 +45,8 @@ class Plan:
     """What the cube holds beside it, as ``choose_layers`` orders them."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Everything else that can change a value, as plain JSON values: scene, radiometry, model."""
+    scenes: tuple[Share, ...] = ()
+    """The scenes of a flight line, in order, and where each has a share; none for a single scene."""
 
     def __post_init__(self) -> None:
         if self.window.size == 0 or not self.grid.window.contains(self.window):
@@ -59,10 +63,42 @@ class Plan:
             raise UsageError("at least one sample is needed", got=f"--samples {self.samples}")
         choose_layers(self.layers, self.samples)  # refuses what cannot be taken
 
+        if self.scenes and not self._held:
+            raise UsageError("no scene of the line has a valid pixel in the region")
+
     @property
     def blocks(self) -> list[Block]:
-        """The blocks, row by row."""
-        return list(blocks(self.window, self.block))
+        """The blocks, row by row; of a flight line those that hold data."""
+        return [block for block in blocks(self.window, self.block) if self.shards(block)]
+
+    def shards(self, block: Block) -> list[tuple[int, int]]:
+        """(row, column) of the shards of a block that are written; of a flight line those that hold data."""
+        at = block.window.relative_to(self.window)
+        rows = range(at.row // SHARD, -(-at.row_stop // SHARD))
+        cols = range(at.col // SHARD, -(-at.col_stop // SHARD))
+        return [(r, c) for r in rows for c in cols if not self.scenes or (r, c) in self._held]
+
+    def pixels(self, block: Block) -> int:
+        """The number of pixels of a block's shards."""
+        at = block.window.relative_to(self.window)
+        squares = (Window(row * SHARD, col * SHARD, SHARD, SHARD) for row, col in self.shards(block))
+        return sum(square.intersection(at).size for square in squares)
+
+    def computed_tiles(self, block: Block) -> int:
+        """The number of tiles of a block that go through the network, as far as the plan knows."""
+        span = self.tiling.span(block.window)
+        if not self.scenes:
+            return span.size
+        rows, cols = range(span.row, span.row_stop), range(span.col, span.col_stop)
+        return sum((row, col) in self._shown for row in rows for col in cols)
+
+    @cached_property
+    def _held(self) -> set[tuple[int, int]]:
+        return set().union(*(cells(share.shards) for share in self.scenes))
+
+    @cached_property
+    def _shown(self) -> set[tuple[int, int]]:
+        return set().union(*(cells(share.tiles) for share in self.scenes))
 
     @property
     def cube_grid(self) -> Grid:
@@ -84,13 +120,27 @@ class Plan:
             "samples": self.samples,
             "layers": list(self.layers),
             "settings": dict(self.settings),
+            **({"scenes": [share.to_json() for share in self.scenes]} if self.scenes else {}),
         }
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The sha256 of everything that can change a value of the cube."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _sha256(self.to_json())
+
+    def digest_of(self, block: Block) -> str:
+        """The sha256 of everything that can change a value of a block.
+
+        Of a flight line's scenes only those count that one of the block's tiles shows: a scene that is added
+        elsewhere leaves the block as it is.
+        """
+        if not self.scenes:
+            return self.digest
+        tiles = self.tiling.span(block.window)
+        touching = [
+            [number, dict(share.facts)] for number, share in enumerate(self.scenes, 1) if share.touches(tiles)
+        ]
+        return _sha256({**replace(self, scenes=()).to_json(), "scenes": touching})
 
     def estimate(self, *, predictor_bytes: int, seconds_per_tile: float | None = None) -> Estimate:
         """What the run costs.
@@ -101,16 +151,20 @@ class Plan:
         seconds_per_tile : measured time of one tile and one sample, if it is known.
         """
         tiles = sum(self.tiling.count(block.window) for block in self.blocks)
-        pixels = self.window.size
+        computed = sum(self.computed_tiles(block) for block in self.blocks)
+        pixels = sum(self.pixels(block) for block in self.blocks)
         return Estimate(
             tiles=tiles,
+            tiles_masked=tiles - computed,
             blocks=len(self.blocks),
-            redundancy=tiles * self.tiling.tile**2 / pixels,
-            output_bytes=pixels * (2 * self.bands * (1 + len(self.layers)) + 1),
+            blocks_empty=len(list(blocks(self.window, self.block))) - len(self.blocks),
+            pixels=pixels,
+            redundancy=computed * self.tiling.tile**2 / pixels,
+            output_bytes=pixels * (2 * self.bands * (1 + len(self.layers)) + (3 if self.scenes else 1)),
             peak_memory_bytes=PROCESS_BYTES
             + predictor_bytes
             + block_bytes(self.block, self.window, self.tiling, self.bands, self.samples, self.layers),
-            hours=None if seconds_per_tile is None else tiles * self.samples * seconds_per_tile / 3600,
+            hours=None if seconds_per_tile is None else computed * self.samples * seconds_per_tile / 3600,
         )
 
 
@@ -119,9 +173,15 @@ class Estimate:
     """What a run costs."""
 
     tiles: int
-    """Tiles computed, those on block borders once for each block."""
+    """Tiles of the blocks, those on block borders once for each block."""
+    tiles_masked: int
+    """How many of them are left out because no scene of a flight line reaches them."""
     blocks: int
     """Blocks written."""
+    blocks_empty: int
+    """Blocks left out because no scene of a flight line reaches them."""
+    pixels: int
+    """Pixels of the shards that are written."""
     redundancy: float
     """Pixels that go through the network for each pixel of the cube."""
     output_bytes: int
@@ -130,6 +190,11 @@ class Estimate:
     """Memory of the process at its peak."""
     hours: float | None
     """Time of the network, if it was measured."""
+
+
+def _sha256(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def block_bytes(

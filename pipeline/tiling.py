@@ -91,9 +91,13 @@ class Tiling:
 
     def count(self, window: Window) -> int:
         """The number of tiles that have a share in a window."""
-        return len(self._span(window.row, window.row_stop, 0)) * len(
-            self._span(window.col, window.col_stop, 1)
-        )
+        return self.span(window).size
+
+    def span(self, window: Window) -> Window:
+        """The rows and columns of the lattice whose tiles have a share in a window."""
+        rows = self._span(window.row, window.row_stop, 0)
+        cols = self._span(window.col, window.col_stop, 1)
+        return Window(rows.start, cols.start, len(rows), len(cols))
 
     def _span(self, start: int, stop: int, axis: int) -> range:
         if stop <= start:
