@@ -41,6 +41,9 @@ app = typer.Typer(
     add_completion=False,
 )
 
+benchmark = typer.Typer(help="Measure what a run costs on this machine.")
+app.add_typer(benchmark, name="benchmark")
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -95,6 +98,16 @@ def _parse_rgb(text: str) -> tuple[int, int, int]:
 
 def _parse_layers(text: str) -> tuple[str, ...]:
     return () if text == "none" else tuple(text.split(","))
+
+
+def _parse_steps(text: str) -> tuple[int, ...]:
+    try:
+        steps = tuple(int(part) for part in text.split(","))
+    except ValueError as err:
+        raise typer.BadParameter(f"{text!r} is not a list of step counts") from err
+    if min(steps) < 1 or len(set(steps)) < len(steps):
+        raise typer.BadParameter(f"{text!r}: steps are different numbers from 1 on")
+    return steps
 
 
 @app.command(no_args_is_help=False)
@@ -169,6 +182,13 @@ def run(
         ),
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")] = "auto",
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option(help="What the network computes in; auto is the fastest that was held to float32."),
+    ] = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first: a minute or two, then faster.")
+    ] = False,
     prefect: Annotated[
         bool, typer.Option("--prefect", help="Run as a Prefect flow, on a server of its own if none is set.")
     ] = False,
@@ -211,7 +231,7 @@ def run(
 
     settings = SceneSettings(
         scene, out, model, steps, samples, layers, seed, tile, halo, block, batch, memory, radiometry, nodata,
-        rgb, device, region, resume, overwrite, checksum,
+        rgb, device, dtype, compiled, region, resume, overwrite, checksum,
     )  # fmt: skip
     if dry_run:
         from flows.compose import prepare, report
@@ -434,6 +454,59 @@ def evaluate(
         if facts[key]:
             print(f"{key}: {facts[key]}")
     console.print_table(COLUMNS, table(facts))
+    if json_file is not None:
+        _write_json(json_file, facts)
+
+
+@benchmark.command("model")
+def benchmark_model(
+    model: Annotated[
+        str, typer.Option(metavar="NAME|PATH", help="A model, scdm-paper included, or a checkpoint folder.")
+    ] = "vnir48",
+    steps: Annotated[
+        Any,
+        typer.Option(
+            parser=_parse_steps,
+            metavar="N,...",
+            help="Solver steps to compare.",
+            show_default="1,4,10; scdm-paper 1",
+        ),
+    ] = None,
+    tile: Annotated[int, typer.Option(min=1, metavar="PX", help="Side of a tile, halo included, px.")] = 256,
+    halo: Annotated[
+        int, typer.Option(min=0, metavar="PX", help="Overlap on each side of a tile's core, px.")
+    ] = 32,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Tiles a network call.", show_default="the device's"),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads of torch.", show_default="the cores")
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")] = "auto",
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"], typer.Option(help="What the network computes in.")
+    ] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network first.")] = False,
+    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; the median is told.")] = 3,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every figure as JSON.")
+    ] = None,
+) -> None:
+    """Count and time a model's parts, beside the published model at its 1000 steps."""
+    from flows import benchmark as measures
+
+    _check_json(json_file, model, model)
+    _in_lines()
+    settings = measures.ModelBenchmark(
+        model, steps, tile, halo, batch, threads, device, dtype, compiled, repeats
+    )
+    with _stoppable():
+        facts = measures.benchmark_model(settings, announce=LOG.info)
+    print(*measures.heading(facts), sep="\n", end="\n\n")
+    console.print_table(*measures.part_table(facts))
+    print()
+    console.print_table(measures.RUN_COLUMNS, measures.run_table(facts))
     if json_file is not None:
         _write_json(json_file, facts)
 

@@ -42,6 +42,7 @@ from pipeline.tiling import Block, Tiling
 LOG = logging.getLogger("spectile")
 
 Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "float32", "bfloat16"]
 
 BLOCKS_A_RUN = 8
 """Blocks that one Prefect task takes: few enough that losing one costs minutes, many enough that the
@@ -84,6 +85,10 @@ class SceneSettings:
     """1-based bands of red, green and blue; None lets the file decide."""
     device: Device = "auto"
     """Where the network runs."""
+    dtype: Dtype = "auto"
+    """What the networks compute in; auto is bfloat16 where that is native and was tried."""
+    compiled: bool = False
+    """Whether the networks are compiled first."""
     region: tuple[float, float, float, float] | None = None
     """(x_min, y_min, x_max, y_max) in the scene's CRS; None takes the whole scene."""
     resume: bool = False
@@ -250,6 +255,8 @@ def _load_predictor(settings: SceneSettings) -> Predictor:
         seed=settings.seed,
         batch=settings.batch,
         device=settings.device,
+        dtype=settings.dtype,
+        compiled=settings.compiled,
     )
     return predictor
 

@@ -101,6 +101,8 @@ def process_scene(
     nodata: Literal["all", "any"] = "all",
     rgb: tuple[int, int, int] | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    compiled: bool = False,
     region: tuple[float, float, float, float] | None = None,
     resume: bool = False,
     overwrite: bool = False,

@@ -5,6 +5,7 @@ It implements ``pipeline.predict.Predictor`` by its shape; the two packages neve
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -16,6 +17,7 @@ from catalog.bands import Bands
 from catalog.calibration import Calibration
 from catalog.errors import CheckpointError, UsageError
 from model import checkpoint
+from model.acceleration import accelerate, resolve_dtype
 from model.cascade import CascadeConfig, SpectralCascade
 from model.cascade_paper import KIND as SCDM
 from model.cascade_paper import ScdmCascade, load_scdm
@@ -23,11 +25,12 @@ from model.device import resolve_device
 from model.noise import noise
 
 DEFAULT_BATCH = {"cpu": 4, "cuda": 16}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class CascadePredictor:
     """Predicts cubes with a spectral cascade; what a tile holds depends on its pixels and position alone.
+
+    ``dtype`` and ``compiled`` say how the model's networks were accelerated; ``load_predictor`` does it.
 
     In the compact cascade a pixel depends on its surroundings; in the published one on its whole tile,
     through group normalisation, attention and truncation (``docs/scdm-paper.md``).
@@ -45,12 +48,12 @@ class CascadePredictor:
         batch: int,
         device: str,
         dtype: str,
+        compiled: bool = False,
         calibration: Calibration | None = None,
     ) -> None:
         self._model = model
         self._calibration = calibration
         self._device = torch.device(device)
-        self._dtype = DTYPES[dtype]
         self._steps = steps
         self._seed = seed
         self._batch = batch
@@ -61,6 +64,7 @@ class CascadePredictor:
             "steps": steps,
             "seed": seed,
             "dtype": dtype,
+            "compiled": compiled,
             "device": self._device.type,
             **model.settings,
         }
@@ -100,6 +104,19 @@ class CascadePredictor:
         """Everything that can change a value, as plain JSON values."""
         return dict(self._settings)
 
+    @property
+    def cascade(self) -> SpectralCascade | ScdmCascade:
+        """The model that it runs."""
+        return self._model
+
+    def with_steps(self, steps: int) -> CascadePredictor:
+        """The same with another number of solver steps, in [1, T]; the calibration does not hold for it."""
+        _check_steps(self._model, steps)
+        other = copy.copy(self)
+        other._steps, other._calibration = steps, None
+        other._settings = {**self._settings, "steps": steps}
+        return other
+
     def predict(
         self,
         rgb: NDArray[np.float32],
@@ -131,15 +148,27 @@ class CascadePredictor:
             raise UsageError("more tiles than the batch holds", got=count, expected=f"up to {self._batch}")
         group = 1 if self._device.type == "cpu" else self._batch
         padding = -count % group
-        tiles = torch.from_numpy(np.concatenate([rgb, np.repeat(rgb[-1:], padding, axis=0)]))
+        # The position stays on the host, where the noise's key is made of it.
         places = torch.from_numpy(np.concatenate([origins, np.repeat(origins[-1:], padding, axis=0)]))
+        tiles = self._send(torch.from_numpy(np.concatenate([rgb, np.repeat(rgb[-1:], padding, axis=0)])))
         for sample in samples:
-            out = np.empty((count, len(self.bands), height, width), dtype=np.float32)
+            out = torch.empty((count, len(self.bands), height, width), pin_memory=self._pinned)
             for first in range(0, count, group):
                 last = first + group
                 cube = self._sample(tiles[first:last], places[first:last], sample)
-                out[first:last] = cube[: count - first].cpu().numpy()
-            yield out
+                out[first:last].copy_(cube[: count - first], non_blocking=True)
+            if self._pinned:
+                torch.cuda.current_stream(self._device).synchronize()
+            yield out.numpy()
+
+    @property
+    def _pinned(self) -> bool:
+        """Whether transfers go through page-locked memory, which is faster and lets the host go on."""
+        return self._device.type == "cuda"
+
+    def _send(self, values: Tensor) -> Tensor:
+        """The values on the device."""
+        return (values.pin_memory() if self._pinned else values).to(self._device, non_blocking=True)
 
     @torch.inference_mode()
     def _sample(self, rgb: Tensor, origins: Tensor, sample: int) -> Tensor:
@@ -159,10 +188,7 @@ class CascadePredictor:
             )
 
         which = {"number": sample} if isinstance(self._model, SpectralCascade) else {}
-        half = self._dtype is not torch.float32
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half):
-            cube = self._model.sample(rgb.to(self._device), draw, steps=self._steps, **which)
-        return cube.float()
+        return self._model.sample(rgb, draw, steps=self._steps, **which)
 
     def memory(self, tile: int) -> int:
         """Bytes that a call takes at its peak for square tiles of ``tile`` pixels, model included.
@@ -188,6 +214,7 @@ def load_predictor(
     batch: int | None = None,
     device: str = "auto",
     dtype: str = "float32",
+    compiled: bool = False,
 ) -> CascadePredictor:
     """The predictor of a shipped model's name or of a checkpoint folder.
 
@@ -198,7 +225,9 @@ def load_predictor(
     seed : of the noise, in [0, 2**32).
     batch : tiles a call; None is 4 on a CPU and 16 on CUDA. Changes no value on a CPU.
     device : ``auto``, ``cpu`` or ``cuda``.
-    dtype : ``float32``, or ``bfloat16`` for the networks' convolutions.
+    dtype : ``float32``, ``bfloat16`` for the networks, or ``auto``: bfloat16 for a compact cascade on a
+        device that computes in it, else float32.
+    compiled : compile the networks, which takes a minute or two before the first tile.
 
     Raises
     ------
@@ -208,8 +237,6 @@ def load_predictor(
         Where a setting cannot be used.
     """
     kind = resolve_device(device)
-    if dtype not in DTYPES:
-        raise UsageError("unknown dtype", got=dtype, expected=", ".join(DTYPES))
     size = DEFAULT_BATCH[kind] if batch is None else batch
     if size < 1:
         raise UsageError("batch", got=size, expected="1 or more")
@@ -217,8 +244,10 @@ def load_predictor(
     scdm = loaded.metadata.get("kind") == SCDM
     cascade = load_scdm(loaded) if scdm else load_cascade(loaded)
     count = cascade.config.steps if steps is None else steps
-    if not 1 <= count <= cascade.schedule.steps:
-        raise UsageError("solver steps", got=count, expected=f"1 to {cascade.schedule.steps}")
+    _check_steps(cascade, count)
+    # Bfloat16 was held against float32 on the compact cascade alone (docs/benchmarks.md).
+    number = resolve_dtype(dtype, kind, tried=not scdm)
+    accelerate(cascade, device=kind, dtype=number, compiled=compiled)
     return CascadePredictor(
         cascade.to(kind),
         name=str(loaded.metadata["name"]),
@@ -228,10 +257,16 @@ def load_predictor(
         seed=seed,
         batch=size,
         device=kind,
-        dtype=dtype,
+        dtype=number,
+        compiled=compiled,
         # Fitted at the checkpoint's own steps; with others the samples spread by another amount.
         calibration=_calibration(loaded, cascade.config.bands) if count == cascade.config.steps else None,
     )
+
+
+def _check_steps(cascade: SpectralCascade | ScdmCascade, steps: int) -> None:
+    if not 1 <= steps <= cascade.schedule.steps:
+        raise UsageError("solver steps", got=steps, expected=f"1 to {cascade.schedule.steps}")
 
 
 def _calibration(loaded: checkpoint.Checkpoint, bands: Bands) -> Calibration | None:
