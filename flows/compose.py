@@ -30,11 +30,13 @@ from pipeline.cube import (
     software_version,
     write_block,
 )
+from pipeline.flight_line import LineSource
 from pipeline.layers import Layer, choose_layers
 from pipeline.mosaic import mosaic_block
 from pipeline.plan import Estimate, Plan, choose_block
 from pipeline.predict import BandsRepeat, Predictor
 from pipeline.quicklook import write_quicklook
+from pipeline.shares import Share
 from pipeline.source import NodataRule, SceneSource, open_source
 from pipeline.storage import open_storage
 from pipeline.tiling import Block, Tiling
@@ -134,8 +136,8 @@ class Prepared:
 
     settings: SceneSettings
     """What the user set."""
-    source: SceneSource
-    """The scene."""
+    source: SceneSource | LineSource
+    """The scene, or the flight line."""
     predictor: Predictor
     """The network."""
     plan: Plan
@@ -187,8 +189,8 @@ def prepare(settings: SceneSettings, *, dry: bool = False) -> Prepared:
     ------
     SpectileError : the scene, the model or a setting cannot be used.
     """
-    _check_output(settings, dry=dry)
-    layers = choose_layers(settings.layers, settings.samples)
+    check_output(settings, [settings.scene], dry=dry)
+    choose_layers(settings.layers, settings.samples)  # refuses what cannot be, before the scene is read
     source = open_source(
         settings.scene,
         radiometry=settings.radiometry,
@@ -196,12 +198,30 @@ def prepare(settings: SceneSettings, *, dry: bool = False) -> Prepared:
         channels=settings.rgb,
         measure=not dry,
     )
+    LOG.info("scene %s: %d × %d px", locate(settings.scene).name, *source.grid.shape)
+    return plan_run(settings, source, {} if dry else _facts(settings, source), dry=dry)
+
+
+def plan_run(
+    settings: SceneSettings, source: SceneSource | LineSource, facts: Mapping[str, object], *, dry: bool
+) -> Prepared:
+    """Load the model and plan the run on a source.
+
+    Parameters
+    ----------
+    facts : everything of the source beside geometry that can change a value; empty for a dry run.
+    dry : as of ``prepare``.
+
+    Raises
+    ------
+    SpectileError : the model or a setting cannot be used.
+    """
     for notice in source.notices:
         LOG.warning(notice)
+    layers = choose_layers(settings.layers, settings.samples)
     grid = source.grid
     tiling = Tiling(grid.shape, settings.tile, settings.halo)
     window = grid.window if settings.region is None else grid.window_of(settings.region)
-    LOG.info("scene %s: %d × %d px", locate(settings.scene).name, *grid.shape)
     predictor = _load_predictor(settings)
     tiling.check_stride(predictor.stride)
     fitted = predictor.calibration
@@ -211,20 +231,32 @@ def prepare(settings: SceneSettings, *, dry: bool = False) -> Prepared:
             fitted.samples, settings.samples,
         )  # fmt: skip
     bands = len(predictor.bands)
-    facts = {} if dry else _facts(settings, source, predictor)
+    decided = {} if dry else {**facts, "software": software_version(), "model": dict(predictor.settings)}
+    held = predictor.memory(settings.tile)
+    scenes: tuple[Share, ...] = ()
+    if isinstance(source, LineSource):
+        held += source.memory()
+        scenes = source.shares(tiling, window, identified=not dry, checksum=settings.checksum)
     # The block changes no value, but any block must do for the checks of the plan.
-    draft = Plan(grid, window, tiling, settings.block or 512, bands, settings.samples, layers, facts)
-    plan = draft if settings.block else _with_block(draft, settings, predictor)
+    draft = Plan(
+        grid, window, tiling, settings.block or 512, bands, settings.samples, layers, decided, scenes
+    )
+    plan = draft if settings.block else _with_block(draft, settings, held)
     seconds = _seconds_per_tile(predictor, settings.tile) if dry else None
-    estimate = plan.estimate(predictor_bytes=predictor.memory(settings.tile), seconds_per_tile=seconds)
+    estimate = plan.estimate(predictor_bytes=held, seconds_per_tile=seconds)
     return Prepared(settings, source, predictor, plan, estimate)
 
 
-def _check_output(settings: SceneSettings, *, dry: bool) -> None:
-    """Refuse an output that exists before any work is done on the scene."""
+def check_output(settings: SceneSettings, scenes: Sequence[str], *, dry: bool) -> None:
+    """Refuse an output that exists, or holds one of the scenes, before any work is done on them.
+
+    Raises
+    ------
+    UsageError, CubeError : the output cannot be written as the settings say.
+    """
     if settings.resume and settings.overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
-    if nested(locate(settings.scene), locate(settings.out)):
+    if any(nested(locate(scene), locate(settings.out)) for scene in scenes):
         raise UsageError(
             "the cube would overwrite the scene", where=settings.out, remedy="choose another --out"
         )
@@ -261,20 +293,18 @@ def _load_predictor(settings: SceneSettings) -> Predictor:
     return predictor
 
 
-def _facts(settings: SceneSettings, source: SceneSource, predictor: Predictor) -> dict[str, object]:
-    """Everything beside geometry that can change a value. Names the file, never its folder."""
+def _facts(settings: SceneSettings, source: SceneSource) -> dict[str, object]:
+    """Everything of the scene beside geometry that can change a value. Names the file, never its folder."""
     return {
-        "software": software_version(),
         "scene": {"name": locate(settings.scene).name, **source.identity(checksum=settings.checksum)},
         "channels": list(source.channels),
         "mask": source.mask,
         "nodata": settings.nodata,
         "radiometry": source.radiometry.to_json(),
-        "model": dict(predictor.settings),
     }
 
 
-def _with_block(draft: Plan, settings: SceneSettings, predictor: Predictor) -> Plan:
+def _with_block(draft: Plan, settings: SceneSettings, held: int) -> Plan:
     storage = open_storage(settings.out)
     if settings.resume and storage.exists():
         block = load_plan(storage).block  # a resumed cube keeps its blocks
@@ -286,7 +316,7 @@ def _with_block(draft: Plan, settings: SceneSettings, predictor: Predictor) -> P
             draft.samples,
             draft.layers,
             budget=settings.memory,
-            predictor_bytes=predictor.memory(settings.tile),
+            predictor_bytes=held,
         )
     return replace(draft, block=block)
 
@@ -390,9 +420,11 @@ def process_blocks(
     ------
     StoreError : the store cannot be written; there is no point in going on.
     """
+    line = prepared.source if isinstance(prepared.source, LineSource) else None
     for block in blocks:
         start = time.perf_counter()
         try:
+            index = None if line is None else line.index(block.window)
             mosaic = mosaic_block(
                 block,
                 source=prepared.source,
@@ -406,11 +438,11 @@ def process_blocks(
             tally.failures.append(f"block {block.name}: {err}")
             continue
         seconds = time.perf_counter() - start
-        write_block(cube, block, mosaic, seconds=seconds)
+        write_block(cube, block, mosaic, source=index, seconds=seconds)
         tally.done += 1
         tally.tiles += mosaic.tiles
         tally.tiles_skipped += mosaic.tiles_skipped
-        tally.pixels += block.window.size
+        tally.pixels += cube.plan.pixels(block)
         del mosaic  # or it would stand beside the next one while that is made
         observer.block(block, time.perf_counter() - start)
 
@@ -452,15 +484,23 @@ def run_scene(settings: SceneSettings, *, observer: Observer | None = None) -> t
     SpectileError : the scene, the model or a setting cannot be used, or the store cannot be written.
     """
     started = time.perf_counter()
-    observer = observer or Silent()
     prepared = prepare(settings)
-    cube = start_cube(prepared)
+    return prepared, carry_out(prepared, start_cube(prepared), observer or Silent(), started)
+
+
+def carry_out(prepared: Prepared, cube: Cube, observer: Observer, started: float) -> Result:
+    """Make the blocks of a cube that are still to do and finish it; what was done since ``started``.
+
+    Raises
+    ------
+    StoreError : the store cannot be written.
+    """
     todo = remaining(cube)
     observer.begin(prepared.plan, prepared.estimate, [b for b in prepared.plan.blocks if b not in todo])
     tally = Tally()
     for blocks in runs(todo):
         process_blocks(prepared, cube, blocks, tally=tally, observer=observer)
-    return prepared, conclude(prepared, cube, tally, started)
+    return conclude(prepared, cube, tally, started)
 
 
 def conclude(prepared: Prepared, cube: Cube, tally: Tally, started: float) -> Result:
@@ -508,6 +548,10 @@ def report(prepared: Prepared, result: Result | None = None) -> dict[str, Any]:
     }
     if result is not None:
         facts["plan"]["digest"] = plan.digest
-        facts["radiometry"] = prepared.source.radiometry.to_json()
+        if isinstance(prepared.source, LineSource):
+            facts["line"] = prepared.source.settings()
+            facts["scenes"] = [dict(share.facts) for share in plan.scenes]
+        else:
+            facts["radiometry"] = prepared.source.radiometry.to_json()
         facts["result"] = {**asdict(result), "megapixels_per_second": result.megapixels_per_second}
     return facts

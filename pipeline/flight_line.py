@@ -102,16 +102,19 @@ class LineSource:
         """What decides how scenes are combined, as plain JSON values."""
         return {"combine": self.combine, "resampling": self.resampling, "gain": self.gain}
 
-    def shares(self, tiling: Tiling, window: Window, *, identified: bool = True) -> tuple[Share, ...]:
+    def shares(
+        self, tiling: Tiling, window: Window, *, identified: bool = True, checksum: bool = False
+    ) -> tuple[Share, ...]:
         """Where each scene can change a cube of a window.
 
         Parameters
         ----------
         identified : hash the files, and state everything of them that can change a value.
+        checksum : as of ``SceneSource.identity``.
         """
         found = []
         for member in self.members:
-            facts = member.facts() if identified else {"name": member.name}
+            facts = member.facts(checksum=checksum) if identified else {"name": member.name}
             boxes = member.boxes()
             shards = to_runs(shards_met(boxes, window, SHARD))
             found.append(Share(facts, shards, to_runs(tiles_met(boxes, tiling))))

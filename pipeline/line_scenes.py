@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from catalog.errors import SceneError, UsageError
 from catalog.scenes import NamedScene
-from catalog.urls import is_url
 from pipeline.feather import Footprint, axis_distance, edge_distance, feather_weight, take_footprint
 from pipeline.grid import Grid, Window
 from pipeline.placing import Placement, Resampling, reduce_scene, resample
@@ -102,12 +100,17 @@ class Member:
         )
         return rgb, np.where(valid, self.weight(rows, cols, at, combine), np.float32(0))
 
-    def facts(self) -> dict[str, object]:
-        """What identifies the scene and its pixels, as plain JSON values. Reads the whole file."""
+    def facts(self, *, checksum: bool) -> dict[str, object]:
+        """What identifies the scene and its pixels, as plain JSON values.
+
+        Parameters
+        ----------
+        checksum : as of ``SceneSource.identity``.
+        """
         source = self.source
         return {
             "name": self.name,
-            "sha256": _fingerprint(source),
+            **source.identity(checksum=checksum),
             "channels": list(source.channels),
             "mask": source.mask,
             "nodata": source.nodata_rule,
@@ -121,14 +124,6 @@ def _centres(at: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         np.arange(at.row, at.row_stop) + 0.5, np.arange(at.col, at.col_stop) + 0.5, indexing="ij"
     )
     return rows, cols
-
-
-def _fingerprint(source: SceneSource) -> str:
-    """The sha256 of the file; of one that is read by URL, of a decimated reading of it."""
-    if not is_url(source.path):
-        return source.fingerprint()
-    numbers, valid = source.survey()
-    return hashlib.sha256(numbers.tobytes() + valid.tobytes()).hexdigest()
 
 
 def place_scene(name: str, source: SceneSource, footprint: Footprint, grid: Grid) -> Member:

@@ -97,7 +97,7 @@ def test_a_flow_with_failed_blocks_fails_and_keeps_its_report(settings, prefect_
 
 
 def test_a_store_that_fails_once_is_tried_again(settings, prefect_server, monkeypatch):
-    from flows import scene
+    from flows import scene, stages
 
     real, calls = compose.write_block, []
 
@@ -108,7 +108,7 @@ def test_a_store_that_fails_once_is_tried_again(settings, prefect_server, monkey
         return real(*args, **kwargs)
 
     monkeypatch.setattr(compose, "write_block", write_block)
-    monkeypatch.setattr(scene.process_run, "retry_delay_seconds", [0, 0])
+    monkeypatch.setattr(stages.process_run, "retry_delay_seconds", [0, 0])
     with prefect_server.in_use():
         report = scene.process_scene(**asdict(settings))
     assert calls == ["r0000c0000", "r0000c0001", "r0000c0001", "r0001c0000", "r0001c0001"]
