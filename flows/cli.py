@@ -386,10 +386,17 @@ def train(
     """Train a model from a recipe; model/recipes holds those of the shipped ones."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
     from flows.training import train_from_recipe
+    from flows.training_report import record_line
 
     _in_lines()
     with _stoppable():
-        table = train_from_recipe(recipe, data or Path(), out, announce=LOG.info)
+        table = train_from_recipe(
+            recipe,
+            data or Path(),
+            out,
+            progress=lambda record: LOG.info(record_line(record)),
+            announce=LOG.info,
+        )
     print(json.dumps(table, indent=2))
 
 

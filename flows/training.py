@@ -107,6 +107,17 @@ def is_validation(record: Mapping[str, Any]) -> bool:
     return "of" not in record
 
 
+def is_storage_failure(task: object, run: object, state: Any) -> bool:
+    """Whether a task's attempt failed on a disk or a share, for Prefect's retries."""
+    try:
+        state.result()
+    except OSError:
+        return True
+    except Exception:  # every other failure would be the same again
+        return False
+    return False
+
+
 def _log_of(out_dir: Path) -> list[dict[str, Any]]:
     """The records of a run; what was repeated after an interruption counts as it was repeated."""
     lines = (out_dir / LOG).read_text(encoding="utf-8").splitlines()

@@ -31,6 +31,16 @@ def record_line(record: Mapping[str, Any]) -> str:
     return f"step {record['step']} of {record['of']}: {values}, {left} left"
 
 
+def table_rows(table: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The held-out table with a row for each predictor of each group."""
+    return [
+        {"scenes": group, "predictor": name, **scores}
+        for group, row in table.items()
+        for name, scores in row.items()
+        if isinstance(scores, Mapping) and "rmse" in scores
+    ]
+
+
 def draw_curves(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Write a PNG of a training log: losses above, what validation measured below, against the step."""
     figure = Figure(figsize=(8, 7), layout="constrained")
