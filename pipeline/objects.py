@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
 from obstore.store import GCSStore, HTTPStore, S3Store
 from zarr.storage import ObjectStore
 
@@ -110,6 +110,10 @@ def explain(err: Exception, where: str, kind: type[SpectileError] = StoreError) 
         return kind("no such object", where=where, remedy="check the URL")
     if status in (401, 403):
         return kind("no permission", where=where, got=told_code, remedy=remedy)
+    if isinstance(err, NotSupportedError):
+        return kind(
+            "the server gives no parts of files", where=where, remedy="copy the file here, or elsewhere"
+        )
     if "redirect" in text:
         return kind("the bucket is elsewhere", where=where, remedy="set AWS_REGION to the bucket's region")
     if status:
