@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from flows.benchmark import machine
 from flows.compose import SceneSettings, prepare
 from pipeline.cube import SCALE, load_plan, open_cube, verify_cube
 from pipeline.mosaic import mosaic_block
@@ -38,13 +39,6 @@ from pipeline.tiling import Block
 
 BART = "neon/2019_BART_5_320000_4881000_image_crop.tif"
 SPECTILE = [sys.executable, "-m", "flows.cli"]
-
-
-def machine() -> str:
-    """The processor and the cores that are there, without naming the host."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else 'unknown processor'}, {os.cpu_count()} cores"
 
 
 def scene(folder: Path) -> Path:

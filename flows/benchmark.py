@@ -232,7 +232,7 @@ def _cost(run: _Run, passes: Sequence[Pass], *, tile: int, overlap: float, best:
     seconds = _spread([each.seconds / megapixels for each in passes])
     total = sum(counted.values())
     speed = total * 1e6 / seconds["median"]
-    keys = sorted({*counted, *passes[0].parts}, key=lambda key: (key[0] or 3, PARTS.index(key[1])))
+    keys = sorted({*counted, *passes[0].parts}, key=_place)
     return {
         "steps": steps,
         "multiply_adds_per_pixel": total,
@@ -257,6 +257,11 @@ def _cost(run: _Run, passes: Sequence[Pass], *, tile: int, overlap: float, best:
 
 PARTS = ("closed form", "condition branch", "denoiser", "noise", "rest")
 """In the order of the table."""
+
+
+def _place(key: tuple[int | None, str]) -> tuple[int, int]:
+    """Where a part stands in the table; what belongs to no stage comes last."""
+    return key[0] or 3, PARTS.index(key[1])
 
 
 def _scaled(cost: Mapping[str, Any], factor: float) -> dict[str, Any]:
@@ -313,7 +318,7 @@ def part_table(facts: Mapping[str, Any]) -> tuple[tuple[str, ...], list[list[str
     header = ["stage and part"]
     for run in runs:
         header += [f"{run['steps']} step(s): madd/px", "s/MPix"]
-    names = {(part["stage"], part["part"]): None for run in runs for part in run["parts"]}
+    names = sorted({(part["stage"], part["part"]) for run in runs for part in run["parts"]}, key=_place)
     rows = []
     for stage, name in names:
         row = [f"stage {stage}, {name}" if stage else name]
