@@ -17,9 +17,9 @@ from flows.protocols import PROTOCOLS, Floats, Protocol, Split, read_counts
 from model.baselines import FILE, load_baselines
 from model.checkpoint import locate
 from model.ladder import CLOSED_FORM
-from model.ladder_networks import STEPS, Diffusion, trained
+from model.ladder_networks import STEPS, Diffusion, Noisy, Quantiles, trained
 from model.predictor import CascadePredictor, load_predictor
-from model.scores import band_errors, calibration_scores, cube_scores
+from model.scores import band_errors, calibration_scores, cube_scores, interval_coverage
 from pipeline.hyperspectral import Hyperspectral, read_hyperspectral
 
 RUNGS = (*CLOSED_FORM, *STEPS)
@@ -75,7 +75,7 @@ def evaluate_rung(
         "predict_seconds": round(time.perf_counter() - began, 3),
     }
     single = _scores(protocol, split.tests, estimates)
-    if not isinstance(fitted, Diffusion):
+    if not isinstance(fitted, Diffusion | Noisy | Quantiles):
         facts |= {"mean": single, "rmse_by_band": band_errors(split.tests, estimates)}
         return Row(facts, {"estimate": estimates[0]})
     drawn = [
@@ -90,6 +90,8 @@ def evaluate_rung(
         "rmse_by_band": band_errors(split.tests, means),
         **calibration_scores(split.tests, drawn),
     }
+    if isinstance(fitted, Diffusion) and fitted.calibration is not None:
+        facts["calibrated_90"] = interval_coverage(split.tests, drawn, fitted.calibration)
     return Row(facts, _picture(drawn[0]))
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from catalog.calibration import Calibration
 from model.cascade import DrawStage, SpectralCascade, colour_features
 from model.dataset import Batch
-from model.train import components_of
 
 SPREAD_SAMPLES = 8
 """Draws of each stage's components, over all networks."""
@@ -48,14 +47,15 @@ def calibrate_spread(model: SpectralCascade, batch: Batch, *, seed: int) -> None
             means, drawn = [], []
             for member in range(model.config.members):
                 encoded = stage.encode(prepared, member)
-                left, known = components_of(
-                    stage, (target[n : n + 1] - encoded.prepared.mean) / prepared.size, bands[n : n + 1]
+                left, known = stage.components(
+                    (target[n : n + 1] - encoded.prepared.mean) / prepared.size, bands[n : n + 1]
                 )
                 means.append(left[0])
                 for _ in range(max(SPREAD_SAMPLES // model.config.members, 2)):
                     z = stage.sample(encoded, model.schedule, model.config.steps, partial(draw, index))
                     drawn.append(z[0] * stage.deviation[:, None, None])
-            weight = known[0, :, None, None] * batch.valid[n]
+            # Errors count as reflectance: dark pixels, whose relative errors are large, do not.
+            weight = known[0, :, None, None] * batch.valid[n] * prepared.size[0].square()
             off = torch.stack(means)
             error += (off.mean(0).square() * weight).sum((1, 2))
             between += (off.var(0, unbiased=False) * weight).sum((1, 2))

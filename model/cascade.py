@@ -312,6 +312,20 @@ class Stage(nn.Module):
 
         return dpm_solver_pp_2m(denoise, schedule, times=logsnr_grid(schedule, steps), draw=draw)
 
+    def components(self, residual: Tensor, bands: Tensor) -> tuple[Tensor, Tensor]:
+        """Components (N, K, h, w) of residual / u (N, T, h, w), and how far (N, K) the bands show each.
+
+        Bands (N, T) that are not known are zero: components are then the most likely ones given the others.
+        """
+        basis = self.diffused
+        # Noise of 1 % of the smallest component keeps the solution finite where bands are missing.
+        floor = 0.01 * basis.square().sum(0).min()
+        gram = torch.einsum("tk,nt,tl->nkl", basis, bands, basis)
+        inverse = torch.linalg.inv(gram + floor * torch.eye(basis.shape[1]))
+        project = torch.einsum("nkl,tl,nt->nkt", inverse, basis, bands)
+        known = torch.einsum("nkt,tk->nk", project, basis)
+        return torch.einsum("nkt,nthw->nkhw", project, residual), known
+
     def add_residual(self, prepared: Prepared, basis: Tensor, components: Tensor) -> Prepared:
         """The mean moved by u·basis·components, of a (T, K) basis and (N, K, h, w); not clipped."""
         residual = (basis @ components.flatten(2)).reshape(prepared.mean.shape)

@@ -80,7 +80,10 @@ class PairSource(CropSource):
         rgb: list[Tensor] = []
         cube: list[Tensor] = []
         for _crop in range(count):
-            row, col = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+            # Around a random pixel, so that the image's edges are seen as often as its middle.
+            row, col = (
+                int(np.clip(rng.integers(extent) - size // 2, 0, extent - size)) for extent in (height, width)
+            )
             turns, flip = int(rng.integers(4)), bool(rng.integers(2))
             for image, crops in ((self.rgb, rgb), (self.cube, cube)):
                 crop = image[:, row : row + size, col : col + size]

@@ -175,6 +175,57 @@ def calibration(
     )
 
 
+@dataclass(frozen=True)
+class Structure:
+    """How the samples' residuals compare with the true ones, in space and across bands."""
+
+    variogram: dict[int, float]
+    """Lag in pixels → semivariance of the samples' residuals ÷ that of the true residuals."""
+    spectral_covariance: float
+    """‖C_samples − C_true‖ ÷ ‖C_true‖ (Frobenius) of the (B, B) second moments of the residuals."""
+
+
+def residual_structure(
+    truth: Tensor, samples: Tensor, valid: Tensor, *, lags: Sequence[int] = (1, 2, 4, 8)
+) -> Structure:
+    """Variogram and spectral covariance of residuals of one image.
+
+    Residuals are taken from the mean of samples (K, B, h, w), K ≥ 2; a sample's own share in that mean is
+    made up for by √(K / (K − 1)), and the error of the mean of K by √(K / (K + 1)) on the true residual.
+    """
+    count, mask = len(samples), torch.as_tensor(valid).bool()
+    mean = samples.mean(0)
+    true = (truth - mean) * math.sqrt(count / (count + 1.0))
+    # One sample at a time: all of them in float64 would not fit for a large image.
+    false = [(sample - mean) * math.sqrt(count / (count - 1.0)) for sample in samples]
+    variogram = {
+        lag: sum(_semivariance(part, mask, lag) for part in false) / count / _semivariance(true, mask, lag)
+        for lag in lags
+    }
+    expected = _second_moment(true, mask)
+    got = torch.stack([_second_moment(part, mask) for part in false]).mean(0)
+    return Structure(variogram, float((got - expected).norm() / expected.norm()))
+
+
+def _second_moment(residual: Tensor, valid: Tensor) -> Tensor:
+    pixels = _pixels(residual, valid)
+    return pixels.T @ pixels / len(pixels)
+
+
+def _semivariance(residual: Tensor, valid: Tensor, lag: int) -> float:
+    """½·E(r(x + lag) − r(x))² along both axes over pairs of valid pixels, of (B, h, w); NaN without any."""
+    total, pairs = 0.0, 0
+    for axis in (-2, -1):
+        size = residual.shape[axis] - lag
+        if size < 1:
+            continue
+        both = valid.narrow(axis, 0, size) & valid.narrow(axis, lag, size)
+        step = residual.narrow(axis, lag, size) - residual.narrow(axis, 0, size)
+        total += float(step[:, both].double().square().sum())
+        pairs += int(both.sum()) * len(residual)
+    return 0.5 * total / pairs if pairs and total else math.nan
+
+
 def _quantile(ordered: Tensor, q: float) -> Tensor:
     """The q-quantile of K ordered samples at position q·(K + 1), which the truth falls below with chance q.
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from catalog.calibration import Calibration
 from model import metrics
 
 Array = NDArray[np.floating]
@@ -84,9 +85,27 @@ def _mean_over_images(rows: Sequence[dict[str, float]], peaks: Sequence[float]) 
     mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     at = {f"{peak:g}": mean.pop(f"{peak:g}") for peak in peaks}
     mean["zero_spectra"] *= len(rows)
-    # JSON has no NaN: images smaller than a window have no MSSIM, zero spectra no angle.
-    known = {key: None if math.isnan(value) else value for key, value in mean.items()}
+    # Images smaller than a window have no MSSIM, zero spectra no angle.
+    known = {key: _known(value) for key, value in mean.items()}
     return {**known, "mpsnr": at[f"{peaks[0]:g}"], "mpsnr_at": at}
+
+
+def _known(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else value
+
+
+def interval_coverage(
+    truths: Sequence[Array], samples: Sequence[Array], factors: Calibration
+) -> dict[str, float]:
+    """Share of values within the calibrated 5 to 95 % interval, mean + factor·s, and its mean width."""
+    low, high = (np.asarray(side, dtype=np.float32)[:, None, None] for side in (factors.low, factors.high))
+    inside, width = [], []
+    for truth, drawn in zip(truths, samples, strict=True):
+        mean, deviation = drawn.mean(axis=0), drawn.std(axis=0, ddof=1)
+        inside.append(((truth >= mean + low * deviation) & (truth <= mean + high * deviation)).mean())
+        width.append(((high - low) * deviation).mean())
+    return {"coverage": float(np.mean(inside)), "width": float(np.mean(width))}
 
 
 def band_errors(
@@ -106,16 +125,23 @@ def calibration_scores(
 ) -> dict[str, Any]:
     """Spread, skill, their ratio, fair CRPS and energy score, coverage and width of samples (K, B, h, w).
 
+    ``variogram`` and ``spectral_covariance`` compare the samples' residuals with the true ones, see
+    ``metrics.residual_structure``.
     ``coverage_limit`` is what K exchangeable samples can cover at most, (K − 1) / (K + 1).
     """
     weights: list[int] = []
     parts: list[metrics.Calibration] = []
     energies: list[float] = []
+    structures: list[metrics.Structure] = []
     for index, (truth, drawn) in enumerate(zip(truths, samples, strict=True)):
+        everywhere = np.ones(truth.shape[1:], dtype=bool) if valid is None else valid[index]
+        structures.append(
+            metrics.residual_structure(*(torch.from_numpy(part) for part in (truth, drawn, everywhere)))
+        )
         rows = max(PIXELS_AT_ONCE // truth.shape[2], 1)
         for top in range(0, truth.shape[1], rows):
             strip = slice(top, top + rows)
-            mask = np.ones(truth[0, strip].shape, dtype=bool) if valid is None else valid[index][strip]
+            mask = everywhere[strip]
             if not mask.any():
                 continue
             images = torch.from_numpy(truth[:, strip]), torch.from_numpy(drawn[:, :, strip])
@@ -137,6 +163,11 @@ def calibration_scores(
         "energy_score": mean(energies),
         "coverage": {str(level): mean([part.coverage[level] for part in parts]) for level in LEVELS},
         "width": {str(level): mean([part.width[level] for part in parts]) for level in LEVELS},
+        "variogram": {
+            str(lag): _known(float(np.mean([one.variogram[lag] for one in structures])))
+            for lag in structures[0].variogram
+        },
+        "spectral_covariance": float(np.mean([one.spectral_covariance for one in structures])),
         "coverage_limit": (count - 1) / (count + 1),
         "samples": count,
     }

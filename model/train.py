@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UsageError
+from model import checkpoint
+from model.calibration import calibrate_bands, calibrate_spread
 from model.cascade import CascadeConfig, SpectralCascade, Stage, colour_features
 from model.dataset import Augmentation, Batch, CropSource, Floats, TrainingScene
 from model.ema import Ema
@@ -34,6 +36,9 @@ MAX_COMPONENT = 4.0
 """Whitened residuals are clipped to ±4 deviations in training."""
 DEVIATION_RATE = 0.02
 """By how much a batch moves the running deviation of the components."""
+CALIBRATION_CROPS = 4
+"""Of each validation scene."""
+CALIBRATION_SAMPLES = 16
 FIT_CROPS = 1500
 FIT_PIXELS = 200
 
@@ -130,7 +135,25 @@ def train(
         progress=progress,
         stop_after=stop_after,
     )
-    return averaged(cascade, ema)
+    model = averaged(cascade, ema)
+    if stop_after is None or stop_after >= config.steps:
+        _finish(model, watch, out_dir, config)
+    return model
+
+
+def _finish(model: SpectralCascade, watch: CropSource, out_dir: Path, config: TrainConfig) -> None:
+    """Store the networks in half precision, calibrate what was stored, and say so in the checkpoint."""
+    networks = dict(model.named_parameters())
+    model.load_state_dict({k: v.half() if k in networks else v for k, v in model.state_dict().items()})
+    scenes = [i for i in range(len(watch.scenes)) for _ in range(CALIBRATION_CROPS)]
+    batch = watch.batch(
+        (config.seed, 8), count=len(scenes), size=config.crop, augmentation=None, scenes=scenes
+    )
+    calibrate_spread(model, batch, seed=config.seed)
+    factors = calibrate_bands(model, batch, samples=CALIBRATION_SAMPLES, seed=config.seed)
+    metadata = checkpoint.load(out_dir).metadata
+    tensors = {k: v.half() if k in networks else v for k, v in model.state_dict().items()}
+    checkpoint.save(out_dir, tensors, {**metadata, "calibration": factors.to_json()})
 
 
 def averaged(cascade: CascadeConfig, ema: Ema) -> SpectralCascade:
@@ -284,7 +307,7 @@ def stage_loss(
     prepared = encoded.prepared
     mask = bands[:, :, None, None] * batch.valid[:, None]
     loss = mean_loss(prepared.mean, target, mask, stage.residual_variance, config.angle)
-    left, known = components_of(stage, (target - prepared.mean.detach()) / prepared.size, bands)
+    left, known = stage.components((target - prepared.mean.detach()) / prepared.size, bands)
     weight = known[:, :, None, None] * batch.valid[:, None]
     # Spikes of real sensors lie further out, and would own the gradient.
     limit = MAX_COMPONENT * stage.deviation[:, None, None]
@@ -323,18 +346,6 @@ def _measure(deviation: Tensor, left: Tensor, weight: Tensor) -> None:
     total = weight.sum(dim=(0, 2, 3))
     found = ((left.square() * weight).sum(dim=(0, 2, 3)) / total.clamp_min(1.0)).sqrt()
     deviation.copy_(torch.where(total > 0, deviation.lerp(found, DEVIATION_RATE), deviation).clamp_min(1e-3))
-
-
-def components_of(stage: Stage, residual: Tensor, bands: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, K, h, w) components of a residual known in some bands, and how far (N, K) those determine each."""
-    basis = stage.diffused
-    # Noise of 1 % of the smallest component keeps the solution finite where bands are missing.
-    floor = 0.01 * basis.square().sum(0).min()
-    gram = torch.einsum("tk,nt,tl->nkl", basis, bands, basis)
-    inverse = torch.linalg.inv(gram + floor * torch.eye(basis.shape[1]))
-    project = torch.einsum("nkl,tl,nt->nkt", inverse, basis, bands)
-    known = torch.einsum("nkt,tk->nk", project, basis)
-    return torch.einsum("nkt,nthw->nkhw", project, residual), known
 
 
 def random_times(count: int, schedule: Schedule, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.metrics import calibration, ergas, mpsnr, mrae, rmse, spectral_angle
+from model.metrics import calibration, ergas, mpsnr, mrae, residual_structure, rmse, spectral_angle
 
 ALL = torch.ones(4, 4, dtype=torch.bool)
 
@@ -84,3 +84,30 @@ def test_fair_crps_is_the_mean_over_pairs_of_different_samples() -> None:
     pairs = (0.3 + 0.6 + 0.3) * 2 / (3 * 2)
     expected = (0.1 + 0.2 + 0.5) / 3 - pairs / 2
     assert calibration(truth, samples, torch.ones(1, 1)).crps == pytest.approx(expected, abs=1e-6)
+
+
+def test_samples_of_the_truths_own_law_have_its_structure() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(4, 4, generator=generator)
+
+    def draw(count: int) -> torch.Tensor:
+        white = torch.randn(count, 4, 67, 64, generator=generator)
+        smooth = white.unfold(2, 4, 1).mean(-1)  # correlated over 4 rows
+        return torch.einsum("ab,kbhw->kahw", mixing, smooth)
+
+    valid = torch.ones(64, 64)
+    alike = residual_structure(draw(1)[0], draw(12), valid)
+    assert all(ratio == pytest.approx(1.0, abs=0.1) for ratio in alike.variogram.values())
+    assert alike.spectral_covariance < 0.15
+    rough = residual_structure(draw(1)[0], torch.randn(12, 4, 64, 64, generator=generator), valid)
+    assert rough.variogram[1] / rough.variogram[8] > 1.2
+    assert rough.spectral_covariance > 0.5
+
+
+def test_masked_pixels_do_not_enter_the_structure() -> None:
+    truth, samples = torch.randn(3, 16, 16), torch.randn(4, 3, 16, 16)
+    valid = torch.ones(16, 16)
+    valid[:, :4] = 0.0
+    changed = truth.clone()
+    changed[:, :, :4] = 99.0
+    assert residual_structure(truth, samples, valid) == residual_structure(changed, samples, valid)

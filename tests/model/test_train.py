@@ -16,7 +16,7 @@ from model import checkpoint
 from model.cascade import CascadeConfig, SpectralCascade, Stage, StageConfig
 from model.dataset import Augmentation, CropSource, TrainingScene
 from model.schedule import linear_schedule
-from model.train import TrainConfig, complete_spectra, components_of, learning_rate, random_times, train
+from model.train import TrainConfig, complete_spectra, learning_rate, random_times, train
 
 CASCADE = CascadeConfig(
     VNIR48, RGB_CAMERA, stages=(StageConfig(2, 8, 1, 8, lifted=8), StageConfig(2, 8, 1, 8))
@@ -86,7 +86,7 @@ def test_components_of_a_full_residual_are_its_whitened_coordinates() -> None:
     stage = _stage()
     components = torch.randn(1, 2, 4, 4)
     residual = torch.einsum("tk,nkhw->nthw", stage.diffused, components)
-    found, known = components_of(stage, residual, torch.ones(1, 6))
+    found, known = stage.components(residual, torch.ones(1, 6))
     assert torch.allclose(found, components, atol=0.05)
     assert torch.allclose(known, torch.ones(1, 2), atol=0.02)
 
@@ -96,7 +96,7 @@ def test_a_component_that_no_band_shows_does_not_count() -> None:
     stage.basis.zero_()
     stage.basis[0, 0], stage.basis[5, 1] = 1.0, 1.0
     bands = torch.tensor([[1.0, 1, 1, 1, 1, 0]])
-    _, known = components_of(stage, torch.randn(1, 6, 2, 2), bands)
+    _, known = stage.components(torch.randn(1, 6, 2, 2), bands)
     assert known[0, 0] > 0.98
     assert known[0, 1] == pytest.approx(0.0, abs=1e-6)
 
@@ -106,7 +106,7 @@ def test_values_of_missing_bands_do_not_enter_the_components() -> None:
     bands = torch.tensor([[1.0, 0, 1, 1, 1, 0]])
     changed = residual.clone()
     changed[:, [1, 5]] = 99.0
-    assert torch.equal(components_of(stage, residual, bands)[0], components_of(stage, changed, bands)[0])
+    assert torch.equal(stage.components(residual, bands)[0], stage.components(changed, bands)[0])
 
 
 def test_bands_that_a_scene_lacks_follow_from_those_it_has() -> None:
