@@ -38,6 +38,8 @@ class Recipe(Sources):
     """Of the camera: the expected one, then others that varied crops draw too. A name is a sensor's."""
     coarse: int = 12
     """Bands of the first stage."""
+    members: int = 1
+    """Networks a stage, which take turns in training and in drawing samples."""
     steps: int = 4
     """Solver steps by default."""
     stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES
@@ -48,7 +50,7 @@ class Recipe(Sources):
     def config(self, response: Bands = RGB_CAMERA) -> CascadeConfig:
         """The model that is trained, for an input of that response."""
         bands = sensor_bands(self.sensor) if isinstance(self.sensor, str) else self.sensor.bands
-        return CascadeConfig(bands, response, self.coarse, self.stages, steps=self.steps)
+        return CascadeConfig(bands, response, self.coarse, self.stages, self.members, steps=self.steps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,8 +61,8 @@ class StageConfig:
 
 
 DEFAULT_STAGES = (
-    StageConfig(components=8, condition_width=64, condition_blocks=2, width=48, lifted=256),
-    StageConfig(components=8, condition_width=48, condition_blocks=1, width=32),
+    StageConfig(components=8, condition_width=48, condition_blocks=1, width=48, lifted=256),
+    StageConfig(components=8, condition_width=32, condition_blocks=1, width=32),
 )
 
 
