@@ -26,18 +26,22 @@ class NamedScene:
     """Path or URL."""
 
 
-def list_scenes(given: Sequence[str]) -> list[NamedScene]:
+def list_scenes(given: Sequence[str], *, last: Sequence[str] = ()) -> list[NamedScene]:
     """The scenes that are meant, in order: a folder's by name, a collection's as it lists them.
 
     Parameters
     ----------
     given : rasters, folders of rasters and local STAC item collections (``.json``, ``.geojson``).
+    last : the same, to come after all others; also those that ``given`` holds already.
 
     Raises
     ------
     UsageError : nothing is there, two scenes have one name, or a collection leads where it must not.
     """
-    found = [scene for each in given for scene in _scenes_of(each)]
+    late = [scene for each in last for scene in _scenes_of(each)]
+    places = {_place(scene) for scene in late}
+    early = [scene for each in given for scene in _scenes_of(each) if _place(scene) not in places]
+    found = early + late
     if not found:
         raise UsageError(
             "no scenes", got=", ".join(given) or None, expected="RGB rasters, or a folder of them"
@@ -47,6 +51,10 @@ def list_scenes(given: Sequence[str]) -> list[NamedScene]:
             f"two scenes are called {twice[0]}", remedy="rename one; a cube knows its scenes by their names"
         )
     return found
+
+
+def _place(scene: NamedScene) -> str:
+    return scene.place if is_url(scene.place) else str(Path(scene.place).resolve())
 
 
 def _scenes_of(given: str) -> Iterator[NamedScene]:

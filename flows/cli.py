@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.compose import SceneSettings
+    from flows.compose_line import LineSettings
 
 LOG = logging.getLogger("spectile")
 
 STOPPED = 130
 """Exit code of a run that was stopped, as shells have it."""
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="spectile",
     help="Turn a whole RGB scene into a georeferenced hyperspectral Zarr cube.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -233,10 +234,26 @@ def run(
         scene, out, model, steps, samples, layers, seed, tile, halo, block, batch, memory, radiometry, nodata,
         rgb, device, dtype, compiled, region, resume, overwrite, checksum,
     )  # fmt: skip
-    if dry_run:
-        from flows.compose import prepare, report
+    process(settings, screen, prefect=prefect, dry_run=dry_run, json_file=json_file)
 
-        facts = report(prepare(settings, dry=True))
+
+def process(
+    settings: SceneSettings | LineSettings,
+    screen: Console,
+    *,
+    prefect: bool,
+    dry_run: bool,
+    json_file: Path | None,
+) -> None:
+    """Carry out a run, or plan it only, and print and write what came of it."""
+    from flows.compose import SceneSettings, prepare, report
+    from flows.compose_line import prepare_line
+
+    if dry_run:
+        if isinstance(settings, SceneSettings):
+            facts = report(prepare(settings, dry=True))
+        else:
+            facts = report(prepare_line(settings, dry=True))
         console.print_pairs(console.plan_pairs(facts))
     else:
         facts = _run(settings, screen, prefect=prefect)
@@ -246,23 +263,22 @@ def run(
     failures = () if dry_run else facts["result"]["failures"]
     if failures:
         raise SpectileError(
-            f"{len(failures)} of {facts['plan']['blocks']} blocks failed: {failures[0]}", where=out
+            f"{len(failures)} of {facts['plan']['blocks']} blocks failed: {failures[0]}",
+            where=facts["result"]["cube"],
         )
 
 
-def _run(settings: SceneSettings, screen: Console, *, prefect: bool) -> dict[str, Any]:
+def _run(settings: SceneSettings | LineSettings, screen: Console, *, prefect: bool) -> dict[str, Any]:
     """The report of a run, through the flow where a server is wanted or set, else without Prefect."""
     with _stoppable(), console.RunProgress(screen) as progress:
         try:
             if not prefect and not os.environ.get("PREFECT_API_URL"):
-                from flows.compose import report, run_scene
+                from flows.compose import SceneSettings, report, run_scene
+                from flows.compose_line import run_line
 
-                return report(*run_scene(settings, observer=progress))
-            if redact_url(settings.scene) != settings.scene:
-                raise UsageError(
-                    "Prefect would record the URL's signature", where=settings.scene,
-                    remedy="run without Prefect, or use s3:// with credentials in the environment",
-                )  # fmt: skip
+                if isinstance(settings, SceneSettings):
+                    return report(*run_scene(settings, observer=progress))
+                return report(*run_line(settings, observer=progress))
             return _run_flow(settings, progress)
         except KeyboardInterrupt:
             done = f"{progress.blocks_done} of {progress.blocks} blocks are done" if progress.blocks else ""
@@ -271,19 +287,32 @@ def _run(settings: SceneSettings, screen: Console, *, prefect: bool) -> dict[str
     raise typer.Exit(STOPPED)
 
 
-def _run_flow(settings: SceneSettings, progress: console.RunProgress) -> dict[str, Any]:
+def _run_flow(settings: SceneSettings | LineSettings, progress: console.RunProgress) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from flows.compose import SceneSettings
+    from flows.compose_line import flat_settings
     from flows.server import local_server, server_configured
 
+    places = (settings.scene,) if isinstance(settings, SceneSettings) else (*settings.scenes, *settings.add)
+    for place in places:
+        if redact_url(place) != place:
+            raise UsageError(
+                "Prefect would record the URL's signature", where=place,
+                remedy="run without Prefect, or use s3:// with credentials in the environment",
+            )  # fmt: skip
     with ExitStack() as stack:
         if not server_configured():
             LOG.info("starting a Prefect server for this run")
             LOG.info("the Prefect server is at %s", stack.enter_context(local_server()))
+        from flows.flight_line import process_flight_line
         from flows.scene import process_scene
 
         stack.enter_context(console.observed_by(progress))
-        state = process_scene(**asdict(settings), return_state=True)
+        if isinstance(settings, SceneSettings):
+            state = process_scene(**asdict(settings), return_state=True)
+        else:
+            state = process_flight_line(**flat_settings(settings), return_state=True)
         facts = state.result(raise_on_failure=False)
     if isinstance(facts, BaseException):
         raise facts
@@ -558,5 +587,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+from flows import cli_line  # noqa: E402, F401  (adds its command, which takes the options of run)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    # The command that another module adds is in the app of flows.cli, which is not this one.
+    from flows import cli
+
+    sys.exit(cli.main())

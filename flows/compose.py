@@ -533,7 +533,9 @@ def report(prepared: Prepared, result: Result | None = None) -> dict[str, Any]:
     model = prepared.predictor.settings
     facts: dict[str, Any] = {
         "version": software_version(),
-        "scene": locate(prepared.settings.scene).name,
+        "scene": f"flight line of {len(plan.scenes)} scene(s)"
+        if plan.scenes
+        else locate(prepared.settings.scene).name,
         "seed": prepared.settings.seed,
         "model": {"name": model["name"], "digest": model["digest"], **model},
         "plan": {

@@ -107,7 +107,7 @@ class RunProgress:
         self._started = self._said = time.perf_counter()
         self.blocks, self.blocks_done = estimate.blocks, len(done)
         self._tiles = estimate.tiles - sum(plan.tiling.count(block.window) for block in done)
-        self._pixels = plan.window.size - sum(block.window.size for block in done)
+        self._pixels = estimate.pixels - sum(plan.pixels(block) for block in done)
         before = f", {len(done)} of them done before" if done else ""
         LOG.info(
             "%d blocks%s, %d tiles to do, about %s of memory",
@@ -175,12 +175,13 @@ def plan_pairs(report: Mapping[str, Any]) -> dict[str, object]:
     bands, rows, columns = plan["shape"]
     hours = plan["hours"]
     layers = f", layers {', '.join(plan['layers'])}" if plan["layers"] else ""
+    empty = f", {plan['blocks_empty']} more are empty" if plan["blocks_empty"] else ""
     return {
         "scene": f"{report['scene']}",
         "cube": f"{rows} × {columns} px, {bands} bands, {plan['samples']} sample(s){layers}",
         "model": f"{model['name']} on {model['device']}, {model['steps']} steps, seed {report['seed']}",
-        "tiles": f"{plan['tiles']} of {plan['tile']} px, halo {plan['halo']} px",
-        "blocks": f"{plan['blocks']} of {plan['block']} px",
+        "tiles": f"{plan['tiles'] - plan['tiles_masked']} of {plan['tile']} px, halo {plan['halo']} px",
+        "blocks": f"{plan['blocks']} of {plan['block']} px{empty}",
         "redundancy": f"{plan['redundancy']:.2f} pixels computed for each pixel written",
         "output": f"{size(plan['output_bytes'])} before compression",
         "peak memory": size(plan["peak_memory_bytes"]),

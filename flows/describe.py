@@ -47,8 +47,14 @@ def describe_cube(place: str | Path) -> dict[str, object]:
         "CRS": _crs(plan),
         "bounds": f"{bounds} (x min, y min, x max, y max)",
         "pixel size": "{:.6g} × {:.6g}".format(*_pixel_size(plan)),
-        "scene": settings.get("scene", {}).get("name", "unknown"),
-        "radiometry": json.dumps(settings.get("radiometry")),
+        **(
+            _line(plan)
+            if plan.scenes
+            else {
+                "scene": settings.get("scene", {}).get("name", "unknown"),
+                "radiometry": json.dumps(settings.get("radiometry")),
+            }
+        ),
         "model": f"{model.get('name')} {str(model.get('digest'))[:12]}".strip(),
         "steps": model.get("steps"),
         "sampler": model.get("sampler"),
@@ -58,6 +64,16 @@ def describe_cube(place: str | Path) -> dict[str, object]:
         "version": status.get("version", "unknown"),
         "digest": plan.digest,
         "size": f"{size(storage.size())} stored",
+    }
+
+
+def _line(plan: Plan) -> dict[str, object]:
+    line: Any = plan.settings.get("line", {})
+    kinds = {json.dumps(share.facts.get("radiometry")): None for share in plan.scenes}
+    return {
+        "scenes": f"{len(plan.scenes)}: {', '.join(str(share.facts['name']) for share in plan.scenes)}",
+        "combined": f"{line.get('combine')}, {line.get('resampling')}",
+        "radiometry": " and ".join(kinds),
     }
 
 
