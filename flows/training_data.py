@@ -156,7 +156,8 @@ def _read_scenes(
             for part, scene in parts.items():
                 _check(scene, bands, cameras if part == "training" else cameras[:1])
                 getattr(sets, part).append(scene)
-            relative = path.relative_to(data_dir).as_posix()
+            inside = "" if path == place else f"/{path.relative_to(place).as_posix()}"
+            relative = source.path.rstrip("/") + inside
             sets.data.append(_facts(path, relative, source.name, source.licence))
         except SpectileError as err:
             if path == place:
