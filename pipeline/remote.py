@@ -132,7 +132,7 @@ def reading(place: str | Path) -> rasterio.Env:
             options |= {
                 "AWS_S3_ENDPOINT": parts.netloc + parts.path.rstrip("/"),
                 "AWS_HTTPS": "NO" if parts.scheme == "http" else "YES",
-                "AWS_VIRTUAL_HOSTING": os.environ.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "FALSE").upper(),
+                "AWS_VIRTUAL_HOSTING": "FALSE",
             }
         if where.scheme == "gs" and os.environ.get("GOOGLE_SKIP_SIGNATURE", "").lower() in ("true", "1"):
             options["GS_NO_SIGN_REQUEST"] = "YES"

@@ -31,6 +31,7 @@ from pipeline import objects
 from pipeline.cube import open_cube, read_status, verify_cube
 from pipeline.objects import connect
 from pipeline.quicklook import quicklook_names, write_quicklook
+from pipeline.remote import gdal_path
 from pipeline.source import open_source
 from pipeline.storage import Storage, open_storage
 from pipeline.tiling import Window
@@ -188,6 +189,13 @@ def test_the_plan_names_the_object_by_its_url_etag_and_size(scene):
 
 def test_the_sha256_of_an_object_is_that_of_the_file(scene):
     assert open_source(SCENE).identity(checksum=True) == open_source(scene).identity()
+
+
+def test_gdal_reaches_each_kind_of_place_in_its_own_way(tmp_path):
+    assert gdal_path(tmp_path.as_uri()) == str(tmp_path)
+    assert gdal_path("s3://bucket/a b/c%20.tif") == "/vsis3/bucket/a b/c%20.tif"
+    assert gdal_path("gs://bucket/c.tif") == "/vsigs/bucket/c.tif"
+    assert gdal_path("https://host/c.tif?sig=1") == "/vsicurl/https://host/c.tif?sig=1"
 
 
 def test_a_server_without_etags_needs_the_checksum(scene):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import threading
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -223,6 +224,21 @@ def test_half_of_the_credentials_are_none(object_server, monkeypatch):
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(StoreError, match="no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET"):
         open_storage("s3://bucket/cube.zarr").get("a")
+
+
+def test_a_public_bucket_needs_no_credentials(object_server, monkeypatch):
+    open_storage("s3://bucket/cube.zarr").put("private", b"1")
+    url = f"{object_server.url}/bucket/cube.zarr/public"
+    headers = {"x-amz-acl": "public-read", "Content-Type": "text/plain"}
+    with urlopen(Request(url, b"2", headers, method="PUT")):
+        pass
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
+    storage = open_storage("s3://bucket/cube.zarr")
+    assert storage.get("public") == b"2"
+    with pytest.raises(StoreError, match="no permission"):
+        storage.get("private")
 
 
 def test_a_storage_travels_without_its_credentials(remote):
