@@ -95,7 +95,7 @@ def told(where: str, kind: type[SpectileError] = StoreError) -> Iterator[None]:
 def explain(err: Exception, where: str, kind: type[SpectileError] = StoreError) -> SpectileError:
     """One line for what the client says in many."""
     text = str(err).split("Debug source")[0]
-    remedy = _CREDENTIALS["https" if where.startswith("http") else where[:2]]
+    remedy = _CREDENTIALS.get(where[:2], _CREDENTIALS["https"])
     code = re.search(r"<Code>(\w+)</Code>", text)
     number = re.search(r"status code: (\d+)", text)
     status = int(number.group(1)) if number else 0

@@ -187,13 +187,17 @@ class LocalStorage(Storage):
 
         return LocalStore(self.root, read_only=read_only)
 
-    def read(self, key: str) -> tuple[bytes, str] | None:
-        """The file's bytes and their hash, or None where there is none."""
+    def get(self, key: str) -> bytes | None:
+        """The file's bytes, or None where there is none."""
         try:
-            value = (self.root / checked(key)).read_bytes()
+            return (self.root / checked(key)).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return value, _version(value)
+
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        """The file's bytes and their hash, or None where there is none."""
+        value = self.get(key)
+        return None if value is None else (value, _version(value))
 
     def put(self, key: str, value: bytes) -> None:
         """Write a file beside the old one and rename it."""
