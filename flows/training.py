@@ -85,7 +85,7 @@ def train_from_recipe(
 
     model = _train(recipe, cascade, sets, out_dir, metadata, report)
     announce("fitting the baselines")
-    rungs = _fit_baselines(recipe, cascade, sets)
+    rungs = fit_baselines(recipe, cascade, sets)
     announce("measuring on held-out scenes")
     table: dict[str, Any] = {}
     for group, positions in groups([scene.name for scene in sets.held_out]).items():
@@ -189,7 +189,7 @@ def _train(
     )
 
 
-def _fit_baselines(
+def fit_baselines(
     recipe: Recipe | PaperRecipe, cascade: CascadeConfig | ScdmPreset, sets: SceneSets
 ) -> dict[str, Any]:
     """Ridge and lookup on the training scenes, with and without augmentation: whichever validates better."""

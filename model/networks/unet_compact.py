@@ -150,7 +150,8 @@ class CompactUNet(nn.Module):
         quarter = quarter + _twice(self.condition_raise(eighth))
         half = self.condition_last(half + _twice(self.condition_up(quarter)))
         correction: Tensor = self.unfold(self.correction(functional.silu(self.norm_mean(half))))
-        return correction, (self.feature_half(half), self.feature_quarter(quarter))
+        # The denoiser reads the branch and does not shape it: the mean is then that of a plain regression.
+        return correction, (self.feature_half(half.detach()), self.feature_quarter(quarter.detach()))
 
     def forward(self, noisy: Tensor, t: Tensor, features: Features) -> Tensor:
         """F of the noisy components (N, K, h, w) at time steps t (N,); (N, K, h, w) of unit scale."""

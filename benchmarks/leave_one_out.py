@@ -1,0 +1,171 @@
+"""Leave one scene out: the shipped recipe with five real scenes, trained without each, tried on it.
+
+    SPECTILE_DATA=… python benchmarks/leave_one_out.py [FOLD ...] --out FOLDER [--steps N]
+
+Run again, it goes on where it stopped. FOLDER gets a checkpoint a fold (they are not shipped: the terms
+of some scenes do not allow it), rows.json, and the table on the terminal. Ridge (degree and penalty by
+validation) and k nearest neighbours (k by validation) are fitted on the same training pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.io import loadmat
+
+from catalog.bands import Bands
+from flows.console import print_table
+from flows.recipe import Recipe, read_recipe
+from flows.sources import SceneSource
+from flows.training import fit_baselines
+from flows.training_data import SceneSets, build_scenes
+from model import checkpoint
+from model.dataset import CropSource, TrainingScene
+from model.evaluation import evaluate, held_out_crops
+from model.ladder import Neighbours, fit_neighbours
+from model.predictor import load_cascade
+from model.train import train, training_pixels
+from pipeline.spectral_library import read_spectral_library
+
+RECIPE = Path(__file__).parents[1] / "model/recipes/vnir48.toml"
+AVIRIS_BANDS = "spectral_libraries/s07_AV95_envi.sli"
+JASPER_RIDGE = "aviris_crops/jasperRidge2_R198.mat"
+WEIGHT = 0.06
+"""How often each real scene is drawn; the simulator and the library keep the recipe's weights."""
+PIXELS = 40_000
+"""Of the neighbours."""
+CROPS = 12
+
+FOLDS: dict[str, tuple[str, ...]] = {
+    "houston": ("houston_dataset",),
+    "jasper_ridge": ("jasper_ridge",),
+    "muufl": ("a_hsi_img_for_VI_demo", "an_hsi_image_sub_for_demo", "an_hsi_img_for_tgt_det_demo"),
+    "potsdam": ("enmap_potsdam",),
+    "harv": ("HARV_026_hsi_1m_426b",),
+}
+"""The files of each scene, which are left out together."""
+MORE = (
+    # Counts of radiance, brought to the range of reflectance: angles mean something, levels do not.
+    SceneSource(
+        "houston2018_crop/houston_dataset.mat", "DFC 2018 Houston", "DFC2018 terms", scale=5e-5,
+        bands_of="houston2018", dataset="hyprImg", good_nm=(370.0, 1100.0), weight=WEIGHT,
+    ),
+    SceneSource("enmap_potsdam", "EnMAP Potsdam", "DLR", glob="*.tif", scale=1e-4, weight=WEIGHT),
+)  # fmt: skip
+
+
+def main() -> None:
+    """Train and measure the folds that are missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folds", nargs="*", default=list(FOLDS), choices=list(FOLDS))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, help="of each fold; the recipe's own if unsaid")
+    given = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    given.out.mkdir(parents=True, exist_ok=True)
+    store = given.out / "rows.json"
+    rows: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {}
+    missing = [fold for fold in given.folds if fold not in rows]
+    if missing:
+        recipe, sets = everything(Path(os.environ["SPECTILE_DATA"]))
+        if given.steps:
+            recipe = replace(recipe, training=replace(recipe.training, steps=given.steps))
+    for fold in missing:
+        rows[fold] = run(fold, recipe, sets, given.out / fold)
+        part = store.with_suffix(".partial")
+        part.write_text(json.dumps(rows, indent=1))
+        os.replace(part, store)
+        print(fold, json.dumps(rows[fold]), flush=True)
+    lines = []
+    for fold, row in rows.items():
+        for name in ("ridge", "knn", "lookup", "closed_form", "one_step", "sample", "mean_of_samples"):
+            lines.append((fold, name, f"{row[name]['rmse']:.4f}", f"{row[name]['sam']:.4f}"))
+    print_table(("left out", "model", "RMSE", "SAM"), lines)
+
+
+def everything(data: Path) -> tuple[Recipe, SceneSets]:
+    """The recipe and all scenes: for training in its parts, and each of the five whole as held out."""
+    recipe = read_recipe(RECIPE)
+    assert isinstance(recipe, Recipe)
+    scenes = [replace(scene, weight=WEIGHT) for scene in recipe.scenes if not scene.held_out] + list(MORE)
+    stems = [stem for group in FOLDS.values() for stem in group]
+    whole = [
+        replace(scene, held_out=True, held_out_columns=0, validation_columns=0)
+        for scene in [*scenes, *(scene for scene in recipe.scenes if scene.held_out)]
+        if Path(scene.path).stem in stems
+    ]
+    scenes = [replace(scene, held_out_columns=0) for scene in scenes]
+    sets = build_scenes(replace(recipe, scenes=(*scenes, *whole)), recipe.config(), data)
+    cube, bands = jasper_ridge(data)
+    valid = np.ones(cube.shape[1:], dtype=bool)
+    sets.training.append(TrainingScene("jasper_ridge/training", cube, bands, valid, WEIGHT))
+    sets.held_out.append(TrainingScene("jasper_ridge/held_out", cube, bands, valid))
+    return recipe, sets
+
+
+def jasper_ridge(data: Path) -> tuple[NDArray[np.float16], Bands]:
+    """(S, 100, 100) the AVIRIS crop in the bands up to 1100 nm; its columns are pixels in Fortran order."""
+    file = loadmat(data / JASPER_RIDGE)
+    aviris = read_spectral_library(data / AVIRIS_BANDS).bands
+    bands = aviris.subset(file["SlectBands"].ravel().astype(int) - 1)
+    keep = np.flatnonzero(np.asarray(bands.centre_nm) <= 1100.0)
+    counts = file["Y"].reshape(len(bands), 100, 100, order="F")[keep]
+    return (counts * 2e-4).astype(np.float16), bands.subset(keep)
+
+
+def run(fold: str, recipe: Recipe, sets: SceneSets, out_dir: Path) -> dict[str, Any]:
+    """Train without a scene and measure on it."""
+
+    def others(scenes: list[TrainingScene]) -> list[TrainingScene]:
+        return [scene for scene in scenes if scene.name.split("/")[0] not in FOLDS[fold]]
+
+    training, validation = others(sets.training), others(sets.validation)
+    test = [scene for scene in sets.held_out if scene.name.split("/")[0] in FOLDS[fold]]
+    cascade = recipe.config()
+    train(
+        recipe.training, cascade, training, validation, out_dir,
+        metadata={"name": f"without-{fold}", "prediction": "v"},
+        progress=lambda record: None if "of" in record else print(fold, dict(record), flush=True),
+    )  # fmt: skip
+    model = load_cascade(checkpoint.load(out_dir))
+    rungs: dict[str, Any] = fit_baselines(recipe, cascade, SceneSets(training, validation, [], []))
+    rungs["knn"] = Spectra(_neighbours(recipe, training, validation))
+    source = CropSource(test, cascade.bands, cascade.response)
+    crops = max(CROPS // len(test), 1)
+    batch = held_out_crops(source, crops=crops, size=recipe.training.crop, seed=0)
+    row = evaluate(model, batch, samples=16, seed=1, baselines=rungs)
+    return {**row, "k": rungs["knn"].model.chosen["k"], "steps": recipe.training.steps}
+
+
+def _neighbours(recipe: Recipe, training: list[TrainingScene], validation: list[TrainingScene]) -> Neighbours:
+    cascade = recipe.config()
+    parts = []
+    for scenes, seed in ((training, 0), (validation, 1)):
+        source = CropSource(scenes, cascade.bands, cascade.response)
+        rgb, spectra = training_pixels(source, seed, None)
+        at = np.random.default_rng(seed).permutation(len(rgb))[:PIXELS]
+        parts += [rgb.numpy()[at].T[:, :, None], spectra.numpy()[at].T[:, :, None]]
+    return fit_neighbours(*parts, seed=0)
+
+
+class Spectra:
+    """A rung of the ladder as the baselines are called."""
+
+    def __init__(self, model: Neighbours) -> None:
+        self.model = model
+
+    def predict(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(B, h, w) of (3, h, w)."""
+        return self.model.predict(rgb)
+
+
+if __name__ == "__main__":
+    main()
