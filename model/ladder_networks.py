@@ -460,7 +460,7 @@ def _padded(rgb: Floats) -> tuple[Tensor, int, int]:
 
 
 STEPS = {
-    "mlp": 2000, "regression": 2400, "regression_noise": 2400, "quantile_regression": 2400, "cascade": 2400,
+    "mlp": 2000, "regression": 1600, "regression_noise": 1600, "quantile_regression": 1600, "cascade": 1600,
     "mst_plus_plus": 400, "hscnn_plus": 320,
 }  # fmt: skip
 """Greatest length of training of each network."""
