@@ -3,7 +3,8 @@
     python benchmarks/houston_crop.py [RUNG ...] --data houston_dataset.mat --out FOLDER [--seeds 3]
 
 Rows come cheap first, seed by seed, each of one rung and seed. FOLDER gets rows.json, the report as
-evaluation.json with its table on the terminal, the pictures' arrays and houston-crop.png.
+evaluation.json with its table on the terminal, the pictures' arrays, houston-crop.png, and the first seed's
+cascade as a checkpoint.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from flows.evaluate import COLUMNS, RUNGS, check_rungs, evaluate_rung, find_data
 from flows.evaluation_report import draw_report
 from flows.protocols import PROTOCOLS, read_counts
 from model.ladder import CLOSED_FORM
+from model.ladder_networks import Diffusion
 
 
 def main() -> None:
@@ -46,6 +48,8 @@ def main() -> None:
             row = evaluate_rung(protocol, split, rung, seed=seed, samples=given.samples)
             if seed == 0:
                 np.savez_compressed(given.out / f"{rung}.npz", **row.picture)
+                if isinstance(row.fitted, Diffusion):
+                    row.fitted.save(given.out / rung)
             rows[key] = row.facts
             part = store.with_suffix(".partial")
             part.write_text(json.dumps(rows, indent=1))

@@ -16,7 +16,7 @@ from catalog.errors import UsageError
 from flows.protocols import PROTOCOLS, Floats, Protocol, Split, read_counts
 from model.baselines import FILE, load_baselines
 from model.checkpoint import locate
-from model.ladder import CLOSED_FORM
+from model.ladder import CLOSED_FORM, Fitted
 from model.ladder_networks import STEPS, Diffusion, Noisy, Quantiles, trained
 from model.predictor import CascadePredictor, load_predictor
 from model.scores import band_errors, calibration_scores, cube_scores, interval_coverage
@@ -42,6 +42,8 @@ class Row:
     """Scores as plain JSON values."""
     picture: dict[str, Floats]
     """Of the first test image: ``estimate`` (B, h, w), and ``low``, ``high`` of the 90 % interval."""
+    fitted: Fitted
+    """The model itself."""
 
 
 def evaluate_rung(
@@ -77,7 +79,7 @@ def evaluate_rung(
     single = _scores(protocol, split.tests, estimates)
     if not isinstance(fitted, Diffusion | Noisy | Quantiles):
         facts |= {"mean": single, "rmse_by_band": band_errors(split.tests, estimates)}
-        return Row(facts, {"estimate": estimates[0]})
+        return Row(facts, {"estimate": estimates[0]}, fitted)
     drawn = [
         fitted.samples(rgb(test), samples, seed=seed) * np.float32(protocol.full_scale)
         for test in split.tests
@@ -92,7 +94,7 @@ def evaluate_rung(
     }
     if isinstance(fitted, Diffusion) and fitted.calibration is not None:
         facts["calibrated_90"] = interval_coverage(split.tests, drawn, fitted.calibration)
-    return Row(facts, _picture(drawn[0]))
+    return Row(facts, _picture(drawn[0]), fitted)
 
 
 def _scores(protocol: Protocol, truths: Sequence[Floats], estimates: Sequence[Floats]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from catalog.bands import Bands
 from catalog.calibration import Calibration
+from model import checkpoint
 from model.calibration import calibrate_bands, calibrate_spread
 from model.cascade import (
     COLOUR_FEATURES,
@@ -378,16 +380,30 @@ class Diffusion:
 
     def predict(self, rgb: Floats) -> Floats:
         """(B, h, w) float32."""
-        return self._draw(rgb, torch.Generator().manual_seed(0), steps=1)
+        return self.draw(rgb, torch.Generator().manual_seed(0), steps=1)
+
+    def save(self, folder: Path) -> None:
+        """Write the cascade as a checkpoint; what it expects are the counts of one scene, not reflectance."""
+        checkpoint.save(
+            folder,
+            self.model.state_dict(),
+            {
+                "name": folder.name,
+                "cascade": self.model.config.to_json(),
+                "chosen": self.chosen,
+                "calibration": None if self.calibration is None else self.calibration.to_json(),
+            },
+        )
 
     def samples(self, rgb: Floats, count: int, *, seed: int) -> Floats:
         """(count, B, h, w) float32 samples at the default steps."""
         generator = torch.Generator().manual_seed(seed)
-        return np.stack([self._draw(rgb, generator, number=number) for number in range(count)])
+        return np.stack([self.draw(rgb, generator, number=number) for number in range(count)])
 
-    def _draw(
+    def draw(
         self, rgb: Floats, generator: torch.Generator, *, steps: int | None = None, number: int = 0
     ) -> Floats:
+        """Sample ``number``, (B, h, w) float32."""
         padded, height, width = _padded(rgb)
 
         def draw(stage: int, step: int) -> Tensor:
