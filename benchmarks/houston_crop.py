@@ -17,7 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from flows.console import print_table
-from flows.evaluate import COLUMNS, RUNGS, check_rungs, evaluate_rung, find_data, report_counts, table
+from flows.evaluate import (
+    COLUMNS,
+    RUNGS,
+    SAME_TRAINING,
+    Row,
+    check_rungs,
+    evaluate_rung,
+    find_data,
+    report_counts,
+    table,
+)
 from flows.evaluation_report import draw_report
 from flows.protocols import PROTOCOLS, read_counts
 from model.ladder import CLOSED_FORM
@@ -41,11 +51,17 @@ def main() -> None:
     store = given.out / "rows.json"
     rows = json.loads(store.read_text()) if store.exists() else {}
     for seed in range(given.seeds):
+        known: dict[str | None, Row] = {}
         for rung in given.rungs:
             key = f"{rung}/{seed}/{given.samples}"
             if key in rows or (seed and rung in CLOSED_FORM):
                 continue
-            row = evaluate_rung(protocol, split, rung, seed=seed, samples=given.samples)
+            row = evaluate_rung(
+                protocol, split, rung, seed=seed, samples=given.samples,
+                trained_as=known.get(SAME_TRAINING.get(rung)),
+            )  # fmt: skip
+            if rung in SAME_TRAINING.values():
+                known[rung] = row
             if seed == 0:
                 np.savez_compressed(given.out / f"{rung}.npz", **row.picture)
                 if isinstance(row.fitted, Diffusion):

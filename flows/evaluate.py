@@ -17,7 +17,8 @@ from flows.protocols import PROTOCOLS, Floats, Protocol, Split, read_counts
 from model.baselines import FILE, load_baselines
 from model.checkpoint import locate
 from model.ladder import CLOSED_FORM, Fitted
-from model.ladder_networks import STEPS, Diffusion, Noisy, Quantiles, trained
+from model.ladder_networks import STEPS, Diffusion, trained
+from model.ladder_regression import Noisy, Quantiles
 from model.predictor import CascadePredictor, load_predictor
 from model.scores import band_errors, calibration_scores, cube_scores, interval_coverage
 from pipeline.hyperspectral import Hyperspectral, read_hyperspectral
@@ -46,10 +47,24 @@ class Row:
     """The model itself."""
 
 
+SAME_TRAINING = {"regression_noise": "regression"}
+"""Rungs that are trained exactly as another, which is looked at in another way."""
+
+
 def evaluate_rung(
-    protocol: Protocol, split: Split, rung: str, *, seed: int, samples: int, training_steps: int | None = None
+    protocol: Protocol,
+    split: Split,
+    rung: str,
+    *,
+    seed: int,
+    samples: int,
+    training_steps: int | None = None,
+    trained_as: Row | None = None,
 ) -> Row:
     """Fit one rung under one seed and score it on the test images.
+
+    ``trained_as`` is the row of the rung that ``SAME_TRAINING`` names, under the same seed, where it is
+    known: its model is taken.
 
     Raises
     ------
@@ -63,7 +78,7 @@ def evaluate_rung(
     parts = [split.training / protocol.full_scale, split.validation / protocol.full_scale]
     began = time.perf_counter()
     inputs = [(part[list(protocol.input_bands)], part) for part in parts]
-    fitted = fit(*inputs[0], *inputs[1], seed=seed)
+    fitted = fit(*inputs[0], *inputs[1], seed=seed) if trained_as is None else trained_as.fitted
     fit_seconds = time.perf_counter() - began
 
     def rgb(test: Floats) -> Floats:
@@ -77,7 +92,7 @@ def evaluate_rung(
         "predict_seconds": round(time.perf_counter() - began, 3),
     }
     single = _scores(protocol, split.tests, estimates)
-    if not isinstance(fitted, Diffusion | Noisy | Quantiles):
+    if rung == "regression" or not isinstance(fitted, Diffusion | Noisy | Quantiles):
         facts |= {"mean": single, "rmse_by_band": band_errors(split.tests, estimates)}
         return Row(facts, {"estimate": estimates[0]}, fitted)
     drawn = [
@@ -157,12 +172,21 @@ def evaluate_counts(
     split = protocol.cut(read_counts(data, protocol.bands))
     rows: dict[str, list[dict[str, Any]]] = {}
     pictures = {}
+    known: dict[tuple[str | None, int], Row] = {}
     for rung in rungs:
         for seed in range(1 if rung in CLOSED_FORM else seeds):
             announce(f"{rung}, seed {seed}")
             row = evaluate_rung(
-                protocol, split, rung, seed=seed, samples=samples, training_steps=training_steps
+                protocol,
+                split,
+                rung,
+                seed=seed,
+                samples=samples,
+                training_steps=training_steps,
+                trained_as=known.get((SAME_TRAINING.get(rung), seed)),
             )
+            if rung in SAME_TRAINING.values():
+                known[rung, seed] = row
             rows.setdefault(rung, []).append(row.facts)
             if seed == 0:
                 pictures[rung] = row.picture

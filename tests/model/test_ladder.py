@@ -18,7 +18,8 @@ from model.ladder import (
     rmse,
     root_polynomial,
 )
-from model.ladder_networks import STEPS, STILL, Diffusion, PairSource, trained
+from model.ladder_networks import STEPS, Diffusion, trained
+from model.ladder_training import STILL, PairSource
 
 
 def _scene(seed: int, width: int = 24, bands: int = 12) -> tuple[Floats, Floats]:
@@ -38,7 +39,8 @@ RUNGS: dict[str, Fit] = CLOSED_FORM | {name: trained(name, steps=4) for name in 
 @pytest.fixture(autouse=True)
 def _few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.train.FIT_CROPS", 20)
-    monkeypatch.setattr("model.ladder_networks.BATCH", 2)
+    for module in ("ladder_regression", "ladder_networks"):
+        monkeypatch.setattr(f"model.{module}.BATCH", 2)
 
 
 @pytest.mark.parametrize("name", RUNGS)
