@@ -13,7 +13,7 @@ from catalog.bands import Bands
 from catalog.calibration import Calibration
 from model import checkpoint
 from model.calibration import calibrate_bands, calibrate_spread
-from model.cascade import DEFAULT_STAGES, CascadeConfig, SpectralCascade
+from model.cascade import DEFAULT_STAGES, CascadeConfig, SpectralCascade, StageConfig
 from model.ladder import Fit, Fitted, Floats
 from model.ladder_regression import (
     LEVELS,
@@ -95,31 +95,40 @@ class Diffusion:
         return out
 
 
-class _Cascade:
+class CascadeRung:
     """Trains the cascade as ``spectile train`` does, both stages together."""
 
-    def __init__(self, source: PairSource, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        source: PairSource,
+        config: TrainConfig,
+        stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES,
+        members: int = MEMBERS,
+    ) -> None:
         # Wavelengths decide nothing here: the crops' input is given, not simulated through a response.
         count = source.cube.shape[0]
         bands = Bands.evenly_spaced(1.0, float(count), count)
         coarse = max(round(3.0 * (count / 3.0) ** 0.5), 1)
         first, second = (
             replace(stage, components=min(stage.components, limit))
-            for stage, limit in zip(DEFAULT_STAGES, (coarse, count), strict=True)
+            for stage, limit in zip(stages, (coarse, count), strict=True)
         )
-        cascade = CascadeConfig(bands, bands.subset([0, 1, 2]), coarse, (first, second), MEMBERS)
+        cascade = CascadeConfig(bands, bands.subset([0, 1, 2]), coarse, (first, second), members)
         self._model, self._config = SpectralCascade(cascade), config
         self._fill = fit_means(self._model, source, config)
         self._optimiser = torch.optim.AdamW(self._model.parameters(), weight_decay=config.weight_decay)
 
     @property
-    def module(self) -> nn.Module:
+    def module(self) -> SpectralCascade:
+        """The cascade."""
         return self._model
 
     def step(self, source: PairSource, step: int) -> None:
+        """One optimiser step."""
         train_step(self._model, source, self._optimiser, self._config, self._fill, step)
 
     def error(self, module: nn.Module, rgb: Floats, cube: Floats) -> float:
+        """The CRPS, after the spread was calibrated."""
         assert isinstance(module, SpectralCascade)
         calibrate_spread(module, whole(rgb, cube), seed=0)
         drawn = torch.from_numpy(Diffusion(module, {}).samples(rgb, WATCH_SAMPLES, seed=0))
@@ -128,6 +137,7 @@ class _Cascade:
     def fitted(
         self, module: nn.Module, steps: int, watched: nn.Module, rgb: Floats, cube: Floats
     ) -> Diffusion:
+        """The rung, calibrated by weights that never saw the validation part."""
         assert isinstance(module, SpectralCascade)
         assert isinstance(watched, SpectralCascade)
         for mine, other in zip(module.stages, watched.stages, strict=True):
@@ -156,7 +166,7 @@ def trained(name: str, *, steps: int | None = None) -> Fit:
         )  # fmt: skip
         bands = source.cube.shape[0]
         if name == "cascade":
-            return _Cascade(source, config)
+            return CascadeRung(source, config)
         if name in ("regression", "regression_noise"):
             return NoisyRegression(Backbone(DEFAULT_STAGES[0], source, seed, members=MEMBERS), config)
         if name == "quantile_regression":
