@@ -224,6 +224,13 @@ def plan_run(
     window = grid.window if settings.region is None else grid.window_of(settings.region)
     predictor = _load_predictor(settings)
     tiling.check_stride(predictor.stride)
+    if predictor.settings.get("estimate") == "posterior mean":
+        LOG.info("one solver step gives the posterior mean: no noise is drawn")
+        if settings.samples > 1:
+            raise UsageError(
+                "one solver step gives every sample alike", got=f"--samples {settings.samples}",
+                remedy="leave out --steps 1 or --samples",
+            )  # fmt: skip
     fitted = predictor.calibration
     if layers and fitted is not None and fitted.samples != settings.samples:
         LOG.warning(

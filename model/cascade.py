@@ -368,7 +368,7 @@ class SpectralCascade(nn.Module):
     def settings(self) -> Mapping[str, object]:
         """How it samples, as plain JSON values."""
         guidance = [stage.guidance for stage in self.config.stages]
-        return {"sampler": "dpm_solver_pp_2m", "guidance": guidance}
+        return {"sampler": "dpm_solver_pp_2m", "guidance": guidance, "members": self.config.members}
 
     def sample(self, rgb: Tensor, draw: DrawStage, *, steps: int | None = None, number: int = 0) -> Tensor:
         """One sample of the cube, (N, B, h, w) reflectance in [0, 1.6].

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ class CascadePredictor:
         self._settings: dict[str, object] = {
             "name": name,
             "digest": digest,
-            "steps": steps,
+            **_solver(model, steps),
             "seed": seed,
             "dtype": dtype,
             "compiled": compiled,
@@ -114,7 +115,7 @@ class CascadePredictor:
         _check_steps(self._model, steps)
         other = copy.copy(self)
         other._steps, other._calibration = steps, None
-        other._settings = {**self._settings, "steps": steps}
+        other._settings = {**self._settings, **_solver(self._model, steps)}
         return other
 
     def predict(
@@ -135,6 +136,8 @@ class CascadePredictor:
         ------
         UsageError
             Where the tiles' sides are no multiples of ``stride``, or there are more than ``batch``.
+        MemoryError
+            Where there is not enough memory.
         """
         count, _, height, width = rgb.shape
         if height % self.stride or width % self.stride:
@@ -150,16 +153,25 @@ class CascadePredictor:
         padding = -count % group
         # The position stays on the host, where the noise's key is made of it.
         places = torch.from_numpy(np.concatenate([origins, np.repeat(origins[-1:], padding, axis=0)]))
-        tiles = self._send(torch.from_numpy(np.concatenate([rgb, np.repeat(rgb[-1:], padding, axis=0)])))
+        with _memory_errors():
+            tiles = self._send(torch.from_numpy(np.concatenate([rgb, np.repeat(rgb[-1:], padding, axis=0)])))
         for sample in samples:
-            out = torch.empty((count, len(self.bands), height, width), pin_memory=self._pinned)
-            for first in range(0, count, group):
-                last = first + group
-                cube = self._sample(tiles[first:last], places[first:last], sample)
-                out[first:last].copy_(cube[: count - first], non_blocking=True)
-            if self._pinned:
-                torch.cuda.current_stream(self._device).synchronize()
+            with _memory_errors():
+                out = torch.empty((count, len(self.bands), height, width), pin_memory=self._pinned)
+                for first in range(0, count, group):
+                    last = first + group
+                    cube = self._sample(tiles[first:last], places[first:last], sample)
+                    out[first:last].copy_(cube[: count - first], non_blocking=True)
+                if self._pinned:
+                    torch.cuda.current_stream(self._device).synchronize()
             yield out.numpy()
+
+    def halve(self) -> bool:
+        """Take half as many tiles a call from now on; False where it takes only one."""
+        self._batch, before = max(1, self._batch // 2), self._batch
+        if self._pinned:
+            torch.cuda.empty_cache()
+        return self._batch < before
 
     @property
     def _pinned(self) -> bool:
@@ -202,6 +214,18 @@ class CascadePredictor:
         return int(RUNTIME_BYTES + weights + output + together * self._model.bytes_per_pixel * tile**2)
 
 
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Torch's errors of memory, on a device or on the host, as MemoryError."""
+    try:
+        yield
+    except RuntimeError as err:
+        # On the host it is a plain RuntimeError, known by its text alone.
+        if not isinstance(err, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(err):
+            raise
+        raise MemoryError(str(err).splitlines()[0]) from err
+
+
 RUNTIME_BYTES = 290 * 2**20
 """Torch, its threads and its kernels' scratch, measured."""
 
@@ -215,6 +239,7 @@ def load_predictor(
     device: str = "auto",
     dtype: str = "float32",
     compiled: bool = False,
+    threads: int | None = None,
 ) -> CascadePredictor:
     """The predictor of a shipped model's name or of a checkpoint folder.
 
@@ -228,6 +253,7 @@ def load_predictor(
     dtype : ``float32``, ``bfloat16`` for the networks, or ``auto``: bfloat16 for a compact cascade on a
         device that computes in it, else float32.
     compiled : compile the networks, which takes a minute or two before the first tile.
+    threads : torch's on the CPU, in this process; None leaves them as they are.
 
     Raises
     ------
@@ -237,6 +263,8 @@ def load_predictor(
         Where a setting cannot be used.
     """
     kind = resolve_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
     size = DEFAULT_BATCH[kind] if batch is None else batch
     if size < 1:
         raise UsageError("batch", got=size, expected="1 or more")
@@ -262,6 +290,12 @@ def load_predictor(
         # Fitted at the checkpoint's own steps; with others the samples spread by another amount.
         calibration=_calibration(loaded, cascade.config.bands) if count == cascade.config.steps else None,
     )
+
+
+def _solver(model: SpectralCascade | ScdmCascade, steps: int) -> dict[str, object]:
+    """What the steps make of the noise: the compact cascade's single step draws none."""
+    mean = steps == 1 and isinstance(model, SpectralCascade)
+    return {"steps": steps, "estimate": "posterior mean" if mean else "sample"}
 
 
 def _check_steps(cascade: SpectralCascade | ScdmCascade, steps: int) -> None:
