@@ -25,7 +25,8 @@ from pipeline.source import NodataRule
 from pipeline.tiling import Tiling, reflected
 
 CELL = 512
-"""Rows and columns that are combined at once: of a rotated scene little more is read than is used."""
+"""Rows and columns that are combined at once, fewer where scenes are much finer: of a rotated scene little
+more is read than is used, and memory stays small."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class LineSource:
         rows = reflected(window.row, window.row_stop, self.grid.shape[0])
         cols = reflected(window.col, window.col_stop, self.grid.shape[1])
         held = Window(int(rows.min()), int(cols.min()), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
-        rgb, index = self._combined(held)
+        rgb, index = self._combined(held, self.resampling)
         if held != window:
             at_rows, at_cols = rows - held.row, cols - held.col
             rgb, index = rgb[:, at_rows[:, None], at_cols], index[at_rows[:, None], at_cols]
@@ -66,37 +67,48 @@ class LineSource:
 
     def index(self, window: Window) -> NDArray[np.uint16]:
         """The number from 1 of the scene that weighs most, 0 for none: (h, w) uint16, on the grid."""
-        return self._combined(window)[1]
+        return self._combined(window, None)[1]
 
-    def _combined(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-        rgb = np.full((3, *window.shape), np.nan, dtype=np.float32)
+    def _combined(
+        self, window: Window, resampling: Resampling | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+        """RGB (3, h, w), not read without ``resampling``, and the index of a window of the grid."""
+        rgb = np.full((3 if resampling else 0, *window.shape), np.nan, dtype=np.float32)
         index = np.zeros(window.shape, dtype=np.uint16)
-        for row in range(window.row, window.row_stop, CELL):
-            for col in range(window.col, window.col_stop, CELL):
-                cell = Window(row, col, CELL, CELL).intersection(window)
+        side = max(16, CELL // max(member.factor for member in self.members))
+        for row in range(window.row, window.row_stop, side):
+            for col in range(window.col, window.col_stop, side):
+                cell = Window(row, col, side, side).intersection(window)
                 place = cell.relative_to(window).slices
-                rgb[(slice(None), *place)], index[place] = self._cell(cell)
+                self._fill(cell, resampling, rgb[(slice(None), *place)], index[place])
         return rgb, index
 
-    def _cell(self, at: Window) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-        mean = np.zeros((3, *at.shape), dtype=np.float32)
+    def _fill(
+        self,
+        at: Window,
+        resampling: Resampling | None,
+        rgb: NDArray[np.float32],
+        index: NDArray[np.uint16],
+    ) -> None:
+        """Put a cell's RGB and index where they belong."""
+        mean = np.zeros_like(rgb)
         total, most = np.zeros(at.shape, dtype=np.float32), np.zeros(at.shape, dtype=np.float32)
-        index = np.zeros(at.shape, dtype=np.uint16)
         for number, member in enumerate(self.members, 1):
-            if not member.extent.intersection(at).size:
+            part = member.extent.intersection(at)
+            found = member.read(part, self.combine, resampling) if part.size else None
+            if found is None:
                 continue
-            part = member.read(at, self.resampling, self.combine)
-            if part is None:
-                continue
-            rgb, weight = part
-            ahead = weight > most
-            index[ahead], most = number, np.maximum(most, weight)
-            total += weight
+            colours, weight = found
+            place = part.relative_to(at).slices
+            ahead = weight > most[place]
+            index[place][ahead] = number
+            most[place] = np.maximum(most[place], weight)
+            total[place] += weight
             # A running mean: a scene that is alone keeps its values to the last bit.
-            share = weight / np.where(total > 0, total, np.float32(1)) if self.combine == "feather" else ahead
-            mean += share * (rgb - mean)
-        mean[:, index == 0] = np.nan
-        return mean, index
+            shared = weight / np.where(total[place] > 0, total[place], np.float32(1))
+            held = mean[(slice(None), *place)]
+            held += (shared if self.combine == "feather" else ahead) * (colours - held)
+        rgb[:] = np.where(index > 0, mean, np.float32(np.nan))
 
     def settings(self) -> dict[str, object]:
         """What decides how scenes are combined, as plain JSON values."""
@@ -180,5 +192,5 @@ def _notices(members: Sequence[Member], grid: Grid) -> tuple[str, ...]:
         said = [f"{said[0]} (and of {len(said) - 1} more scenes)"]
     cut = [member.name for member in members if not grid.window.contains(member.extent)]
     if cut:
-        said.append(f"{', '.join(cut[:5])} reach(es) beyond the line's extent and is cut there")
+        said.append(f"cut at the line's extent: {', '.join(cut)}")
     return tuple(said)

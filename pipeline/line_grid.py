@@ -92,10 +92,11 @@ def _side(grid: Grid, wkt: str) -> float:
     transform = grid.transform
     if CRS.from_wkt(wkt) == CRS.from_wkt(grid.crs_wkt):
         if transform.b == transform.d == 0 and abs(transform.a) == abs(transform.e):
-            return abs(transform.a)  # as it is written, without the last digit of a square root
-        return float(np.sqrt(abs(transform.determinant)))
+            return abs(transform.a)
+        # A rotation leaves its last digits; they must not make one scene finer than another.
+        return float(f"{np.sqrt(abs(transform.determinant)):.12g}")
     height, width = Placement(Grid((1, 1), Affine.identity(), wkt), grid).pixel
-    return float(np.sqrt(height * width))
+    return float(f"{np.sqrt(height * width):.6g}")
 
 
 def _north_up(points: NDArray[np.float64], side: float, wkt: str) -> Grid:

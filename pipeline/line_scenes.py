@@ -14,7 +14,7 @@ from catalog.errors import SceneError, UsageError
 from catalog.scenes import NamedScene
 from pipeline.feather import Footprint, axis_distance, edge_distance, feather_weight, take_footprint
 from pipeline.grid import Grid, Window
-from pipeline.placing import Placement, Resampling, reduce_scene, resample
+from pipeline.placing import Placement, Resampling, reduce_scene, resample, valid_at
 from pipeline.radiometry import common_gain, parse_radiometry
 from pipeline.source import NodataRule, SceneSource, open_source
 
@@ -69,11 +69,11 @@ class Member:
         )
 
     def read(
-        self, at: Window, resampling: Resampling, combine: Combine
+        self, at: Window, combine: Combine, resampling: Resampling | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """RGB (3, h, w) and weight (h, w), float32, on a window of the line; None where it has nothing.
 
-        Both are zero where the scene is not valid.
+        Both are zero where the scene is not valid. Without ``resampling`` RGB is not read: (0, h, w).
 
         Raises
         ------
@@ -91,14 +91,19 @@ class Member:
         first_col, last_col = int(cols[inside].min()) - reach, int(cols[inside].max()) + reach
         row, col = max(0, first_row // factor * factor), max(0, first_col // factor * factor)
         held = Window(row, col, min(last_row + 1, high) - row, min(last_col + 1, wide) - col)
-        rgb, valid = self.source.read(held)
+        if resampling is None:
+            rgb, valid = np.empty((0, *held.shape), dtype=np.float32), self.source.read_valid(held)
+        else:
+            rgb, valid = self.source.read(held)
         if factor > 1:
             more = ((0, -held.height % factor), (0, -held.width % factor))
             rgb, valid = reduce_scene(np.pad(rgb, ((0, 0), *more)), np.pad(valid, more), factor)
-        rgb, valid = resample(
-            rgb, valid, rows / factor - row // factor, cols / factor - col // factor, resampling
-        )
-        return rgb, np.where(valid, self.weight(rows, cols, at, combine), np.float32(0))
+        place = rows / factor - row // factor, cols / factor - col // factor
+        shown = valid_at(valid, *place)
+        weight = np.where(shown, self.weight(rows, cols, at, combine), np.float32(0))
+        if resampling is None:
+            return np.empty((0, *at.shape), dtype=np.float32), weight
+        return np.where(shown, resample(rgb, valid, *place, resampling), np.float32(0)), weight
 
     def facts(self, *, checksum: bool) -> dict[str, object]:
         """What identifies the scene and its pixels, as plain JSON values.

@@ -109,14 +109,14 @@ def reduce_scene(
 
     Parameters
     ----------
-    rgb : (3, h, w) float32; h and w are multiples of ``factor``.
+    rgb : (C, h, w) float32; h and w are multiples of ``factor``.
     valid : (h, w) bool.
     """
     if factor == 1:
         return rgb, valid
     inside = np.where(valid, rgb, np.float32(0))
     # One after the other: NumPy's own sums may change their order with the shape, and so the last bit.
-    summed = np.zeros((3, rgb.shape[1] // factor, rgb.shape[2] // factor), dtype=np.float32)
+    summed = np.zeros((len(rgb), rgb.shape[1] // factor, rgb.shape[2] // factor), dtype=np.float32)
     count = np.zeros(summed.shape[1:], dtype=np.float32)
     for row in range(factor):
         for col in range(factor):
@@ -125,35 +125,44 @@ def reduce_scene(
     return summed / np.maximum(count, np.float32(1)), count * 2 >= factor * factor
 
 
+def valid_at(
+    valid: NDArray[np.bool_], rows: NDArray[np.float64], cols: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Whether the pixel that holds a point is valid, (h, w) bool; nothing is outside.
+
+    Parameters
+    ----------
+    valid : (H, W) bool.
+    rows, cols : (h, w) float64, the points, from the upper left corner of the first pixel.
+    """
+    row, row_inside = _index(np.floor(rows), valid.shape[0])
+    col, col_inside = _index(np.floor(cols), valid.shape[1])
+    return row_inside & col_inside & valid[row, col]
+
+
 def resample(
     rgb: NDArray[np.float32],
     valid: NDArray[np.bool_],
     rows: NDArray[np.float64],
     cols: NDArray[np.float64],
     method: Resampling,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """RGB (3, h, w) float32 at points, and (h, w) bool, where the pixel that holds the point is valid.
+) -> NDArray[np.float32]:
+    """RGB (3, h, w) float32 at points; it means something where ``valid_at`` says so.
 
     Masked pixels have no say: the weights of the others are raised to one. Cubic (Keys, a = −1/2) falls back
-    to bilinear where one of its sixteen pixels is masked. Where not valid, RGB is zero.
+    to bilinear where one of its sixteen pixels is masked.
 
     Parameters
     ----------
-    rgb, valid : (3, H, W) float32 and (H, W) bool, the scene's pixels; nothing is valid outside.
-    rows, cols : (h, w) float64, the points, from the upper left corner of the first pixel.
+    rgb, valid : (3, H, W) float32 and (H, W) bool, the scene's pixels.
+    rows, cols : as of ``valid_at``.
     """
-    high, wide = valid.shape
-    row, col = np.floor(rows), np.floor(cols)
-    held = (row >= 0) & (row < high) & (col >= 0) & (col < wide)
-    nearest = np.where(held, row, 0).astype(np.intp), np.where(held, col, 0).astype(np.intp)
-    held &= valid[nearest]
     known = np.where(valid, rgb, np.float32(0))
     values, _ = _weighted(known, valid, rows, cols, _LINEAR)
     if method == "cubic":
         smooth, all_valid = _weighted(known, valid, rows, cols, _CUBIC)
         values = np.where(all_valid, smooth, values)
-    values[:, ~held] = 0
-    return values, held
+    return values
 
 
 def _linear(offset: NDArray[np.float32]) -> NDArray[np.float32]:

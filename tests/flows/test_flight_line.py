@@ -49,21 +49,16 @@ def _plain_pictures(monkeypatch) -> None:
 @pytest.fixture
 def neighbourly(monkeypatch) -> None:
     """A predictor whose tiles depend on all of their pixels, as a network's do."""
-    monkeypatch.setattr(compose, "_load_predictor", lambda settings: Positional(leak=0.5))
+    monkeypatch.setattr(compose, "_load_predictor", lambda settings: Positional(leak=0.5, settings={}))
 
 
 def settings_of(out, *scenes, add=(), **given) -> LineSettings:
-    return line_settings(
-        {"scenes": scenes, "add": add, "out": str(out), "model": "bands-repeat", "block": 512, **given}
-    )
+    small = {"model": "bands-repeat", "block": 512, "tile": 128, "halo": 16}
+    return line_settings({"scenes": scenes, "add": add, "out": str(out), **small, **given})
 
 
 def shards(out) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in Path(out).rglob("c/**/*")
-        if path.is_file() and path.parts[-4] != "spatial_ref"
-    }
+    return {str(p.relative_to(out)): p.read_bytes() for p in Path(out).rglob("c/**/*") if p.is_file()}
 
 
 def counts(out) -> np.ndarray:
@@ -79,7 +74,7 @@ def scenes(write) -> list[str]:
     ]
 
 
-def test_a_line_becomes_a_verified_cube_without_its_empty_blocks(scenes, tmp_path):
+def test_a_line_becomes_a_verified_cube_without_its_empty_blocks(scenes, tmp_path, neighbourly):
     out = tmp_path / "line.zarr"
     prepared, result = run_line(settings_of(out, *scenes, extent=EXTENT))
     assert verify_cube(LocalStorage(out)) == []
@@ -107,7 +102,9 @@ def test_a_line_becomes_a_verified_cube_without_its_empty_blocks(scenes, tmp_pat
 def test_a_line_of_one_scene_on_its_own_grid_is_that_scenes_cube(write, tmp_path, neighbourly):
     scene = write("a.tif", 0, 0, (600, 530))
     run_line(settings_of(tmp_path / "line.zarr", scene))
-    compose.run_scene(SceneSettings(scene, str(tmp_path / "scene.zarr"), model="bands-repeat", block=512))
+    compose.run_scene(
+        SceneSettings(scene, str(tmp_path / "scene.zarr"), model="bands-repeat", block=512, tile=128, halo=16)
+    )
     np.testing.assert_array_equal(counts(tmp_path / "line.zarr"), counts(tmp_path / "scene.zarr"))
 
 
@@ -151,7 +148,7 @@ def test_an_added_scene_changes_the_blocks_that_it_touches_and_no_byte_of_others
 
 def test_a_scene_whose_halo_reaches_a_block_touches_it(write, tmp_path, neighbourly):
     first = write("a.tif", 0, 0, (500, 900), seed=1)
-    new = write("b.tif", 600, 300, (200, 190), seed=2)  # ends at column 490: block 1 starts at 512
+    new = write("b.tif", 520, 300, (200, 190), seed=2)  # ends at column 490: block 1 starts at 512
     out, whole = tmp_path / "line.zarr", tmp_path / "whole.zarr"
     run_line(settings_of(out, first, extent=EXTENT))
     run_line(settings_of(whole, first, new, extent=EXTENT))
@@ -296,7 +293,7 @@ def test_a_diagonal_line_costs_its_data_and_its_borders(write, tmp_path):
     tiles = {cell for share in plan.scenes for cell in cells(share.tiles)}
     # A strip of width w meets squares of side s on an area that is w + s·√2 wide.
     assert len(tiles) * plan.tiling.core**2 < 1.1 * (150 + 64 * 2**0.5) * 4000
-    assert estimate.pixels < 1.1 * (150 + 512 * 2**0.5) * 4000
+    assert estimate.pixels < 1.2 * (150 + 512 * 2**0.5) * 4000
     assert estimate.blocks_empty > estimate.blocks
     line = prepare_line(settings_of(tmp_path / "x.zarr", scene, frame="line"), dry=True)
     assert (line.estimate.pixels, line.estimate.blocks_empty) == (150 * 4000, 0)
@@ -366,7 +363,7 @@ def test_the_command_takes_the_options_of_run_and_its_own(scenes, tmp_path, caps
 
 
 @pytest.mark.data
-def test_two_real_scenes_become_one_cube(data_dir, tmp_path):
+def test_two_real_scenes_become_one_cube(data_dir, tmp_path, neighbourly):
     real = [str(data_dir / "rgb_misc" / f"rio-tiler__mosaic_cog{n}.tif") for n in (1, 2)]
     out, whole = tmp_path / "line.zarr", tmp_path / "whole.zarr"
     told = {"radiometry": ("dn:0,0.0001",)}
