@@ -114,6 +114,7 @@ def _foliage(
     carotenoid: tuple[float, float] = (0.18, 0.28),
     shade: tuple[float, float] = (0.1, 0.3),
     nir: tuple[float, float] = (1.4, 2.2),
+    bare: tuple[float, float] = (0.02, 0.3),
 ) -> Model:
     """Leaves over soil: from paler and sparser to greener and denser."""
 
@@ -123,6 +124,8 @@ def _foliage(
             layers=draw(*nir), brown=draw(*brown), water_cm=draw(0.006, 0.02), dry=draw(0.003, 0.011)
         )
         share, red, area, dark = draw(*carotenoid), draw(*anthocyanin), draw(*lai), draw(*shade)
+        stems = mineral(level=draw(0.12, 0.3), slope=draw(0.2, 0.6), iron=draw(0.1, 0.5))
+        part, gloss = draw(*bare), draw(0.004, 0.024)
         return [
             canopy(
                 leaf(
@@ -131,6 +134,9 @@ def _foliage(
                 ground,
                 area * g,
                 shade=dark,
+                wood=stems,
+                bare=part,
+                gloss=gloss,
             )
             for f, g in ((0.55, 0.45), (0.9, 0.95), (1.2, 1.5))
         ]
@@ -167,7 +173,10 @@ def _water(
 ) -> Model:
     def model(draw: Draw) -> list[Array]:
         chl, dissolved, load = draw(*chlorophyll), draw(*cdom), draw(*sediment)
-        return [water(chlorophyll=chl, cdom=dissolved, sediment=load * f) for f in (0.6, 1.0, 1.5)]
+        glint = draw(0.006, 0.03)
+        return [
+            water(chlorophyll=chl, cdom=dissolved, sediment=load * f, glint=glint) for f in (0.6, 1.0, 1.5)
+        ]
 
     return model
 
@@ -245,6 +254,8 @@ def _turf(draw: Draw) -> list[Array]:
     return [(1.0 - d) * 0.5 * pile + d * infill for d in (0.45, 0.25, 0.1)]
 
 
+_NEEDLES = _foliage((40, 70), (3, 6), shade=(0.5, 0.8), nir=(1.8, 3), brown=(0.05, 0.3), bare=(0.05, 0.4))
+
 FAMILIES = (
     "crop",
     "grass",
@@ -273,8 +284,8 @@ MODELS: dict[str, tuple[str, int, int, Model]] = {
     "meadow": ("grass", 3, 2, _foliage((18, 45), (1.5, 4.0), brown=(0.02, 0.25))),
     "lawn": ("grass", 2, 2, _foliage((25, 50), (2.0, 4.5), shade=(0.1, 0.25))),
     "dry_grass": ("grass", 2, 1, _foliage((4, 14), (0.8, 2.2), brown=(0.15, 0.6))),
-    "broadleaf": ("tree", 4, 3, _foliage((30, 60), (3.0, 6.0), shade=(0.25, 0.5))),
-    "conifer": ("tree", 3, 2, _foliage((40, 70), (3, 6), shade=(0.5, 0.7), nir=(1.8, 3), brown=(0.05, 0.3))),
+    "broadleaf": ("tree", 4, 3, _foliage((30, 60), (3.0, 6.0), shade=(0.35, 0.75), bare=(0.05, 0.4))),
+    "conifer": ("tree", 3, 2, _NEEDLES),
     "copper_tree": ("tree", 0, 1, _foliage((25, 40), (3.0, 5.0), anthocyanin=(12, 30), shade=(0.25, 0.45))),
     "autumn_tree": ("tree", 0, 1, _foliage((2, 8), (2, 4), anthocyanin=(0, 6), brown=(0.1, 0.5))),
     "bare_tree": ("tree", 1, 0, _straw),

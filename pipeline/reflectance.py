@@ -108,17 +108,39 @@ def leaf(
     return first_r + first_t * t * pile_r / under, first_t * pile_t / under
 
 
-def canopy(leaf_rt: tuple[Array, Array], ground: Array, lai: float, *, shade: float = 0.2) -> Array:
+SCATTERED = 0.8
+"""Light on leaves in mutual shadow, relative to sunlit ones, for leaves that absorb nothing."""
+
+
+def canopy(
+    leaf_rt: tuple[Array, Array],
+    ground: Array,
+    lai: float,
+    *,
+    shade: float = 0.2,
+    wood: Array | float = 0.0,
+    bare: float = 0.0,
+    gloss: float = 0.0,
+) -> Array:
     """Reflectance (W,) of leaves over ``ground``: two-stream with area index ``lai`` (Kubelka-Munk).
 
-    ``shade`` is the fraction that is mutual shadow between leaves and crowns (Li & Strahler 1985).
+    Parameters
+    ----------
+    shade : the fraction that is mutual shadow between leaves and crowns (Li & Strahler 1985). Leaves in it
+        are lit by what others scatter, which is much in the near infrared and little in the visible
+        (Knyazikhin et al. 2011).
+    wood : reflectance (W,) of stems, twigs and dead leaves, and ``bare``, the fraction of the leaves' place
+        that they take.
+    gloss : what the leaves' cuticle reflects at all wavelengths alike (Vanderbilt & Grant 1985).
     """
     r, t = leaf_rt
     m = np.sqrt(np.maximum((1.0 - t) ** 2 - r**2, 1e-9))
     deep = (1.0 - t - m) / r
     below = (ground - deep) / (1.0 - ground * deep) * np.exp(-1.4 * m * lai)
     gap = np.exp(-0.7 * lai)
-    return np.asarray((1.0 - shade * (1.0 - gap)) * (deep + below) / (1.0 + deep * below))
+    leaves = (deep + below) / (1.0 + deep * below)
+    covered = (1.0 - bare) * leaves + bare * wood + gloss
+    return np.asarray(covered * (1.0 - shade * (1.0 - gap) * (1.0 - SCATTERED * (r + t))))
 
 
 def soil(*, brightness: float, iron: float, goethite: float, organic: float, moisture: float) -> Array:

@@ -39,6 +39,23 @@ DISPLAY_WHITE = 0.4
 """The reflectance that files of kind "display" show as white, before the sRGB curve."""
 
 
+THROUGH = 0.6
+"""Sunlight that reaches foliage in the shadow of other foliage, in units of the foliage's reflectance."""
+_FOLIAGE = ("tree", "crop", "grass")
+
+
+@dataclass(frozen=True)
+class Light:
+    """The light on a window's pixels, (h, w) float32 each, relative to level sunlit ground."""
+
+    direct: Array
+    """Of the sun."""
+    sky: Array
+    """Of the sky."""
+    shaded: Array
+    """Where something stands before the sun, one; between, its share."""
+
+
 @dataclass(frozen=True)
 class Simulator:
     """A scene of known truth."""
@@ -98,22 +115,26 @@ class Simulator:
         """
         out = np.empty((len(self.bands), height, width), np.float32)
         spectra = self._library[0].astype(np.float32)
-        for part, (h, w), cover, direct, sky in self._pieces(row, col, height, width):
-            mixed = self._mix(cover, spectra)
+        count, through = len(self.bands), self._through.astype(np.float32)
+        columns = np.concatenate([spectra, spectra * through], axis=1)
+        for part, (h, w), cover, light in self._pieces(row, col, height, width):
+            mixed = self._mix(cover, columns)
             for band, share in enumerate(self._diffuse.astype(np.float32)):
-                light = direct * (np.float32(1.0) - share) + sky * share
-                out[band, *part] = mixed[:, band].reshape(h, w) * light
+                level = light.direct * (np.float32(1.0) - share) + light.sky * share
+                out[band, *part] = mixed[:, band].reshape(h, w) * level
+                out[band, *part] += mixed[:, count + band].reshape(h, w) * light.shaded
         return out
 
     def rgb(self, row: int, col: int, height: int, width: int) -> Array:
         """The (3, height, width) float32 image of a window: the response to ``truth``, with noise."""
         spectra, response, channels = self._library[0], self._response.T, len(self.response)
-        sunlit, skylit = (spectra * (1.0 - self._diffuse)) @ response, (spectra * self._diffuse) @ response
-        columns = np.concatenate([sunlit, skylit], axis=1).astype(np.float32)
+        lights = (1.0 - self._diffuse, self._diffuse, self._through)
+        columns = np.concatenate([(spectra * light) @ response for light in lights], axis=1)
+        columns = columns.astype(np.float32)
         out = np.empty((channels, height, width), np.float32)
-        for part, (h, w), cover, direct, sky in self._pieces(row, col, height, width):
-            mixed = self._mix(cover, columns).T.reshape(-1, h, w)
-            out[:, *part] = mixed[:channels] * direct + mixed[channels:] * sky
+        for part, (h, w), cover, light in self._pieces(row, col, height, width):
+            sunlit, skylit, through = self._mix(cover, columns).T.reshape(3, channels, h, w)
+            out[:, *part] = sunlit * light.direct + skylit * light.sky + through * light.shaded
         if self.noise_sd:
             rows, cols = np.arange(row, row + height)[:, None], np.arange(col, col + width)[None, :]
             for channel in range(channels):
@@ -124,7 +145,7 @@ class Simulator:
     def labels(self, row: int, col: int, height: int, width: int) -> NDArray[np.int16]:
         """The (height, width) int16 number of the material that covers most of each pixel."""
         out = np.empty((height, width), np.int16)
-        for part, (h, w), cover, _, _ in self._pieces(row, col, height, width):
+        for part, (h, w), cover, _ in self._pieces(row, col, height, width):
             most, label = np.zeros((h, w), np.float32), np.zeros((h, w), np.int16)
             for share, material, _ in self._shares(cover):
                 more = share > most
@@ -213,7 +234,7 @@ class Simulator:
 
     def _pieces(
         self, row: int, col: int, height: int, width: int
-    ) -> Iterator[tuple[tuple[slice, slice], tuple[int, int], Cover, Array, Array]]:
+    ) -> Iterator[tuple[tuple[slice, slice], tuple[int, int], Cover, Light]]:
         """The surface of a window in pieces that fit the processor's cache, and where each lies in it."""
         for top in range(0, height, _PIECE):
             for left in range(0, width, _PIECE):
@@ -221,8 +242,20 @@ class Simulator:
                 part = (slice(top, top + h), slice(left, left + w))
                 yield part, (h, w), *self._surface(row + top, col + left, h, w)
 
-    def _surface(self, row: int, col: int, height: int, width: int) -> tuple[Cover, Array, Array]:
-        """The cover of a window, and the direct and sky light on it relative to level sunlit ground."""
+    @cached_property
+    def _through(self) -> NDArray[np.float64]:
+        """(M, B) sunlight on foliage in shadow, relative to full sun.
+
+        Mostly other foliage casts it, which passes and scatters what it does not absorb: about as much as
+        the foliage itself reflects.
+        """
+        spectra, offset, count = self._library
+        leafy = np.repeat([material.family in _FOLIAGE for material in self.endmembers], count)
+        assert len(leafy) == len(spectra) == int(offset[-1] + count[-1])
+        return np.asarray((1.0 - self._diffuse) * THROUGH * spectra * leafy[:, None])
+
+    def _surface(self, row: int, col: int, height: int, width: int) -> tuple[Cover, Light]:
+        """The cover of a window and the light on it."""
         azimuth = np.radians(self.sun_azimuth_deg + self.rotation_deg)
         sun_row, sun_col = -float(np.cos(azimuth)), float(np.sin(azimuth))
         tangent = float(np.tan(np.radians(self.sun_elevation_deg)))
@@ -261,8 +294,9 @@ class Simulator:
         gain = cover.gain[inner]
         direct = lit * np.clip(facing * np.float32(1.0 / tangent), 0.0, 1.5) * gain
         sky = (np.float32(0.6) + np.float32(0.4) * lit) * gain
+        light = Light(direct, sky, (np.float32(1.0) - lit) * gain)
         layers = [(alpha[inner], material[inner], state[inner]) for alpha, material, state in cover.layers]
-        return Cover(here, gain, layers), direct, sky
+        return Cover(here, gain, layers), light
 
     @cached_property
     def _pools(self) -> dict[str, NDArray[np.int64]]:
