@@ -12,7 +12,7 @@ import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -28,18 +28,21 @@ from pipeline.cube import (
     read_status,
     remove_cube,
     software_version,
-    write_block,
 )
 from pipeline.flight_line import LineSource
 from pipeline.layers import Layer, choose_layers
-from pipeline.mosaic import mosaic_block
+from pipeline.ledger import Marker
 from pipeline.plan import Estimate, Plan, choose_block
 from pipeline.predict import BandsRepeat, Predictor
 from pipeline.quicklook import write_quicklook
+from pipeline.run import process_run
 from pipeline.shares import Share
 from pipeline.source import NodataRule, SceneSource, open_source
 from pipeline.storage import open_storage
 from pipeline.tiling import Block, Tiling
+
+if TYPE_CHECKING:
+    from flows.crew import Crew
 
 LOG = logging.getLogger("spectile")
 
@@ -99,6 +102,14 @@ class SceneSettings:
     """Replace a cube that is there."""
     checksum: bool = False
     """Read a scene by URL whole for its sha256, rather than know it by its ETag."""
+    workers: int | None = None
+    """Processes of this machine that make blocks; None is this one, or with several GPUs one for each."""
+    threads: int | None = None
+    """Threads of a network on the CPU; None is the cores in this process, 1 in workers."""
+    dask_address: str | None = None
+    """Scheduler of the dask cluster that makes the blocks, tcp:// or tls://."""
+    block_retries: int = 2
+    """How often a block that fails is tried again."""
 
 
 class Observer(Protocol):
@@ -109,7 +120,7 @@ class Observer(Protocol):
         ...
 
     def tiles(self, count: int) -> None:
-        """Told when tiles have been finished or skipped."""
+        """Told when tiles have been finished or skipped; less than none when they must be made again."""
         ...
 
     def block(self, block: Block, seconds: float) -> None:
@@ -144,6 +155,15 @@ class Prepared:
     """What will be done."""
     estimate: Estimate
     """What it costs."""
+    crew: Crew | None = None
+    """The processes that make the blocks; None is this one."""
+
+    def __enter__(self) -> Prepared:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.crew is not None:
+            self.crew.close()
 
 
 @dataclass(frozen=True)
@@ -168,8 +188,12 @@ class Result:
     """Tiles that went through the network in this run."""
     tiles_skipped: int
     """Tiles left out in this run because the scene is masked there."""
+    tiles_kept: int
+    """Tiles that this run had predicted for another block already."""
+    redundancy: float
+    """Tiles predicted for the cube so far, for each of its lattice; less than 1 where some are masked."""
     peak_memory_bytes: int
-    """Most memory that this process has held."""
+    """Most memory that this process, or a worker, has held."""
 
     @property
     def megapixels_per_second(self) -> float:
@@ -216,13 +240,48 @@ def plan_run(
     ------
     SpectileError : the model or a setting cannot be used.
     """
+    crew = _assemble(settings, source, dry=dry)
+    try:
+        return _plan_run(settings, source, facts, crew, dry=dry)
+    except BaseException:
+        if crew is not None:
+            crew.close()
+        raise
+
+
+def _assemble(settings: SceneSettings, source: SceneSource | LineSource, *, dry: bool) -> Crew | None:
+    """The processes that the settings ask for; None where this one is enough."""
+    if settings.workers is not None and settings.dask_address is not None:
+        raise UsageError("--workers and --dask-address exclude each other")
+    if dry:
+        return None
+    gpus: list[str] = []
+    if settings.device != "cpu" and settings.dask_address is None and settings.model != "bands-repeat":
+        from model.device import visible_gpus
+
+        gpus = visible_gpus()
+    if settings.workers is None and settings.dask_address is None and len(gpus) < 2:
+        return None
+    from flows.crew import assemble  # a run in one process needs no dask
+
+    return assemble(settings, source, gpus)
+
+
+def _plan_run(
+    settings: SceneSettings,
+    source: SceneSource | LineSource,
+    facts: Mapping[str, object],
+    crew: Crew | None,
+    *,
+    dry: bool,
+) -> Prepared:
     for notice in source.notices:
         LOG.warning(notice)
     layers = choose_layers(settings.layers, settings.samples)
     grid = source.grid
     tiling = Tiling(grid.shape, settings.tile, settings.halo)
     window = grid.window if settings.region is None else grid.window_of(settings.region)
-    predictor = _load_predictor(settings)
+    predictor = _load_predictor(settings) if crew is None else crew.predictor(settings)
     tiling.check_stride(predictor.stride)
     if predictor.settings.get("estimate") == "posterior mean":
         LOG.info("one solver step gives the posterior mean: no noise is drawn")
@@ -250,8 +309,9 @@ def plan_run(
     )
     plan = draft if settings.block else _with_block(draft, settings, held)
     seconds = _seconds_per_tile(predictor, settings.tile) if dry else None
-    estimate = plan.estimate(predictor_bytes=held, seconds_per_tile=seconds)
-    return Prepared(settings, source, predictor, plan, estimate)
+    overlapped = plan.overlaps(predictor_bytes=held, budget=settings.memory)
+    estimate = plan.estimate(predictor_bytes=held, overlapped=overlapped, seconds_per_tile=seconds)
+    return Prepared(settings, source, predictor, plan, estimate, crew)
 
 
 def check_output(settings: SceneSettings, scenes: Sequence[str], *, dry: bool) -> None:
@@ -296,6 +356,7 @@ def _load_predictor(settings: SceneSettings) -> Predictor:
         device=settings.device,
         dtype=settings.dtype,
         compiled=settings.compiled,
+        threads=settings.threads,
     )
     return predictor
 
@@ -396,10 +457,11 @@ def remaining(cube: Cube) -> list[Block]:
     return [block for block in cube.plan.blocks if block not in done]
 
 
-def runs(blocks: Sequence[Block]) -> Iterator[list[Block]]:
-    """Contiguous blocks, as many as one task takes."""
-    for start in range(0, len(blocks), BLOCKS_A_RUN):
-        yield list(blocks[start : start + BLOCKS_A_RUN])
+def runs(prepared: Prepared, blocks: Sequence[Block]) -> Iterator[list[Block]]:
+    """Contiguous blocks, as many as one Prefect task takes: all where a crew makes runs of its own."""
+    size = BLOCKS_A_RUN if prepared.crew is None else max(len(blocks), 1)
+    for start in range(0, len(blocks), size):
+        yield list(blocks[start : start + size])
 
 
 @dataclass
@@ -412,46 +474,69 @@ class Tally:
     """Tiles predicted."""
     tiles_skipped: int = 0
     """Tiles left out."""
+    tiles_kept: int = 0
+    """Tiles that had been predicted for another block."""
     pixels: int = 0
     """Pixels written."""
+    peak_memory_bytes: int = 0
+    """Most memory that a worker has held."""
     failures: list[str] = field(default_factory=list)
     """Why blocks failed, a line each."""
+
+    def add(self, plan: Plan, block: Block, marker: Marker) -> None:
+        """Count a block that is done."""
+        self.done += 1
+        self.tiles += marker.tiles
+        self.tiles_skipped += marker.tiles_skipped
+        self.tiles_kept += marker.tiles_kept
+        self.pixels += plan.pixels(block)
+
+    def fail(self, block: Block, why: object) -> None:
+        """Note a block that is given up."""
+        LOG.error("block %s failed: %s", block.name, why)
+        self.failures.append(f"block {block.name}: {why}")
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Adds what a run of blocks did to a tally, and tells an observer."""
+
+    plan: Plan
+    tally: Tally
+    observer: Observer
+
+    def tiles(self, count: int) -> None:
+        self.observer.tiles(count)
+
+    def done(self, block: Block, marker: Marker, seconds: float) -> None:
+        self.tally.add(self.plan, block, marker)
+        self.observer.block(block, seconds)
+
+    def failed(self, block: Block, error: BlockError) -> None:
+        self.tally.fail(block, error)
 
 
 def process_blocks(
     prepared: Prepared, cube: Cube, blocks: Sequence[Block], *, tally: Tally, observer: Observer
 ) -> None:
-    """Compute and write blocks. One that cannot be read is noted in the tally, and the rest go on.
+    """Compute and write blocks. One that cannot be made is noted in the tally, and the rest go on.
 
     Raises
     ------
     StoreError : the store cannot be written; there is no point in going on.
     """
-    line = prepared.source if isinstance(prepared.source, LineSource) else None
-    for block in blocks:
-        start = time.perf_counter()
-        try:
-            index = None if line is None else line.index(block.window)
-            mosaic = mosaic_block(
-                block,
-                source=prepared.source,
-                tiling=prepared.plan.tiling,
-                predictor=prepared.predictor,
-                samples=prepared.plan.samples,
-                on_tiles=observer.tiles,
-            )
-        except BlockError as err:
-            LOG.error("block %s failed: %s", block.name, err)
-            tally.failures.append(f"block {block.name}: {err}")
-            continue
-        seconds = time.perf_counter() - start
-        write_block(cube, block, mosaic, source=index, seconds=seconds)
-        tally.done += 1
-        tally.tiles += mosaic.tiles
-        tally.tiles_skipped += mosaic.tiles_skipped
-        tally.pixels += cube.plan.pixels(block)
-        del mosaic  # or it would stand beside the next one while that is made
-        observer.block(block, time.perf_counter() - start)
+    if prepared.crew is not None:
+        prepared.crew.process_blocks(prepared, cube, blocks, tally=tally, observer=observer)
+        return
+    process_run(
+        cube,
+        blocks,
+        source=prepared.source,
+        predictor=prepared.predictor,
+        watch=_Told(cube.plan, tally, observer),
+        retries=prepared.settings.block_retries,
+        overlapped=prepared.estimate.overlapped,
+    )
 
 
 def finish_cube(cube: Cube) -> str:
@@ -491,8 +576,8 @@ def run_scene(settings: SceneSettings, *, observer: Observer | None = None) -> t
     SpectileError : the scene, the model or a setting cannot be used, or the store cannot be written.
     """
     started = time.perf_counter()
-    prepared = prepare(settings)
-    return prepared, carry_out(prepared, start_cube(prepared), observer or Silent(), started)
+    with prepare(settings) as prepared:
+        return prepared, carry_out(prepared, start_cube(prepared), observer or Silent(), started)
 
 
 def carry_out(prepared: Prepared, cube: Cube, observer: Observer, started: float) -> Result:
@@ -505,8 +590,7 @@ def carry_out(prepared: Prepared, cube: Cube, observer: Observer, started: float
     todo = remaining(cube)
     observer.begin(prepared.plan, prepared.estimate, [b for b in prepared.plan.blocks if b not in todo])
     tally = Tally()
-    for blocks in runs(todo):
-        process_blocks(prepared, cube, blocks, tally=tally, observer=observer)
+    process_blocks(prepared, cube, todo, tally=tally, observer=observer)
     return conclude(prepared, cube, tally, started)
 
 
@@ -514,6 +598,8 @@ def conclude(prepared: Prepared, cube: Cube, tally: Tally, started: float) -> Re
     """Finish the cube if nothing is missing, and say what the run did."""
     failed = len(tally.failures)
     picture = None if failed else finish_cube(cube)
+    markers = finished_blocks(cube)
+    predicted = sum(marker.tiles for marker in markers.values())
     return Result(
         cube=str(cube.storage),
         quicklook=picture,
@@ -524,7 +610,9 @@ def conclude(prepared: Prepared, cube: Cube, tally: Tally, started: float) -> Re
         seconds=time.perf_counter() - started,
         tiles=tally.tiles,
         tiles_skipped=tally.tiles_skipped,
-        peak_memory_bytes=peak_memory_bytes(),
+        tiles_kept=tally.tiles_kept,
+        redundancy=predicted / max(prepared.plan.lattice_tiles(markers), 1),
+        peak_memory_bytes=max(peak_memory_bytes(), tally.peak_memory_bytes),
     )
 
 

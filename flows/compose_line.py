@@ -172,6 +172,6 @@ def run_line(settings: LineSettings, *, observer: Observer | None = None) -> tup
     SpectileError : a scene, the model or a setting cannot be used, or the store cannot be written.
     """
     started = time.perf_counter()
-    prepared = prepare_line(settings)
-    cube = start_line(prepared, settings)
-    return prepared, compose.carry_out(prepared, cube, observer or Silent(), started)
+    with prepare_line(settings) as prepared:
+        cube = start_line(prepared, settings)
+        return prepared, compose.carry_out(prepared, cube, observer or Silent(), started)

@@ -67,8 +67,10 @@ def finish_scene(prepared: Prepared, cube: Cube, tallies: list[Tally], started: 
         total.done += tally.done
         total.tiles += tally.tiles
         total.tiles_skipped += tally.tiles_skipped
+        total.tiles_kept += tally.tiles_kept
         total.pixels += tally.pixels
         total.failures += tally.failures
+        total.peak_memory_bytes = max(total.peak_memory_bytes, tally.peak_memory_bytes)
     return unwalked(compose.conclude(prepared, cube, total, started))
 
 
@@ -89,7 +91,7 @@ def carry_out(prepared: Prepared, cube: Cube, started: float) -> dict[str, Any]:
     )
     assert isinstance(progress, UUID)  # it is a coroutine inside an event loop only
     tallies: list[Tally] = []
-    for run in compose.runs(todo):
+    for run in compose.runs(prepared, todo):
         tallies.append(Tally())
         process_run(
             unwalked(prepared),

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from catalog.errors import UsageError
+
+
+def visible_gpus() -> list[str]:
+    """The CUDA devices that this process sees, each as CUDA_VISIBLE_DEVICES names it."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (named.split(",") if named else [str(number) for number in range(count)])[:count]
 
 
 def resolve_device(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -341,6 +341,7 @@ def write_block(
             tiles_skipped=mosaic.tiles_skipped,
             valid_pixels=int(mosaic.valid.sum()),
             seconds=round(seconds, 3),
+            tiles_kept=mosaic.tiles_kept,
         )
         ledger.write_marker(cube.storage, block, marker)
     except OSError as err:
@@ -366,10 +367,11 @@ def shard_keys(cube: Cube, block: Block) -> list[str]:
     ]
 
 
-def finished_blocks(cube: Cube) -> dict[Block, ledger.Marker]:
-    """The blocks that are done under this plan, with their markers."""
+def finished_blocks(cube: Cube, blocks: Iterable[Block] | None = None) -> dict[Block, ledger.Marker]:
+    """The blocks, of the plan's or of those given, that are done under this plan, with their markers."""
     done = {}
-    for block, marker in ledger.read_markers(cube.storage, cube.plan.blocks).items():
+    asked = cube.plan.blocks if blocks is None else blocks
+    for block, marker in ledger.read_markers(cube.storage, asked).items():
         digest = cube.plan.digest_of(block)
         if marker.digest == digest and set(marker.checksums) == set(shard_keys(cube, block)):
             done[block] = marker

@@ -36,6 +36,8 @@ class Marker:
     """Pixels of the block that hold a spectrum."""
     seconds: float
     """Time the block took."""
+    tiles_kept: int = 0
+    """Tiles that had gone through the network for the block before, in the same run."""
 
 
 def write_marker(storage: Storage, block: Block, marker: Marker) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import repeat
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +39,12 @@ class Mosaic:
     """Tiles left out because the scene is masked all over them."""
     calibration: Calibration | None = None
     """What the samples' spread is worth; the predictor's."""
+    tiles_kept: int = 0
+    """Tiles that had gone through the network for the block before."""
+
+
+Kept = dict[Tile, NDArray[np.float32]]
+"""Tiles that the next block of a run shares: their samples (K, B, h, w), cut to what lies in that block."""
 
 
 def mosaic_block(
@@ -49,8 +55,10 @@ def mosaic_block(
     predictor: Predictor,
     samples: int,
     on_tiles: Callable[[int], None] = lambda done: None,
+    kept: Kept | None = None,
+    then: Window | None = None,
 ) -> Mosaic:
-    """The blended block. Tiles are summed in the lattice's order, whatever the block or the batch.
+    """The blended block. Tiles are summed in the lattice's order, whatever the block, batch or run.
 
     A tile that is masked all over is left out. Every tile that touches a valid pixel holds one, so the
     weights of a valid pixel add up to one without being renormalised.
@@ -58,40 +66,94 @@ def mosaic_block(
     Parameters
     ----------
     on_tiles : told how many tiles have been finished since the last call.
+    kept : tiles that were predicted for the block before; they are taken out, and those put in that
+        have a share in ``then``. Changes the time, never a value.
+    then : the window of the block that is made next.
+
+    Raises
+    ------
+    MemoryError : there is not enough memory. ``kept`` has lost its tiles; the block can be made again.
     """
     shape = block.window.shape
-    extent = _extent(tiling, block.window)
-    rgb, valid = source.read(extent)
+    window = extent(tiling, block.window)
+    rgb, valid = source.read(window)
     rgb = np.where(valid, rgb, predictor.fill[:, None, None])
     summed = np.zeros((samples, len(predictor.bands), *shape), dtype=np.float32)
     tiles = list(tiling.tiles(block.window))
-    wanted = [tile for tile in tiles if valid[tile.window.relative_to(extent).slices].any()]
+    wanted = [tile for tile in tiles if valid[tile.window.relative_to(window).slices].any()]
     on_tiles(len(tiles) - len(wanted))
-    for batch in _batched(wanted, predictor.batch):
-        cuts = [tile.window.relative_to(extent).slices for tile in batch]
-        predictions = predictor.predict(
-            np.stack([rgb[(slice(None), *cut)] for cut in cuts]),
-            np.stack([valid[cut] for cut in cuts]),
-            np.array([(tile.window.row, tile.window.col) for tile in batch], dtype=np.int64),
-            range(samples),
-        )
-        for sample, spectra in enumerate(predictions):
-            for tile, spectrum in zip(batch, spectra, strict=True):
+    known = {} if kept is None else {tile: kept[tile] for tile in wanted if tile in kept}
+    if kept is not None:
+        kept.clear()
+    taken = len(known)
+    for batch in _batches(wanted, predictor.batch, known):
+        new = [tile for tile in batch if tile not in known]
+        for sample, spectra in enumerate(_predict(new, predictor, samples, rgb, valid, window)):
+            predicted = iter(spectra)
+            for tile in batch:
                 shared = tile.window.intersection(block.window)
-                inside = spectrum[(slice(None), *shared.relative_to(tile.window).slices)]
+                if tile in known:
+                    inside = known[tile][sample]
+                else:
+                    spectrum = next(predicted)
+                    inside = spectrum[(slice(None), *shared.relative_to(tile.window).slices)]
+                    if kept is not None and then is not None:
+                        _keep(kept, tile, spectrum, then, sample, samples)
                 target = summed[(sample, slice(None), *shared.relative_to(block.window).slices)]
                 target += inside * tile_weights(tiling, tile, shared)
+        for tile in batch:
+            known.pop(tile, None)
         on_tiles(len(batch))
-    inner = valid[block.window.relative_to(extent).slices].copy()
-    return Mosaic(summed, inner, len(wanted), len(tiles) - len(wanted), predictor.calibration)
+    inner = valid[block.window.relative_to(window).slices].copy()
+    return Mosaic(summed, inner, len(wanted) - taken, len(tiles) - len(wanted), predictor.calibration, taken)
 
 
-def _extent(tiling: Tiling, window: Window) -> Window:
+def extent(tiling: Tiling, window: Window) -> Window:
+    """What must be read to make a window: all of the tiles that have a share in it."""
     tiles = [tile.window for tile in tiling.tiles(window)]
     return tiles[0].union(tiles[-1])
 
 
-def _batched(tiles: list[Tile], size: int) -> Iterator[list[Tile]]:
-    rest = iter(tiles)
-    while batch := list(islice(rest, size)):
+def _predict(
+    tiles: list[Tile],
+    predictor: Predictor,
+    samples: int,
+    rgb: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    window: Window,
+) -> Iterator[NDArray[np.float32]]:
+    """One (N, B, h, w) array of spectra for each sample; rgb and valid cover the window."""
+    if not tiles:
+        return repeat(np.empty((0, 0, 0, 0), dtype=np.float32), samples)
+    cuts = [tile.window.relative_to(window).slices for tile in tiles]
+    return predictor.predict(
+        np.stack([rgb[(slice(None), *cut)] for cut in cuts]),
+        np.stack([valid[cut] for cut in cuts]),
+        np.array([(tile.window.row, tile.window.col) for tile in tiles], dtype=np.int64),
+        range(samples),
+    )
+
+
+def _keep(
+    kept: Kept, tile: Tile, spectrum: NDArray[np.float32], then: Window, sample: int, samples: int
+) -> None:
+    share = tile.window.intersection(then)
+    if share.size:
+        if tile not in kept:
+            kept[tile] = np.empty((samples, len(spectrum), *share.shape), dtype=np.float32)
+        kept[tile][sample] = spectrum[(slice(None), *share.relative_to(tile.window).slices)]
+
+
+def _batches(tiles: list[Tile], size: int, known: Container[Tile]) -> Iterator[list[Tile]]:
+    """The tiles in order, cut so that no more than ``size`` of a batch must be predicted."""
+    batch: list[Tile] = []
+    new = 0
+    for tile in tiles:
+        if tile not in known:
+            if new == size:
+                yield batch
+                batch, new = [], 0
+            new += 1
+        batch.append(tile)
+    if batch:
         yield batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -92,6 +92,17 @@ class Plan:
         rows, cols = range(span.row, span.row_stop), range(span.col, span.col_stop)
         return sum((row, col) in self._shown for row in rows for col in cols)
 
+    def lattice_tiles(self, blocks: Iterable[Block]) -> int:
+        """The number of tiles that blocks need, those that they share once, as far as the plan knows."""
+        spans = (self.tiling.span(block.window) for block in blocks)
+        tiles = {
+            (row, col)
+            for span in spans
+            for row in range(span.row, span.row_stop)
+            for col in range(span.col, span.col_stop)
+        }
+        return len(tiles & self._shown if self.scenes else tiles)
+
     @cached_property
     def _held(self) -> set[tuple[int, int]]:
         return set().union(*(cells(share.shards) for share in self.scenes))
@@ -142,12 +153,22 @@ class Plan:
         ]
         return _sha256({**replace(self, scenes=()).to_json(), "scenes": touching})
 
-    def estimate(self, *, predictor_bytes: int, seconds_per_tile: float | None = None) -> Estimate:
+    def overlaps(self, *, predictor_bytes: int, budget: int) -> bool:
+        """Whether ``budget`` bytes let the work on neighbouring blocks overlap; see ``block_bytes``."""
+        need = block_bytes(
+            self.block, self.window, self.tiling, self.bands, self.samples, self.layers, overlapped=True
+        )
+        return PROCESS_BYTES + predictor_bytes + need <= budget
+
+    def estimate(
+        self, *, predictor_bytes: int, overlapped: bool = False, seconds_per_tile: float | None = None
+    ) -> Estimate:
         """What the run costs.
 
         Parameters
         ----------
         predictor_bytes : what the predictor takes at its peak, in bytes.
+        overlapped : whether the work on neighbouring blocks overlaps.
         seconds_per_tile : measured time of one tile and one sample, if it is known.
         """
         tiles = sum(self.tiling.count(block.window) for block in self.blocks)
@@ -163,9 +184,13 @@ class Plan:
             output_bytes=pixels * (2 * self.bands * (1 + len(self.layers)) + (3 if self.scenes else 1)),
             peak_memory_bytes=PROCESS_BYTES
             + predictor_bytes
-            + block_bytes(self.block, self.window, self.tiling, self.bands, self.samples, self.layers),
+            + block_bytes(
+                self.block, self.window, self.tiling, self.bands, self.samples, self.layers,
+                overlapped=overlapped,
+            ),
+            overlapped=overlapped,
             hours=None if seconds_per_tile is None else computed * self.samples * seconds_per_tile / 3600,
-        )
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -188,6 +213,9 @@ class Estimate:
     """Bytes of the cube before compression."""
     peak_memory_bytes: int
     """Memory of the process at its peak."""
+    overlapped: bool
+    """Whether the next block is read and the last one written while one is predicted, and tiles that two
+    blocks share are kept from one for the other."""
     hours: float | None
     """Time of the network, if it was measured."""
 
@@ -198,9 +226,22 @@ def _sha256(value: object) -> str:
 
 
 def block_bytes(
-    block: int, window: Window, tiling: Tiling, bands: int, samples: int, layers: Sequence[Layer]
+    block: int,
+    window: Window,
+    tiling: Tiling,
+    bands: int,
+    samples: int,
+    layers: Sequence[Layer],
+    *,
+    overlapped: bool = False,
 ) -> int:
-    """Bytes that one block of a window holds at its peak: the RGB it reads, sums, what is being written."""
+    """Bytes that one block of a window holds at its peak: the RGB it reads, sums, what is being written.
+
+    Parameters
+    ----------
+    overlapped : count also the RGB of the next block, the sums of the last one, which is being written, and
+        the tiles kept from one block for the next.
+    """
     height, width = min(block, window.height), min(block, window.width)
     pixels = height * width
     reach = tiling.tile + tiling.core
@@ -209,7 +250,13 @@ def block_bytes(
     # Arrays are made and written one at a time in strips of a shard's rows: the mean, the counts before
     # and after rounding, and their chunks; with layers also the deviation and the layer itself.
     strip = min(SHARD, height) * width * bands * (20 if layers else 12)
-    return read + sums + strip
+    if not overlapped or window.size == height * width:
+        return read + sums + strip
+    # Of the tiles across a border no more than this lies beyond it; one row of them stands twice while the
+    # kept ones of this border are used up and those of the next are put aside.
+    rows = -(-(height + reach) // tiling.core) + 1
+    border = rows * tiling.tile * (tiling.tile + 2 * tiling.halo) * bands * 4 * samples
+    return 2 * read + 2 * sums + strip + border
 
 
 def choose_block(
@@ -224,15 +271,18 @@ def choose_block(
 ) -> int:
     """The largest block, up to LARGEST_BLOCK, with which a run stays within ``budget`` bytes.
 
+    If any block does with the work on neighbouring blocks overlapped, it is the largest of those.
+
     Raises
     ------
     UsageError : not even the smallest block fits.
     """
     fixed = PROCESS_BYTES + predictor_bytes
-    for block in range(LARGEST_BLOCK, 0, -SHARD):
-        need = fixed + block_bytes(block, window, tiling, bands, samples, layers)
-        if need <= budget:
-            return block
+    for overlapped in (True, False):
+        for block in range(LARGEST_BLOCK, 0, -SHARD):
+            need = fixed + block_bytes(block, window, tiling, bands, samples, layers, overlapped=overlapped)
+            if need <= budget:
+                return block
     raise UsageError(
         "the memory budget is too small for the smallest block",
         got=f"{budget / 1e9:.2f} GB",

@@ -65,7 +65,15 @@ class Predictor(Protocol):
         origins : (N, 2) int64, (row, col) of each tile's first pixel on the scene's grid; may be
             negative. Noise is keyed on it, so that overlapping tiles agree.
         samples : the sample indices to draw.
+
+        Raises
+        ------
+        MemoryError : there is not enough memory, of the device either.
         """
+        ...
+
+    def halve(self) -> bool:
+        """Take half as many tiles a call from now on; False where it takes only one."""
         ...
 
     def memory(self, tile: int) -> int:
@@ -73,7 +81,7 @@ class Predictor(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class BandsRepeat:
     """A predictor that costs nothing: the colour, interpolated over the wavelengths.
 
@@ -116,6 +124,11 @@ class BandsRepeat:
         spectra = np.einsum("cb,nchw->nbhw", weights, rgb[:, ::-1], optimize=True)
         for _ in samples:
             yield spectra
+
+    def halve(self) -> bool:
+        """Take half as many tiles a call from now on; False where it takes only one."""
+        self.batch, before = max(1, self.batch // 2), self.batch
+        return self.batch < before
 
     def memory(self, tile: int) -> int:
         """Bytes of one batch of spectra."""

@@ -49,7 +49,11 @@ def test_a_scene_becomes_a_verified_cube(settings):
     prepared, result = run_scene(settings, observer=seen)
     assert verify_cube(open_storage(settings.out)) == []
     assert (result.blocks_done, result.blocks_failed) == (4, 0)
-    assert seen.tiles_told == prepared.estimate.tiles == result.tiles + result.tiles_skipped
+    assert seen.tiles_told == prepared.estimate.tiles
+    assert seen.tiles_told == result.tiles + result.tiles_skipped + result.tiles_kept
+    # Of 3 × 3 tiles the right block of each row shares those of its left edge, which are kept; the lower
+    # blocks share three with the upper ones, which are predicted again.
+    assert (result.tiles, result.tiles_kept, result.redundancy) == (12, 4, 12 / 9)
     assert Path(result.quicklook).exists()
     found = open_cube(settings.out)
     _, valid = prepared.source.read(prepared.source.grid.window)
@@ -193,7 +197,7 @@ def test_a_failed_start_leaves_an_old_cube_in_place(settings):
 
 def test_an_unreadable_block_fails_by_name_and_the_others_are_done(settings, make_scene):
     make_scene((700, 560))
-    prepared = prepare(settings)
+    prepared = prepare(replace(settings, block_retries=0))
     cube = start_cube(prepared)
     path = Path(settings.scene)
     held = path.read_bytes()
@@ -209,7 +213,7 @@ def test_an_unreadable_block_fails_by_name_and_the_others_are_done(settings, mak
 
 
 def test_a_store_that_cannot_be_written_stops_the_run(settings, monkeypatch):
-    prepared = prepare(settings)
+    prepared = prepare(replace(settings, block_retries=0))
     cube = start_cube(prepared)
 
     def full(self, key, value) -> None:

@@ -14,7 +14,7 @@ NORTH_UP = Affine(0.5, 0, 320_000, 0, -0.5, 4_881_000)
 SIX = Bands.evenly_spaced(400, 900, 6)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Positional:
     """A predictor whose spectra depend on colour, place and sample, and on how full a tile is.
 
@@ -41,6 +41,10 @@ class Positional:
             keyed = np.sin(rows * 12.9898 + cols * 78.233 + sample * 3.1).astype(np.float32)
             base = np.repeat(rgb, 2, axis=1) + 0.02 * keyed[:, None]
             yield base + self.leak * rgb.mean(axis=(1, 2, 3), keepdims=True)
+
+    def halve(self) -> bool:
+        self.batch, before = max(1, self.batch // 2), self.batch
+        return self.batch < before
 
     def memory(self, tile: int) -> int:
         return 1000

@@ -52,7 +52,7 @@ def test_the_estimate_counts_the_layers():
     assert three.peak_memory_bytes == one.peak_memory_bytes
 
 
-@given(st.integers(1, 32), st.integers(1, 12), st.booleans())
+@given(st.integers(2, 32), st.integers(1, 12), st.booleans())
 def test_the_chosen_block_fits_the_budget_and_the_next_would_not(samples, gigabytes, spread):
     budget = gigabytes * 10**9
     arguments = GRID.window, PLAN.tiling, 48, samples, ("sd",) if spread else ()
@@ -62,9 +62,14 @@ def test_the_chosen_block_fits_the_budget_and_the_next_would_not(samples, gigaby
         return
     block = choose_block(*arguments, budget=budget, predictor_bytes=0)
     assert block % SHARD == 0
-    assert block_bytes(block, *arguments) + PROCESS_BYTES <= budget
+    plan = replace(PLAN, block=block, samples=samples, layers=arguments[4])
+    overlapped = plan.overlaps(predictor_bytes=0, budget=budget)
+    estimate = plan.estimate(predictor_bytes=0, overlapped=overlapped)
+    assert estimate.peak_memory_bytes <= budget
     if block < LARGEST_BLOCK:
-        assert block_bytes(block + SHARD, *arguments) + PROCESS_BYTES > budget
+        assert block_bytes(block + SHARD, *arguments, overlapped=overlapped) + PROCESS_BYTES > budget
+    if not overlapped:
+        assert block_bytes(SHARD, *arguments, overlapped=True) + PROCESS_BYTES > budget
 
 
 def test_settings_that_make_no_plan_are_refused():

@@ -1,0 +1,233 @@
+"""A run of blocks: while one is predicted, the next is read and the last one written.
+
+One thread reads and one writes, each a block at a time, so that no more than three blocks are in hand. Blocks
+are predicted and written in order; a block's values do not depend on the run that it is in.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.errors import BlockError, StoreError
+from pipeline.cube import Cube, write_block
+from pipeline.flight_line import LineSource
+from pipeline.grid import Window
+from pipeline.ledger import Marker
+from pipeline.mosaic import Kept, Mosaic, Source, extent, mosaic_block
+from pipeline.predict import Predictor
+from pipeline.tiling import Block
+
+LOG = logging.getLogger("spectile")
+
+BACK_OFF_SECONDS = 0.5
+"""Pause before a block is tried again; it doubles with each try."""
+
+T = TypeVar("T")
+
+
+class Watch(Protocol):
+    """Who is told how a run goes, by the thread that called it."""
+
+    def tiles(self, count: int) -> None:
+        """Told when tiles have been finished or skipped; less than none when they must be made again."""
+        ...
+
+    def done(self, block: Block, marker: Marker, seconds: float) -> None:
+        """Told when a block has been written; ``seconds`` is what its reading and prediction took."""
+        ...
+
+    def failed(self, block: Block, error: BlockError) -> None:
+        """Told when a block has been given up."""
+        ...
+
+
+def process_run(
+    cube: Cube,
+    blocks: Sequence[Block],
+    *,
+    source: Source,
+    predictor: Predictor,
+    watch: Watch,
+    retries: int = 2,
+    overlapped: bool = True,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """Read, predict and write blocks. One that cannot be made is told to ``watch``, and the rest go on.
+
+    Where memory runs out, the predictor is halved and the block made again.
+
+    Parameters
+    ----------
+    retries : how often reading, prediction or writing of a block is tried again.
+    overlapped : hold three blocks at once, and the tiles that two of them share; else one after the other.
+    stopped : asked before each block; the run ends where it says so.
+
+    Raises
+    ------
+    StoreError : the store cannot be written; there is no point in going on.
+    """
+    with (
+        ThreadPoolExecutor(1, "read") as reader,
+        ThreadPoolExecutor(1, "write") as writer,
+        _Run(cube, source, predictor, watch, retries, overlapped, reader, writer) as run,
+    ):
+        following: Future[_Reading] | None = None
+        for block, then in zip(blocks, chain(blocks[1:], [None]), strict=False):
+            if stopped():
+                break
+            reading = following or run.read(block)
+            following = run.read(then) if then and overlapped else None
+            run.make(block, reading, then)
+            if not overlapped:
+                run.collect()
+        run.collect()
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a block needs of the scene; a source of that one window."""
+
+    window: Window
+    rgb: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    index: NDArray[np.uint16] | None
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        assert window == self.window, window
+        return self.rgb, self.valid
+
+
+@dataclass
+class _Run:
+    cube: Cube
+    source: Source
+    predictor: Predictor
+    watch: Watch
+    retries: int
+    overlapped: bool
+    reader: ThreadPoolExecutor
+    writer: ThreadPoolExecutor
+    _writing: tuple[Block, float, Future[Marker]] | None = None
+
+    def __post_init__(self) -> None:
+        self._kept: Kept = {}
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.reader.shutdown(cancel_futures=True)
+        self.writer.shutdown()
+        # The last write has come to its end, and counts, even where the run is stopped.
+        if self._writing is not None and self._writing[2].exception() is None:
+            self.collect()
+
+    def read(self, block: Block) -> Future[_Reading]:
+        """Let a block be read."""
+        return self.reader.submit(self._tried, lambda: self._read(block), (BlockError,))
+
+    def make(self, block: Block, reading: Future[_Reading], then: Block | None) -> None:
+        """Predict a block and let it be written."""
+        started = time.perf_counter()
+        try:
+            mosaic, index = self._predict(block, reading, then)
+        except BlockError as err:
+            self.collect()
+            self.watch.failed(block, err)
+            return
+        seconds = time.perf_counter() - started
+        self.collect()
+        write = self.writer.submit(self._write, block, mosaic, index, seconds)
+        self._writing = block, seconds, write
+
+    def collect(self) -> None:
+        """Wait for the block that is being written."""
+        if self._writing is None:
+            return
+        (block, seconds, write), self._writing = self._writing, None
+        try:
+            marker = write.result()
+        except MemoryError:
+            self.watch.failed(block, _no_memory())
+        else:
+            self.watch.done(block, marker, seconds)
+
+    def _read(self, block: Block) -> _Reading:
+        window = extent(self.cube.plan.tiling, block.window)
+        index = self.source.index(block.window) if isinstance(self.source, LineSource) else None
+        return _Reading(window, *self.source.read(window), index)
+
+    def _predict(
+        self, block: Block, reading: Future[_Reading], then: Block | None
+    ) -> tuple[Mosaic, NDArray[np.uint16] | None]:
+        tried = 0
+        while True:
+            told: list[int] = []
+            try:
+                found = reading.result()
+                return self._mosaic(block, found, then, told), found.index
+            except MemoryError:
+                failure = None
+            except RuntimeError as err:  # as torch has it
+                failure = BlockError("the network failed", got=repr(str(err).partition("\n")[0]))
+            # Here, where what the failed try held is free again.
+            self._kept.clear()
+            self.watch.tiles(-sum(told))
+            if failure is None:
+                if not self.predictor.halve():
+                    raise _no_memory()
+                LOG.warning("not enough memory; %d tile(s) a call from now on", self.predictor.batch)
+                if reading.exception() is not None:
+                    reading = self.read(block)
+            elif tried == self.retries:
+                raise failure
+            else:
+                time.sleep(BACK_OFF_SECONDS * 2**tried)
+                tried += 1
+
+    def _mosaic(self, block: Block, reading: _Reading, then: Block | None, told: list[int]) -> Mosaic:
+        def tell(count: int) -> None:
+            told.append(count)
+            self.watch.tiles(count)
+
+        return mosaic_block(
+            block,
+            source=reading,
+            tiling=self.cube.plan.tiling,
+            predictor=self.predictor,
+            samples=self.cube.plan.samples,
+            on_tiles=tell,
+            kept=self._kept if self.overlapped else None,
+            then=None if then is None else then.window,
+        )
+
+    def _write(
+        self, block: Block, mosaic: Mosaic, index: NDArray[np.uint16] | None, seconds: float
+    ) -> Marker:
+        return self._tried(
+            lambda: write_block(self.cube, block, mosaic, source=index, seconds=seconds),
+            (StoreError, MemoryError),
+        )
+
+    def _tried(self, work: Callable[[], T], errors: tuple[type[Exception], ...]) -> T:
+        """What the work gives, done again after some of its errors."""
+        for tried in range(self.retries):
+            try:
+                return work()
+            except errors:
+                pass
+            time.sleep(BACK_OFF_SECONDS * 2**tried)
+        return work()
+
+
+def _no_memory() -> BlockError:
+    return BlockError("not enough memory", remedy="lower --memory, --samples or --block, then use --resume")
