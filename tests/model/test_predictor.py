@@ -163,3 +163,14 @@ def test_a_calibration_of_other_bands_is_refused(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, shipped.tensors, {**shipped.metadata, "calibration": given.to_json()})
     with pytest.raises(CheckpointError, match="for other bands"):
         load_predictor(str(tmp_path), device="cpu")
+
+
+def test_one_step_says_that_it_is_the_posterior_mean() -> None:
+    sampled = load_predictor("vnir48", dtype="float32")
+    assert sampled.settings["estimate"] == "sample"
+    mean = sampled.with_steps(1)
+    assert mean.settings["estimate"] == "posterior mean"
+    rgb, valid = np.full((1, 3, 64, 64), 0.2, np.float32), np.ones((1, 64, 64), bool)
+    origins = np.zeros((1, 2), np.int64)
+    first, second = mean.predict(rgb, valid, origins, range(2))
+    np.testing.assert_array_equal(first, second)
