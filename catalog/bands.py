@@ -242,6 +242,16 @@ SENSORS: dict[str, Bands] = {
     "ikonos": Bands((665.0, 550.5, 480.5), (66.0, 89.0, 71.0)),
     "quickbird": Bands((660.0, 560.0, 485.0), (60.0, 80.0, 70.0)),
     "sentinel2": Bands((664.6, 559.8, 492.4), (31.0, 36.0, 66.0)),
+    # All bands of Sentinel-2A's MSI, 1 to 8, 8A, 9 to 12 (ESA, Sentinel-2 user guide), and those of
+    # Landsat 8's OLI but the panchromatic one, 1 to 7 and 9 (Barsi et al. 2014, Remote Sens. 6).
+    "sentinel2_msi": Bands(
+        (442.7, 492.4, 559.8, 664.6, 704.1, 740.5, 782.8, 832.8, 864.7, 945.1, 1373.5, 1613.7, 2202.4),
+        (21.0, 66.0, 36.0, 31.0, 15.0, 15.0, 20.0, 106.0, 21.0, 20.0, 31.0, 91.0, 175.0),
+    ),
+    "landsat8_oli": Bands(
+        (443.0, 482.0, 561.4, 654.6, 864.7, 1608.9, 2200.7, 1373.4),
+        (16.0, 60.0, 57.3, 37.5, 28.2, 84.7, 186.7, 20.4),
+    ),
 }
 """Band plans by name."""
 

@@ -54,6 +54,13 @@ def test_help_loads_neither_torch_nor_prefect() -> None:
     assert not loaded & {"torch", "prefect", "dask", "zarr", "xarray", "matplotlib", "scipy"}
 
 
+def test_importing_spectile_loads_xarray_and_nothing_that_takes_longer() -> None:
+    loaded = imported("import spectile")
+    assert "xarray" in loaded
+    heavy = {"torch", "prefect", "dask", "zarr", "rasterio", "rioxarray", "odc", "matplotlib", "scipy"}
+    assert not loaded & heavy
+
+
 def test_no_module_of_flows_bears_the_name_of_another_package() -> None:
     # Prefect puts flows/ first on sys.path when it loads a flow by path.
     ours = {path.stem for path in (ROOT / "flows").glob("*.py")} - {"__init__"}
@@ -84,7 +91,7 @@ def test_the_wheel_holds_the_packages_with_their_weights_and_nothing_else(wheel:
         for package in ("catalog", "pipeline", "model", "flows")
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
-    }
+    } | {"spectile.py"}
     assert packed == expected
 
 
