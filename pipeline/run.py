@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol, TypeVar
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import BlockError, StoreError
+from pipeline.attempts import note_failure
 from pipeline.cube import Cube, write_block
 from pipeline.flight_line import LineSource
 from pipeline.grid import Window
@@ -142,7 +144,7 @@ class _Run:
             mosaic, index = self._predict(block, reading, then)
         except BlockError as err:
             self.collect()
-            self.watch.failed(block, err)
+            self._give_up(block, err)
             return
         seconds = time.perf_counter() - started
         self.collect()
@@ -157,9 +159,15 @@ class _Run:
         try:
             marker = write.result()
         except MemoryError:
-            self.watch.failed(block, _no_memory())
+            self._give_up(block, _no_memory())
         else:
             self.watch.done(block, marker, seconds)
+
+    def _give_up(self, block: Block, error: BlockError) -> None:
+        # The note is for whoever looks at the cube; whether the store works, the next block will show.
+        with suppress(StoreError, OSError):
+            note_failure(self.cube, block, error)
+        self.watch.failed(block, error)
 
     def _read(self, block: Block) -> _Reading:
         window = extent(self.cube.plan.tiling, block.window)
