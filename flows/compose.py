@@ -158,6 +158,12 @@ class Prepared:
     crew: Crew | None = None
     """The processes that make the blocks; None is this one."""
 
+    @property
+    def seconds_per_tile(self) -> float | None:
+        """Time of one tile and one sample, if it was measured."""
+        tiles = (self.estimate.tiles - self.estimate.tiles_masked) * self.plan.samples
+        return None if self.estimate.hours is None else self.estimate.hours * 3600 / tiles
+
     def __enter__(self) -> Prepared:
         return self
 
@@ -201,13 +207,14 @@ class Result:
         return self.megapixels / self.seconds if self.seconds > 0 else 0.0
 
 
-def prepare(settings: SceneSettings, *, dry: bool = False) -> Prepared:
+def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None = None) -> Prepared:
     """Open the scene, load the model and plan the run.
 
     Parameters
     ----------
     dry : read no pixel: the plan then lacks what is measured on the scene, and has no valid digest;
         the network is timed instead, so that the estimate knows the hours.
+    like : another scene's dry plan with these settings: its model and its timing are taken.
 
     Raises
     ------
@@ -223,18 +230,23 @@ def prepare(settings: SceneSettings, *, dry: bool = False) -> Prepared:
         measure=not dry,
     )
     LOG.info("scene %s: %d × %d px", locate(settings.scene).name, *source.grid.shape)
-    return plan_run(settings, source, {} if dry else _facts(settings, source), dry=dry)
+    return plan_run(settings, source, {} if dry else _facts(settings, source), dry=dry, like=like)
 
 
 def plan_run(
-    settings: SceneSettings, source: SceneSource | LineSource, facts: Mapping[str, object], *, dry: bool
+    settings: SceneSettings,
+    source: SceneSource | LineSource,
+    facts: Mapping[str, object],
+    *,
+    dry: bool,
+    like: Prepared | None = None,
 ) -> Prepared:
     """Load the model and plan the run on a source.
 
     Parameters
     ----------
     facts : everything of the source beside geometry that can change a value; empty for a dry run.
-    dry : as of ``prepare``.
+    dry, like : as of ``prepare``.
 
     Raises
     ------
@@ -242,7 +254,7 @@ def plan_run(
     """
     crew = _assemble(settings, source, dry=dry)
     try:
-        return _plan_run(settings, source, facts, crew, dry=dry)
+        return _plan_run(settings, source, facts, crew, dry=dry, like=like)
     except BaseException:
         if crew is not None:
             crew.close()
@@ -274,6 +286,7 @@ def _plan_run(
     crew: Crew | None,
     *,
     dry: bool,
+    like: Prepared | None,
 ) -> Prepared:
     for notice in source.notices:
         LOG.warning(notice)
@@ -281,7 +294,10 @@ def _plan_run(
     grid = source.grid
     tiling = Tiling(grid.shape, settings.tile, settings.halo)
     window = grid.window if settings.region is None else grid.window_of(settings.region)
-    predictor = _load_predictor(settings) if crew is None else crew.predictor(settings)
+    if like is not None:
+        predictor = like.predictor
+    else:
+        predictor = _load_predictor(settings) if crew is None else crew.predictor(settings)
     tiling.check_stride(predictor.stride)
     if predictor.settings.get("estimate") == "posterior mean":
         LOG.info("one solver step gives the posterior mean: no noise is drawn")
@@ -308,7 +324,9 @@ def _plan_run(
         grid, window, tiling, settings.block or 512, bands, settings.samples, layers, decided, scenes
     )
     plan = draft if settings.block else _with_block(draft, settings, held)
-    seconds = _seconds_per_tile(predictor, settings.tile) if dry else None
+    seconds = like.seconds_per_tile if like is not None else None
+    if dry and seconds is None:
+        seconds = _seconds_per_tile(predictor, settings.tile)
     overlapped = plan.overlaps(predictor_bytes=held, budget=settings.memory)
     estimate = plan.estimate(predictor_bytes=held, overlapped=overlapped, seconds_per_tile=seconds)
     return Prepared(settings, source, predictor, plan, estimate, crew)

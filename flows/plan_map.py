@@ -50,15 +50,15 @@ def map_plans(settings: Sequence[SceneSettings] | LineSettings) -> tuple[list[Fe
     SpectileError : a scene, the model or a setting cannot be used.
     """
     features, reports = [], []
+    before = None
     for each in [settings] if isinstance(settings, LineSettings) else settings:
         if isinstance(each, LineSettings):
             prepared = compose_line.prepare_line(each, dry=True)
         else:
-            prepared = compose.prepare(each, dry=True)
-        report, plan = compose.report(prepared), prepared.plan
-        hours, tiles = report["plan"]["hours"], report["plan"]["tiles"] - report["plan"]["tiles_masked"]
-        reports.append(report)
-        features += _features(plan, report["scene"], hours * 3600 / max(tiles, 1), {})
+            prepared = before = compose.prepare(each, dry=True, like=before)
+        reports.append(compose.report(prepared))
+        seconds = (prepared.seconds_per_tile or 0) * prepared.plan.samples
+        features += _features(prepared.plan, reports[-1]["scene"], seconds, {})
     total = {key: sum(report["plan"][key] for report in reports) for key in _SUMMED}
     total["peak_memory_bytes"] = max(report["plan"]["peak_memory_bytes"] for report in reports)
     return features, {"version": reports[0]["version"], "total": total, "scenes": reports}

@@ -18,6 +18,7 @@ from flows.compose import (
     remaining,
     start_cube,
 )
+from pipeline.storage import open_storage
 
 FAST = ("--model", "bands-repeat", "--block", "512", "--tile", "64", "--halo", "8")
 CRS = "EPSG:32619"  # of write_scene
@@ -102,7 +103,10 @@ def test_a_region_is_respected(spectile, scene, tmp_path):
     assert in_metres(feature).symmetric_difference(shapely.box(320100, 4880900, 320200, 4880950)).area < 0.01
 
 
-def test_several_scenes_are_on_one_map(spectile, write_scene, tmp_path):
+def test_several_scenes_are_on_one_map_and_load_the_model_once(spectile, write_scene, tmp_path, monkeypatch):
+    loaded = []
+    load = compose._load_predictor
+    monkeypatch.setattr(compose, "_load_predictor", lambda settings: loaded.append(1) or load(settings))
     small = np.ones((3, 40, 30), dtype=np.uint8)
     folder = tmp_path / "scenes"
     folder.mkdir()
@@ -119,6 +123,8 @@ def test_several_scenes_are_on_one_map(spectile, write_scene, tmp_path):
         expected = shapely.Polygon([turned @ corner for corner in ((0, 0), (30, 0), (30, 40), (0, 40))])
         assert in_metres(feature).symmetric_difference(expected).area < 0.01
     assert told.splitlines()[-1].split()[:2] == ["total", "2"]
+    assert len(loaded) == 1
+    assert len(set(values(found, "seconds_estimated"))) == 1, "they have a tile each"
 
 
 def test_a_flight_line_shows_its_empty_blocks(spectile, tmp_path):
@@ -172,14 +178,18 @@ def test_a_map_never_replaces_data(capsys, scene, tmp_path):
     assert "would overwrite data" in capsys.readouterr().err
     assert items.read_text() == "{}"
     cube = tmp_path / "cube.zarr"
-    start_cube(prepare(SceneSettings(str(scene), str(cube), model="bands-repeat")))
+    start_cube(prepare(SceneSettings(str(scene), str(cube), model="bands-repeat", tile=64, halo=8)))
     assert cli.main(["status", str(cube), "--geojson", str(cube / "map.geojson")]) == 2
     assert not (cube / "map.geojson").exists()
 
 
 def test_status_follows_a_run_to_its_end(spectile, make_scene, tmp_path):
     cube, out, numbers = (tmp_path / name for name in ("cube.zarr", "now.geojson", "now.json"))
-    prepared = prepare(SceneSettings(str(make_scene((40, 1100))), str(cube), model="bands-repeat", block=512))
+    prepared = prepare(
+        SceneSettings(
+            str(make_scene((40, 1100))), str(cube), model="bands-repeat", block=512, tile=64, halo=8
+        )
+    )
     begun = start_cube(prepared)
 
     def look() -> tuple[list[dict], dict, str]:
@@ -221,7 +231,11 @@ def test_a_place_without_a_cube_is_refused(capsys, tmp_path):
 
 def test_a_block_that_failed_says_why_until_it_is_done(spectile, make_scene, tmp_path):
     scene, cube, out = make_scene((1030, 40)), tmp_path / "cube.zarr", tmp_path / "now.geojson"
-    prepared = prepare(SceneSettings(str(scene), str(cube), model="bands-repeat", block=512, block_retries=0))
+    prepared = prepare(
+        SceneSettings(
+            str(scene), str(cube), model="bands-repeat", block=512, tile=64, halo=8, block_retries=0
+        )
+    )
     begun = start_cube(prepared)
 
     def attempt() -> None:
@@ -250,3 +264,16 @@ def test_a_block_that_failed_says_why_until_it_is_done(spectile, make_scene, tmp
     assert values(found, "state") == ["done"] * 3
     assert values(found, "attempts") == [1, 3, 3]
     assert values(found, "error") == [None] * 3
+
+
+def test_maps_and_cubes_may_be_in_an_object_store(spectile, make_scene, object_server):
+    scene, cube, out = make_scene((40, 600)), "s3://bucket/out/cube.zarr", "s3://bucket/maps/now.geojson"
+    prepared = prepare(SceneSettings(str(scene), cube, model="bands-repeat", block=512, tile=64, halo=8))
+    begun = start_cube(prepared)
+    process_blocks(prepared, begun, prepared.plan.blocks[:1], tally=Tally(), observer=Silent())
+    assert "1 of 2 done, 1 missing" in spectile("status", cube, "--geojson", out)
+    states = json.loads(open_storage(out).parent.get("now.geojson"))["features"]
+    assert values(states, "state") == ["done", "missing"]
+    spectile("plan", scene, "--out", out, *FAST)
+    planned = json.loads(open_storage(out).parent.get("now.geojson"))["features"]
+    assert [each["geometry"] for each in planned] == [each["geometry"] for each in states]
