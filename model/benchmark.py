@@ -91,13 +91,15 @@ def probed(cascade: Cascade, read: Callable[[], Any]) -> Iterator[list[tuple[Key
             for owner, name, part in calls:
                 stack.enter_context(_replaced(owner, name, metered((index + 1, part), getattr(owner, name))))
 
-        sample = cascade.sample
+        name = "finish" if isinstance(cascade, SpectralCascade) else "sample"
+        sample = getattr(cascade, name)
 
-        def with_noise(rgb: Tensor, draw: DrawStage, **named: Any) -> Tensor:
+        def with_noise(given: Any, draw: DrawStage, **named: Any) -> Tensor:
             draws = [metered((stage, "noise"), draw) for stage in (1, 2)]
-            return sample(rgb, lambda stage, step: draws[stage](stage, step), **named)
+            drawn: Tensor = sample(given, lambda stage, step: draws[stage](stage, step), **named)
+            return drawn
 
-        stack.enter_context(_replaced(cascade, "sample", with_noise))
+        stack.enter_context(_replaced(cascade, name, with_noise))
         yield marks
 
 

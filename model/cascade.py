@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -332,6 +332,18 @@ class Stage(nn.Module):
         return prepared._replace(mean=torch.addcmul(prepared.mean, prepared.size, residual))
 
 
+@dataclass(eq=False)
+class Begun:
+    """What is the same for all samples of one colour image."""
+
+    colour: Tensor
+    """(N, 19, h, w) features."""
+    prepared: Prepared
+    """Of the first stage."""
+    encoded: dict[int, Encoded] = field(default_factory=dict)
+    """Of the first stage, by number of the network; filled as they are needed."""
+
+
 class SpectralCascade(nn.Module):
     """RGB → n coarse bands → N bands, each stage conditioned on what came before."""
 
@@ -365,6 +377,14 @@ class SpectralCascade(nn.Module):
         return 2500
 
     @property
+    def begun_bytes_per_pixel(self) -> int:
+        """Of ``Begun``, once every network was asked."""
+        first, coarse = self.config.stages[0], self.config.coarse
+        condition = COLOUR_FEATURES + 1 + (coarse if first.lifted else 0)
+        features = first.width / 4 + first.width * 1.5 / 16
+        return int(4 * (COLOUR_FEATURES + coarse + 1 + condition + self.config.members * (features + coarse)))
+
+    @property
     def settings(self) -> Mapping[str, object]:
         """How it samples, as plain JSON values."""
         guidance = [stage.guidance for stage in self.config.stages]
@@ -380,15 +400,31 @@ class SpectralCascade(nn.Module):
         steps : solver steps a stage; None is the configuration's default, 1 gives the posterior mean.
         number : of the sample, which says whose networks draw it.
         """
+        return self.finish(self.begin(rgb), draw, steps=steps, number=number)
+
+    def begin(self, rgb: Tensor) -> Begun:
+        """What the colour (N, 3, h, w) alone says, once for all samples of it."""
         colour = colour_features(rgb)
-        coarse = self._run(0, colour, steps, number, draw)
-        return self._run(1, torch.cat([colour, coarse], dim=1), steps, number, draw)
+        return Begun(colour, self.stage(0).prepare(colour))
+
+    def finish(self, begun: Begun, draw: DrawStage, *, steps: int | None = None, number: int = 0) -> Tensor:
+        """One sample as of ``sample``; ``begun`` keeps what its networks made of the colour."""
+        count = steps or self.config.steps
+        if count == 1:
+            coarse = _bounded(self.stage(0).posterior_mean(begun.prepared))
+        else:
+            member = number % self.config.members
+            if member not in begun.encoded:
+                begun.encoded[member] = self.stage(0).encode(begun.prepared, member)
+            coarse = self._draw(0, begun.encoded[member], count, draw)
+        return self._second(torch.cat([begun.colour, coarse], dim=1), count, number, draw)
 
     def refine(
         self, rgb: Tensor, coarse: Tensor, draw: DrawStage, *, steps: int | None = None, number: int = 0
     ) -> Tensor:
         """The second stage alone: all bands from RGB and given coarse bands (N, n, h, w)."""
-        return self._run(1, torch.cat([colour_features(rgb), coarse], dim=1), steps, number, draw)
+        given = torch.cat([colour_features(rgb), coarse], dim=1)
+        return self._second(given, steps or self.config.steps, number, draw)
 
     def closed_form(self, rgb: Tensor) -> Tensor:
         """(N, B, h, w) what the means of both stages give without any network."""
@@ -396,15 +432,22 @@ class SpectralCascade(nn.Module):
         coarse = self.stage(0).prepare(colour).mean
         return self.stage(1).prepare(torch.cat([colour, coarse], dim=1)).mean
 
-    def _run(self, index: int, given: Tensor, steps: int | None, number: int, draw: DrawStage) -> Tensor:
-        stage, count = self.stage(index), steps or self.config.steps
+    def _second(self, given: Tensor, count: int, number: int, draw: DrawStage) -> Tensor:
+        stage = self.stage(1)
         prepared = stage.prepare(given)
         if count == 1:
-            return stage.posterior_mean(prepared).clamp(0.0, REFLECTANCE_LIMIT)
-        encoded = stage.encode(prepared, number % self.config.members)
+            return _bounded(stage.posterior_mean(prepared))
+        return self._draw(1, stage.encode(prepared, number % self.config.members), count, draw)
+
+    def _draw(self, index: int, encoded: Encoded, count: int, draw: DrawStage) -> Tensor:
+        stage = self.stage(index)
         z = stage.sample(encoded, self.schedule, count, lambda step: draw(index, step))
         scaled = stage.diffused * (stage.spread * stage.deviation)
-        return stage.add_residual(encoded.prepared, scaled, z).mean.clamp(0.0, REFLECTANCE_LIMIT)
+        return _bounded(stage.add_residual(encoded.prepared, scaled, z).mean)
+
+
+def _bounded(reflectance: Tensor) -> Tensor:
+    return reflectance.clamp(0.0, REFLECTANCE_LIMIT)
 
 
 def _scatter(residual: Tensor) -> Tensor:

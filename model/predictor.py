@@ -19,7 +19,7 @@ from catalog.calibration import Calibration
 from catalog.errors import CheckpointError, UsageError
 from model import checkpoint
 from model.acceleration import accelerate, resolve_dtype
-from model.cascade import CascadeConfig, SpectralCascade
+from model.cascade import Begun, CascadeConfig, SpectralCascade
 from model.cascade_paper import KIND as SCDM
 from model.cascade_paper import ScdmCascade, load_scdm
 from model.device import resolve_device
@@ -155,12 +155,14 @@ class CascadePredictor:
         places = torch.from_numpy(np.concatenate([origins, np.repeat(origins[-1:], padding, axis=0)]))
         with _memory_errors():
             tiles = self._send(torch.from_numpy(np.concatenate([rgb, np.repeat(rgb[-1:], padding, axis=0)])))
+        begun: dict[int, Begun] = {}
         for sample in samples:
             with _memory_errors():
                 out = torch.empty((count, len(self.bands), height, width), pin_memory=self._pinned)
                 for first in range(0, count, group):
                     last = first + group
-                    cube = self._sample(tiles[first:last], places[first:last], sample)
+                    held = begun if len(samples) > 1 else {}
+                    cube = self._sample(tiles[first:last], places[first:last], sample, first, held)
                     out[first:last].copy_(cube[: count - first], non_blocking=True)
                 if self._pinned:
                     torch.cuda.current_stream(self._device).synchronize()
@@ -183,7 +185,10 @@ class CascadePredictor:
         return (values.pin_memory() if self._pinned else values).to(self._device, non_blocking=True)
 
     @torch.inference_mode()
-    def _sample(self, rgb: Tensor, origins: Tensor, sample: int) -> Tensor:
+    def _sample(
+        self, rgb: Tensor, origins: Tensor, sample: int, group: int, begun: dict[int, Begun]
+    ) -> Tensor:
+        """One sample of a group of tiles; ``begun`` keeps what its other samples need too."""
         height, width = rgb.shape[2:]
 
         def draw(stage: int, step: int) -> Tensor:
@@ -199,19 +204,26 @@ class CascadePredictor:
                 device=self._device,
             )
 
-        which = {"number": sample} if isinstance(self._model, SpectralCascade) else {}
-        return self._model.sample(rgb, draw, steps=self._steps, **which)
+        if not isinstance(self._model, SpectralCascade):
+            return self._model.sample(rgb, draw, steps=self._steps)
+        if group not in begun:
+            begun[group] = self._model.begin(rgb)
+        return self._model.finish(begun[group], draw, steps=self._steps, number=sample)
 
     def memory(self, tile: int) -> int:
         """Bytes that a call takes at its peak for square tiles of ``tile`` pixels, model included.
 
         The output of all tiles (twice: the caller holds one sample while the next is made), the weights,
-        torch itself, and the activations of the tiles that go through together (``docs/model.md``).
+        torch itself, what all samples of a tile share, and the activations of the tiles that go through
+        together (``docs/model.md``).
         """
         together = 1 if self._device.type == "cpu" else self._batch
         weights: int = sum(value.numel() * 4 for value in self._model.state_dict().values())
         output = 2 * self._batch * len(self.bands) * 4 * tile**2
-        return int(RUNTIME_BYTES + weights + output + together * self._model.bytes_per_pixel * tile**2)
+        activations = together * self._model.bytes_per_pixel * tile**2
+        if isinstance(self._model, SpectralCascade):
+            activations += self._batch * self._model.begun_bytes_per_pixel * tile**2
+        return int(RUNTIME_BYTES + weights + output + activations)
 
 
 @contextmanager

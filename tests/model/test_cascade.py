@@ -146,6 +146,26 @@ def test_a_sample_depends_on_both_stages_noise() -> None:
 
 
 @torch.inference_mode()
+def test_what_samples_share_is_made_once_and_changes_none() -> None:
+    torch.manual_seed(0)
+    model = SpectralCascade(CascadeConfig(VNIR48, RGB_CAMERA, stages=TINY, members=2)).eval()
+    model.load_state_dict({**model.state_dict(), **_closed_form(_fitted())})
+    rgb = torch.rand(1, 3, 16, 16) * 0.4
+    begun, asked = model.begin(rgb), []
+    for member, network in enumerate(model.stage(0).networks):
+        network.condition_in.register_forward_hook(lambda *_, member=member: asked.append(member))
+    draws = [_draw(model, rgb.shape, seed=seed) for seed in range(5)]
+    shared = [model.finish(begun, draw, number=number) for number, draw in enumerate(draws)]
+    assert asked == [0, 1]
+    for number, draw in enumerate(draws):
+        assert torch.equal(shared[number], model.sample(rgb, draw, number=number))
+
+
+def _closed_form(model: SpectralCascade) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in model.state_dict().items() if ".networks." not in name}
+
+
+@torch.inference_mode()
 def test_one_step_is_the_corrected_mean_and_needs_no_noise() -> None:
     model = _fitted()
     for stage in (model.stage(0), model.stage(1)):
