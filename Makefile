@@ -17,13 +17,22 @@ INSTALL := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)
 	--quiet --quiet --no-compile --prefer-binary $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test lint bench clean
+.PHONY: help demo serve stop deploy install test lint bench clean
 
 help: ## List the commands.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: $(VENV)/.installed-runtime ## Simulate a scene, turn it into a cube, compare with the truth.
 	@$(BIN)/spectile demo
+
+serve: $(VENV)/.installed-runtime ## Start a Prefect server and worker on loopback, with every deployment; PORT=4200.
+	@$(BIN)/python -m flows.serve start $(if $(PORT),--port $(PORT))
+
+stop: ## End what make serve started.
+	@$(BIN)/python -m flows.serve stop
+
+deploy: $(VENV)/.installed-runtime ## Make work pools and deployments on the server that PREFECT_API_URL names.
+	@$(BIN)/python -m flows.serve deploy
 
 install: $(VENV)/.installed-dev ## Make .venv with everything that tests and benchmarks need.
 

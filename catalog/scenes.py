@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,13 +89,22 @@ def _collected(path: Path) -> Iterator[NamedScene]:
             name, assets = str(item["id"]), dict(item["assets"])
         except (KeyError, TypeError, ValueError) as err:
             raise UsageError("not a STAC item", where=str(path), got=str(item)[:60]) from err
-        yield NamedScene(
-            name, _checked(_asset(assets, f"{path} item {name}"), path.parent, f"{path} item {name}")
-        )
+        where = f"{path} item {name}"
+        yield NamedScene(name, checked_href(scene_asset(assets, where), path, path, where))
 
 
-def _asset(assets: Mapping[str, Any], where: str) -> str:
-    """The href of the one asset that can be meant: the only GeoTIFF that is data, or ``visual``."""
+def scene_asset(assets: Mapping[str, Any], where: str) -> str:
+    """The href of the one asset that can be meant: the only GeoTIFF that is data, or ``visual``.
+
+    Parameters
+    ----------
+    assets : of a STAC item.
+    where : what an error names.
+
+    Raises
+    ------
+    UsageError : it is not plain which.
+    """
     rasters = {
         key: asset["href"]
         for key, asset in assets.items()
@@ -113,14 +123,39 @@ def _asset(assets: Mapping[str, Any], where: str) -> str:
     )  # fmt: skip
 
 
-def _checked(href: str, folder: Path, where: str) -> str:
-    place = locate(href) if is_url(href) else folder / href
+def checked_href(href: str, document: Path | Location, root: Path | Location, where: str) -> str:
+    """The path or URL that an href in a STAC document leads to, if it may lead there.
+
+    Parameters
+    ----------
+    document : where the href was read; relative ones start there.
+    root : the document that the user named. A local one keeps paths inside its folder, links followed; one
+        from elsewhere leads to URLs only, and not to servers of this machine.
+    where : what an error names.
+
+    Raises
+    ------
+    UsageError : it must not lead there.
+    """
+    if isinstance(document, Location) and not is_url(href):
+        path, mark, query = href.partition("?")
+        key = posixpath.normpath(posixpath.join("/", posixpath.dirname(document.key), path))
+        href = f"{document.scheme}://{document.host}{key}{mark}{query}"
+    if is_url(href):
+        place = locate(href)
+    else:
+        assert isinstance(document, Path)
+        place = document.parent / href
     if isinstance(place, Location):
+        if isinstance(root, Location) and place.is_here and not root.is_here:
+            raise UsageError("a catalogue from elsewhere leads to this machine", where=where, got=str(place))
         return place.url
-    path = place.resolve()
-    if not path.is_relative_to(folder.resolve()):
+    if isinstance(root, Location):
+        raise UsageError("a catalogue from elsewhere leads to a file here", where=where, got=href)
+    path_here = place.resolve()
+    if not path_here.is_relative_to(root.parent.resolve()):
         raise UsageError(
             "the asset lies outside the collection's folder", where=where, got=href,
             expected="a path inside it, or s3://, gs:// or https://",
         )  # fmt: skip
-    return str(path)
+    return str(path_here)

@@ -43,6 +43,11 @@ class Location:
         return unquote(last) if self.scheme.startswith("http") else last
 
     @property
+    def is_here(self) -> bool:
+        """Whether a server of this machine is asked."""
+        return self.scheme.startswith("http") and urlsplit(str(self)).hostname in _LOOPBACK
+
+    @property
     def parent(self) -> Location:
         """The prefix that this lies in."""
         return replace(self, key=self.key.rpartition("/")[0], query="")

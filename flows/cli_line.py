@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
@@ -11,16 +11,22 @@ import typer
 from catalog.redaction import redact_url
 from flows import cli, console
 
-_OWN_WAY = {"scene", "radiometry"}
-"""Options of ``run`` that a line has in its own way."""
+
+def with_options_of_run(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator that gives a command every option of ``run`` that it lacks in place of its ``**options``.
+
+    Parameters
+    ----------
+    without : names of options that it does not take.
+    """
+    return lambda command: _extend(command, without)
 
 
-def _with_options_of_run(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, with every option of ``run`` that it lacks in place of its ``**options``."""
+def _extend(command: Callable[..., None], without: Sequence[str]) -> Callable[..., None]:
     hints = get_type_hints(command, include_extras=True) | get_type_hints(cli.run, include_extras=True)
     hints |= get_type_hints(command, include_extras=True)
     own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    known = {parameter.name for parameter in own} | _OWN_WAY
+    known = {parameter.name for parameter in own} | set(without)
     added = [p for p in inspect.signature(cli.run).parameters.values() if p.name not in known]
     ordered = sorted([*own, *added], key=lambda p: p.default is not p.empty)
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in ordered]
@@ -30,7 +36,7 @@ def _with_options_of_run(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @cli.app.command("flight-line")
-@_with_options_of_run
+@with_options_of_run("scene")
 def flight_line(
     scenes: Annotated[
         list[str],

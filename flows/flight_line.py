@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from flows.compose_line import LineSettings, line_settings, prepare_line, start_line
+from flows.notify import tell_failure
 from flows.stages import carry_out, unwalked
 from pipeline.layers import Layer
 
@@ -29,6 +30,8 @@ def plan_flight_line(settings: LineSettings) -> Any:
     flow_run_name="{model} on the line {out}",
     log_prints=False,
     validate_parameters=True,
+    on_failure=[tell_failure],
+    on_crashed=[tell_failure],
 )
 def process_flight_line(
     scenes: Annotated[list[str], Field(min_length=1)],

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from flows import compose
 from flows.compose import SceneSettings
+from flows.notify import tell_failure
 from flows.stages import carry_out, unwalked
 from pipeline.layers import Layer
 
@@ -26,7 +27,14 @@ def plan_scene(settings: SceneSettings) -> Any:
     return unwalked((prepared, compose.start_cube(prepared)))
 
 
-@flow(name="process-scene", flow_run_name="{model} on {scene}", log_prints=False, validate_parameters=True)
+@flow(
+    name="process-scene",
+    flow_run_name="{model} on {scene}",
+    log_prints=False,
+    validate_parameters=True,
+    on_failure=[tell_failure],
+    on_crashed=[tell_failure],
+)
 def process_scene(
     scene: str,
     out: str,

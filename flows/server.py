@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
+
+import psutil
 
 from catalog.errors import SpectileError
 
@@ -60,61 +62,107 @@ def server_configured() -> bool:
     return get_current_settings().api.url is not None
 
 
-class LocalServer:
-    """A server process with a state of its own in a temporary folder. Starts at ``with``, ends with it."""
+def start_prefect(
+    *arguments: str, environment: Mapping[str, str], log: Path, folder: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """A process of Prefect's command line that ends with this one, in a session of its own.
 
-    def __init__(self) -> None:
+    Settings of another server, such as a password, do not leak into it.
+
+    Parameters
+    ----------
+    arguments : of the command line.
+    environment : what is added to this process's, without its ``PREFECT_`` variables.
+    log : the file that takes its output.
+    folder : where it works; None is here.
+    """
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-c", _SERVE, "--no-prompt", *arguments],
+            env={**clean, "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", **environment},
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            # A Ctrl-C on the terminal is for us: the server must live to hear how the run ended.
+            start_new_session=True,
+        )
+
+
+def end_prefect(process: subprocess.Popen[bytes], *, seconds: float = 5.0) -> None:
+    """End what ``start_prefect`` started, and whatever it has started itself.
+
+    Parameters
+    ----------
+    seconds : what it may take to do so by itself.
+    """
+    try:
+        below = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        below = []
+    if process.stdin is not None:
+        process.stdin.close()
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for each in below:  # runs of flows have groups of their own
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
+
+
+class LocalServer:
+    """A server process with a state of its own. Starts at ``with``, ends with it.
+
+    Parameters
+    ----------
+    home : the folder that keeps its state, of a server that shows its page and starts what is scheduled; None
+        is a temporary folder, of one that only takes down what runs tell it.
+    port : where it listens on loopback; None is one that is free.
+    """
+
+    def __init__(self, home: Path | None = None, port: int | None = None) -> None:
+        self._kept = home
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port or 0))
             self._port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}/api"
         """Where it answers."""
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        """Its process, once it is started."""
 
     def __enter__(self) -> LocalServer:
-        self._home = tempfile.TemporaryDirectory(prefix="spectile-prefect-", ignore_cleanup_errors=True)
-        self._log = Path(self._home.name) / "server.log"
-        template = _template()
-        if template.is_file():
-            shutil.copyfile(template, Path(self._home.name) / "prefect.db")
-        # Settings of another server, such as a password, must not leak into this one.
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        services = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _UNNEEDED}
-        own = {
-            "PREFECT_HOME": self._home.name,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        self._temporary = tempfile.TemporaryDirectory(prefix="spectile-prefect-", ignore_cleanup_errors=True)
+        self.home = self._kept or Path(self._temporary.name)
+        """Its folder."""
+        self._log = self.home / "server.log"
+        database = self.home / "prefect.db"
+        if _template().is_file() and not database.exists():
+            shutil.copyfile(_template(), database)
+        lean = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _UNNEEDED} | {
             "PREFECT_SERVER_UI_ENABLED": "false",
             "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
-            "DO_NOT_TRACK": "1",
         }
-        command = ["--no-prompt", "server", "start", "--host", "127.0.0.1", "--port", str(self._port)]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _SERVE, *command],
-                env={**clean, **services, **own},
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                # A Ctrl-C on the terminal is for us: the server must live to hear how the run ended.
-                start_new_session=True,
-            )
+        self.process = start_prefect(
+            "server", "start", "--host", "127.0.0.1", "--port", str(self._port),
+            environment={
+                "PREFECT_HOME": str(self.home), "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+                **({} if self._kept else lean),
+            },
+            log=self._log,
+        )  # fmt: skip
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        process = self._process
-        if process is None:
-            return
-        if process.stdin is not None:
-            process.stdin.close()
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        self._home.cleanup()
+        if self.process is not None:
+            end_prefect(self.process)
+        self._temporary.cleanup()
 
     def wait(self) -> None:
         """Wait until the server answers.
@@ -123,10 +171,10 @@ class LocalServer:
         ------
         SpectileError : it does not start.
         """
-        assert self._process is not None
+        assert self.process is not None
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 with direct.open(f"{self.url}/health", timeout=2):
                     break
@@ -134,7 +182,8 @@ class LocalServer:
                 time.sleep(0.05)
         else:
             self._fail()
-        _keep_template(Path(self._home.name) / "prefect.db")
+        if not self._kept:
+            _keep_template(self.home / "prefect.db")
 
     def _fail(self) -> NoReturn:
         _template().unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from flows.console import LOG
+from flows.notify import tell_failure
 from flows.training import CURVES, SAMPLES, is_storage_failure, train_from_recipe
 from flows.training_report import record_line, table_rows
 
@@ -43,7 +44,14 @@ def train_recipe(recipe: str, out: str, data: str, progress: UUID) -> dict[str, 
     return train_from_recipe(Path(recipe), Path(data), Path(out), progress=report, announce=LOG.info)
 
 
-@flow(name="train-model", flow_run_name="{recipe} into {out}", log_prints=False, validate_parameters=True)
+@flow(
+    name="train-model",
+    flow_run_name="{recipe} into {out}",
+    log_prints=False,
+    validate_parameters=True,
+    on_failure=[tell_failure],
+    on_crashed=[tell_failure],
+)
 def train_model(recipe: str, out: str, data: str = ".") -> dict[str, Any]:
     """Train a model from a recipe; the parameters are the arguments of ``spectile train``.
 
