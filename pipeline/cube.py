@@ -444,8 +444,9 @@ def open_cube(path: str | Path) -> xr.Dataset:
             packed = ("scale_factor", "_FillValue", "valid_range")
             kept = {k: v for k, v in counts.attrs.items() if k not in packed}
             decoded.attrs = kept
+            decoded.encoding = {"grid_mapping": "spatial_ref"}  # copies in files keep their place
             raw[name] = decoded
-    return raw
+    return raw.assign_coords(fwhm=raw["fwhm"].compute())  # at hand, as wavelength is
 
 
 def software_version() -> str:
