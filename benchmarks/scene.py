@@ -29,13 +29,14 @@ import zarr
 
 from flows.benchmark import machine
 from flows.compose import SceneSettings, prepare
-from pipeline.cube import SCALE, load_plan, open_cube, verify_cube
+from pipeline.cube import SCALE, load_plan, open_cube
 from pipeline.mosaic import mosaic_block
 from pipeline.quality import seams
 from pipeline.simulate import Simulator
 from pipeline.source import open_source
 from pipeline.storage import open_storage
 from pipeline.tiling import Block
+from pipeline.verify import verify_cube
 
 BART = "neon/2019_BART_5_320000_4881000_image_crop.tif"
 SPECTILE = [sys.executable, "-m", "flows.cli"]

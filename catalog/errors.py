@@ -8,7 +8,8 @@ from catalog.redaction import redact
 class SpectileError(Exception):
     """An expected failure, told in one line: what, where, got, expected, remedy. URLs lose their secrets.
 
-    ``exit_code`` is what the command line returns: 2 for bad usage, 1 for a run that failed.
+    ``exit_code`` is what the command line returns: 2 for bad usage, 1 for a run that failed, 3 and 4 where
+    another run has the cube.
     """
 
     exit_code = 1
@@ -67,3 +68,15 @@ class BlockError(SpectileError):
 
 class StoreError(SpectileError):
     """An output store that cannot be written; the run stops and can be resumed."""
+
+
+class LeaseHeld(SpectileError):
+    """A cube that another run is writing; nothing was changed."""
+
+    exit_code = 3
+
+
+class LeaseLost(SpectileError):
+    """A run that stood still for so long that another one took its cube over; it writes no more."""
+
+    exit_code = 4

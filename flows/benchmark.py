@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.compose import Device, Dtype, peak_memory_bytes
 from flows.console import size
-from pipeline.cube import software_version
+from pipeline.layout import software_version
 from pipeline.tiling import Tiling
 
 if TYPE_CHECKING:

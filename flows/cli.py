@@ -210,6 +210,16 @@ def run(
         bool,
         typer.Option("--checksum", help="Read a scene by URL whole for its sha256, not just its ETag."),
     ] = False,
+    max_block_time: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, metavar="S", help="A block that takes the network longer fails.", show_default="none"
+        ),
+    ] = None,
+    lease: Annotated[
+        float,
+        typer.Option(min=1, metavar="S", help="After so long without a sign of life another run takes over."),
+    ] = 60.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the run would cost, read no pixel, write no cube.")
     ] = False,
@@ -233,6 +243,7 @@ def run(
     settings = SceneSettings(
         scene, out, model, steps, samples, layers, seed, tile, halo, block, batch, memory, radiometry, nodata,
         rgb, device, dtype, compiled, region, resume, overwrite, checksum,
+        max_block_time=max_block_time, lease=lease,
     )  # fmt: skip
     process(settings, screen, prefect=prefect, dry_run=dry_run, json_file=json_file)
 
@@ -358,18 +369,29 @@ def _write_json(path: Path, facts: dict[str, Any]) -> None:
 
 
 @app.command()
-def info(cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube, finished or not.")]) -> None:
-    """Print what a cube is: size, place, bands, model, status. Reads no pixel."""
-    from flows.describe import describe_cube
+def info(
+    cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube, finished or not.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write it, and how the run stands, as JSON.")
+    ] = None,
+) -> None:
+    """Print what a cube is: size, place, bands, model, status, how its run stands. Reads no pixel."""
+    _check_json(json_file, cube, cube)
+    from flows.describe import describe_cube, describe_run
+    from pipeline.storage import open_storage
 
-    console.print_pairs(describe_cube(cube))
+    pairs = describe_cube(cube)
+    console.print_pairs(pairs)
+    if json_file is not None:
+        told = {name: str(value) for name, value in pairs.items()}
+        _write_json(json_file, {**told, "run": describe_run(open_storage(cube))})
 
 
 @app.command()
 def verify(cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube.")]) -> None:
     """Check that every block of a cube is there, byte for byte as it was written."""
-    from pipeline.cube import verify_cube
     from pipeline.storage import open_storage
+    from pipeline.verify import verify_cube
 
     storage = open_storage(cube)
     problems = verify_cube(storage)

@@ -18,6 +18,7 @@ import numpy as np
 
 from catalog.errors import BlockError, CubeError, StoreError, UsageError
 from catalog.urls import locate, nested
+from flows.holding import Beating, holding
 from pipeline.cube import (
     Cube,
     create_cube,
@@ -25,12 +26,12 @@ from pipeline.cube import (
     finished_blocks,
     is_laid_out,
     load_plan,
+    occupied,
     read_status,
-    remove_cube,
-    software_version,
 )
 from pipeline.flight_line import LineSource
 from pipeline.layers import Layer, choose_layers
+from pipeline.layout import software_version
 from pipeline.ledger import Marker
 from pipeline.plan import Estimate, Plan, choose_block
 from pipeline.predict import BandsRepeat, Predictor
@@ -38,7 +39,7 @@ from pipeline.quicklook import write_quicklook
 from pipeline.run import process_run
 from pipeline.shares import Share
 from pipeline.source import NodataRule, SceneSource, open_source
-from pipeline.storage import open_storage
+from pipeline.storage import Storage, open_storage
 from pipeline.tiling import Block, Tiling
 
 if TYPE_CHECKING:
@@ -110,6 +111,10 @@ class SceneSettings:
     """Scheduler of the dask cluster that makes the blocks, tcp:// or tls://."""
     block_retries: int = 2
     """How often a block that fails is tried again."""
+    max_block_time: float | None = None
+    """Seconds that the prediction of a block may take; None is no limit."""
+    lease: float = 60.0
+    """Seconds without a sign of life after which another run may take the cube over."""
 
 
 class Observer(Protocol):
@@ -346,7 +351,7 @@ def check_output(settings: SceneSettings, scenes: Sequence[str], *, dry: bool) -
             "the cube would overwrite the scene", where=settings.out, remedy="choose another --out"
         )
     storage = open_storage(settings.out)
-    if dry or settings.resume or not storage.exists():
+    if dry or settings.resume or not occupied(storage):
         return
     if not settings.overwrite:
         raise CubeError(
@@ -392,7 +397,7 @@ def _facts(settings: SceneSettings, source: SceneSource) -> dict[str, object]:
 
 def _with_block(draft: Plan, settings: SceneSettings, held: int) -> Plan:
     storage = open_storage(settings.out)
-    if settings.resume and storage.exists():
+    if settings.resume and occupied(storage):
         block = load_plan(storage).block  # a resumed cube keeps its blocks
     else:
         block = choose_block(
@@ -420,40 +425,51 @@ def _seconds_per_tile(predictor: Predictor, tile: int) -> float:
     return min(times) / predictor.batch
 
 
-def start_cube(prepared: Prepared) -> Cube:
+def start_cube(prepared: Prepared, storage: Storage | None = None) -> Cube:
     """The cube to write: a new one, or with ``resume`` the one that is there.
+
+    Parameters
+    ----------
+    storage : that of the lease that is held; None for a cube that nobody else writes.
 
     Raises
     ------
     CubeError : the cube that is there was made from other settings.
     """
-    settings, plan = prepared.settings, prepared.plan
-    storage = open_storage(settings.out)
-    if settings.resume and storage.exists():
-        facts = read_status(storage)
-        if facts["digest"] != plan.digest:
-            raise CubeError(
-                "the cube was started with other settings",
-                where=settings.out,
-                got=_difference(facts["plan"], plan.to_json()),
-                remedy="repeat those settings, or use --overwrite",
-            )
-        if facts["block"] != plan.block:
-            raise CubeError(
-                "the cube was started with another block size",
-                where=settings.out,
-                got=f"--block {plan.block}",
-                expected=facts["block"],
-                remedy="leave --block out when resuming",
-            )
-        storage.sweep()
+    settings, plan, predictor = prepared.settings, prepared.plan, prepared.predictor
+    storage = storage or open_storage(settings.out)
+    there = occupied(storage)
+    if settings.resume and there:
+        check_same(prepared, storage)
         if is_laid_out(storage):
             return Cube(storage, plan)
-        remove_cube(storage)
-    if settings.overwrite and storage.exists():
-        remove_cube(storage)
-    predictor = prepared.predictor
-    return create_cube(storage, plan, predictor.bands, calibration=predictor.calibration)
+    replacing = there and (settings.resume or settings.overwrite)
+    return create_cube(storage, plan, predictor.bands, calibration=predictor.calibration, replace=replacing)
+
+
+def check_same(prepared: Prepared, storage: Storage) -> None:
+    """Refuse to go on with a cube that was made from other settings.
+
+    Raises
+    ------
+    CubeError : it was.
+    """
+    facts, plan = read_status(storage), prepared.plan
+    if facts["digest"] != plan.digest:
+        raise CubeError(
+            "the cube was started with other settings",
+            where=str(storage),
+            got=_difference(facts["plan"], plan.to_json()),
+            remedy="repeat those settings, or use --overwrite",
+        )
+    if facts["block"] != plan.block:
+        raise CubeError(
+            "the cube was started with another block size",
+            where=str(storage),
+            got=f"--block {plan.block}",
+            expected=facts["block"],
+            remedy="leave --block out when resuming",
+        )
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
@@ -553,6 +569,7 @@ def process_blocks(
         predictor=prepared.predictor,
         watch=_Told(cube.plan, tally, observer),
         retries=prepared.settings.block_retries,
+        max_seconds=prepared.settings.max_block_time,
         overlapped=prepared.estimate.overlapped,
     )
 
@@ -594,8 +611,9 @@ def run_scene(settings: SceneSettings, *, observer: Observer | None = None) -> t
     SpectileError : the scene, the model or a setting cannot be used, or the store cannot be written.
     """
     started = time.perf_counter()
-    with prepare(settings) as prepared:
-        return prepared, carry_out(prepared, start_cube(prepared), observer or Silent(), started)
+    with prepare(settings) as prepared, holding(settings) as lease:
+        cube = start_cube(prepared, lease.storage)
+        return prepared, carry_out(prepared, cube, Beating(lease, observer or Silent()), started)
 
 
 def carry_out(prepared: Prepared, cube: Cube, observer: Observer, started: float) -> Result:

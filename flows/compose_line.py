@@ -15,13 +15,14 @@ from catalog.errors import CubeError, UsageError
 from catalog.scenes import NamedScene, list_scenes
 from flows import compose
 from flows.compose import Observer, Prepared, Result, SceneSettings, Silent
+from flows.holding import Beating, holding
 from pipeline.cube import Cube, extend_cube, load_plan
 from pipeline.flight_line import open_line
 from pipeline.line_grid import Frame
 from pipeline.line_scenes import Combine
 from pipeline.placing import Resampling
 from pipeline.plan import Plan
-from pipeline.storage import open_storage
+from pipeline.storage import Storage, open_storage
 
 LOG = logging.getLogger("spectile")
 
@@ -147,21 +148,26 @@ def _prepare(
     return compose.plan_run(run, source, {} if dry else {"line": source.settings()}, dry=dry)
 
 
-def start_line(prepared: Prepared, settings: LineSettings) -> Cube:
+def start_line(prepared: Prepared, settings: LineSettings, storage: Storage | None = None) -> Cube:
     """The cube to write: a new one, the one that is there, or that one with scenes added.
+
+    Parameters
+    ----------
+    storage : as of ``compose.start_cube``.
 
     Raises
     ------
     CubeError : the cube that is there was made from other settings.
     """
-    plan, storage = prepared.plan, open_storage(prepared.settings.out)
+    plan, storage = prepared.plan, storage or open_storage(prepared.settings.out)
     if settings.add:
         there = load_plan(storage)
         fewer = replace(plan, scenes=plan.scenes[: len(there.scenes)])
         # Otherwise start_cube says what differs.
         if fewer.digest == there.digest != plan.digest:
-            extend_cube(storage, plan)
-    return compose.start_cube(prepared)
+            predictor = prepared.predictor
+            extend_cube(storage, plan, predictor.bands, calibration=predictor.calibration)
+    return compose.start_cube(prepared, storage)
 
 
 def run_line(settings: LineSettings, *, observer: Observer | None = None) -> tuple[Prepared, Result]:
@@ -172,6 +178,6 @@ def run_line(settings: LineSettings, *, observer: Observer | None = None) -> tup
     SpectileError : a scene, the model or a setting cannot be used, or the store cannot be written.
     """
     started = time.perf_counter()
-    with prepare_line(settings) as prepared:
-        cube = start_line(prepared, settings)
-        return prepared, compose.carry_out(prepared, cube, observer or Silent(), started)
+    with prepare_line(settings) as prepared, holding(settings.run) as lease:
+        cube = start_line(prepared, settings, lease.storage)
+        return prepared, compose.carry_out(prepared, cube, Beating(lease, observer or Silent()), started)

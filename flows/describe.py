@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from rasterio.crs import CRS
 
-from flows.console import size
+from flows.console import duration, size
 from pipeline.cube import Cube, finished_blocks, load_plan, read_status
 from pipeline.layers import array_name
+from pipeline.lease import read_beat
 from pipeline.plan import Plan
 from pipeline.predict import BandsRepeat
 from pipeline.storage import Storage, open_storage
@@ -35,13 +36,15 @@ def describe_cube(place: str | Path) -> dict[str, object]:
     """
     storage = open_storage(place)
     status, plan = read_status(storage), load_plan(storage)
+    run = describe_run(storage)
     settings: dict[str, Any] = dict(plan.settings)
     model, grid = settings.get("model", {}), plan.cube_grid
     bounds = ", ".join(f"{value:.10g}" for value in grid.bounds)
-    done = len(finished_blocks(Cube(storage, plan)))
     return {
         "cube": storage,
-        "status": f"{status['status']}, {done} of {len(plan.blocks)} blocks done",
+        "status": f"{status['status']}, {run['blocks_done']} of {run['blocks']} blocks done",
+        "run": _run(run),
+        **({"missing": _missing(run["missing"])} if run["missing"] else {}),
         "shape": f"{plan.bands} bands × {grid.shape[0]} rows × {grid.shape[1]} columns",
         "bands": _bands(storage),
         "CRS": _crs(plan),
@@ -65,6 +68,51 @@ def describe_cube(place: str | Path) -> dict[str, object]:
         "digest": plan.digest,
         "size": f"{size(storage.size())} stored",
     }
+
+
+def describe_run(storage: Storage) -> dict[str, Any]:
+    """How the making of a cube stands, for programs.
+
+    ``state`` is ``done``, ``running``, ``stalled`` (alive, but nothing finished for ten minutes) or
+    ``stopped``; then ``blocks``, ``blocks_done``, ``missing`` (names of blocks) and of the last run
+    ``process``, ``since`` (UTC), ``beat_seconds`` (since its last sign of life, as far as clocks agree),
+    ``idle_seconds`` (how long it had then finished nothing) and ``block``, the first that was not done; null
+    where no run is known.
+
+    Raises
+    ------
+    CubeError : there is no cube.
+    """
+    plan, beat = load_plan(storage), read_beat(storage)
+    done = finished_blocks(Cube(storage, plan))
+    complete = read_status(storage)["status"] == "complete"
+    state = beat.state if beat else "stopped"
+    return {
+        "state": "done" if complete and state == "stopped" else state,
+        "blocks": len(plan.blocks),
+        "blocks_done": len(done),
+        "missing": [block.name for block in plan.blocks if block not in done],
+        "process": beat.pid if beat else None,
+        "since": beat.since if beat else None,
+        "beat_seconds": round(beat.age(), 1) if beat else None,
+        "idle_seconds": beat.idle if beat else None,
+        "block": beat.block or None if beat else None,
+    }
+
+
+def _run(run: Mapping[str, Any]) -> str:
+    told = [str(run["state"])]
+    if run["state"] in ("running", "stalled"):
+        told += [f"beat {duration(run['beat_seconds'])} ago", f"process {run['process']}"]
+        told += [f"at block {run['block']}"] if run["block"] else []
+    if run["state"] == "stalled":
+        told.append(f"nothing finished for {duration(run['idle_seconds'])}")
+    return ", ".join(told)
+
+
+def _missing(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"blocks {', '.join(names[:5])}{more}"
 
 
 def _line(plan: Plan) -> dict[str, object]:

@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from flows.compose_line import LineSettings, line_settings, prepare_line, start_line
+from flows.holding import holding
 from flows.notify import tell_failure
 from flows.stages import carry_out, unwalked
 from pipeline.layers import Layer
@@ -20,9 +21,8 @@ from pipeline.layers import Layer
 
 @task(name="plan-flight-line", cache_policy=NO_CACHE)
 def plan_flight_line(settings: LineSettings) -> Any:
-    """The prepared run and its new, resumed or extended cube, quoted."""
-    prepared = prepare_line(settings)
-    return unwalked((prepared, start_line(prepared, settings)))
+    """The prepared run, quoted."""
+    return unwalked(prepare_line(settings))
 
 
 @flow(
@@ -63,6 +63,8 @@ def process_flight_line(
     resume: bool = False,
     overwrite: bool = False,
     checksum: bool = False,
+    max_block_time: Annotated[float, Field(gt=0)] | None = None,
+    lease: Annotated[float, Field(ge=1)] = 60.0,
 ) -> dict[str, Any]:
     """Turn overlapping RGB scenes into one hyperspectral cube.
 
@@ -73,5 +75,5 @@ def process_flight_line(
     settings = line_settings(locals())
     started = time.perf_counter()
     planned: Any = plan_flight_line(settings)
-    prepared, cube = planned.unquote()
-    return carry_out(prepared, cube, started)
+    with planned.unquote() as prepared, holding(settings.run) as held:
+        return carry_out(prepared, start_line(prepared, settings, held.storage), held, started)

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from flows import compose
 from flows.compose import SceneSettings
+from flows.holding import holding
 from flows.notify import tell_failure
 from flows.stages import carry_out, unwalked
 from pipeline.layers import Layer
@@ -22,9 +23,8 @@ from pipeline.layers import Layer
 
 @task(name="plan-scene", cache_policy=NO_CACHE)
 def plan_scene(settings: SceneSettings) -> Any:
-    """The prepared run and its new or resumed cube, quoted."""
-    prepared = compose.prepare(settings)
-    return unwalked((prepared, compose.start_cube(prepared)))
+    """The prepared run, quoted."""
+    return unwalked(compose.prepare(settings))
 
 
 @flow(
@@ -58,6 +58,8 @@ def process_scene(
     resume: bool = False,
     overwrite: bool = False,
     checksum: bool = False,
+    max_block_time: Annotated[float, Field(gt=0)] | None = None,
+    lease: Annotated[float, Field(ge=1)] = 60.0,
 ) -> dict[str, Any]:
     """Turn one RGB scene into a hyperspectral cube; the parameters are the fields of SceneSettings.
 
@@ -68,5 +70,5 @@ def process_scene(
     settings = SceneSettings(**{field.name: given[field.name] for field in fields(SceneSettings)})
     started = time.perf_counter()
     planned: Any = plan_scene(settings)
-    prepared, cube = planned.unquote()
-    return carry_out(prepared, cube, started)
+    with planned.unquote() as prepared, holding(settings) as held:
+        return carry_out(prepared, compose.start_cube(prepared, held.storage), held, started)

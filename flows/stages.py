@@ -26,7 +26,9 @@ from catalog.urls import locate
 from flows import compose
 from flows.compose import Observer, Prepared, Result, Silent, Tally
 from flows.console import current_observer, result_pairs
+from flows.holding import Beating
 from pipeline.cube import Cube
+from pipeline.lease import Lease
 from pipeline.tiling import Block
 
 # Prefect walks through every object that goes in or out of a task in search of futures, unless it is quoted.
@@ -74,14 +76,15 @@ def finish_scene(prepared: Prepared, cube: Cube, tallies: list[Tally], started: 
     return unwalked(compose.conclude(prepared, cube, total, started))
 
 
-def carry_out(prepared: Prepared, cube: Cube, started: float) -> dict[str, Any]:
+def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> dict[str, Any]:
     """Make and finish a cube, inside a flow; the report, as the data of a failed state where blocks failed.
 
     Parameters
     ----------
+    lease : the cube's, which is held.
     started : when the flow began, by ``time.perf_counter``.
     """
-    observer = current_observer() or Silent()
+    observer = Beating(lease, current_observer() or Silent())
     todo = compose.remaining(cube)
     blocks = prepared.plan.blocks
     observer.begin(prepared.plan, prepared.estimate, [block for block in blocks if block not in todo])

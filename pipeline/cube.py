@@ -9,43 +9,40 @@ from __future__ import annotations
 import errno
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
+from zarr.core.buffer import cpu
 from zarr.errors import ZarrUserWarning
+from zarr.storage import MemoryStore
 
 from catalog.bands import Bands
 from catalog.calibration import Calibration
 from catalog.errors import CubeError, StoreError
 from pipeline import ledger
 from pipeline.grid import Grid, Window
-from pipeline.layers import LAYERS, array_name, layer_attributes, summarise
+from pipeline.layers import LAYERS, array_name, summarise
+from pipeline.layout import NODATA as NODATA
+from pipeline.layout import ROOT, lay_out
+from pipeline.layout import SCALE as SCALE
 from pipeline.mosaic import Mosaic
-from pipeline.plan import CHUNK, SHARD, Plan
+from pipeline.plan import SHARD, Plan
 from pipeline.shares import Share
-from pipeline.source import axis_coordinates
 from pipeline.storage import Storage, open_storage
 from pipeline.tiling import Block, Tiling
 
 if TYPE_CHECKING:
     import xarray as xr
 
-SCALE = 1e-4
-"""Reflectance of one stored count."""
-NODATA = 65535
-"""The stored count of pixels without a spectrum."""
-
-_GEOZARR = (
-    ("f17cb550-5864-4468-aeb7-f3180cfb622f", "proj:", "zarr-experimental/geo-proj"),
-    ("689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "spatial:", "zarr-conventions/spatial"),
-)
+RECORD = f"{ledger.PREFIX}/plan.json"
+"""The key of the second copy of the plan, with the checksums of all that ``lay_out`` made. It is put last."""
 
 
 @dataclass(frozen=True)
@@ -65,189 +62,109 @@ class Cube:
 
 
 def create_cube(
-    storage: Storage, plan: Plan, bands: Bands, *, calibration: Calibration | None = None
+    storage: Storage,
+    plan: Plan,
+    bands: Bands,
+    *,
+    calibration: Calibration | None = None,
+    replace: bool = False,
 ) -> Cube:
-    """A new, empty cube. Its status is ``incomplete`` until ``finalise`` says otherwise.
+    """A new cube without blocks. Its status is ``incomplete`` until ``finalise`` says otherwise.
+
+    Nothing is removed: a delete cannot be held back once it is on its way, and would hit what a successor
+    has written. Objects of an old cube lose their markers first, are put over one by one, and what is left of
+    them goes when the cube is finished.
 
     Parameters
     ----------
     calibration : with which the layers will be made, for their attributes.
+    replace : whether a cube that is there is replaced.
 
     Raises
     ------
-    CubeError : something is there already, or the place cannot be written.
+    CubeError : something is there already.
+    StoreError : the store cannot be written.
     """
-    if storage.exists():
+    if not replace and occupied(storage):
         raise CubeError(
             "the output exists",
             where=str(storage),
             remedy="use --resume to go on with it, --overwrite to replace it, or another --out",
         )
-    grid = plan.cube_grid
-    facts: dict[str, Any] = {
-        "status": "incomplete",
-        "version": software_version(),
-        "digest": plan.digest,
-        "block": plan.block,
-        "plan": plan.to_json(),
-    }
-    attributes: dict[str, Any] = {
-        "Conventions": "CF-1.11",
-        "title": "Synthetic hyperspectral reflectance estimated from an RGB scene",
-        "comment": "Spectra are a model's estimates, not measurements.",
-        **_geozarr(grid),
-        "spectile": facts,
-    }
-    try:
-        # The attributes come first and the ledger last: whatever is left by a process that is killed in
-        # between says that it is a cube, and that it was not even laid out.
-        group = zarr.create_group(storage.zarr(), zarr_format=3, attributes=attributes)
-        _create_arrays(group, plan, bands, grid, calibration)
-        group.create_group(ledger.PREFIX)  # a group, so that readers that list the store know it
-    except OSError as err:
-        raise _write_error(storage, err) from err
+    objects = lay_out(plan, bands, calibration)
+    with writing(storage):
+        # Whatever is left by a process that is killed in between says that it is a cube, and that it was not
+        # even laid out.
+        if storage.get(RECORD) is not None:
+            storage.put(RECORD, b"{}")
+        storage.put(ROOT, objects[ROOT])
+        ledger.void_all(storage)
+        _put_layout(storage, plan, objects)
     return Cube(storage, plan)
 
 
-def _create_arrays(
-    group: zarr.Group, plan: Plan, bands: Bands, grid: Grid, calibration: Calibration | None
+def extend_cube(
+    storage: Storage, plan: Plan, bands: Bands, *, calibration: Calibration | None = None
 ) -> None:
-    rows, cols = grid.shape
-    depth = max(size for size in range(1, 18) if len(bands) % size == 0)
-    compressor = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
-    spectral: dict[str, Any] = {
-        "shape": (len(bands), rows, cols),
-        "chunks": (depth, CHUNK, CHUNK),
-        "shards": (len(bands), SHARD, SHARD),
-        "dtype": "uint16",
-        "fill_value": NODATA,
-        "dimension_names": ("wavelength", "y", "x"),
-        "compressors": compressor,
-        "config": {"write_empty_chunks": True},
-    }
-    placed: dict[str, Any] = {"grid_mapping": "spatial_ref", "coordinates": "fwhm spatial_ref"}
-    scaled: dict[str, Any] = {
-        "scale_factor": SCALE, "_FillValue": NODATA, "valid_range": [0, NODATA - 1], "units": "1", **placed,
-    }  # fmt: skip
-    described = {"reflectance": {"long_name": "estimated surface reflectance"}} | {
-        array_name(layer): layer_attributes(layer, samples=plan.samples, calibration=calibration)
-        for layer in plan.layers
-    }
-    if plan.layers:
-        described["reflectance"]["ancillary_variables"] = " ".join(map(array_name, plan.layers))
-    for name, attributes in described.items():
-        group.create_array(name, **spectral, attributes={**attributes, **scaled})
-    group.create_array(
-        "valid", shape=(rows, cols), chunks=(CHUNK, CHUNK), shards=(SHARD, SHARD), dtype="uint8",
-        fill_value=0, dimension_names=("y", "x"), compressors=compressor,
-        config={"write_empty_chunks": True},
-        attributes={
-            "long_name": "whether the scene is valid", "flag_values": [0, 1],
-            "flag_meanings": "masked valid", "grid_mapping": "spatial_ref", "coordinates": "spatial_ref",
-        },
-    )  # fmt: skip
-    if plan.scenes:
-        group.create_array(
-            "source", shape=(rows, cols), chunks=(CHUNK, CHUNK), shards=(SHARD, SHARD), dtype="uint16",
-            fill_value=0, dimension_names=("y", "x"), compressors=compressor,
-            config={"write_empty_chunks": True}, attributes=_source_attributes(plan),
-        )  # fmt: skip
-    lines: dict[str, tuple[tuple[float, ...], str, dict[str, Any]]] = {
-        "wavelength": (bands.centre_nm, "wavelength",
-                       {"standard_name": "radiation_wavelength", "units": "nm", "long_name": "band centre"}),
-        "fwhm": (bands.fwhm_nm, "wavelength", {"units": "nm", "long_name": "full width at half maximum"}),
-    }  # fmt: skip
-    for axis, values in axis_coordinates(grid).items():
-        lines[axis] = (tuple(values), axis, {"standard_name": f"projection_{axis}_coordinate", "units": "m",
-                                             "long_name": f"{axis} of the pixel centre"})  # fmt: skip
-    reference = _spatial_ref(grid)
-    if "grid_mapping_name" in reference and reference["grid_mapping_name"] == "latitude_longitude":
-        for axis, name, units in (("y", "latitude", "degrees_north"), ("x", "longitude", "degrees_east")):
-            if axis in lines:
-                lines[axis][2].update(standard_name=name, units=units)
-    for name, (numbers, dimension, attributes) in lines.items():
-        line = np.asarray(numbers, dtype=np.float64)
-        array = group.create_array(
-            name, shape=line.shape, chunks=line.shape, dtype="float64", dimension_names=(dimension,),
-            attributes=attributes,
-        )  # fmt: skip
-        array[:] = line
-    group.create_array("spatial_ref", shape=(), dtype="int64", attributes=reference)
-
-
-def _source_attributes(plan: Plan) -> dict[str, Any]:
-    line: Any = plan.settings.get("line", {})
-    shared = {
-        "feather": "the scene that weighs most; RGB is the weighted mean of all scenes that are valid",
-        "first": "the first scene that is valid; RGB is its own",
-        "nadir": "the valid scene whose centre line is nearest; RGB is its own",
-    }
-    return {
-        "long_name": "number of the scene, from 1; 0 for none",
-        "comment": shared.get(line.get("combine"), ""),
-        "scenes": [share.facts["name"] for share in plan.scenes],
-        "grid_mapping": "spatial_ref", "coordinates": "spatial_ref",
-    }  # fmt: skip
-
-
-def extend_cube(storage: Storage, plan: Plan) -> None:
     """Let a cube of a flight line be one of more scenes: blocks that the new ones touch are to do again.
 
     Parameters
     ----------
     plan : the cube's own, with more scenes after those that it has.
+    calibration : as of ``create_cube``.
 
     Raises
     ------
     StoreError : the store cannot be written.
     """
+    with writing(storage):
+        _put_layout(storage, plan, lay_out(plan, bands, calibration))
+
+
+def _put_layout(storage: Storage, plan: Plan, objects: Mapping[str, bytes]) -> None:
+    for key in sorted(objects, key=lambda key: key == ROOT):
+        storage.put(key, objects[key])
+    sums = {key: ledger.checksum(value) for key, value in objects.items()}
+    root = sums.pop(ROOT)
+    facts = {"digest": plan.digest, "block": plan.block, "plan": plan.to_json(), "objects": sums}
+    _put_record(storage, {**facts, "root": [root]})
+
+
+def _put_record(storage: Storage, record: Mapping[str, Any]) -> None:
+    text = json.dumps(record, sort_keys=True)
+    whole = {"checksum": ledger.checksum(text.encode()), "record": record}
+    storage.put(RECORD, json.dumps(whole, sort_keys=True).encode())
+
+
+def read_record(storage: Storage) -> dict[str, Any] | None:
+    """The second copy of a cube's plan; None where the cube is not laid out, or where it is damaged.
+
+    Beside ``digest``, ``block`` and ``plan`` it has ``objects``, the checksum of each key, and ``root``,
+    those that the group's metadata may have.
+    """
     try:
-        group = zarr.open_group(storage.zarr(), mode="r+", use_consolidated=False)
-        _array(group, "source").attrs.update(_source_attributes(plan))
-        root = json.loads(storage.get("zarr.json") or b"{}")
-        root.pop("consolidated_metadata", None)
-        root["attributes"]["spectile"].update(status="incomplete", digest=plan.digest, plan=plan.to_json())
-        storage.put("zarr.json", json.dumps(root).encode())
-    except OSError as err:
-        raise _write_error(storage, err) from err
-
-
-def _spatial_ref(grid: Grid) -> dict[str, Any]:
-    import rioxarray  # noqa: F401  (adds the .rio accessor)
-    import xarray as xr
-
-    placed = xr.Dataset().rio.write_crs(grid.crs_wkt).rio.write_transform(grid.transform)
-    return dict(placed.spatial_ref.attrs)
-
-
-def _geozarr(grid: Grid) -> dict[str, Any]:
-    return {
-        "zarr_conventions": [
-            {
-                "uuid": uuid,
-                "name": name,
-                "schema_url": f"https://raw.githubusercontent.com/{repository}/refs/tags/v1/schema.json",
-                "spec_url": f"https://github.com/{repository}/blob/v1/README.md",
-            }
-            for uuid, name, repository in _GEOZARR
-        ],
-        "proj:wkt2": grid.crs_wkt,
-        "spatial:dimensions": ["y", "x"],
-        "spatial:shape": list(grid.shape),
-        "spatial:transform": list(grid.transform)[:6],
-        "spatial:bbox": list(grid.bounds),
-        "spatial:registration": "pixel",
-    }
-
-
-def remove_cube(storage: Storage) -> None:
-    """Remove a cube, so that what is left by a process that is killed on the way can be removed again."""
-    storage.clear(first=ledger.PREFIX, last="zarr.json")
+        whole = json.loads(storage.get(RECORD) or b"{}")
+        record: dict[str, Any] = whole["record"]
+        intact = whole["checksum"] == ledger.checksum(json.dumps(record, sort_keys=True).encode())
+    except (ValueError, TypeError, KeyError):
+        return None
+    return record if intact else None
 
 
 def is_laid_out(storage: Storage) -> bool:
     """Whether the creation of a cube came to its end, so that blocks can be written."""
-    return storage.get(f"{ledger.PREFIX}/zarr.json") is not None
+    return read_record(storage) is not None
+
+
+def occupied(storage: Storage) -> bool:
+    """Whether there is anything at a place beside leases."""
+    if not storage.exists():
+        return False
+    keys = storage.walk()
+    first = next(keys, None)
+    if first is None:
+        return True  # a file, or folders
+    return any(not ledger.is_lease(key) for key in chain([first], keys))
 
 
 def read_status(storage: Storage) -> dict[str, Any]:
@@ -257,7 +174,7 @@ def read_status(storage: Storage) -> dict[str, Any]:
     ------
     CubeError : there is no cube.
     """
-    text = storage.get("zarr.json")
+    text = storage.get(ROOT)
     try:
         facts = json.loads(text or b"{}").get("attributes", {}).get("spectile")
     except (ValueError, AttributeError):
@@ -266,17 +183,31 @@ def read_status(storage: Storage) -> dict[str, Any]:
         raise CubeError(
             "no cube of spectile here",
             where=str(storage),
-            got="no such store" if not storage.exists() else "something else",
+            got="something else" if occupied(storage) else "no such store",
             remedy="check the path",
         )
     return facts
 
 
 def load_plan(storage: Storage) -> Plan:
-    """The plan under which a cube is made, read back from the cube."""
+    """The plan under which a cube is made, read back from the cube.
+
+    Raises
+    ------
+    CubeError : there is no cube, or its plan is damaged.
+    """
+    return plan_of(read_status(storage), storage)
+
+
+def plan_of(facts: Mapping[str, Any], storage: Storage) -> Plan:
+    """The plan that the group's attributes or the record hold.
+
+    Raises
+    ------
+    CubeError : it is damaged.
+    """
     from affine import Affine
 
-    facts = read_status(storage)
     try:
         said = facts["plan"]
         scene = said["scene"]
@@ -289,7 +220,10 @@ def load_plan(storage: Storage) -> Plan:
     except (KeyError, TypeError, ValueError) as err:
         raise CubeError("the cube's plan is damaged", where=str(storage), got=repr(err)) from err
     if plan.digest != facts["digest"]:
-        raise CubeError("the cube's plan is damaged", where=str(storage), got="another digest")
+        raise CubeError(
+            "the cube's plan is damaged", where=str(storage), got="another digest",
+            remedy="see spectile verify --repair",
+        )  # fmt: skip
     return plan
 
 
@@ -303,8 +237,8 @@ def write_block(
 ) -> ledger.Marker:
     """Write a block's shards and then its marker; the marker.
 
-    Whatever shards are there already (of a run that was stopped) are removed first, so that none of
-    their bytes is read back into the new ones.
+    Shards are made in memory and put whole: nothing of those that are there already (of a run that was
+    stopped, or of a cube that is replaced) is read into the new ones.
 
     Parameters
     ----------
@@ -314,29 +248,15 @@ def write_block(
     ------
     StoreError : the store cannot be written, e.g. the disk is full.
     """
-    at = block.window.relative_to(cube.plan.window)
-    # Writers that share a shard lose pixels silently; blocks that are whole shards share none.
-    assert at.row % SHARD == 0, at
-    assert at.col % SHARD == 0, at
-    keys = shard_keys(cube, block)
-    try:
-        for key in keys:
-            cube.storage.delete(key)
-        group = zarr.open_group(cube.storage.zarr(), mode="r+", use_consolidated=False)
-        for row, col in cube.plan.shards(block):
-            shard = Window(row * SHARD, col * SHARD, SHARD, SHARD).intersection(at)
-            part = shard.relative_to(at).slices
-            valid = mosaic.valid[part]
-            samples = mosaic.samples[(slice(None), slice(None), *part)]
-            for name, layer in summarise(samples, cube.plan.layers, mosaic.calibration):
-                _array(group, name)[(slice(None), *shard.slices)] = encode(layer, valid)
-            _array(group, "valid")[shard.slices] = valid.astype(np.uint8)
-            if source is not None:
-                _array(group, "source")[shard.slices] = source[part]
+    checksums = {}
+    with writing(cube.storage, block):
+        for key, value in _shards(cube, block, mosaic, source):
+            cube.storage.put(key, value)
+            checksums[key] = ledger.checksum(value)
         marker = ledger.Marker(
             digest=cube.plan.digest_of(block),
             window=(block.window.row, block.window.col, block.window.height, block.window.width),
-            checksums={key: ledger.checksum(_stored(cube.storage, key)) for key in keys},
+            checksums=checksums,
             tiles=mosaic.tiles,
             tiles_skipped=mosaic.tiles_skipped,
             valid_pixels=int(mosaic.valid.sum()),
@@ -344,9 +264,46 @@ def write_block(
             tiles_kept=mosaic.tiles_kept,
         )
         ledger.write_marker(cube.storage, block, marker)
-    except OSError as err:
-        raise _write_error(cube.storage, err, block) from err
     return marker
+
+
+def _shards(
+    cube: Cube, block: Block, mosaic: Mosaic, source: NDArray[np.uint16] | None
+) -> Iterator[tuple[str, bytes]]:
+    """The keys and bytes of a block's shards."""
+    at = block.window.relative_to(cube.plan.window)
+    # Writers that share a shard lose pixels silently; blocks that are whole shards share none.
+    assert at.row % SHARD == 0, at
+    assert at.col % SHARD == 0, at
+    made: dict[str, Any] = {}
+    for name in ("", *cube.arrays):
+        key = f"{name}/zarr.json".lstrip("/")
+        value = cube.storage.get(key)
+        if value is None:
+            raise FileNotFoundError(errno.ENOENT, "the array's metadata are missing", key)
+        made[key] = cpu.Buffer.from_bytes(value)
+    group = zarr.open_group(MemoryStore(made), mode="r+", use_consolidated=False)
+    for row, col in cube.plan.shards(block):
+        shard = Window(row * SHARD, col * SHARD, SHARD, SHARD).intersection(at)
+        for name, values in _values(cube, mosaic, source, shard.relative_to(at).slices):
+            key = _shard_key(name, row, col)
+            # zarr would leave out a shard that is masked all over; that it is there is what is verified.
+            array = _array(group, name).with_config({"write_empty_chunks": True})
+            array[(..., *shard.slices)] = values
+            yield key, made.pop(key).to_bytes()
+
+
+def _values(
+    cube: Cube, mosaic: Mosaic, source: NDArray[np.uint16] | None, part: tuple[slice, slice]
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The names of the arrays and what they hold in a part of a block."""
+    valid = mosaic.valid[part]
+    samples = mosaic.samples[(slice(None), slice(None), *part)]
+    for name, layer in summarise(samples, cube.plan.layers, mosaic.calibration):
+        yield name, encode(layer, valid)
+    yield "valid", valid.astype(np.uint8)
+    if source is not None:
+        yield "source", source[part]
 
 
 def encode(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint16]:
@@ -360,11 +317,11 @@ def encode(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArra
 
 def shard_keys(cube: Cube, block: Block) -> list[str]:
     """The keys in the store of the shards that a block owns."""
-    return [
-        f"{name}/c/{row}/{col}" if name in ("valid", "source") else f"{name}/c/0/{row}/{col}"
-        for name in cube.arrays
-        for row, col in cube.plan.shards(block)
-    ]
+    return [_shard_key(name, row, col) for name in cube.arrays for row, col in cube.plan.shards(block)]
+
+
+def _shard_key(name: str, row: int, col: int) -> str:
+    return f"{name}/c/{row}/{col}" if name in ("valid", "source") else f"{name}/c/0/{row}/{col}"
 
 
 def finished_blocks(cube: Cube, blocks: Iterable[Block] | None = None) -> dict[Block, ledger.Marker]:
@@ -378,21 +335,23 @@ def finished_blocks(cube: Cube, blocks: Iterable[Block] | None = None) -> dict[B
     return done
 
 
-def verify_cube(storage: Storage) -> list[str]:
-    """What is wrong with a cube, a line each; empty where every block is there as it was written.
+def strays(cube: Cube) -> list[str]:
+    """The keys of objects that look like a cube's and are none of this one's.
 
-    Raises
-    ------
-    CubeError : there is no cube.
+    They are left by one that was replaced: shards of a larger extent, arrays of layers that this one lacks,
+    markers of blocks of another size.
     """
-    cube = Cube(storage, load_plan(storage))
-    done = finished_blocks(cube)
-    problems = [f"block {block.name} is not done" for block in cube.plan.blocks if block not in done]
-    for block, marker in done.items():
-        problems += [f"block {block.name}: {what}" for what in ledger.damage(storage, marker)]
-    if not problems and read_status(storage)["status"] != "complete":
-        problems.append("every block is done, but the cube was never finished; run again with --resume")
-    return problems
+    record = read_record(cube.storage) or {"objects": ()}
+    known = {ROOT, RECORD, *record["objects"]}
+    for block in cube.plan.blocks:
+        known.add(ledger.key_of(block))
+        known.update(shard_keys(cube, block))
+    folders = {"reflectance", *map(array_name, LAYERS), "valid", "source", "y", "x", ledger.PREFIX}
+    return sorted(
+        key
+        for key in cube.storage.walk()
+        if key.partition("/")[0] in folders and key not in known and not ledger.is_lease(key)
+    )
 
 
 def finalise(cube: Cube, *, attributes: Mapping[str, Any]) -> None:
@@ -402,20 +361,35 @@ def finalise(cube: Cube, *, attributes: Mapping[str, Any]) -> None:
     ------
     CubeError : blocks are missing.
     """
+    storage = cube.storage
     missing = set(cube.plan.blocks) - finished_blocks(cube).keys()
     if missing:
-        raise CubeError("blocks are missing", where=str(cube.storage), got=len(missing))
-    cube.storage.sweep()
-    try:
-        with warnings.catch_warnings():
-            # Consolidated metadata are an extension that xarray and zarr both read.
-            warnings.simplefilter("ignore", ZarrUserWarning)
-            zarr.consolidate_metadata(cube.storage.zarr())
-        root = json.loads(cube.storage.get("zarr.json") or b"{}")
+        raise CubeError("blocks are missing", where=str(storage), got=len(missing))
+    record = read_record(storage)
+    if record is None:
+        raise CubeError(
+            "the ledger's plan is damaged", where=str(storage), remedy="see spectile verify --repair"
+        )
+    with writing(storage):
+        for key in strays(cube):
+            storage.delete(key)
+        root = _consolidated(storage, record)
         root["attributes"]["spectile"].update(attributes, status="complete")
-        cube.storage.put("zarr.json", json.dumps(root).encode())
-    except OSError as err:
-        raise _write_error(cube.storage, err) from err
+        value = json.dumps(root).encode()
+        # A process that is killed between the two leaves a root that is one of those noted.
+        _put_record(storage, {**record, "root": [record["root"][0], ledger.checksum(value)]})
+        storage.put(ROOT, value)
+
+
+def _consolidated(storage: Storage, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The group's metadata with those of its members, which xarray and zarr both read."""
+    keys = [ROOT, *(key for key in record["objects"] if key.endswith("/zarr.json"))]
+    held: dict[str, Any] = {key: cpu.Buffer.from_bytes(storage.get(key) or b"") for key in keys}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)  # they are an extension
+        zarr.consolidate_metadata(MemoryStore(held))
+    root: dict[str, Any] = json.loads(held[ROOT].to_bytes())
+    return root
 
 
 def open_cube(path: str | Path) -> xr.Dataset:
@@ -449,35 +423,29 @@ def open_cube(path: str | Path) -> xr.Dataset:
     return raw.assign_coords(fwhm=raw["fwhm"].compute())  # at hand, as wavelength is
 
 
-def software_version() -> str:
-    """The version of spectile that runs."""
-    try:
-        return version("spectile")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     array = group[name]
     assert isinstance(array, zarr.Array)
     return array
 
 
-def _stored(storage: Storage, key: str) -> bytes:
-    value = storage.get(key)
-    if value is None:
-        raise OSError(f"{key} was written but is not there")
-    return value
+@contextmanager
+def writing(storage: Storage, block: Block | None = None) -> Iterator[None]:
+    """Tell what a disk refuses as one of our errors.
 
-
-def _write_error(storage: Storage, err: OSError, block: Block | None = None) -> StoreError:
-    full = err.errno in (errno.ENOSPC, errno.EDQUOT)
-    where = f"{storage} block {block.name}" if block else str(storage)
-    return StoreError(
-        "no space left on the device" if full else "the store cannot be written",
-        where=where,
-        got=None if full else (err.strerror or str(err)),
-        remedy="free some space, then run again with --resume"
-        if full
-        else "check the place, then use --resume",
-    )
+    Raises
+    ------
+    StoreError : whatever failed.
+    """
+    try:
+        yield
+    except OSError as err:
+        full = err.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise StoreError(
+            "no space left on the device" if full else "the store cannot be written",
+            where=f"{storage} block {block.name}" if block else str(storage),
+            got=None if full else (err.strerror or str(err)),
+            remedy="free some space, then run again with --resume"
+            if full
+            else "check the place, then use --resume",
+        ) from err

@@ -16,6 +16,7 @@ from pipeline.storage import Storage
 from pipeline.tiling import Block
 
 PREFIX = "ledger"
+_LEASE = f"{PREFIX}/lease-"
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,37 @@ class Marker:
 
 def write_marker(storage: Storage, block: Block, marker: Marker) -> None:
     """Declare a block done."""
-    storage.put(_key(block), json.dumps(asdict(marker), sort_keys=True).encode())
+    storage.put(key_of(block), json.dumps(asdict(marker), sort_keys=True).encode())
+
+
+def void(storage: Storage, keys: Iterable[str]) -> None:
+    """Take back that blocks are done, whose markers have these keys.
+
+    The markers stay and say nothing: a delete that comes late would hit one that a successor has written.
+    """
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda key: storage.put(key, b"{}"), keys))
+
+
+def void_all(storage: Storage) -> None:
+    """Take back that any block is done, those of other plans included."""
+    void(storage, [key for key in storage.keys(PREFIX) if key.startswith(f"{PREFIX}/r")])
+
+
+def is_lease(key: str) -> bool:
+    """Whether the object of this key is a lease."""
+    return key.startswith(_LEASE)
+
+
+def lease_key(epoch: int) -> str:
+    """The key of the lease of an epoch; keys are in the order of epochs."""
+    return f"{_LEASE}{epoch:08d}.json"
 
 
 def read_markers(storage: Storage, blocks: Iterable[Block]) -> dict[Block, Marker]:
     """The markers of blocks; those that have none, or none that can be read, are left out."""
     there = set(storage.keys(PREFIX))
-    wanted = [block for block in blocks if _key(block) in there]
+    wanted = [block for block in blocks if key_of(block) in there]
     # Far away, an answer takes longer than a marker; so they are asked for together.
     with ThreadPoolExecutor(16) as pool:
         found = pool.map(lambda block: read_marker(storage, block), wanted)
@@ -57,7 +82,7 @@ def read_markers(storage: Storage, blocks: Iterable[Block]) -> dict[Block, Marke
 
 def read_marker(storage: Storage, block: Block) -> Marker | None:
     """The marker of a block; None where there is none or where it cannot be read as one."""
-    text = storage.get(_key(block))
+    text = storage.get(key_of(block))
     if text is None:
         return None
     try:
@@ -85,5 +110,6 @@ def damage(storage: Storage, marker: Marker) -> list[str]:
     return found
 
 
-def _key(block: Block) -> str:
+def key_of(block: Block) -> str:
+    """The key of a block's marker."""
     return f"{PREFIX}/{block.name}.json"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +22,7 @@ from zarr.storage import ObjectStore
 
 from catalog.errors import SpectileError, StoreError
 from catalog.urls import Location
-from pipeline.storage import Changed, Exists, Storage, checked
+from pipeline.storage import TRIES, Changed, Exists, Storage, checked
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -203,6 +203,29 @@ class ObjectStorage(Storage):
                     raise
                 return self._written_before(key, value, Changed(key), err)
 
+    def put_guarded(self, key: str, value: bytes, guard: Callable[[], None]) -> None:
+        """See what is there, ask the guard, and put under the condition that it is still there."""
+        for _ in range(TRIES):
+            version = self._head(key)
+            guard()
+            try:
+                if version is None:
+                    self.put_new(key, value)
+                else:
+                    self.put_if(key, value, version)
+                return
+            except (Exists, Changed):
+                # By one that was overtaken, or by a successor, which the guard will tell.
+                continue
+        raise StoreError("the object is replaced again and again", where=self.at(key))
+
+    def _head(self, key: str) -> str | None:
+        with told(self.at(key)):
+            try:
+                return self._version(obstore.head(self._store, checked(key)))
+            except FileNotFoundError:
+                return None
+
     def _written_before(self, key: str, value: bytes, lost: Exception, err: Exception) -> str:
         # The client repeats a request whose answer got lost, and is then refused because of itself.
         found = self.read(key)
@@ -222,12 +245,8 @@ class ObjectStorage(Storage):
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
-        self._delete([checked(key)])
-
-    def _delete(self, keys: list[str]) -> None:
-        with told(str(self)):
-            if keys:
-                obstore.delete(self._store, keys)
+        with told(self.at(key)):
+            obstore.delete(self._store, checked(key))
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys of the objects directly under a prefix, in order."""
@@ -248,15 +267,12 @@ class ObjectStorage(Storage):
         """Bytes of all objects."""
         return sum(each["size"] for each in self._all())
 
-    def clear(self, *, first: str, last: str) -> None:
-        """Remove all objects in order."""
-        keys = [each["path"] for each in self._all()]
-        before = [key for key in keys if key.startswith(f"{first}/")]
-        self._delete(before)
-        self._delete([key for key in keys if key != last and key not in set(before)])
-        self._delete([key for key in keys if key == last])
+    def walk(self) -> Iterator[str]:
+        """The keys of all objects."""
+        for each in self._all():
+            yield each["path"]
 
-    def sweep(self) -> None:
+    def sweep(self, *, beside: Sequence[str] = ()) -> None:
         """Nothing: a put that did not come to its end has left nothing."""
 
 

@@ -61,6 +61,7 @@ def process_run(
     watch: Watch,
     retries: int = 2,
     overlapped: bool = True,
+    max_seconds: float | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Read, predict and write blocks. One that cannot be made is told to ``watch``, and the rest go on.
@@ -71,6 +72,8 @@ def process_run(
     ----------
     retries : how often reading, prediction or writing of a block is tried again.
     overlapped : hold three blocks at once, and the tiles that two of them share; else one after the other.
+    max_seconds : what the prediction of a block may take, looked at between calls of the network; then the
+        try has failed.
     stopped : asked before each block; the run ends where it says so.
 
     Raises
@@ -80,7 +83,7 @@ def process_run(
     with (
         ThreadPoolExecutor(1, "read") as reader,
         ThreadPoolExecutor(1, "write") as writer,
-        _Run(cube, source, predictor, watch, retries, overlapped, reader, writer) as run,
+        _Run(cube, source, predictor, watch, retries, overlapped, max_seconds, reader, writer) as run,
     ):
         following: Future[_Reading] | None = None
         for block, then in zip(blocks, chain(blocks[1:], [None]), strict=False):
@@ -92,6 +95,10 @@ def process_run(
             if not overlapped:
                 run.collect()
         run.collect()
+
+
+class _TooLong(BlockError):
+    """A block whose prediction took longer than it may."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,7 @@ class _Run:
     watch: Watch
     retries: int
     overlapped: bool
+    max_seconds: float | None
     reader: ThreadPoolExecutor
     writer: ThreadPoolExecutor
     _writing: tuple[Block, float, Future[Marker]] | None = None
@@ -184,7 +192,9 @@ class _Run:
                 found = reading.result()
                 return self._mosaic(block, found, then, told), found.index
             except MemoryError:
-                failure = None
+                failure: BlockError | None = None
+            except _TooLong as err:
+                failure = err
             except RuntimeError as err:  # as torch has it
                 failure = BlockError("the network failed", got=repr(str(err).partition("\n")[0]))
             # Here, where what the failed try held is free again.
@@ -203,9 +213,13 @@ class _Run:
                 tried += 1
 
     def _mosaic(self, block: Block, reading: _Reading, then: Block | None, told: list[int]) -> Mosaic:
+        started = time.perf_counter()
+
         def tell(count: int) -> None:
             told.append(count)
             self.watch.tiles(count)
+            if self.max_seconds is not None and time.perf_counter() - started > self.max_seconds:
+                raise _TooLong("the block takes too long", expected=f"at most {self.max_seconds:g} s")
 
         return mosaic_block(
             block,

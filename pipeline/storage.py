@@ -12,10 +12,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
 _OWN = (".partial", ".lock")
 """How the names of files end that are no objects."""
+TRIES = 5
+"""How often a write is tried again that another process got in the way of."""
 
 
 class Exists(Exception):
@@ -91,6 +92,15 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    def put_guarded(self, key: str, value: bytes, guard: Callable[[], None]) -> None:
+        """Write an object, unless ``guard`` raises; it is asked again right before the object appears.
+
+        Whoever makes the guard raise, and then sweeps (files) or puts the same key (objects), knows that no
+        put that was let through before appears after that: the file to be renamed is gone, the object is not
+        the one that was to be replaced. See docs/decisions/0006-lease-and-fencing.md.
+        """
+
+    @abstractmethod
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
 
@@ -107,15 +117,17 @@ class Storage(ABC):
         """Bytes of all objects."""
 
     @abstractmethod
-    def clear(self, *, first: str, last: str) -> None:
-        """Remove everything: what lies under ``first`` before all others, and the object ``last`` after them.
-
-        A process that is killed on the way leaves a store that still says what it was, and claims nothing.
-        """
+    def walk(self) -> Iterator[str]:
+        """The keys of all objects."""
 
     @abstractmethod
-    def sweep(self) -> None:
-        """Remove what a killed process left behind that is no object."""
+    def sweep(self, *, beside: Sequence[str] = ()) -> None:
+        """Remove what processes that were killed or overtaken left behind that is no object.
+
+        Parameters
+        ----------
+        beside : names of objects next to the store whose unfinished writes go too.
+        """
 
     def get(self, key: str) -> bytes | None:
         """The object, or None where there is none."""
@@ -156,9 +168,10 @@ def checked(key: str) -> str:
 class LocalStorage(Storage):
     """A folder of files.
 
-    ``put`` and ``put_if`` rename a finished file over the old one, ``put_new`` links it to a name that must
-    not exist; ``put_if`` holds a lock on the key meanwhile. All of it works between the processes of one
-    machine on any POSIX file system with hard links, and between machines on a share that has locks (NFSv4).
+    ``put``, ``put_guarded`` and ``put_if`` rename a finished file over the old one, ``put_new`` links it to a
+    name that must not exist; ``put_if`` holds a lock on the key meanwhile. All of it works between the
+    processes of one machine on any POSIX file system with hard links, and between machines on a share that
+    has locks (NFSv4).
     """
 
     root: Path
@@ -222,6 +235,20 @@ class LocalStorage(Storage):
             os.replace(part, path)
         return _version(value)
 
+    def put_guarded(self, key: str, value: bytes, guard: Callable[[], None]) -> None:
+        """Write a file beside the old one, ask the guard and rename it."""
+        for _ in range(TRIES):
+            guard()  # before a folder or a file is made
+            try:
+                with self._part(key, value) as (part, path):
+                    guard()
+                    os.replace(part, path)
+                    return
+            except FileNotFoundError:
+                # Swept away: by a successor, which the guard will tell, or by one that was overtaken itself.
+                continue
+        raise OSError(f"{key}: the unfinished file is removed again and again")
+
     @contextmanager
     def _part(self, key: str, value: bytes) -> Iterator[tuple[Path, Path]]:
         """A file that holds the value under a name of its own, and the path that it is for."""
@@ -256,19 +283,22 @@ class LocalStorage(Storage):
         """Bytes of all files."""
         return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
 
-    def clear(self, *, first: str, last: str) -> None:
-        """Remove the folder's content in order."""
-        for path in sorted(self.root.iterdir(), key=lambda path: (path.name == last, path.name != first)):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    def walk(self) -> Iterator[str]:
+        """The keys of all files, hidden ones left out."""
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if not name.startswith("."):
+                    yield (Path(folder) / name).relative_to(self.root).as_posix()
 
-    def sweep(self) -> None:
-        """Remove the unfinished files of a killed process."""
-        for pattern in ("*.partial", ".*.partial"):
-            for path in self.root.rglob(pattern):
+    def sweep(self, *, beside: Sequence[str] = ()) -> None:
+        """Remove unfinished files."""
+        for name in beside:
+            for path in self.root.parent.glob(f".{name}.*.partial"):
                 path.unlink(missing_ok=True)
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if name.endswith(".partial"):
+                    (Path(folder) / name).unlink(missing_ok=True)
 
 
 def _version(value: bytes) -> str:

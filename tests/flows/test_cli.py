@@ -14,8 +14,9 @@ import zarr
 
 from flows import cli, console
 from flows.compose import SceneSettings, run_scene
-from pipeline.cube import read_status, verify_cube
+from pipeline.cube import read_status
 from pipeline.storage import open_storage
+from pipeline.verify import verify_cube
 
 FAST = ("--model", "bands-repeat", "--block", "512")
 

@@ -10,10 +10,10 @@ from catalog.errors import CubeError, StoreError, UsageError
 from flows import compose
 from flows.compose import SceneSettings, prepare, process_blocks, remaining, run_scene, start_cube
 from flows.describe import describe_cube
-from pipeline import cube as cube_module
-from pipeline.cube import open_cube, read_status, verify_cube
+from pipeline.cube import open_cube, read_status
 from pipeline.predict import BandsRepeat
 from pipeline.storage import LocalStorage, open_storage
+from pipeline.verify import verify_cube
 
 
 @pytest.fixture
@@ -102,14 +102,17 @@ def test_a_stopped_run_is_resumed_where_it_stopped(settings):
 
 
 @pytest.mark.parametrize("option", ["resume", "overwrite"])
-@pytest.mark.parametrize("moment", ["create_group", "_create_arrays"])
+@pytest.mark.parametrize("moment", ["zarr.json", "valid/zarr.json", "ledger/plan.json"])
 def test_a_run_killed_while_the_store_is_laid_out_can_go_on(settings, monkeypatch, moment, option):
-    with monkeypatch.context() as patch:
+    put = LocalStorage.put_guarded
 
-        def killed(*_, **__) -> None:
+    def killed(self, key, value, guard) -> None:
+        if key == moment:
             raise KeyboardInterrupt
+        put(self, key, value, guard)
 
-        patch.setattr(cube_module if moment == "_create_arrays" else zarr.Group, moment, killed)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "put_guarded", killed)
         with pytest.raises(KeyboardInterrupt):
             run_scene(settings)
     run_scene(replace(settings, **{option: True}))

@@ -6,7 +6,7 @@ from matplotlib.image import imread
 
 from flows import cli, demo
 from flows.demo import Score, choose_spots, score
-from pipeline.cube import verify_cube
+from pipeline.verify import verify_cube
 from pipeline.simulate import Simulator
 from pipeline.storage import open_storage
 

@@ -13,9 +13,10 @@ from catalog.errors import CubeError, SpectileError, UsageError
 from flows import cli, compose
 from flows.compose import SceneSettings
 from flows.compose_line import LineSettings, flat_settings, line_settings, prepare_line, run_line, start_line
-from pipeline.cube import finished_blocks, open_cube, read_status, verify_cube
+from pipeline.cube import finished_blocks, open_cube, read_status
 from pipeline.shares import cells
 from pipeline.storage import LocalStorage
+from pipeline.verify import verify_cube
 from tests.pipeline.fakes import Positional
 
 METRE = Affine(1, 0, 500_000, 0, -1, 4_000_000)

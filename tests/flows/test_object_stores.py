@@ -28,13 +28,14 @@ from flows.compose import (
     start_cube,
 )
 from pipeline import objects
-from pipeline.cube import open_cube, read_status, verify_cube
+from pipeline.cube import open_cube, read_status
 from pipeline.objects import connect
 from pipeline.quicklook import quicklook_names, write_quicklook
 from pipeline.remote import gdal_path
 from pipeline.source import open_source
 from pipeline.storage import Storage, open_storage
 from pipeline.tiling import Window
+from pipeline.verify import verify_cube
 
 FAST = ("--model", "bands-repeat", "--block", "512")
 SCENE = "s3://bucket/in put/scène.tif"

@@ -12,7 +12,7 @@ import zarr
 
 from flows import cli, compose
 from flows.compose import SceneSettings, run_scene
-from pipeline.cube import verify_cube
+from pipeline.verify import verify_cube
 from pipeline.storage import open_storage
 
 

@@ -16,8 +16,9 @@ from flows.recipe import PaperRecipe, read_recipe
 from flows.training import train_from_recipe
 from model import checkpoint
 from model.presets import scdm_paper
-from pipeline.cube import open_cube, verify_cube
+from pipeline.cube import open_cube
 from pipeline.storage import open_storage
+from pipeline.verify import verify_cube
 
 RECIPE = """
 kind = "scdm-paper"

@@ -1,6 +1,5 @@
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import odc.geo.xr  # noqa: F401
@@ -18,20 +17,20 @@ from pipeline.cube import (
     encode,
     finalise,
     finished_blocks,
+    is_laid_out,
     load_plan,
     open_cube,
     read_status,
-    remove_cube,
     shard_keys,
-    verify_cube,
     write_block,
 )
 from pipeline.grid import Grid, Window
 from pipeline.mosaic import Mosaic
 from pipeline.plan import Plan
 from pipeline.quicklook import quicklook_names, write_quicklook
-from pipeline.storage import open_storage
+from pipeline.storage import LocalStorage, open_storage
 from pipeline.tiling import Tiling
+from pipeline.verify import inspect_cube, verify_cube
 from tests.pipeline.fakes import NORTH_UP, Positional
 
 BANDS = Positional().bands
@@ -184,25 +183,76 @@ def test_the_same_block_written_twice_gives_the_same_bytes(tmp_path):
     assert [cube.storage.get(key) for key in keys] == before
 
 
-def test_a_cube_that_is_half_removed_claims_no_block_and_can_be_removed_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("puts", [0, 1, 2, 3, 6])
+def test_a_cube_that_is_half_replaced_claims_no_block_of_the_old_one(tmp_path, monkeypatch, puts):
     cube = make(tmp_path)
-    removed = []
+    left = iter(range(puts))
+    put = LocalStorage.put
 
-    def killed(path) -> None:
-        if removed:
+    def killed(self, key, value) -> None:
+        if next(left, None) is None:
             raise KeyboardInterrupt
-        removed.append(path.name)
-        shutil.rmtree(path, onerror=None)
+        put(self, key, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.storage.shutil", SimpleNamespace(rmtree=killed))
+        patch.setattr(LocalStorage, "put", killed)
         with pytest.raises(KeyboardInterrupt):
-            remove_cube(cube.storage)
-    assert removed == ["ledger"]
+            create_cube(cube.storage, cube.plan, BANDS, replace=True)
+    # The same plan: its markers would count, if they were still there once it can be resumed.
+    assert is_laid_out(cube.storage) is (puts == 0)
+    assert read_status(cube.storage)["status"] == ("incomplete" if puts > 1 else "complete")
+    create_cube(cube.storage, cube.plan, BANDS, replace=True)
+    assert is_laid_out(cube.storage)
     assert finished_blocks(cube) == {}
-    assert read_status(cube.storage)["digest"] == cube.plan.digest
-    remove_cube(cube.storage)
-    assert not cube.storage.exists()
+
+
+def test_a_cube_is_replaced_by_a_smaller_one_with_fewer_layers_without_leftovers(tmp_path):
+    make(tmp_path, samples=3, layers=("sd",))
+    storage = open_storage(tmp_path / "cube.zarr")
+    smaller = Plan(Grid((600, 600), NORTH_UP, UTM), Window(0, 0, 600, 600), Tiling((600, 600)), 1024,
+                   len(BANDS), 1, (), {"seed": 0})  # fmt: skip
+    cube = create_cube(storage, smaller, BANDS, replace=True)
+    for block in smaller.blocks:
+        write_block(cube, block, content(block.window))
+    left = inspect_cube(storage).extra
+    assert {"reflectance_sd/zarr.json", "valid/c/0/2", "ledger/r0001c0001.json"} <= set(left)
+    finalise(cube, attributes={})
+    assert verify_cube(storage) == []
+    assert not list(tmp_path.glob("cube.zarr/reflectance_sd/**/*.*"))
+    fresh = create_cube(open_storage(tmp_path / "fresh.zarr"), smaller, BANDS)
+    for block in smaller.blocks:
+        write_block(fresh, block, content(block.window))
+    finalise(fresh, attributes={})
+    assert set(storage.walk()) == set(fresh.storage.walk())
+    for key in storage.walk():
+        if not key.startswith("ledger/r"):  # markers tell seconds
+            assert storage.get(key) == fresh.storage.get(key), key
+
+
+def test_a_block_that_is_masked_all_over_is_written_and_verified(tmp_path):
+    cube = make(tmp_path, finished=False)
+    block = cube.plan.blocks[0]
+    mosaic = content(block.window)
+    write_block(cube, block, Mosaic(mosaic.samples, np.zeros_like(mosaic.valid), 0, 10))
+    assert block in finished_blocks(cube)
+    assert inspect_cube(cube.storage).blocks == list(cube.plan.blocks[1:])
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("zarr.json", "zarr.json is damaged"), ("valid/zarr.json", "valid/zarr.json is damaged"),
+        ("wavelength/c/0", "wavelength/c/0 is damaged"), ("ledger/plan.json", "ledger/plan.json is damaged"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("harm", ["flip", "empty"])
+def test_damaged_metadata_are_found(tmp_path, key, told, harm):
+    cube = make(tmp_path)
+    value = bytearray(cube.storage.get(key))
+    at = value.find(b"reflectance") if b"reflectance" in value else len(value) // 2
+    value[at] ^= 1
+    cube.storage.put(key, b"" if harm == "empty" else bytes(value))
+    assert told in verify_cube(cube.storage)
 
 
 def test_places_that_hold_no_cube_are_told(tmp_path):

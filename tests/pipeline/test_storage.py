@@ -118,23 +118,63 @@ def test_a_key_that_leads_out_is_refused(storage, key):
             use(key, *rest)
 
 
-def test_a_store_is_cleared_in_order(storage):
+def test_all_objects_are_found(storage):
     keys = ["zarr.json", "ledger/zarr.json", "ledger/r1.json", "valid/c/0/0", "ledgers"]
     for key in keys:
         storage.put(key, b"x")
-    storage.clear(first="ledger", last="zarr.json")
-    assert not storage.exists()
-    assert [storage.get(key) for key in keys] == [None] * 5
+    assert sorted(storage.walk()) == sorted(keys)
 
 
-def test_a_store_that_is_cleared_loses_its_ledger_first_and_its_name_last(remote, object_server, impatient):
-    for key in ("zarr.json", "ledger/r1.json", "valid/c/0/0"):
-        remote.put(key, b"x")
-    for left in (["valid/c/0/0", "zarr.json"], ["zarr.json"]):
-        with object_server.failing(in_turn(None, *["500 Down"] * 5, method="POST")):
-            with pytest.raises(StoreError, match="InternalError"):
-                remote.clear(first="ledger", last="zarr.json")
-        assert sorted(each["path"] for each in remote._all()) == left
+class Told(Exception):
+    """What the guard says."""
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_put_whose_guard_says_no_changes_nothing(storage, before):
+    if before:
+        storage.put("a/b", before)
+
+    def guard() -> None:
+        raise Told
+
+    with pytest.raises(Told):
+        storage.put_guarded("a/b", b"new", guard)
+    assert storage.get("a/b") == before
+    assert list(storage.walk()) == (["a/b"] if before else [])
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_put_that_was_let_through_does_not_appear_over_what_a_successor_did(storage, before):
+    """The process stands still between the guard's last yes and its write, and wakes up after a take-over."""
+    if before:
+        storage.put("a/b", before)
+    asked = []
+
+    def guard() -> None:
+        asked.append(None)
+        if len(asked) == 1 + isinstance(storage, LocalStorage):
+            storage.sweep()
+            storage.put("a/b", b"the successor's")
+        elif len(asked) > 1 + isinstance(storage, LocalStorage):
+            raise Told
+
+    with pytest.raises(Told):
+        storage.put_guarded("a/b", b"new", guard)
+    assert storage.get("a/b") == b"the successor's"
+    assert list(storage.walk()) == ["a/b"]
+
+
+def test_a_holder_writes_over_what_came_late(storage):
+    asked = []
+
+    def guard() -> None:
+        asked.append(None)
+        if len(asked) == 1 + isinstance(storage, LocalStorage):
+            storage.sweep()
+            storage.put("a", b"of one that was overtaken")
+
+    storage.put_guarded("a", b"the holder's", guard)
+    assert storage.get("a") == b"the holder's"
 
 
 def test_files_that_are_no_objects_are_no_store(tmp_path):
