@@ -25,7 +25,7 @@ Feature = dict[str, Any]
 """A GeoJSON feature of a block."""
 
 PLAN_COLUMNS = ("scene", "blocks", "empty", "tiles", "MPix", "cube", "memory", "time")
-STATES = ("done", "running", "failed", "missing", "empty")
+STATES = ("done", "failed", "missing", "empty")
 
 _SUMMED = ("blocks", "blocks_empty", "tiles", "tiles_masked", "pixels", "output_bytes", "hours")
 
