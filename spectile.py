@@ -69,12 +69,22 @@ def run(scene: str | Path, out: str | Path, **settings: Any) -> xr.Dataset:
     SpectileError : the scene, the model or a setting cannot be used, or blocks failed. What was done stays,
         and ``resume=True`` goes on.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     from flows.compose import SceneSettings, run_scene
 
     known = [field.name for field in fields(SceneSettings) if field.name not in ("scene", "out")]
     if unknown := sorted(settings.keys() - set(known)):
         raise UsageError("unknown setting", got=", ".join(unknown), expected=", ".join(known))
-    _, result = run_scene(SceneSettings(str(scene), str(out), **settings))
+    given = {"scene": str(scene), "out": str(out), **settings}
+    try:
+        # What the command's parser does for its options: the types and choices of the fields.
+        checked = TypeAdapter(SceneSettings).validate_python(given)
+    except ValidationError as err:
+        first = err.errors()[0]
+        name = str(first["loc"][0])
+        raise UsageError(f"{name} cannot be so", got=repr(given[name]), expected=first["msg"]) from err
+    _, result = run_scene(checked)
     if result.failures:
         raise BlockError(
             f"{result.blocks_failed} of {result.blocks_failed + result.blocks_done} blocks failed: "

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import rasterio
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
-from catalog.errors import BlockError, SceneError
+from catalog.errors import BlockError, SceneError, UsageError
 from catalog.redaction import redact_url
 from catalog.urls import Location, locate
 from pipeline.grid import Grid, Window
@@ -238,7 +238,10 @@ def open_source(
     Raises
     ------
     SceneError : missing, not a raster, no CRS, wrong bands, or undeclared radiometry.
+    UsageError : there is no such rule.
     """
+    if nodata_rule not in get_args(NodataRule):
+        raise UsageError("unknown nodata rule", got=nodata_rule, expected="all or any")
     name = str(path)
     where = locate(path)
     remote = ask(where) if isinstance(where, Location) else None

@@ -93,6 +93,12 @@ def test_what_goes_wrong_is_a_spectile_error(scene, tmp_path):
         spectile.run(scene, out, radiometrie="display")
     with pytest.raises(spectile.SpectileError, match="at least one sample"):
         spectile.run(scene, out, **FAST, samples=0)
+    with pytest.raises(UsageError, match=r"nodata cannot be so \(got 'some', expected .*'all' or 'any'\)"):
+        spectile.run(scene, out, **FAST, nodata="some")
+    with pytest.raises(UsageError, match=r"region cannot be so"):
+        spectile.run(scene, out, **FAST, region=(1, 2))
+    with pytest.raises(UsageError, match="unknown nodata rule"):
+        spectile.open_scene(scene, nodata="some")
     assert not out.exists()
     with pytest.raises(spectile.SpectileError, match="no such store"):
         spectile.open_cube(out)
