@@ -17,6 +17,7 @@ from flows.console import duration, size
 from pipeline.attempts import read_failures
 from pipeline.cube import Cube, finished_blocks, load_plan, read_status
 from pipeline.footprint import footprints
+from pipeline.lease import read_beat
 from pipeline.plan import Plan, block_bytes
 from pipeline.storage import open_storage
 from pipeline.tiling import Block, blocks
@@ -25,7 +26,7 @@ Feature = dict[str, Any]
 """A GeoJSON feature of a block."""
 
 PLAN_COLUMNS = ("scene", "blocks", "empty", "tiles", "MPix", "cube", "memory", "time")
-STATES = ("done", "failed", "missing", "empty")
+STATES = ("done", "running", "failed", "missing", "empty")
 
 _SUMMED = ("blocks", "blocks_empty", "tiles", "tiles_masked", "pixels", "output_bytes", "hours")
 
@@ -90,13 +91,21 @@ def map_cube(place: str) -> tuple[list[Feature], dict[str, Any]]:
     status, plan = read_status(storage), load_plan(storage)
     cube = Cube(storage, plan)
     done, failures = finished_blocks(cube), read_failures(cube, plan.blocks)
+    beat = read_beat(storage)
+    # A run tells the first block that it has not done; workers may be at others as well.
+    running = beat.block if beat and beat.state != "stopped" else None
     spent = sum(marker.seconds for marker in done.values())
     tiles = sum(plan.computed_tiles(block) for block in done)
     seconds_per_tile = spent / tiles if tiles else None
     known: dict[Block, dict[str, Any]] = {}
     for block in plan.blocks:
         marker, failure = done.get(block), failures.get(block)
-        state = "done" if marker else "failed" if failure else "missing"
+        if marker:
+            state = "done"
+        elif block.name == running:
+            state = "running"
+        else:
+            state = "failed" if failure else "missing"
         known[block] = {
             "state": state,
             "attempts": (failure.attempts if failure else 0) + (marker is not None),
@@ -113,6 +122,7 @@ def map_cube(place: str) -> tuple[list[Feature], dict[str, Any]]:
     return features, {
         "cube": str(storage),
         "status": status["status"],
+        "run": beat.state if beat else "stopped",
         "blocks": {"total": len(plan.blocks), **{state: counts[state] for state in STATES}},
         "percent": round(100 * pixels_done / pixels, 2),
         "pixels": pixels,
@@ -130,7 +140,7 @@ def status_pairs(summary: Mapping[str, Any]) -> dict[str, object]:
     to_go = summary["seconds_to_go"]
     return {
         "cube": summary["cube"],
-        "status": summary["status"],
+        "status": f"{summary['status']}, run {summary['run']}",
         "blocks": ", ".join([f"{counts['done']} of {counts['total']} done", *told]),
         "pixels": f"{summary['pixels_done'] / 1e6:.2f} of {summary['pixels'] / 1e6:.2f} MPix, "
         f"{summary['percent']:.3g} %; {summary['pixels_valid'] / 1e6:.2f} MPix valid",

@@ -14,8 +14,6 @@ from pipeline import ledger
 from pipeline.cube import Cube
 from pipeline.tiling import Block
 
-_PREFIX = f"{ledger.PREFIX}/failed-"
-
 
 @dataclass(frozen=True)
 class Failure:
@@ -37,27 +35,22 @@ def note_failure(cube: Cube, block: Block, error: object) -> None:
     StoreError, OSError : the store cannot be written.
     """
     digest = cube.plan.digest_of(block)
-    before = _parse(cube.storage.get(failure_key(block)), digest)
+    before = _parse(cube.storage.get(ledger.failure_key(block)), digest)
     failure = Failure(digest, before.attempts + 1 if before else 1, str(error))
-    cube.storage.put(failure_key(block), json.dumps(asdict(failure), sort_keys=True).encode())
+    cube.storage.put(ledger.failure_key(block), json.dumps(asdict(failure), sort_keys=True).encode())
 
 
 def read_failures(cube: Cube, blocks: Iterable[Block]) -> dict[Block, Failure]:
     """The notes of blocks that were given up under this very plan, those that are done by now included."""
     there = set(cube.storage.keys(ledger.PREFIX))
-    noted = [block for block in blocks if failure_key(block) in there]
+    noted = [block for block in blocks if ledger.failure_key(block) in there]
     with ThreadPoolExecutor(16) as pool:
-        values = pool.map(lambda block: cube.storage.get(failure_key(block)), noted)
+        values = pool.map(lambda block: cube.storage.get(ledger.failure_key(block)), noted)
         found = {
             block: _parse(value, cube.plan.digest_of(block))
             for block, value in zip(noted, values, strict=True)
         }
     return {block: failure for block, failure in found.items() if failure}
-
-
-def failure_key(block: Block) -> str:
-    """The key of a block's note."""
-    return f"{_PREFIX}{block.name}.json"
 
 
 def _parse(value: bytes | None, digest: str) -> Failure | None:

@@ -344,7 +344,7 @@ def strays(cube: Cube) -> list[str]:
     record = read_record(cube.storage) or {"objects": ()}
     known = {ROOT, RECORD, *record["objects"]}
     for block in cube.plan.blocks:
-        known.add(ledger.key_of(block))
+        known.update((ledger.key_of(block), ledger.failure_key(block)))
         known.update(shard_keys(cube, block))
     folders = {"reflectance", *map(array_name, LAYERS), "valid", "source", "y", "x", ledger.PREFIX}
     return sorted(

@@ -113,3 +113,8 @@ def damage(storage: Storage, marker: Marker) -> list[str]:
 def key_of(block: Block) -> str:
     """The key of a block's marker."""
     return f"{PREFIX}/{block.name}.json"
+
+
+def failure_key(block: Block) -> str:
+    """The key of the note that a block was given up; ``void_all`` takes it back too."""
+    return f"{PREFIX}/{block.name}.failed.json"

@@ -18,6 +18,7 @@ from flows.compose import (
     remaining,
     start_cube,
 )
+from flows.holding import Beating, holding
 from pipeline.storage import open_storage
 
 FAST = ("--model", "bands-repeat", "--block", "512", "--tile", "64", "--halo", "8")
@@ -209,7 +210,7 @@ def test_status_follows_a_run_to_its_end(spectile, make_scene, tmp_path):
     assert values(found, "pixels_valid") == [512 * 40, 512 * 40, None]
     assert None not in values(found[:2], "seconds")
     assert values(found[2:], "seconds") == [None]
-    assert summary["blocks"] == {"total": 3, "done": 2, "failed": 0, "missing": 1, "empty": 0}
+    assert summary["blocks"] == {"total": 3, "done": 2, "running": 0, "failed": 0, "missing": 1, "empty": 0}
     assert summary["percent"] == pytest.approx(100 * 2 * 512 / 1100, abs=0.01)
     assert summary["seconds"] == pytest.approx(sum(values(found[:2], "seconds")))
     tiles = values(found, "tiles")
@@ -222,6 +223,28 @@ def test_status_follows_a_run_to_its_end(spectile, make_scene, tmp_path):
     found, summary, _ = look()
     assert set(values(found, "state")) == {"done"}
     assert (summary["status"], summary["percent"], summary["seconds_to_go"]) == ("complete", 100, 0)
+
+
+def test_a_block_runs_while_the_lease_is_held(spectile, make_scene, tmp_path):
+    cube, numbers = tmp_path / "cube.zarr", tmp_path / "now.json"
+    scene = make_scene((40, 1100))
+    prepared = prepare(SceneSettings(str(scene), str(cube), model="bands-repeat", block=512, tile=64, halo=8))
+    blocks = prepared.plan.blocks
+
+    def states() -> list[str]:
+        spectile("status", cube, "--geojson", tmp_path / "now.geojson", "--json", numbers)
+        return values(features(tmp_path / "now.geojson"), "state")
+
+    with holding(prepared.settings) as lease:
+        begun = start_cube(prepared, lease.storage)
+        watch = Beating(lease, Silent())
+        watch.begin(prepared.plan, prepared.estimate, [])
+        process_blocks(prepared, begun, blocks[:1], tally=Tally(), observer=watch)
+        lease._renew()
+        assert states() == ["done", "running", "missing"]
+        assert json.loads(numbers.read_text())["run"] == "running"
+    assert states() == ["done", "missing", "missing"]
+    assert json.loads(numbers.read_text())["run"] == "stopped"
 
 
 def test_a_place_without_a_cube_is_refused(capsys, tmp_path):
@@ -264,6 +287,10 @@ def test_a_block_that_failed_says_why_until_it_is_done(spectile, make_scene, tmp
     assert values(found, "state") == ["done"] * 3
     assert values(found, "attempts") == [1, 3, 3]
     assert values(found, "error") == [None] * 3
+
+    finish_cube(begun)
+    spectile("status", cube, "--geojson", out)
+    assert values(features(out), "attempts") == [1, 3, 3], "finishing keeps the notes"
 
 
 def test_maps_and_cubes_may_be_in_an_object_store(spectile, make_scene, object_server):
