@@ -1,0 +1,208 @@
+"""STAC 1.1 items and the collection that holds them: built from facts, checked offline.
+
+Extension fields are those of the versions in EXTENSIONS; docs/catalog.md lists what an item says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from catalog.errors import UsageError
+from catalog.times import UNKNOWN_START, Span, parse_span, to_text
+from catalog.urls import is_url
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+STAC_VERSION = "1.1.0"
+COLLECTION_ID = "spectile"
+COLLECTION_FILE = "collection.json"
+INDEX_FILE = "index.parquet"
+EXTENSIONS = {
+    "proj": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "eo": "https://stac-extensions.github.io/eo/v2.0.0/schema.json",
+    "raster": "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
+    "cube": "https://stac-extensions.github.io/datacube/v2.3.0/schema.json",
+    "processing": "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
+    "file": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+    "zarr": "https://stac-extensions.github.io/zarr/v1.1.0/schema.json",
+}
+"""Prefix of the fields and the schema that they follow."""
+ZARR_TYPE = "application/vnd.zarr; version=3"
+COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
+PARQUET_TYPE = "application/vnd.apache.parquet"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an item says, before it is known where the item lies."""
+
+    name: str
+    """What people call the cube: its name without ``.zarr``."""
+    geometry: Mapping[str, Any]
+    """Polygon or MultiPolygon, GeoJSON, degrees on WGS 84."""
+    bbox: tuple[float, float, float, float]
+    """(west, south, east, north); west > east where it crosses the antimeridian."""
+    properties: Mapping[str, Any]
+    """All but times."""
+    assets: Mapping[str, Mapping[str, Any]]
+    """By key; ``href`` is the name of the file beside the cube, or of the cube itself."""
+    links: Sequence[Mapping[str, str]] = ()
+    """What the cube was made from."""
+    taken: Span | None = None
+    """When the scene was taken; None where nobody knows."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where an item of a collection lies."""
+
+    item_id: str
+    """Unique in the collection."""
+    prefix: str = field(default="", repr=False)
+    """What goes in front of the names of the cube and of its neighbours to make hrefs."""
+    collected: bool = True
+    """Whether it is in a collection; else it stands beside its cube."""
+
+
+def build_item(facts: Facts, placed: Placed, *, created: datetime, updated: datetime) -> dict[str, Any]:
+    """The item, as plain JSON values.
+
+    Parameters
+    ----------
+    created, updated : when the item was first and last written.
+    """
+    times: dict[str, Any] = {"datetime": None}
+    start, end = facts.taken or (min(UNKNOWN_START, created), created)
+    if start == end:
+        times["datetime"] = to_text(start)
+    else:
+        times.update(start_datetime=to_text(start), end_datetime=to_text(end))
+    used = {
+        *(name.partition(":")[0] for name in facts.properties),
+        *(name.partition(":")[0] for asset in facts.assets.values() for name in asset),
+        *(n.partition(":")[0] for a in facts.assets.values() for b in a.get("bands", ()) for n in b),
+    }
+    collection = {"rel": "collection", "href": f"../../{COLLECTION_FILE}", "type": "application/json"}
+    around = [{**collection, "rel": rel} for rel in ("root", "parent", "collection")]
+    item: dict[str, Any] = {
+        "type": "Feature",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": [schema for prefix, schema in EXTENSIONS.items() if prefix in used],
+        "id": placed.item_id,
+        "geometry": facts.geometry,
+        "bbox": list(facts.bbox),
+        "properties": {
+            "title": facts.name,
+            **times,
+            "created": to_text(created),
+            "updated": to_text(updated),
+            **facts.properties,
+        },
+        "links": [*(around if placed.collected else ()), *map(dict, facts.links)],
+        "assets": {
+            key: {**asset, "href": placed.prefix + asset["href"]} for key, asset in facts.assets.items()
+        },
+    }
+    if placed.collected:
+        item["collection"] = COLLECTION_ID
+    return item
+
+
+def item_id(name: str, href: str) -> str:
+    """The id of a cube's item: its name, and which of those that are called so, by its href.
+
+    A cube that is made again at its place keeps it, whatever it holds now.
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "cube"
+    return f"{safe[:80]}-{hashlib.sha256(href.encode()).hexdigest()[:8]}"
+
+
+def item_key(item_id: str) -> str:
+    """Where in the catalog the item of this id is: one of 256 folders, so that none grows too large."""
+    return f"items/{hashlib.sha256(item_id.encode()).hexdigest()[:2]}/{item_id}.json"
+
+
+def from_root(href: str, key: str) -> str:
+    """An href of the item at ``key`` as it is from the catalog's root; absolute ones as they are."""
+    return href if is_url(href) or href.startswith("urn:") else posixpath.normpath(
+        posixpath.join(posixpath.dirname(key), href)
+    )  # fmt: skip
+
+
+def build_collection() -> dict[str, Any]:
+    """An empty collection."""
+    return {
+        "type": "Collection",
+        "stac_version": STAC_VERSION,
+        "id": COLLECTION_ID,
+        "title": "Synthetic hyperspectral cubes",
+        "description": "Reflectance cubes that spectile estimated from RGB scenes. Spectra are a model's "
+        f"estimates, not measurements. The items are listed in {INDEX_FILE} (stac-geoparquet).",
+        "license": "other",
+        "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
+        "links": [{"rel": "root", "href": f"./{COLLECTION_FILE}", "type": "application/json"}],
+        "assets": {
+            "index": {
+                "href": f"./{INDEX_FILE}",
+                "type": PARQUET_TYPE,
+                "title": "The items as stac-geoparquet",
+                "roles": ["collection-mirror"],
+            }
+        },
+    }
+
+
+@cache
+def _validator(kind: str) -> Validator:
+    # The schemas that pystac brings along: nothing is asked of the network.
+    from jsonschema.validators import validator_for
+    from pystac.validation.local_validator import get_local_schema_cache
+    from referencing import Registry, Resource
+
+    schemas = get_local_schema_cache()
+    schema = schemas[f"https://schemas.stacspec.org/v{STAC_VERSION}/{kind}-spec/json-schema/{kind}.json"]
+    registry: Registry[Any] = Registry().with_resources(
+        [(uri, Resource.from_contents(each)) for uri, each in schemas.items()]
+    )
+    return validator_for(schema)(schema, registry=registry)
+
+
+def _leaves(error: Any) -> Iterator[Any]:
+    for each in error.context:
+        yield from _leaves(each)
+    if not error.context:
+        yield error
+
+
+def check_stac(said: Mapping[str, Any], where: str) -> None:
+    """Refuse what is no STAC 1.1 item or collection by the core's own schemas; extensions are not looked at.
+
+    Raises
+    ------
+    UsageError : it is none; the first thing that is wrong.
+    """
+    plain = json.loads(json.dumps(said))
+    kind = "collection" if plain.get("type") == "Collection" else "item"
+    from jsonschema.exceptions import best_match
+
+    first = best_match(_validator(kind).iter_errors(plain))
+    if first is not None:
+        # Of alternatives that all fail, what is missing says more than that they fail.
+        first = next((leaf for leaf in _leaves(first) if leaf.validator == "required"), first)
+        path = "/".join(map(str, first.absolute_path)) or "the whole"
+        raise UsageError(
+            f"not a STAC {STAC_VERSION} {kind}", where=where, got=f"{path}: {first.message[-200:]}"
+        )
+    if kind == "item":
+        for name in ("datetime", "start_datetime", "end_datetime", "created", "updated"):
+            if (text := plain["properties"].get(name)) is not None:
+                parse_span(text)  # schemas leave the format open
