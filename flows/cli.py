@@ -609,10 +609,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-from flows import cli_line, cli_plan, cli_watch  # noqa: E402, F401  (their commands take the options of run)
-
 if __name__ == "__main__":
     # The command that another module adds is in the app of flows.cli, which is not this one.
     from flows import cli
 
     sys.exit(cli.main())
+
+from flows import cli_line, cli_plan, cli_watch  # noqa: E402, F401  (their commands take the options of run)

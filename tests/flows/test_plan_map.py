@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -304,3 +306,11 @@ def test_maps_and_cubes_may_be_in_an_object_store(spectile, make_scene, object_s
     spectile("plan", scene, "--out", out, *FAST)
     planned = json.loads(open_storage(out).parent.get("now.geojson"))["features"]
     assert [each["geometry"] for each in planned] == [each["geometry"] for each in states]
+
+
+def test_the_commands_are_there_when_the_module_is_run():
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert {"plan", "status", "flight-line"} <= set(done.stdout.split())
