@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from zarr.errors import ZarrUserWarning
 
-from catalog.errors import CubeError, SpectileError, UsageError
+from catalog.errors import CubeError, LeaseHeld, SpectileError, UsageError
 from catalog.redaction import redact, redact_url
 from catalog.urls import locate, nested
 from flows import compose
@@ -30,6 +30,7 @@ from flows.console import observed_by
 from flows.notify import notify, notify_location
 from pipeline.cube import read_status
 from pipeline.inbox import Arrival, list_arrivals, look
+from pipeline.layout import software_version
 from pipeline.plan import Estimate, Plan
 from pipeline.storage import Storage, open_storage
 from pipeline.tiling import Block
@@ -44,7 +45,7 @@ RunOne = Callable[[SceneSettings], Mapping[str, Any]]
 
 _NO_VALUE = {
     "scene", "out", "resume", "overwrite", "memory", "block", "batch", "workers", "threads", "dask_address",
-    "block_retries", "max_block_time", "lease",
+    "block_retries", "max_block_time", "lease", "datetime", "catalog",
 }  # fmt: skip
 """Settings that change no value, or that each scene has in its own way."""
 
@@ -70,7 +71,7 @@ class Outcome:
     scene: str
     """What the arrival is called."""
     state: Literal["done", "skipped", "waiting", "failed"]
-    """Made now, there before, still being written, or not to be had."""
+    """Made now, there before, left for a later sweep, or not to be had."""
     cube: str = ""
     """The store, where there is one."""
     why: str = ""
@@ -248,6 +249,8 @@ def _process(each: Arrival, run: SceneSettings, run_one: RunOne, key: str) -> Ou
             raise SpectileError(f"{len(failures)} of {facts['plan']['blocks']} blocks failed: {failures[0]}")
         _keep(run, each, key, out, facts["plan"]["digest"])
         return Outcome(each.name, "done", out)
+    except LeaseHeld as err:
+        return Outcome(each.name, "waiting", out, str(err))
     except (SpectileError, OSError) as err:
         why = str(err)
     except MemoryError:
@@ -297,8 +300,7 @@ def _key(run: SceneSettings) -> str:
     """What is another one when a cube would come out differently from the same scene."""
     facts = {name: value for name, value in asdict(run).items() if name not in _NO_VALUE}
     model = dict(compose._load_predictor(run).settings)
-    version = compose.software_version()  # type: ignore[attr-defined]
-    text = json.dumps([facts, model, version], sort_keys=True, default=str)
+    text = json.dumps([facts, model, software_version()], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -63,8 +63,14 @@ def process_flight_line(
     resume: bool = False,
     overwrite: bool = False,
     checksum: bool = False,
+    workers: Annotated[int, Field(ge=1)] | None = None,
+    threads: Annotated[int, Field(ge=1)] | None = None,
+    dask_address: str | None = None,
+    block_retries: Annotated[int, Field(ge=0)] = 2,
     max_block_time: Annotated[float, Field(gt=0)] | None = None,
     lease: Annotated[float, Field(ge=1)] = 60.0,
+    datetime: str | None = None,
+    catalog: str | None = None,
 ) -> dict[str, Any]:
     """Turn overlapping RGB scenes into one hyperspectral cube.
 

@@ -58,8 +58,14 @@ def process_scene(
     resume: bool = False,
     overwrite: bool = False,
     checksum: bool = False,
+    workers: Annotated[int, Field(ge=1)] | None = None,
+    threads: Annotated[int, Field(ge=1)] | None = None,
+    dask_address: str | None = None,
+    block_retries: Annotated[int, Field(ge=0)] = 2,
     max_block_time: Annotated[float, Field(gt=0)] | None = None,
     lease: Annotated[float, Field(ge=1)] = 60.0,
+    datetime: str | None = None,
+    catalog: str | None = None,
 ) -> dict[str, Any]:
     """Turn one RGB scene into a hyperspectral cube; the parameters are the fields of SceneSettings.
 

@@ -31,8 +31,8 @@ ROOT = Path(__file__).parents[1]
 POOLS = {"spectile-cpu": None, "spectile-gpu": 1}
 """Work pools, and how many flow runs of each may run at once, wherever their workers are."""
 
-START_SECONDS = 240.0
-"""What server, deployments and workers may take together on two slow cores."""
+START_SECONDS = 600.0
+"""What server, deployments and workers may take together on a busy machine; half a minute is usual."""
 
 app = typer.Typer(help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 
@@ -45,6 +45,7 @@ def start(
     home: Home = _HOME, port: Annotated[int, typer.Option(help="0 is any that is free.")] = 4200
 ) -> None:
     """Start server and workers, unless they run, and say where the page is."""
+    home = home.absolute()
     home.mkdir(parents=True, exist_ok=True)
     if (said := _running(home)) is None:
         with (home / "serve.log").open("wb") as log:
@@ -135,7 +136,8 @@ def hold(home: Home = _HOME, port: int = 4200) -> None:
         stack.enter_context(server)
         server.wait()
         # What is imported of Prefect from here on reads these.
-        own = {"PREFECT_API_URL": server.url, "PREFECT_HOME": str(home), "NO_PROXY": "127.0.0.1"}
+        direct = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
+        own = {"PREFECT_API_URL": server.url, "PREFECT_HOME": str(home), "NO_PROXY": direct}
         os.environ.update(own)
         deploy()
         assert server.process is not None

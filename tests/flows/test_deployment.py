@@ -1,3 +1,4 @@
+import importlib
 import os
 import subprocess
 import sys
@@ -6,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 import zarr
 
 import flows
 from flows.compose import SceneSettings, run_scene
+from flows.serve import POOLS
 from pipeline.cube import read_status
 from pipeline.storage import open_storage
 
@@ -28,16 +31,15 @@ def prefect(prefect_server, tmp_path_factory) -> Callable[..., str]:
         "OMP_NUM_THREADS": "1",
     }
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, module: tuple[str, ...] = ("prefect", "--no-prompt")) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+            [sys.executable, "-m", *module, *arguments],
             cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    run("work-pool", "create", "spectile-cpu", "--type", "process", "--overwrite")
-    run("deploy", "--all")
+    run("deploy", module=("flows.serve",))
     return run
 
 
@@ -69,6 +71,44 @@ def test_a_real_worker_loads_the_training_flow(prefect, prefect_server, tmp_path
         (run,) = [each for each in client.read_flow_runs() if each.parameters.get("recipe") == str(recipe)]
     assert run.state.is_failed()
     assert "nothing: no scenes for training" in run.state.message
+
+
+def test_pools_limits_and_the_schedule_are_on_the_server(prefect, prefect_server):
+    from prefect.client.orchestration import get_client
+
+    with prefect_server.in_use(), get_client(sync_client=True) as client:
+        there = {each.name: each for each in client.read_deployments()}
+        pools = {each.name: (each.type, each.concurrency_limit) for each in client.read_work_pools()}
+    assert pools == {"spectile-cpu": ("process", None), "spectile-gpu": ("process", 1)}
+    assert {name: each.work_pool_name for name, each in there.items()} == {
+        name: "spectile-gpu" if name.endswith("-gpu") else "spectile-cpu"
+        for kind in ("scene", "flight-line", "train", "watch")
+        for name in (kind, f"{kind}-gpu")
+    }
+    (nightly,) = there["watch"].schedules
+    assert (nightly.schedule.cron, nightly.active) == ("0 2 * * *", False)
+    limits = {name: each.global_concurrency_limit for name, each in there.items()}
+    assert {name for name, limit in limits.items() if limit and limit.limit == 1} == {
+        "scene", "flight-line", "train", "watch", "watch-gpu",
+    }  # fmt: skip
+    choices = there["watch"].parameter_openapi_schema["properties"]
+    assert choices["device"]["enum"] == ["auto", "cpu", "cuda"]
+
+
+def test_every_deployment_names_a_flow_a_pool_and_parameters_that_the_flow_takes():
+    for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
+        path, _, name = each["entrypoint"].partition(":")
+        flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
+        schema = flow.parameters.model_dump()["properties"]
+        assert each.get("parameters", {}).keys() <= schema.keys()
+        assert each["work_pool"]["name"] in POOLS
+        assert each["enforce_parameter_schema"]
+        choices = {key for key, value in schema.items() if "enum" in value}
+        assert choices >= ({"device", "dtype", "nodata"} if "device" in schema else set())
+        environment = each["work_pool"]["job_variables"]["env"]
+        assert (environment["DO_NOT_TRACK"], "CUDA_VISIBLE_DEVICES" in environment) == (
+            "1", each["work_pool"]["name"] == "spectile-cpu",
+        )  # fmt: skip
 
 
 def test_a_deployment_refuses_parameters_outside_its_schema(prefect_server):

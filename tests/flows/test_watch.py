@@ -122,7 +122,7 @@ def test_other_settings_make_other_cubes_and_overwrite_replaces(settings, tmp_pa
 
 def test_a_cube_that_was_begun_goes_on(settings, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
-        patch.setattr(compose, "finish_cube", lambda cube: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(compose, "finish_cube", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         assert states(sweep(settings, run_one)) == {"a": "failed", "day/b": "failed"}
     assert read_status(open_storage(tmp_path / "cubes" / "a.zarr"))["status"] == "incomplete"
     resumed = []
