@@ -37,7 +37,7 @@ deploy: $(VENV)/.installed-runtime ## Make work pools and deployments on the ser
 install: $(VENV)/.installed-dev ## Make .venv with everything that tests and benchmarks need.
 
 test: install ## Run the default test suite; SPECTILE_DATA adds the tests on real imagery.
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2
 
 lint: install ## Check style, types and the import rules.
 	$(BIN)/ruff check
