@@ -25,6 +25,8 @@ class NamedScene:
     """The file's name, or the id of its STAC item."""
     place: str
     """Path or URL."""
+    taken: str | None = None
+    """When it was taken, by its STAC item."""
 
 
 def list_scenes(given: Sequence[str], *, last: Sequence[str] = ()) -> list[NamedScene]:
@@ -90,7 +92,20 @@ def _collected(path: Path) -> Iterator[NamedScene]:
         except (KeyError, TypeError, ValueError) as err:
             raise UsageError("not a STAC item", where=str(path), got=str(item)[:60]) from err
         where = f"{path} item {name}"
-        yield NamedScene(name, checked_href(scene_asset(assets, where), path, path, where))
+        place = checked_href(scene_asset(assets, where), path, path, where)
+        yield NamedScene(name, place, item_span(item))
+
+
+def item_span(item: Mapping[str, Any]) -> str | None:
+    """When the scene of a STAC item was taken, a time or START/END; None where it does not say."""
+    said = item.get("properties")
+    said = said if isinstance(said, dict) else {}
+    times = (
+        [said.get("datetime")]
+        if said.get("datetime")
+        else [said.get("start_datetime"), said.get("end_datetime")]
+    )
+    return "/".join(times) if all(isinstance(each, str) for each in times) else None
 
 
 def scene_asset(assets: Mapping[str, Any], where: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from catalog.errors import UsageError
@@ -93,6 +93,14 @@ def taken(tags: Mapping[str, str]) -> Span | None:
         except UsageError:
             continue
     return None
+
+
+def join(spans: Sequence[Span | None]) -> Span | None:
+    """The span from the first start to the last end; None where one is not known, or there is none."""
+    known = [span for span in spans if span is not None]
+    if not known or len(known) < len(spans):
+        return None
+    return min(start for start, _ in known), max(end for _, end in known)
 
 
 def to_text(moment: datetime) -> str:

@@ -220,6 +220,22 @@ def run(
         float,
         typer.Option(min=1, metavar="S", help="After so long without a sign of life another run takes over."),
     ] = 60.0,
+    datetime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME|START/END",
+            help="When the scene was taken, UTC, for the STAC item.",
+            show_default="the file's own metadata",
+        ),
+    ] = None,
+    catalog: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|URL",
+            help="STAC catalog to add the cube to.",
+            show_default="the environment's SPECTILE_CATALOG",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the run would cost, read no pixel, write no cube.")
     ] = False,
@@ -243,7 +259,7 @@ def run(
     settings = SceneSettings(
         scene, out, model, steps, samples, layers, seed, tile, halo, block, batch, memory, radiometry, nodata,
         rgb, device, dtype, compiled, region, resume, overwrite, checksum,
-        max_block_time=max_block_time, lease=lease,
+        max_block_time=max_block_time, lease=lease, datetime=datetime, catalog=catalog,
     )  # fmt: skip
     process(settings, screen, prefect=prefect, dry_run=dry_run, json_file=json_file)
 
@@ -615,4 +631,4 @@ if __name__ == "__main__":
 
     sys.exit(cli.main())
 
-from flows import cli_line, cli_plan, cli_watch  # noqa: E402, F401  (their commands take the options of run)
+from flows import cli_catalog, cli_line, cli_plan, cli_watch  # noqa: E402, F401  (their commands take the options of run)

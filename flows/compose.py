@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from catalog.errors import BlockError, CubeError, StoreError, UsageError
+from catalog.times import Span, to_text
 from catalog.urls import locate, nested
 from flows.holding import Beating, holding
+from flows.register import check_catalog, register, taken_of
 from pipeline.cube import (
     Cube,
     create_cube,
@@ -35,6 +37,7 @@ from pipeline.layout import software_version
 from pipeline.ledger import Marker
 from pipeline.plan import Estimate, Plan, choose_block
 from pipeline.predict import BandsRepeat, Predictor
+from pipeline.product import TAKEN
 from pipeline.quicklook import write_quicklook
 from pipeline.run import process_run
 from pipeline.shares import Share
@@ -115,6 +118,10 @@ class SceneSettings:
     """Seconds that the prediction of a block may take; None is no limit."""
     lease: float = 60.0
     """Seconds without a sign of life after which another run may take the cube over."""
+    datetime: str | None = None
+    """When the scene was taken, UTC: a time, a day, month or year, or START/END; None lets the file say."""
+    catalog: str | None = None
+    """Folder or URL of the STAC catalog to add the cube to; None takes SPECTILE_CATALOG, or none."""
 
 
 class Observer(Protocol):
@@ -185,6 +192,8 @@ class Result:
     """The store."""
     quicklook: str | None
     """The picture beside it; None where the cube was not finished."""
+    item: str
+    """The STAC item beside it."""
     blocks_done: int
     """Blocks that are done, those of earlier runs included."""
     blocks_failed: int
@@ -350,6 +359,7 @@ def check_output(settings: SceneSettings, scenes: Sequence[str], *, dry: bool) -
         raise UsageError(
             "the cube would overwrite the scene", where=settings.out, remedy="choose another --out"
         )
+    check_catalog(settings)
     storage = open_storage(settings.out)
     if dry or settings.resume or not occupied(storage):
         return
@@ -574,8 +584,12 @@ def process_blocks(
     )
 
 
-def finish_cube(cube: Cube) -> str:
+def finish_cube(cube: Cube, taken: Span | None = None) -> str:
     """Write the quicklook, then declare the cube complete; the picture's place.
+
+    Parameters
+    ----------
+    taken : when its scene was taken, if anybody knows.
 
     Raises
     ------
@@ -596,6 +610,7 @@ def finish_cube(cube: Cube) -> str:
             "valid_pixels": sum(marker.valid_pixels for marker in markers),
             "tiles": sum(marker.tiles for marker in markers),
             "tiles_skipped": sum(marker.tiles_skipped for marker in markers),
+            TAKEN: None if taken is None else [to_text(moment) for moment in taken],
         },
     )
     return picture
@@ -631,14 +646,21 @@ def carry_out(prepared: Prepared, cube: Cube, observer: Observer, started: float
 
 
 def conclude(prepared: Prepared, cube: Cube, tally: Tally, started: float) -> Result:
-    """Finish the cube if nothing is missing, and say what the run did."""
+    """Finish the cube if nothing is missing, write its STAC item, and say what the run did.
+
+    Raises
+    ------
+    StoreError : the cube or its item cannot be written.
+    """
     failed = len(tally.failures)
-    picture = None if failed else finish_cube(cube)
+    picture = None if failed else finish_cube(cube, taken_of(prepared.settings, prepared.source))
+    item = register(prepared.settings, cube.storage)
     markers = finished_blocks(cube)
     predicted = sum(marker.tiles for marker in markers.values())
     return Result(
         cube=str(cube.storage),
         quicklook=picture,
+        item=item,
         blocks_done=len(prepared.plan.blocks) - failed,
         blocks_failed=failed,
         failures=tuple(tally.failures),

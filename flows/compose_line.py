@@ -13,6 +13,7 @@ from typing import Any
 
 from catalog.errors import CubeError, UsageError
 from catalog.scenes import NamedScene, list_scenes
+from catalog.times import join, parse_span, to_text
 from flows import compose
 from flows.compose import Observer, Prepared, Result, SceneSettings, Silent
 from flows.holding import Beating, holding
@@ -138,6 +139,10 @@ def _in_order(scenes: list[NamedScene], plan: Plan, settings: LineSettings) -> l
 def _prepare(
     settings: LineSettings, scenes: list[NamedScene], run: SceneSettings, *, dry: bool, **fixed: Any
 ) -> Prepared:
+    if run.datetime is None and (
+        span := join([parse_span(each.taken) if each.taken else None for each in scenes])
+    ):
+        run = replace(run, datetime="/".join(map(to_text, span)))
     compose.check_output(run, [scene.place for scene in scenes], dry=dry)
     source = open_line(
         scenes, crs=settings.crs, resolution=settings.resolution, frame=settings.frame,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pipeline.collection import beside_name
 from pipeline.cube import occupied, read_record, read_status, writing
 from pipeline.lease import Lease, hold
 from pipeline.quicklook import quicklook_names
@@ -30,7 +31,8 @@ def holding(settings: SceneSettings) -> Iterator[Lease]:
     storage = open_storage(settings.out)
     if occupied(storage) and read_record(storage) is None:
         read_status(storage)
-    with writing(storage), hold(storage, settings.lease, beside=quicklook_names(storage.name)) as lease:
+    beside = (*quicklook_names(storage.name), beside_name(storage.name))
+    with writing(storage), hold(storage, settings.lease, beside=beside) as lease:
         yield lease
 
 

@@ -75,6 +75,8 @@ def watch(
     block_retries: Annotated[int, Field(ge=0)] = 2,
     max_block_time: Annotated[float, Field(gt=0)] | None = None,
     lease: Annotated[float, Field(ge=1)] = 60.0,
+    datetime: str | None = None,
+    catalog: str | None = None,
 ) -> dict[str, Any]:
     """Process what is new or changed in an inbox; the parameters are those of ``spectile watch``.
 

@@ -184,6 +184,14 @@ class SceneSource:
         numbers, valid = zip(*strips, strict=True)
         return np.concatenate(numbers, axis=1), np.concatenate(valid)
 
+    def tags(self) -> dict[str, str]:
+        """The file's metadata that may say when it was taken; none where it cannot be opened any more."""
+        try:
+            dataset = self._dataset()
+            return {**dataset.tags(), **dataset.tags(ns="EXIF"), **dataset.tags(ns="IMAGERY")}
+        except (RasterioIOError, SceneError):
+            return {}
+
     def identity(self, *, checksum: bool = False) -> dict[str, object]:
         """What tells this scene from any other, as plain JSON: its sha256, or what its server says of it.
 
