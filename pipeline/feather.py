@@ -115,7 +115,7 @@ def edge_distance(footprint: Footprint, pixel: tuple[float, float]) -> NDArray[n
     if not footprint.whole.any():
         outside = np.full(footprint.whole.shape, far)  # a transform without a background means nothing
     signed = np.where(footprint.whole, inside - half, half - outside)
-    return signed.astype(np.float32)
+    return np.asarray(signed, dtype=np.float32)
 
 
 def feather_weight(
@@ -146,7 +146,7 @@ def feather_weight(
     if distance is not None:
         masked = np.clip(_between_cells(distance, rows, cols, footprint.step), 0, np.float32(most))
         weight *= masked / np.float32(most)
-    return np.maximum(weight, LEAST_WEIGHT)
+    return np.asarray(np.maximum(weight, LEAST_WEIGHT))
 
 
 def _between_cells(

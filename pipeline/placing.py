@@ -122,7 +122,8 @@ def reduce_scene(
         for col in range(factor):
             summed += inside[:, row::factor, col::factor]
             count += valid[row::factor, col::factor]
-    return summed / np.maximum(count, np.float32(1)), count * 2 >= factor * factor
+    mean = np.asarray(summed / np.maximum(count, np.float32(1)), dtype=np.float32)
+    return mean, count * 2 >= factor * factor
 
 
 def valid_at(
@@ -206,7 +207,8 @@ def _weighted(
             total += weight
             all_valid &= inside
     # The pixel that holds a valid point has a quarter of the linear weights or more.
-    return summed / np.where(total > 0, total, np.float32(1)), all_valid
+    out = np.asarray(summed / np.where(total > 0, total, np.float32(1)), dtype=np.float32)
+    return out, np.asarray(all_valid)
 
 
 def _index(at: NDArray[np.float64], size: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:

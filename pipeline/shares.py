@@ -96,7 +96,7 @@ def _showing(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First and last tile along an axis whose window shows pixels from ``first`` to ``last``."""
     origins = np.arange(tiling.counts[axis]) * tiling.core - tiling.halo
-    shown = [reflected(start, start + tiling.tile, tiling.shape[axis]) for start in origins]
+    shown = [reflected(int(start), int(start) + tiling.tile, tiling.shape[axis]) for start in origins]
     lowest = np.array([pixels.min() for pixels in shown])
     highest = np.maximum.accumulate([pixels.max() for pixels in shown])
     # The last tile may mirror pixels far before its own; counting the tile before it too is on the safe side.
