@@ -190,6 +190,28 @@ def run(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the network first: a minute or two, then faster.")
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Processes of this machine that make blocks.",
+            show_default="this one; one for each of several GPUs",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="A network's threads on the CPU.", show_default="the cores; 1 in workers"
+        ),
+    ] = None,
+    dask_address: Annotated[
+        str | None,
+        typer.Option(metavar="tcp://HOST:PORT", help="Have the blocks made by a dask cluster that runs."),
+    ] = None,
+    block_retries: Annotated[
+        int, typer.Option(min=0, metavar="N", help="How often a block that fails is tried again.")
+    ] = 2,
     prefect: Annotated[
         bool, typer.Option("--prefect", help="Run as a Prefect flow, on a server of its own if none is set.")
     ] = False,
@@ -259,6 +281,7 @@ def run(
     settings = SceneSettings(
         scene, out, model, steps, samples, layers, seed, tile, halo, block, batch, memory, radiometry, nodata,
         rgb, device, dtype, compiled, region, resume, overwrite, checksum,
+        workers=workers, threads=threads, dask_address=dask_address, block_retries=block_retries,
         max_block_time=max_block_time, lease=lease, datetime=datetime, catalog=catalog,
     )  # fmt: skip
     process(settings, screen, prefect=prefect, dry_run=dry_run, json_file=json_file)
@@ -631,4 +654,6 @@ if __name__ == "__main__":
 
     sys.exit(cli.main())
 
-from flows import cli_catalog, cli_line, cli_plan, cli_watch  # noqa: E402, F401  (their commands take the options of run)
+if __name__ == "flows.cli":  # not where a worker process reads this file as its main module
+    # Their commands take the options of run.
+    from flows import cli_catalog, cli_line, cli_plan, cli_watch  # noqa: F401
