@@ -100,12 +100,9 @@ def item_span(item: Mapping[str, Any]) -> str | None:
     """When the scene of a STAC item was taken, a time or START/END; None where it does not say."""
     said = item.get("properties")
     said = said if isinstance(said, dict) else {}
-    times = (
-        [said.get("datetime")]
-        if said.get("datetime")
-        else [said.get("start_datetime"), said.get("end_datetime")]
-    )
-    return "/".join(times) if all(isinstance(each, str) for each in times) else None
+    names = ("datetime",) if said.get("datetime") else ("start_datetime", "end_datetime")
+    times = [said[name] for name in names if isinstance(said.get(name), str)]
+    return "/".join(times) if len(times) == len(names) else None
 
 
 def scene_asset(assets: Mapping[str, Any], where: str) -> str:
