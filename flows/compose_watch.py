@@ -128,7 +128,7 @@ def sweep(
     shown = redact_url(settings.inbox)
     try:
         outcomes = list(_sweep(settings, run_one, observe, on_outcome))
-    except (SpectileError, OSError) as err:
+    except Exception as err:
         notify(f"{shown} was not swept: {err}", event="failed", inbox=shown, out=settings.run.out)
         raise
     counts = Counter(each.state for each in outcomes)
