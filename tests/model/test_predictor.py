@@ -174,3 +174,28 @@ def test_one_step_says_that_it_is_the_posterior_mean() -> None:
     origins = np.zeros((1, 2), np.int64)
     first, second = mean.predict(rgb, valid, origins, range(2))
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), MemoryError),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), MemoryError),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), RuntimeError),
+    ],
+)
+def test_a_lack_of_memory_is_told_as_such(
+    predictor: CascadePredictor, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: type[Exception]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(predictor, "_sample", fail)
+    with pytest.raises(expected, match=str(error)[:10].replace("[", r"\[")):
+        _predict(predictor, _scene(), [(0, 0)])
+
+
+def test_a_batch_is_halved_down_to_one_tile() -> None:
+    predictor = load_predictor("vnir48", batch=5, device="cpu")
+    assert [predictor.halve() for _ in range(3)] == [True, True, False]
+    assert predictor.batch == 1
