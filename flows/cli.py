@@ -427,18 +427,45 @@ def info(
 
 
 @app.command()
-def verify(cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube.")]) -> None:
+def verify(
+    cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube.")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make again what is damaged or missing, and check again.")
+    ] = False,
+    scene: Annotated[
+        str | None,
+        typer.Option(metavar="SCENE", help="The scene, to make blocks again.", show_default="the plan's URL"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="The model that made it.", show_default="the plan's name"),
+    ] = None,
+) -> None:
     """Check that every block of a cube is there, byte for byte as it was written."""
-    from pipeline.storage import open_storage
-    from pipeline.verify import verify_cube
+    if (scene or model) and not repair:
+        raise UsageError("--scene and --model are for --repair")
+    if repair:
+        from flows.repair import repair_cube
 
-    storage = open_storage(cube)
-    problems = verify_cube(storage)
-    for problem in problems:
+        _in_lines()
+        with _stoppable():
+            before, left = repair_cube(cube, scene, model)
+        for problem in before.problems:
+            print(f"was: {problem}")
+    else:
+        from pipeline.storage import open_storage
+        from pipeline.verify import inspect_cube
+
+        left = inspect_cube(open_storage(cube))
+    for problem in left.problems:
         print(problem)
-    if problems:
-        raise SpectileError(f"{len(problems)} problem(s) found", where=str(storage))
-    print(f"{storage}: every block is as it was written")
+    if left.problems:
+        remedy = "see spectile verify --repair"
+        if repair and left.cube.plan.scenes:
+            remedy = "spectile flight-line --resume makes the blocks of a flight line"
+        found = f"{len(left.problems)} problem(s) found"
+        raise SpectileError(found, where=str(left.cube.storage), remedy=remedy)
+    print(f"{left.cube.storage}: every block is as it was written")
 
 
 @app.command()

@@ -450,32 +450,37 @@ def start_cube(prepared: Prepared, storage: Storage | None = None) -> Cube:
     storage = storage or open_storage(settings.out)
     there = occupied(storage)
     if settings.resume and there:
-        check_same(prepared, storage)
+        check_same(prepared, read_status(storage), str(storage))
         if is_laid_out(storage):
             return Cube(storage, plan)
     replacing = there and (settings.resume or settings.overwrite)
     return create_cube(storage, plan, predictor.bands, calibration=predictor.calibration, replace=replacing)
 
 
-def check_same(prepared: Prepared, storage: Storage) -> None:
+def check_same(prepared: Prepared, facts: Mapping[str, Any], where: str) -> None:
     """Refuse to go on with a cube that was made from other settings.
+
+    Parameters
+    ----------
+    facts : the cube's ``digest``, ``plan`` and ``block``.
+    where : its place.
 
     Raises
     ------
     CubeError : it was.
     """
-    facts, plan = read_status(storage), prepared.plan
+    plan = prepared.plan
     if facts["digest"] != plan.digest:
         raise CubeError(
             "the cube was started with other settings",
-            where=str(storage),
+            where=where,
             got=_difference(facts["plan"], plan.to_json()),
             remedy="repeat those settings, or use --overwrite",
         )
     if facts["block"] != plan.block:
         raise CubeError(
             "the cube was started with another block size",
-            where=str(storage),
+            where=where,
             got=f"--block {plan.block}",
             expected=facts["block"],
             remedy="leave --block out when resuming",
@@ -608,7 +613,8 @@ def finish_cube(cube: Cube, taken: Span | None = None) -> str:
         cube,
         attributes={
             "valid_pixels": sum(marker.valid_pixels for marker in markers),
-            "tiles": sum(marker.tiles for marker in markers),
+            # Kept ones too: a cube does not tell in how many runs it was made.
+            "tiles": sum(marker.tiles + marker.tiles_kept for marker in markers),
             "tiles_skipped": sum(marker.tiles_skipped for marker in markers),
             TAKEN: None if taken is None else [to_text(moment) for moment in taken],
         },

@@ -17,7 +17,7 @@ from catalog.times import join, parse_span, to_text
 from flows import compose
 from flows.compose import Observer, Prepared, Result, SceneSettings, Silent
 from flows.holding import Beating, holding
-from pipeline.cube import Cube, extend_cube, load_plan
+from pipeline.cube import Cube, load_plan, put_layout
 from pipeline.flight_line import open_line
 from pipeline.line_grid import Frame
 from pipeline.line_scenes import Combine
@@ -171,7 +171,7 @@ def start_line(prepared: Prepared, settings: LineSettings, storage: Storage | No
         # Otherwise start_cube says what differs.
         if fewer.digest == there.digest != plan.digest:
             predictor = prepared.predictor
-            extend_cube(storage, plan, predictor.bands, calibration=predictor.calibration)
+            put_layout(storage, plan, predictor.bands, calibration=predictor.calibration)
     return compose.start_cube(prepared, storage)
 
 

@@ -103,14 +103,15 @@ def create_cube(
     return Cube(storage, plan)
 
 
-def extend_cube(
-    storage: Storage, plan: Plan, bands: Bands, *, calibration: Calibration | None = None
-) -> None:
-    """Let a cube of a flight line be one of more scenes: blocks that the new ones touch are to do again.
+def put_layout(storage: Storage, plan: Plan, bands: Bands, *, calibration: Calibration | None = None) -> None:
+    """Put a cube's metadata again, which is then incomplete; markers stay.
+
+    So damage is repaired, and the cube of a flight line becomes one of more scenes: then blocks that the new
+    ones touch are to do again.
 
     Parameters
     ----------
-    plan : the cube's own, with more scenes after those that it has.
+    plan : the cube's own, or with more scenes after those that it has.
     calibration : as of ``create_cube``.
 
     Raises
@@ -163,7 +164,7 @@ def occupied(storage: Storage) -> bool:
     keys = storage.walk()
     first = next(keys, None)
     if first is None:
-        return True  # a file, or folders
+        return True  # a file in the place of the store, or hidden ones in it
     return any(not ledger.is_lease(key) for key in chain([first], keys))
 
 

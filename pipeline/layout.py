@@ -5,6 +5,7 @@ They are the same bytes whenever they are made, so that what is damaged can be m
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,9 @@ def lay_out(plan: Plan, bands: Bands, calibration: Calibration | None = None) ->
             "version": software_version(),
             "digest": plan.digest,
             "block": plan.block,
-            "plan": plan.to_json(),
+            "plan": json.loads(
+                json.dumps(plan.to_json(), sort_keys=True)
+            ),  # in one order, wherever it is from
         },
     }
     made: dict[str, Buffer] = {}

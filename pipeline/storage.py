@@ -274,10 +274,10 @@ class LocalStorage(Storage):
                     yield f"{prefix}/{path.name}"
 
     def exists(self) -> bool:
-        """Whether there is anything at the place, other than parts of a first object."""
+        """Whether there is anything at the place, other than parts of a first object and their folders."""
         if not self.root.is_dir():
             return self.root.exists()
-        return any(not path.name.endswith(_OWN) for path in self.root.iterdir())
+        return any(not name.endswith(_OWN) for _, _, names in os.walk(self.root) for name in names)
 
     def size(self) -> int:
         """Bytes of all files."""

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import pickle
+import random
 import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from catalog.errors import LeaseHeld, LeaseLost
 from flows import cli, compose
-from pipeline import objects
+from flows.describe import describe_cube
+from pipeline import ledger, objects
+from pipeline.lease import Beat, _to_bytes, hold, read_beat
 from pipeline.storage import Storage, open_storage
 from pipeline.verify import verify_cube
 from tests.flows.test_object_stores import TILED
@@ -87,6 +99,16 @@ def stopped(process: subprocess.Popen) -> bool:
     return os.WIFSTOPPED(status)
 
 
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen]:
+    """A process that does not outlive the test, stopped or not."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def woken(process: subprocess.Popen) -> tuple[int, list[str]]:
     """The exit code of a stopped process, and what it still says."""
     process.send_signal(signal.SIGCONT)
@@ -104,7 +126,7 @@ def woken(process: subprocess.Popen) -> tuple[int, list[str]]:
 )  # fmt: skip
 def test_a_run_that_was_stopped_and_overtaken_changes_not_one_byte(scene, cube, at, count, option):
     command = [sys.executable, "-c", STOPPING, at, str(count), "run", str(scene), "--out", cube, *FAST]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
+    with started(command) as first:
         assert stopped(first), "it came to its end before"
         assert cli.main(["run", str(scene), "--out", cube, *FAST, *option]) == 0
         there = open_storage(cube)
@@ -115,3 +137,143 @@ def test_a_run_that_was_stopped_and_overtaken_changes_not_one_byte(scene, cube, 
     assert code == 4, said
     assert said[-1].startswith(f"spectile: error: {cube}: another run took the cube over")
     assert "Traceback" not in said
+
+
+def test_a_run_that_was_stopped_at_any_moment_and_overtaken_changes_not_one_byte(scene, tmp_path):
+    cube = tmp_path / "cube.zarr"
+    command = [sys.executable, "-m", "flows.cli", "run", str(scene), "--out", str(cube), *FAST]
+    with started(command) as first:
+        while not cube.exists() and first.poll() is None:
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 0.5))
+        first.send_signal(signal.SIGSTOP)
+        assert stopped(first)
+        assert cli.main(["run", str(scene), "--out", str(cube), *FAST, "--resume"]) == 0
+        assert verify_cube(open_storage(cube)) == []
+        before = content(open_storage(cube))
+        code, said = woken(first)
+    assert content(open_storage(cube)) == before
+    # Stopped before it had taken the cube it is refused; when all was done, there is nothing to hold back.
+    assert code in (0, 3, 4), said
+
+
+def run(capsys, *arguments: object) -> tuple[int, str]:
+    """Run the command line here; its exit code and the last line that it said."""
+    capsys.readouterr()
+    code = cli.main([str(argument) for argument in arguments])
+    return code, "".join(capsys.readouterr().err.splitlines()[-1:])
+
+
+def test_a_second_run_is_refused_at_once_and_changes_nothing(scene, cube, capsys):
+    there = open_storage(cube)
+    with hold(there, 1) as lease:
+        lease.tell(blocks=4, done=3)
+        code, said = run(capsys, "run", scene, "--out", cube, *FAST)
+        assert code == 3
+        assert "another run is writing this cube (got process" in said
+        assert "blocks done); wait for it" in said
+        assert [key for key in there.walk()] == [ledger.lease_key(1)]
+    assert run(capsys, "run", scene, "--out", cube, *FAST)[0] == 0, "it was let go"
+    assert read_beat(there).state == "stopped"
+
+
+def test_of_runs_that_race_for_a_cube_one_gets_it(cube):
+    there, got, refused = open_storage(cube), [], []
+    start, end = threading.Barrier(4, timeout=20), threading.Barrier(4, timeout=20)
+
+    def race() -> None:
+        start.wait()
+        try:
+            with hold(there, 2) as lease:
+                got.append(lease)
+                end.wait()
+        except LeaseHeld as err:
+            refused.append(err)
+            end.wait()
+
+    threads = [threading.Thread(target=race) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(got), len(refused)) == (1, 3)
+
+
+def abandoned(**facts: object) -> Beat:
+    """A lease of a run on another machine that says no more."""
+    beat = Beat("someone", os.getpid(), "elsewhere", "1", "2020-01-01T00:00:00+00:00",
+                "2020-01-01T00:00:00+00:00", 0.5)  # fmt: skip
+    return replace(beat, **facts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at", ["2020-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"])
+def test_a_lease_is_watched_for_its_duration_whatever_its_clock_says(cube, at):
+    there = open_storage(cube)
+    there.put(ledger.lease_key(7), _to_bytes(abandoned(at=at)))
+    start = time.monotonic()
+    with hold(there, 60):
+        assert time.monotonic() - start >= 0.5
+        assert list(there.walk()) == [ledger.lease_key(8)]
+
+
+@pytest.mark.parametrize("facts", [{"ended": True}, {"machine": "here", "pid": 2**22 + 1}])
+def test_a_lease_of_a_run_that_is_known_to_have_ended_is_taken_at_once(cube, facts, monkeypatch):
+    monkeypatch.setattr("pipeline.lease._machine", lambda: "here")
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits"))
+    there = open_storage(cube)
+    there.put(ledger.lease_key(1), _to_bytes(abandoned(seconds=60, **facts)))
+    with hold(there, 60):
+        pass
+
+
+def test_a_fence_travels_to_workers_and_holds_there(cube):
+    there = open_storage(cube)
+    with hold(there, 60) as lease:
+        worker = pickle.loads(pickle.dumps(lease.storage))
+        worker.put("a", b"1")
+        there.delete(ledger.lease_key(1))
+        with pytest.raises(LeaseLost, match="the cube was removed"):
+            worker.put("a", b"2")
+    assert there.get("a") == b"1"
+
+
+def test_the_state_of_a_run_is_told(scene, tmp_path, capsys):
+    place = str(tmp_path / "cube.zarr")
+    settings = compose.SceneSettings(str(scene), place, model="bands-repeat", block=512)
+    with hold(open_storage(place), 60) as lease:
+        cube = compose.start_cube(compose.prepare(settings), lease.storage)
+        lease.tell(blocks=4, done=0, block=cube.plan.blocks[0].name)
+        lease._renew()
+        said = describe_cube(place)
+        assert str(said["run"]).startswith("running, beat")
+        assert str(said["run"]).endswith(f"process {os.getpid()}, at block r0000c0000")
+        assert said["missing"] == "blocks r0000c0000, r0000c0001, r0001c0000, r0001c0001"
+        lease._moved -= 700
+        lease._renew()
+        assert "stalled" in str(describe_cube(place)["run"])
+    assert describe_cube(place)["run"] == "stopped"
+    assert run(capsys, "run", scene, "--out", place, *FAST, "--resume")[0] == 0
+    numbers = tmp_path / "info.json"
+    assert run(capsys, "info", place, "--json", numbers)[0] == 0
+    told = json.loads(numbers.read_text())["run"]
+    assert (told["state"], told["blocks_done"], told["missing"]) == ("done", 4, [])
+
+
+def test_a_run_whose_disk_is_full_lets_the_cube_go_and_is_resumed(scene, tmp_path, capsys, monkeypatch):
+    place, full = str(tmp_path / "cube.zarr"), []
+
+    def write(self, data):
+        if full or "valid" in str(self):
+            full.append(self)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, data)
+
+    real = Path.write_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", write)
+        code, said = run(capsys, "run", scene, "--out", place, *FAST)
+        assert (code, "no space left on the device" in said, "--resume" in said) == (1, True, True)
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits"))
+    option = "--resume" if (tmp_path / "cube.zarr" / "zarr.json").exists() else "--overwrite"
+    assert run(capsys, "run", scene, "--out", place, *FAST, option)[0] == 0
+    assert verify_cube(open_storage(place)) == []

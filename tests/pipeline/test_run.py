@@ -257,3 +257,15 @@ def test_without_memory_for_it_nothing_is_overlapped_or_kept(cube, plan):
     assert not small.overlaps(predictor_bytes=0, budget=amounts[1] - 1)
     assert small.overlaps(predictor_bytes=0, budget=amounts[1])
     assert amounts[0] < amounts[1]
+
+
+def test_a_block_that_takes_too_long_has_failed_and_is_told_by_name(cube, reference, monkeypatch):
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(run_module.time, "perf_counter", lambda: float(next(ticks)))
+    watch = run(cube, predictor=Positional(), retries=1, max_seconds=0.5)
+    assert watch.said == [
+        f"{block.name} the block takes too long (expected at most 0.5 s)" for block in cube.plan.blocks
+    ]
+    assert watch.tiles_told == 0
+    watch = run(cube, predictor=Positional(), retries=0, max_seconds=1e9)
+    assert checksums(cube) == reference

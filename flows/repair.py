@@ -1,0 +1,152 @@
+"""A damaged cube is made whole from its own plan: blocks that are damaged or missing, and metadata."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from catalog.errors import CubeError, UsageError
+from flows import compose
+from flows.compose import Observer, Prepared, SceneSettings, Silent, Tally
+from flows.holding import Beating, holding
+from pipeline import ledger
+from pipeline.cube import put_layout
+from pipeline.plan import Plan
+from pipeline.predict import Predictor
+from pipeline.verify import Findings, inspect_cube
+
+LOG = logging.getLogger("spectile")
+
+
+def repair_cube(
+    place: str, scene: str | None = None, model: str | None = None, *, observer: Observer | None = None
+) -> tuple[Findings, Findings]:
+    """What was wrong with a cube, and what still is.
+
+    Blocks that are damaged or missing are made again, damaged metadata are put again, and what is none of the
+    cube's is removed. Of a flight line, damaged blocks are only marked as not done: ``flight-line --resume``,
+    which is given all its scenes, makes them.
+
+    Parameters
+    ----------
+    scene : where the scene is; None takes the URL that the plan names. Only blocks need it.
+    model : name or path of the model, if not as in the plan.
+
+    Raises
+    ------
+    CubeError : there is no cube, or scene or model are not those that it was made from.
+    LeaseHeld : a run is writing it.
+    SpectileError : the scene or the model cannot be used, or the store cannot be written.
+    """
+    with holding(SceneSettings(scene or "", place)) as lease:
+        found = inspect_cube(lease.storage)
+        if not found.problems:
+            return found, found
+        cube, blocks = found.cube, found.blocks
+        plan = cube.plan
+        if blocks and not plan.scenes:
+            with _prepare(_settings(plan, place, scene, model), plan) as prepared:
+                _renew(found, prepared.predictor)
+                failed = _make(prepared, found, Beating(lease, observer or Silent()))
+        else:
+            if found.metadata:
+                _renew(found, _load(plan, place, model))
+            failed = len(blocks)
+            _void(found)
+        if not failed:
+            compose.finish_cube(cube)
+        return found, inspect_cube(lease.storage)
+
+
+def _void(found: Findings) -> None:
+    ledger.void(found.cube.storage, [ledger.key_of(block) for block in found.shards])
+
+
+def _renew(found: Findings, predictor: Predictor) -> None:
+    if found.metadata:
+        put_layout(found.cube.storage, found.cube.plan, predictor.bands, calibration=predictor.calibration)
+
+
+def _make(prepared: Prepared, found: Findings, observer: Beating) -> int:
+    """Make the blocks again; how many failed."""
+    _void(found)  # or another run would take them for done while they are made
+    cube, blocks = found.cube, found.blocks
+    done = [block for block in cube.plan.blocks if block not in set(blocks)]
+    observer.begin(cube.plan, prepared.estimate, done)
+    tally = Tally()
+    compose.process_blocks(prepared, cube, blocks, tally=tally, observer=observer)
+    return len(tally.failures)
+
+
+def _prepare(settings: SceneSettings, plan: Plan) -> Prepared:
+    """The run that made the cube, prepared again.
+
+    Raises
+    ------
+    CubeError : scene, model or software are others.
+    """
+    prepared = compose.prepare(settings)
+    again = replace(prepared, plan=replace(prepared.plan, window=plan.window))
+    try:
+        compose.check_same(again, _facts(plan), settings.out)
+    except CubeError:
+        prepared.__exit__()
+        raise
+    return again
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    return {"digest": plan.digest, "plan": plan.to_json(), "block": plan.block}
+
+
+def _load(plan: Plan, place: str, model: str | None) -> Predictor:
+    """The model that made the cube.
+
+    Raises
+    ------
+    CubeError : it is another.
+    """
+    predictor = compose._load_predictor(_network(plan, place, model))
+    was: Any = plan.settings["model"]
+    if dict(predictor.settings) != was:
+        raise CubeError(
+            "the cube was made with another model", where=place,
+            got=f"digest {str(predictor.settings['digest'])[:12]}", expected=f"digest {was['digest'][:12]}",
+            remedy="name it with --model",
+        )  # fmt: skip
+    return predictor
+
+
+def _network(plan: Plan, place: str, model: str | None) -> SceneSettings:
+    """Settings that load the model of a plan."""
+    said: Any = plan.settings["model"]
+    return SceneSettings(
+        "", place, model=model or said["name"], steps=said["steps"] or None, seed=said["seed"],
+        samples=plan.samples, layers=plan.layers, device=said["device"], dtype=said["dtype"],
+        compiled=said.get("compiled", False), tile=plan.tiling.tile, halo=plan.tiling.halo, block=plan.block,
+        resume=True,
+    )  # fmt: skip
+
+
+def _settings(plan: Plan, place: str, scene: str | None, model: str | None) -> SceneSettings:
+    """The settings of the run that made the cube of a scene, as far as they change a value."""
+    said: Any = plan.settings
+    known = said["scene"]
+    where = scene or known.get("url")
+    if where is None:
+        raise UsageError(
+            "the cube does not know in which folder its scene is", where=place, remedy="name it with --scene"
+        )
+    return replace(
+        _network(plan, place, model), scene=where, radiometry=_option(said["radiometry"]),
+        nodata=said["nodata"], rgb=tuple(said["channels"]), checksum="sha256" in known,
+    )  # fmt: skip
+
+
+def _option(radiometry: Mapping[str, Any]) -> str:
+    """The value of ``--radiometry`` that declares what a plan holds."""
+    if radiometry["kind"] == "dn":
+        return f"dn:{radiometry['offset'][0]!r},{radiometry['scale'][0]!r}"
+    return f"display:{radiometry['gain']!r}" if radiometry["kind"] == "display" else "reflectance"

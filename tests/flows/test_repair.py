@@ -1,0 +1,111 @@
+"""A cube that was damaged is made whole by the command line, and by nothing else than what made it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows import cli, compose
+from pipeline.cube import read_status
+from pipeline.storage import Storage, open_storage
+from pipeline.verify import inspect_cube, verify_cube
+from tests.flows.test_object_stores import TILED
+
+FAST = ("--model", "bands-repeat", "--block", "512")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch) -> None:
+    monkeypatch.setattr(compose, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
+
+
+@pytest.fixture
+def scene(write_scene) -> Path:
+    squares = np.random.default_rng(0).integers(1, 255, (3, 15, 15), dtype=np.uint8)
+    return write_scene(np.kron(squares, np.ones((1, 40, 40), dtype=np.uint8)), "scene.tif", **TILED)
+
+
+@pytest.fixture(params=["files", "objects"])
+def cube(request, scene, tmp_path, capsys) -> Storage:
+    """A finished cube of four blocks."""
+    place = str(tmp_path / "cube.zarr")
+    if request.param == "objects":
+        request.getfixturevalue("object_server")
+        place = "s3://bucket/cube.zarr"
+    assert cli.main(["run", str(scene), "--out", place, *FAST]) == 0
+    capsys.readouterr()
+    return open_storage(place)
+
+
+def content(storage: Storage) -> dict[str, bytes | None]:
+    """All but what tells times: markers and leases."""
+    keys = [key for key in storage.walk() if not key.startswith(("ledger/r", "ledger/lease"))]
+    return {key: storage.get(key) for key in keys}
+
+
+def run(capsys, *arguments: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = cli.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, "".join(err.splitlines()[-1:])
+
+
+def test_damage_is_named_and_repaired_and_nothing_else_is_made(cube, scene, capsys):
+    before = content(cube)
+    kept = cube.get("ledger/r0000c0000.json")
+    cube.put("valid/c/0/1", b"damaged")
+    cube.delete("reflectance/c/0/1/0")
+    cube.put("ledger/r0001c0001.json", b"{half")
+    cube.put("valid/c/7/7", b"of a larger cube")
+    cube.put("reflectance/zarr.json", b"")
+    cube.put("zarr.json", (cube.get("zarr.json") or b"")[:-9])
+    code, out, _ = run(capsys, "verify", cube)
+    assert code == 1
+    assert {
+        "block r0000c0001: valid/c/0/1 is not as it was written (7 bytes)",
+        "block r0001c0000: reflectance/c/0/1/0 is missing", "block r0001c0001 is not done",
+        "valid/c/7/7 is none of this cube's", "reflectance/zarr.json is damaged", "zarr.json is damaged",
+    } == set(out.splitlines())  # fmt: skip
+    code, _, said = run(capsys, "verify", cube, "--repair")
+    assert (code, "name it with --scene" in said) == (2, True)
+    code, out, _ = run(capsys, "verify", cube, "--repair", "--scene", scene)
+    assert (code, out.splitlines()[-1]) == (0, f"{cube}: every block is as it was written")
+    assert out.count("was: ") == 6
+    assert content(cube) == before
+    assert cube.get("ledger/r0000c0000.json") == kept, "a block that was whole was made again"
+
+
+def test_metadata_are_repaired_without_the_scene(cube, capsys):
+    before = content(cube)
+    for key in ("ledger/plan.json", "zarr.json", "wavelength/c/0"):
+        cube.put(key, (cube.get(key) or b"")[:-5])
+        assert inspect_cube(cube).metadata
+        assert run(capsys, "verify", cube, "--repair")[0] == 0
+        assert content(cube) == before
+    assert read_status(cube)["status"] == "complete"
+
+
+def test_another_scene_or_model_repairs_nothing(cube, scene, write_scene, capsys):
+    other = write_scene(np.full((3, 600, 600), 99, dtype=np.uint8), "other.tif", **TILED)
+    cube.put("valid/c/0/1", b"damaged")
+    cube.put("valid/zarr.json", b"damaged")
+    before = content(cube)
+    code, _, said = run(capsys, "verify", cube, "--repair", "--scene", other)
+    assert (code, "other settings" in said, "sha256" in said) == (2, True, True)
+    code, _, said = run(capsys, "verify", cube, "--repair", "--scene", scene, "--model", "vnir48")
+    assert (code, "model" in said) == (2, True)
+    assert content(cube) == before
+
+
+def test_an_unreadable_block_is_missing_until_the_scene_is_whole(scene, tmp_path, capsys):
+    cube = open_storage(tmp_path / "cube.zarr")
+    whole = scene.read_bytes()
+    scene.write_bytes(whole[: len(whole) * 3 // 4])
+    code, _, said = run(capsys, "run", scene, "--out", cube, *FAST)
+    assert (code, "blocks failed: block r0000c0000: " in said) == (1, True)
+    out = run(capsys, "info", cube)[1]
+    assert "missing" in out
+    assert "r0001c0001" in out
+    assert "block r0001c0001 is not done" in verify_cube(cube)
