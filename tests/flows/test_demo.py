@@ -6,9 +6,9 @@ from matplotlib.image import imread
 
 from flows import cli, demo
 from flows.demo import Score, choose_spots, score
-from pipeline.verify import verify_cube
 from pipeline.simulate import Simulator
 from pipeline.storage import open_storage
+from pipeline.verify import verify_cube
 
 
 class Flat:

@@ -12,8 +12,8 @@ import zarr
 
 from flows import cli, compose
 from flows.compose import SceneSettings, run_scene
-from pipeline.verify import verify_cube
 from pipeline.storage import open_storage
+from pipeline.verify import verify_cube
 
 
 def counts(path) -> np.ndarray:
