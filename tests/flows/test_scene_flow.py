@@ -12,6 +12,7 @@ import zarr
 
 from flows import cli, compose
 from flows.compose import SceneSettings, run_scene
+from pipeline import run
 from pipeline.storage import open_storage
 from pipeline.verify import verify_cube
 
@@ -99,7 +100,7 @@ def test_a_flow_with_failed_blocks_fails_and_keeps_its_report(settings, prefect_
 def test_a_store_that_fails_once_is_tried_again(settings, prefect_server, monkeypatch):
     from flows import scene, stages
 
-    real, calls = compose.write_block, []
+    real, calls = run.write_block, []
 
     def write_block(*args, **kwargs):
         calls.append(args[1].name)
@@ -107,7 +108,7 @@ def test_a_store_that_fails_once_is_tried_again(settings, prefect_server, monkey
             raise compose.StoreError("the share went away")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(compose, "write_block", write_block)
+    monkeypatch.setattr(run, "write_block", write_block)
     monkeypatch.setattr(stages.process_run, "retry_delay_seconds", [0, 0])
     with prefect_server.in_use():
         report = scene.process_scene(**asdict(settings))
