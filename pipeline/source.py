@@ -185,9 +185,14 @@ class SceneSource:
         return np.concatenate(numbers, axis=1), np.concatenate(valid)
 
     def tags(self) -> dict[str, str]:
-        """The file's metadata that may say when it was taken; none where it cannot be opened any more."""
+        """The file's metadata that may say when it was taken; none where it cannot be opened any more.
+
+        Of a scene by URL its own tags alone: other domains make GDAL look for files beside it.
+        """
         try:
             dataset = self._dataset()
+            if self.remote is not None:
+                return dict(dataset.tags())
             return {**dataset.tags(), **dataset.tags(ns="EXIF"), **dataset.tags(ns="IMAGERY")}
         except (RasterioIOError, SceneError):
             return {}
