@@ -67,9 +67,7 @@ def test_help_loads_nothing_heavy():
 def test_the_options_are_the_settings_with_their_defaults():
     options = signature(cli.run).parameters
     beside = {"prefect", "dry_run", "json_file"}
-    assert list(name for name in options if name not in beside) == [
-        each.name for each in fields(SceneSettings)
-    ]
+    assert options.keys() - beside == {each.name for each in fields(SceneSettings)}
     for each in fields(SceneSettings):
         if each.name not in ("scene", "out"):
             given = options[each.name].default
@@ -426,12 +424,13 @@ def test_a_run_is_stopped_and_killed_and_resumed_to_the_same_cube(write_scene, t
         assert read_status(open_storage(cube))["status"] == "incomplete"
         assert verify_cube(open_storage(cube)), "blocks are missing"
         if number != signal.SIGKILL:
-            done = len(list(cube.glob("ledger/r*.json")))
             assert process.returncode == 130
-            assert (
-                err.splitlines()[-1]
-                == f"stopped; {done} of {blocks} blocks are done; run again with --resume"
-            )
+            # A block that is being written when the signal comes may be finished after it was counted.
+            after = len(list(cube.glob("ledger/r*.json")))
+            assert err.splitlines()[-1] in [
+                f"stopped; {done} of {blocks} blocks are done; run again with --resume"
+                for done in range(before, after + 1)
+            ]
             assert "Traceback" not in err
             assert out == ""
     assert cli.main(["run", str(scene), "--out", str(cube), *FAST, "--resume"]) == 0

@@ -235,7 +235,7 @@ def _add_some(root: str, worker: int, count: int, start: Any) -> None:
 
 
 def test_processes_that_add_at_once_lose_no_item(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # threads of other tests do not survive a fork
     start = context.Barrier(2)
     workers = [context.Process(target=_add_some, args=(str(tmp_path), n, 9, start)) for n in range(2)]
     for worker in workers:

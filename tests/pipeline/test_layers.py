@@ -24,7 +24,7 @@ FITTED = Calibration(
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Drawn(Positional):
     """A predictor whose k-th sample is the k-th value of DRAWN, in every band and pixel."""
 
