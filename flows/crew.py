@@ -312,7 +312,7 @@ def start_workers(count: int, *, threads: int = 1, gpus: Sequence[str] = ()) -> 
             # Before torch is imported, which looks once.
             environment["CUDA_VISIBLE_DEVICES"] = gpus[number]
         options = {
-            **reach, "nthreads": 1, "memory_limit": 0, "env": environment, "silence_logs": logging.ERROR,
+            **reach, "nthreads": 1, "memory_limit": 0, "env": environment, "silence_logs": logging.CRITICAL,
             "resources": {"GPU": 1} if gpus else {}, "dashboard_address": "127.0.0.1:0",
             "preload": [_DEAF],
         }  # fmt: skip
