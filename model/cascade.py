@@ -299,8 +299,10 @@ class Stage(nn.Module):
     ) -> Tensor:
         """One sample of z, (N, K, h, w)."""
         scale = self.config.guidance
-        half, quarter = encoded.features
-        null = encoded._replace(features=(torch.zeros_like(half), torch.zeros_like(quarter)))
+        null = encoded
+        if scale != 0.0:
+            half, quarter = encoded.features
+            null = encoded._replace(features=(torch.zeros_like(half), torch.zeros_like(quarter)))
 
         def denoise(noisy: Tensor, time: float) -> Tensor:
             t = torch.full((len(noisy),), time, device=noisy.device)
