@@ -64,7 +64,7 @@ def test_every_runtime_dependency_is_permissive_or_reviewed() -> None:
     allowed = reviewed()
     unexplained = {
         name: sorted(licences - PERMISSIVE)
-        for name, installed in runtime_closure("spectile").items()
+        for name, installed in runtime_closure("spectile[view]").items()
         if (licences := declared_licences(installed)) - PERMISSIVE
         and not any(fnmatch(name, pattern) for pattern in allowed)
     }
@@ -72,7 +72,7 @@ def test_every_runtime_dependency_is_permissive_or_reviewed() -> None:
 
 
 def test_a_reviewed_licence_that_changes_is_reviewed_again() -> None:
-    installed = runtime_closure("spectile")
+    installed = runtime_closure("spectile[view]")
     for package, licence in reviewed().items():
         if package in installed:
             assert " / ".join(sorted(declared_licences(installed[package]))) == licence, package
