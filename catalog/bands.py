@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from catalog.errors import UsageError
 
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
+TOLERANCE_NM = 10.0
+"""The nearest band stands for a wavelength this far from its centre, or within half its width."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,61 @@ class Bands:
     def nearest(self, wavelength_nm: float) -> int:
         """The position of the band whose centre lies nearest to ``wavelength_nm``."""
         return int(np.argmin(np.abs(np.asarray(self.centre_nm) - wavelength_nm)))
+
+    def at(self, wavelength_nm: float, *, wanted_by: str = "") -> int:
+        """The position of the nearest band, where it can stand for ``wavelength_nm``.
+
+        Parameters
+        ----------
+        wanted_by : what takes the band, for the error.
+
+        Raises
+        ------
+        UsageError : its centre is more than ``TOLERANCE_NM`` and more than half its width away.
+        """
+        at = self.nearest(wavelength_nm)
+        centre, width = self.centre_nm[at], self.fwhm_nm[at]
+        if abs(centre - wavelength_nm) > max(TOLERANCE_NM, width / 2):
+            raise UsageError(
+                f"the cube has no band at {wavelength_nm:g} nm",
+                where=wanted_by or None,
+                got=f"{self}, the nearest at {centre:g} nm",
+            )
+        return at
+
+    def choose(self, text: str) -> tuple[int, ...]:
+        """The positions of the bands that a text names, in its order, each once.
+
+        Parameters
+        ----------
+        text : parts with commas between: 865 is the nearest band to that wavelength, nm, as of ``at``;
+            450-680 are all bands with their centres in that range; B003 is the third band.
+
+        Raises
+        ------
+        UsageError : a part is none of these, or means no band.
+        """
+        chosen: list[int] = []
+        for part in text.split(","):
+            number = r"(\d+(?:\.\d+)?)"
+            if match := re.fullmatch(rf"\s*{number}\s*-\s*{number}\s*", part):
+                low, high = map(float, match.groups())
+                found = [at for at, nm in enumerate(self.centre_nm) if low <= nm <= high]
+            elif match := re.fullmatch(rf"\s*{number}\s*", part):
+                found = [self.at(float(match[1]))]
+            elif match := re.fullmatch(r"\s*B(\d+)\s*", part):
+                found = [at for at in (int(match[1]) - 1,) if 0 <= at < len(self)]
+            else:
+                raise UsageError(
+                    "not a list of bands", got=repr(part), expected="e.g. 450-680,865 in nm, or B001,B012"
+                )
+            if not found:
+                raise UsageError("the cube has no such band", got=part.strip(), expected=str(self))
+            chosen += found
+        return tuple(dict.fromkeys(chosen))
+
+    def __str__(self) -> str:
+        return f"{len(self)} bands from {min(self.centre_nm):g} to {max(self.centre_nm):g} nm"
 
     def to_json(self) -> dict[str, Any]:
         """The bands as plain lists, for JSON."""

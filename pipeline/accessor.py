@@ -22,8 +22,6 @@ from pipeline.grid import Grid
 if TYPE_CHECKING:
     from pipeline.pixels import Shape
 
-TOLERANCE_NM = 10.0
-"""The nearest band stands for a wavelength this far from its centre, or within half its width."""
 WATER_VAPOUR_NM = ((1340.0, 1445.0), (1790.0, 1955.0))
 """Where water vapour leaves no light to measure (NEON's band windows), nm."""
 
@@ -90,9 +88,9 @@ class SpectraAccessor:
 
         Raises
         ------
-        UsageError : its centre is more than ``TOLERANCE_NM`` and more than half its width away.
+        UsageError : its centre is more than ``catalog.bands.TOLERANCE_NM`` and more than half its width away.
         """
-        return self._placed(self._spectra.isel(wavelength=self._nearest(wavelength_nm)))
+        return self._placed(self._spectra.isel(wavelength=self.bands.at(wavelength_nm)))
 
     def rgb(self, *, white: float = 0.4) -> xr.DataArray:
         """True colour for the eye, (band, y, x) uint8: the bands nearest to 640, 550 and 460 nm.
@@ -128,7 +126,7 @@ class SpectraAccessor:
         if name not in INDICES:
             raise UsageError("unknown index", got=name, expected=", ".join(INDICES))
         index, spectra = INDICES[name], self._spectra
-        found = [self._nearest(nm, wanted_by=name) for nm in index.wavelength_nm]
+        found = [self.bands.at(nm, wanted_by=name) for nm in index.wavelength_nm]
         centres = [self.bands.centre_nm[at] for at in found]
         if len(set(found)) < len(found):
             raise UsageError(
@@ -239,22 +237,10 @@ class SpectraAccessor:
         found["pixels"].attrs = {"long_name": "pixels that are not masked", "units": "1"}
         return found.drop_vars("spatial_ref", errors="ignore")
 
-    def _nearest(self, wavelength_nm: float, *, wanted_by: str = "") -> int:
-        bands = self.bands
-        at = bands.nearest(wavelength_nm)
-        centre, width = bands.centre_nm[at], bands.fwhm_nm[at]
-        if abs(centre - wavelength_nm) > max(TOLERANCE_NM, width / 2):
-            raise UsageError(
-                f"{wanted_by + ': ' if wanted_by else ''}the cube has no band at {wavelength_nm:g} nm",
-                got=f"{len(bands)} bands from {min(bands.centre_nm):g} to {max(bands.centre_nm):g} nm, "
-                f"the nearest at {centre:g} nm",
-            )
-        return at
-
     def _picture(self, title: str, wavelength_nm: tuple[float, ...], white: float) -> xr.DataArray:
         if not white > 0:
             raise UsageError("white is a reflectance above zero", got=white)
-        found = [self._nearest(nm) for nm in wavelength_nm]
+        found = [self.bands.at(nm) for nm in wavelength_nm]
         bands = self._spectra.isel(wavelength=xr.DataArray(found, dims="band"))
         picture: xr.DataArray = xr.apply_ufunc(
             _levels, bands, kwargs={"white": white}, dask="parallelized", output_dtypes=[np.uint8]

@@ -145,3 +145,28 @@ def test_satellites_have_red_green_and_blue_in_that_order():
 def test_curves_without_sense_are_refused(nm, curve):
     with pytest.raises(UsageError):
         MeasuredBands.from_curves(nm, [curve])
+
+
+@pytest.mark.parametrize(
+    ("text", "positions"),
+    [
+        ("500", [1]), ("496,604", [1, 2]), ("450-700", [1, 2, 3]), ("B004,B1", [3, 0]),
+        ("700, 400-600 ,B002", [3, 0, 1, 2]), ("500.0-500", [1]),
+    ],
+)  # fmt: skip
+def test_bands_are_chosen_by_wavelength_range_and_name(text, positions):
+    bands = Bands((400.0, 500.0, 600.0, 700.0), (10.0, 10.0, 10.0, 10.0))
+    assert bands.choose(text) == tuple(positions)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("511", "no band at 511 nm .*nearest at 500 nm"), ("410-490", "no such band .*410-490"),
+        ("600-450", "no such band"), ("B000", "no such band"), ("B005", "4 bands from 400 to 700 nm"),
+        ("", "not a list"), ("500,", "not a list"), ("red", "not a list"), ("-500", "not a list"),
+    ],
+)  # fmt: skip
+def test_bands_that_are_not_there_are_refused(text, error):
+    with pytest.raises(UsageError, match=error):
+        Bands((400.0, 500.0, 600.0, 700.0), (10.0, 10.0, 10.0, 10.0)).choose(text)
