@@ -25,13 +25,17 @@ if TYPE_CHECKING:
     from obstore import GetOptions
     from obstore.store import ObjectStore
 
-CACHE_MEGABYTES = 128
+CACHE_BYTES = 128 * 2**20
 """What GDAL may keep of what it has decoded: a row of blocks of a large scene."""
 PART = 64 * 2**20
 """Bytes that are asked for at once where an object is read whole."""
 
 _GDAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    # What is fetched uncached (below) goes with the first handle of a scene that is closed, its header too,
+    # whoever else has it open; so each keeps some for itself.
+    "VSI_CACHE": "YES",
+    "VSI_CACHE_SIZE": "1000000",
     "GDAL_HTTP_MAX_RETRY": "6",
     "GDAL_HTTP_RETRY_DELAY": "0.5",
     "GDAL_HTTP_CONNECTTIMEOUT": "10",
@@ -121,8 +125,9 @@ def reading(place: str | Path) -> rasterio.Env:
 
     Credentials and regions it finds in the environment, as the clients for cubes do.
     """
-    # By default GDAL keeps a twentieth of the machine's memory, which large scenes would fill.
-    options: dict[str, object] = {"GDAL_CACHEMAX": CACHE_MEGABYTES}
+    # By default GDAL keeps a twentieth of the machine's memory, which large scenes would fill. In bytes:
+    # rasterio does not read this option as GDAL does.
+    options: dict[str, object] = {"GDAL_CACHEMAX": CACHE_BYTES}
     where = locate(place)
     if isinstance(where, Location):
         # GDAL would keep what it has fetched for as long as the process lives, whatever becomes of it.

@@ -7,11 +7,13 @@ import rasterio
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rasterio._env import get_gdal_config
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
 from catalog.errors import BlockError, SceneError, UsageError
 from pipeline.grid import Window
+from pipeline.remote import reading
 from pipeline.source import open_scene, open_source, tiles
 from tests.pipeline.fakes import NORTH_UP
 
@@ -217,3 +219,10 @@ def test_real_scenes_open_or_say_what_to_set(data_dir):
         assert np.isfinite(rgb[:, valid]).all()
     assert len(refused) == 2
     assert all("--radiometry" in line for line in refused)
+
+
+def test_gdal_may_keep_a_row_of_decoded_blocks_of_a_large_scene(write_scene, picture):
+    path = write_scene(picture)
+    with reading(path):
+        # In bytes. With less, every line of a window decodes all blocks that it crosses again.
+        assert get_gdal_config("GDAL_CACHEMAX") >= 40_000 * 256 * 3
