@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
@@ -191,9 +192,10 @@ class SceneSource:
         """
         try:
             dataset = self._dataset()
-            if self.remote is not None:
-                return dict(dataset.tags())
-            return {**dataset.tags(), **dataset.tags(ns="EXIF"), **dataset.tags(ns="IMAGERY")}
+            with reading(self.path):
+                if self.remote is not None:
+                    return dict(dataset.tags())
+                return {**dataset.tags(), **dataset.tags(ns="EXIF"), **dataset.tags(ns="IMAGERY")}
         except (RasterioIOError, SceneError):
             return {}
 
@@ -258,18 +260,27 @@ def open_source(
     name = str(path)
     where = locate(path)
     remote = ask(where) if isinstance(where, Location) else None
-    with _open_dataset(name) as dataset:
-        grid = _grid(dataset, name)
-        rgb = _channels(dataset, name, channels)
-        mask = _mask(dataset, rgb)
-        declared, notice = declare(
-            radiometry,
-            where=redact_url(name),
-            dtype=dataset.dtypes[rgb[0] - 1],
-            offsets=_triple(dataset.offsets, rgb),
-            scales=_triple(dataset.scales, rgb),
-        )
-        nodata = tuple(dataset.nodatavals[band - 1] for band in rgb)
+    try:
+        with reading(name), _open_dataset(name) as dataset:
+            grid = _grid(dataset, name)
+            rgb = _channels(dataset, name, channels)
+            mask = _mask(dataset, rgb)
+            declared, notice = declare(
+                radiometry,
+                where=redact_url(name),
+                dtype=dataset.dtypes[rgb[0] - 1],
+                offsets=_triple(dataset.offsets, rgb),
+                scales=_triple(dataset.scales, rgb),
+            )
+            nodata = tuple(dataset.nodatavals[band - 1] for band in rgb)
+    except CPLE_BaseError as err:
+        # What fails in a mask's directory, rasterio tells only at the next question: as it came from GDAL.
+        raise SceneError(
+            "the scene's metadata cannot be read",
+            where=name,
+            got=str(err).splitlines()[0],
+            remedy="run again",
+        ) from err
     source = SceneSource(
         name, grid, rgb, declared, mask, (nodata[0], nodata[1], nodata[2]), nodata_rule,
         (notice,) if notice else (), remote,

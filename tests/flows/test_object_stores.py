@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import obstore
 import pytest
+from rasterio._err import CPLE_AppDefinedError
 
 from catalog.errors import SceneError, SpectileError
 from catalog.urls import locate
@@ -27,7 +28,7 @@ from flows.compose import (
     remaining,
     start_cube,
 )
-from pipeline import objects
+from pipeline import objects, source
 from pipeline.cube import open_cube, read_status
 from pipeline.objects import connect
 from pipeline.quicklook import quicklook_names, write_quicklook
@@ -282,6 +283,30 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
     def copyfile(self, *_: object) -> None:
         """Nobody reads the whole file."""
+
+
+def test_a_handle_that_closes_takes_nothing_from_another(scene, object_server, monkeypatch):
+    other = source._open_dataset(SCENE)
+    grid = source._grid
+
+    def closing(*arguments):
+        other.close()
+        object_server.requests.clear()
+        return grid(*arguments)
+
+    monkeypatch.setattr(source, "_grid", closing)
+    # A request from inside GDAL could not be answered by this process, which then fails after a minute.
+    found = open_source(SCENE, measure=False)
+    assert (found.mask, object_server.requests) == ("none", [])
+
+
+def test_metadata_that_cannot_be_read_are_told_of(scene, monkeypatch):
+    def broken(*_):
+        raise CPLE_AppDefinedError(3, 1, "TIFFReadDirectory:Failed to read directory at offset 8")
+
+    monkeypatch.setattr(source, "_mask", broken)
+    with pytest.raises(SceneError, match=r"scène.tif: the scene's metadata cannot be read .*offset 8"):
+        open_source(SCENE)
 
 
 def test_transient_failures_do_not_show_in_the_pixels(scene, object_server):
