@@ -11,7 +11,9 @@ import os
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -682,6 +684,11 @@ def conclude(prepared: Prepared, cube: Cube, tally: Tally, started: float) -> Re
 
 def peak_memory_bytes() -> int:
     """The most memory that this process has held."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    # On Linux it counts what the process was started from, which may be larger.
     unit = 1 if os.uname().sysname == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -247,3 +249,11 @@ def test_the_report_names_no_folder_in_its_provenance(settings):
     stored = str(read_status(open_storage(settings.out)))
     assert str(Path(settings.scene).parent) not in stored
     assert "sha256" in stored
+
+
+def test_what_a_process_held_before_it_started_another_is_not_the_others_peak():
+    held = np.ones(60_000_000)  # 480 MB
+    code = "from flows.compose import peak_memory_bytes; print(peak_memory_bytes())"
+    peak = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout)
+    assert 50_000_000 < peak < held.nbytes
+    assert compose.peak_memory_bytes() > held.nbytes
