@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -152,7 +151,7 @@ def _print(collection: Collection, query: Query, limit: int, as_json: bool) -> N
     found = collection.search(query)
     rows = newest(found, limit).to_pylist()
     if as_json:
-        items = [_resolved(collection, collection.get(row["id"])) for row in rows]
+        items = [collection.resolve(collection.get(row["id"])) for row in rows]
         print(json.dumps({"type": "FeatureCollection", "features": items}, indent=1, ensure_ascii=False))
         return
     if not rows:
@@ -169,14 +168,15 @@ def _line(row: dict[str, Any]) -> list[str]:
         row["id"],
         str(row["spectile:status"]),
         str(row["spectile:model"]),
-        _when(row["datetime"], row["start_datetime"], row["end_datetime"]),
+        when(row["datetime"], row["start_datetime"], row["end_datetime"]),
         str(row["spectile:bands"]),
         f"{row['spectile:wavelength_min']:g} to {row['spectile:wavelength_max']:g}",
         ",".join(f"{box[side]:.5g}" for side in ("xmin", "ymin", "xmax", "ymax")),
     ]
 
 
-def _when(moment: datetime | None, start: datetime | None, end: datetime | None) -> str:
+def when(moment: datetime | None, start: datetime | None, end: datetime | None) -> str:
+    """When a scene was taken, for people."""
     from catalog.times import UNKNOWN_START
 
     if moment is not None:
@@ -184,30 +184,3 @@ def _when(moment: datetime | None, start: datetime | None, end: datetime | None)
     if start is None or end is None or start == UNKNOWN_START:
         return "unknown"
     return f"{start:%Y-%m-%d}" if start.date() == end.date() else f"{start:%Y-%m-%d}/{end:%Y-%m-%d}"
-
-
-def _resolved(collection: Collection, item: dict[str, Any]) -> dict[str, Any]:
-    """The item with hrefs that lead there from anywhere."""
-    from pathlib import Path
-
-    from catalog.stac import from_root, item_key
-    from catalog.urls import locate
-
-    key, root = item_key(item["id"]), locate(str(collection.storage))
-    base = root.resolve().as_uri() if isinstance(root, Path) else str(root)
-    for each in (*item["links"], *item["assets"].values()):
-        href = from_root(each["href"], key)
-        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", href):
-            each["href"] = _joined(base, href)
-    return item
-
-
-def _joined(base: str, href: str) -> str:
-    scheme, _, path = base.partition("://")
-    parts = path.split("/")
-    for part in href.split("/"):
-        if part == "..":
-            parts.pop()
-        else:
-            parts.append(part)
-    return f"{scheme}://{'/'.join(parts)}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from catalog.stac import (
     build_collection,
     build_item,
     check_stac,
+    from_root,
     item_id,
     item_key,
 )
@@ -130,6 +132,26 @@ class Collection:
             )
         item: dict[str, Any] = json.loads(found)
         return item
+
+    def resolve(self, item: dict[str, Any]) -> dict[str, Any]:
+        """The item, its hrefs replaced by some that lead there from anywhere."""
+        key, root = item_key(item["id"]), locate(str(self.storage))
+        base = root.resolve().as_uri() if isinstance(root, Path) else str(root)
+        for each in (*item["links"], *item["assets"].values()):
+            href = from_root(each["href"], key)
+            if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", href):
+                each["href"] = _joined(base, href)
+        return item
+
+    def cube(self, item_id: str) -> str:
+        """The place of an item's cube.
+
+        Raises
+        ------
+        UsageError : there is no item of this id.
+        """
+        href: str = self.resolve(self.get(item_id))["assets"]["cube"]["href"]
+        return href if href.startswith("file:") else unquote(href)
 
     def search(self, query: Query) -> pa.Table:
         """The rows of the items that a query wants, in no order; of every add that has returned.
@@ -345,6 +367,17 @@ def _relative(target: Sequence[str], root: Sequence[str]) -> str:
         shared += 1
     up = [".."] * (len(root) - shared + 2)
     return "/".join([*up, *map(quote, target[shared:])])
+
+
+def _joined(base: str, href: str) -> str:
+    scheme, _, path = base.partition("://")
+    parts = path.split("/")
+    for part in href.split("/"):
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return f"{scheme}://{'/'.join(parts)}"
 
 
 def _with_extent(table: pa.Table) -> dict[str, Any]:

@@ -274,3 +274,15 @@ def test_a_catalog_in_a_bucket(bucket: Collection, tmp_path: Path, monkeypatch: 
 
 def test_a_cube_in_a_bucket_and_a_catalog_here(catalog: Collection) -> None:
     assert href(catalog, "s3://bucket/out/a.zarr") == "s3://bucket/out/a.zarr"
+
+
+@pytest.mark.parametrize("name", ["a", "of May, 50 %"])
+def test_the_place_of_an_items_cube_leads_there(tmp_path: Path, name: str) -> None:
+    for catalog, cube in (
+        (Collection(LocalStorage(tmp_path / "stac")), str(tmp_path / "out" / f"{name}.zarr")),
+        (Collection(LocalStorage(tmp_path / "deep" / "stac")), str(tmp_path / "out" / f"{name}.zarr")),
+    ):
+        place = catalog.cube(catalog.add(cube, made_up(name)))
+        assert str(open_storage(place)) == cube
+    with pytest.raises(UsageError, match="no such item"):
+        catalog.cube("../../a")
