@@ -229,7 +229,7 @@ def _cost(run: _Run, passes: Sequence[Pass], *, tile: int, overlap: float, best:
     steps = int(str(run.predictor.settings["steps"]))
     counted = count(run.predictor.cascade, tile=tile, steps=steps)
     megapixels = run.tiles * run.tile**2 / 1e6
-    seconds = _spread([each.seconds / megapixels for each in passes])
+    seconds = spread([each.seconds / megapixels for each in passes])
     total = sum(counted.values())
     speed = total * 1e6 / seconds["median"]
     keys = sorted({*counted, *passes[0].parts}, key=_place)
@@ -237,7 +237,7 @@ def _cost(run: _Run, passes: Sequence[Pass], *, tile: int, overlap: float, best:
         "steps": steps,
         "multiply_adds_per_pixel": total,
         "seconds_per_megapixel": seconds,
-        "cpu_seconds_per_megapixel": _spread([each.cpu_seconds / megapixels for each in passes]),
+        "cpu_seconds_per_megapixel": spread([each.cpu_seconds / megapixels for each in passes]),
         "with_overlap": _scaled(
             {"multiply_adds_per_pixel": total, "seconds_per_megapixel": seconds}, overlap
         ),
@@ -248,7 +248,7 @@ def _cost(run: _Run, passes: Sequence[Pass], *, tile: int, overlap: float, best:
                 "stage": key[0] or None,
                 "part": key[1],
                 "multiply_adds_per_pixel": counted.get(key, 0.0),
-                "seconds_per_megapixel": _spread([each.parts.get(key, 0.0) / megapixels for each in passes]),
+                "seconds_per_megapixel": spread([each.parts.get(key, 0.0) / megapixels for each in passes]),
             }
             for key in keys
         ],
@@ -281,7 +281,8 @@ def _scaled(cost: Mapping[str, Any], factor: float) -> dict[str, Any]:
     return scaled
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and greatest."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 

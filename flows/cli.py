@@ -42,7 +42,7 @@ app: typer.Typer = typer.Typer(
     add_completion=False,
 )
 
-benchmark = typer.Typer(help="Measure what a run costs on this machine.")
+benchmark: typer.Typer = typer.Typer(help="Measure what a run costs on this machine.")
 app.add_typer(benchmark, name="benchmark")
 
 
@@ -683,4 +683,4 @@ if __name__ == "__main__":
 
 if __name__ == "flows.cli":  # not where a worker process reads this file as its main module
     # Their commands take the options of run.
-    from flows import cli_catalog, cli_line, cli_plan, cli_watch  # noqa: F401
+    from flows import cli_benchmark, cli_catalog, cli_line, cli_plan, cli_watch  # noqa: F401

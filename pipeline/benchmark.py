@@ -1,0 +1,212 @@
+"""What the pipeline costs beside the network: parts of a run, timed, and what zarr alone takes to write."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import zarr
+from numpy.typing import NDArray
+from rasterio.windows import Window as At
+
+import pipeline.ledger
+import pipeline.run
+from catalog.errors import BlockError
+from pipeline.cube import Cube
+from pipeline.ledger import Marker
+from pipeline.mosaic import Source
+from pipeline.predict import Predictor
+from pipeline.simulate import Simulator
+from pipeline.tiling import Block, Tiling
+
+SQUARE = 1024
+"""Rows and columns of the simulated landscape that scenes repeat, px."""
+
+
+def write_scene(path: Path, shape: tuple[int, int], *, square: int = SQUARE) -> None:
+    """A GeoTIFF of uint8 display values: one simulated landscape, side by side as often as it takes."""
+    first = path.with_name("landscape.tif")
+    if not first.exists():
+        Simulator(seed=5, shape=(square, square)).write_rgb(first, kind="display")
+    with rasterio.open(first) as dataset:
+        landscape, profile = dataset.read(), dataset.profile
+    rows, cols = shape
+    strip = np.tile(landscape, (1, 1, -(-cols // square)))[:, :, :cols]
+    with rasterio.open(path, "w", **{**profile, "height": rows, "width": cols}) as dataset:
+        for row in range(0, rows, square):
+            height = min(square, rows - row)
+            dataset.write(strip[:, :height], window=At(0, row, cols, height))
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A network without a pipeline: batches of tiles in memory that it predicts again and again."""
+
+    predictor: Predictor
+    """The network."""
+    batches: Sequence[tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]]
+    """rgb, valid and origins of each call, as of ``Predictor.predict``."""
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of a pass."""
+        return sum(len(rgb) for rgb, _, _ in self.batches)
+
+    def run(self) -> Clocked:
+        """What a pass over the tiles, one sample each, takes."""
+        clock = Clock()
+        for rgb, valid, origins in self.batches:
+            for _ in self.predictor.predict(rgb, valid, origins, range(1)):
+                pass
+        return clock.read(self.tiles)
+
+
+@dataclass(frozen=True)
+class Clocked:
+    """What some tiles took."""
+
+    tiles: int
+    """How many."""
+    seconds: float
+    """Wall time."""
+    cpu_seconds: float
+    """Of all threads of this process: what it would take were the machine its own."""
+
+    @property
+    def speed(self) -> float:
+        """Tiles a second."""
+        return self.tiles / self.seconds
+
+
+class Clock:
+    """Counts from when it is made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def read(self, tiles: int) -> Clocked:
+        """What has passed, for some tiles."""
+        return Clocked(tiles, time.perf_counter() - self._wall, time.process_time() - self._cpu)
+
+
+def bare(predictor: Predictor, source: Source, tiling: Tiling, *, tiles: int) -> Bare:
+    """The network with the first ``tiles`` tiles of a scene, or all, in calls of its batch."""
+    chosen = [tile for tile, _ in zip(tiling.tiles(), range(tiles), strict=False)]
+    batches = []
+    for start in range(0, len(chosen), predictor.batch):
+        windows = [tile.window for tile in chosen[start : start + predictor.batch]]
+        rgb, valid = zip(*(source.read(window) for window in windows), strict=True)
+        masks = np.stack(valid)
+        filled = np.where(masks[:, None], np.stack(rgb), predictor.fill[:, None, None])
+        batches.append((filled, masks, np.array([(each.row, each.col) for each in windows], np.int64)))
+    return Bare(predictor, batches)
+
+
+@contextmanager
+def metered(*calls: tuple[object, str]) -> Iterator[dict[str, float]]:
+    """Let calls of functions or methods count their wall time inside; the seconds of each by its name.
+
+    Parameters
+    ----------
+    calls : the module or class that holds each, and its name there.
+    """
+    seconds = {name: 0.0 for _, name in calls}
+    with ExitStack() as stack:
+        for owner, name in calls:
+            call = getattr(owner, name)
+            stack.callback(setattr, owner, name, call)
+            setattr(owner, name, _generating(call, name, seconds) if inspect.isgeneratorfunction(call)
+                    else _calling(call, name, seconds))  # fmt: skip
+        yield seconds
+
+
+def _calling(call: Callable[..., Any], name: str, seconds: dict[str, float]) -> Callable[..., Any]:
+    def run(*arguments: Any, **named: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return call(*arguments, **named)
+        finally:
+            seconds[name] += time.perf_counter() - start
+
+    return run
+
+
+def _generating(call: Callable[..., Any], name: str, seconds: dict[str, float]) -> Callable[..., Any]:
+    def run(*arguments: Any, **named: Any) -> Iterator[Any]:
+        made = call(*arguments, **named)
+        while True:
+            start = time.perf_counter()
+            try:
+                item = next(made)
+            except StopIteration:
+                return
+            finally:
+                seconds[name] += time.perf_counter() - start
+            yield item
+
+    return run
+
+
+class _Unwatched:
+    def tiles(self, count: int) -> None:
+        pass
+
+    def done(self, block: Block, marker: Marker, seconds: float) -> None:
+        pass
+
+    def failed(self, block: Block, error: BlockError) -> None:
+        raise error
+
+
+def time_block(cube: Cube, block: Block, *, source: Source, predictor: Predictor) -> dict[str, float]:
+    """Seconds of a block's parts, made alone and one part after another, in the order of the work.
+
+    They are read, network, blend (with cutting the tiles out), write (to counts, compressed, into the store),
+    ledger, and the rest; and ``block``, their sum.
+    """
+    with metered(
+        (type(source), "read"), (type(predictor), "predict"), (pipeline.run, "mosaic_block"),
+        (pipeline.run, "write_block"), (pipeline.ledger, "write_marker"),
+    ) as spent:  # fmt: skip
+        start = time.perf_counter()
+        pipeline.run.process_run(
+            cube, [block], source=source, predictor=predictor, watch=_Unwatched(), overlapped=False
+        )
+        whole = time.perf_counter() - start
+    parts = {
+        "read": spent["read"],
+        "network": spent["predict"],
+        "blend": spent["mosaic_block"] - spent["predict"],
+        "write": spent["write_block"] - spent["write_marker"],
+        "ledger": spent["write_marker"],
+    }
+    return {**parts, "rest": whole - sum(parts.values()), "block": whole}
+
+
+def time_raw_write(cube: Path, place: Path, block: int) -> float:
+    """Seconds that zarr takes to write a cube's reflectance elsewhere, block by block, encoded as it is.
+
+    What is written lies in memory; reading it does not count.
+    """
+    # Any: zarr types an item of a group as everything that it could be.
+    source: Any = zarr.open_group(cube, mode="r")["reflectance"]
+    target = zarr.create_array(
+        place, shape=source.shape, chunks=source.chunks, shards=source.shards, dtype=source.dtype,
+        compressors=source.compressors, fill_value=source.fill_value, config={"write_empty_chunks": True},
+    )  # fmt: skip
+    seconds = 0.0
+    for row in range(0, source.shape[1], block):
+        for col in range(0, source.shape[2], block):
+            at = slice(None), slice(row, row + block), slice(col, col + block)
+            counts = source[at]
+            start = time.perf_counter()
+            target[at] = counts
+            seconds += time.perf_counter() - start
+    return seconds
