@@ -6,9 +6,11 @@ Nothing here knows of a page. What is read at once is bounded whatever the size 
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -42,6 +44,8 @@ LARGEST_AREA = 512 * 512
 
 Array = NDArray[np.float32]
 Limits = tuple[float, float]
+Place = tuple[float, float, float, float]
+"""X and y in a cube's CRS, longitude and latitude in degrees, NaN where the CRS has none there."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,9 @@ class View:
         UsageError : there is no such subject.
         """
         if key not in self.subjects:
-            raise UsageError("the cube has nothing of this to show", got=key, expected=", ".join(self.subjects))
+            raise UsageError(
+                "the cube has nothing of this to show", got=key, expected=", ".join(self.subjects)
+            )
         band = self.bands.nearest(wavelength_nm)
         centre = self.bands.centre_nm[band]
         if key == "band":
@@ -288,11 +294,13 @@ class View:
                     mean[band] = values.mean()
                     sd[band] = values.std(ddof=1) if values.size > 1 else np.nan
         if not count:
-            raise UsageError("no spectrum in this polygon", remedy="the scene is masked or not finished there")
+            raise UsageError(
+                "no spectrum in this polygon", remedy="the scene is masked or not finished there"
+            )
         return Spectrum(mean, {"sd": sd}, count, level.factor)
 
-    def place(self, row: float, col: float) -> tuple[float, float, float, float]:
-        """X and y in the cube's CRS, longitude and latitude; the latter NaN where the CRS has none there."""
+    def place(self, row: float, col: float) -> Place:
+        """Where a point of the grid is, given by row and column from the corner of the first pixel."""
         x, y = to_map(self.grid, np.array([row], np.float64), np.array([col], np.float64))
         try:
             lon, lat = transform_points(x, y, self.grid.crs_wkt, "OGC:CRS84")
@@ -397,3 +405,39 @@ def picture(values: Array, limits: Limits, palette: NDArray[np.uint8]) -> NDArra
     rgba[..., :3] = colour
     rgba[..., 3] = np.where(np.isfinite(values).all(axis=0), 255, 0)
     return rgba.view("<u4")[..., 0]
+
+
+def to_csv(spectra: Iterable[tuple[str, Place, Spectrum]], bands: Bands) -> str:
+    """Named spectra as a table with a row for each band, as CSV with a header.
+
+    ``pixels`` and ``level`` say of how many pixels of which level a spectrum is the mean; ``sd`` is that of
+    the samples where there is one pixel, else that of the pixels. What is not known is left empty.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(
+        [
+            "name",
+            "x",
+            "y",
+            "lon",
+            "lat",
+            "pixels",
+            "level",
+            "wavelength_nm",
+            "fwhm_nm",
+            "reflectance",
+            *LAYERS,
+        ]
+    )
+    for name, (x, y, lon, lat), spectrum in spectra:
+        known = [f"{x:.10g}", f"{y:.10g}", _number(lon, 7), _number(lat, 7), spectrum.pixels, spectrum.factor]
+        columns = [spectrum.reflectance, *(spectrum.layers.get(layer) for layer in LAYERS)]
+        for band, (centre, width) in enumerate(zip(bands.centre_nm, bands.fwhm_nm, strict=True)):
+            values = ["" if column is None else _number(float(column[band]), 6) for column in columns]
+            table.writerow([name, *known, f"{centre:g}", f"{width:g}", *values])
+    return text.getvalue()
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if np.isfinite(value) else ""

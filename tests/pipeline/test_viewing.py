@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from catalog.indices import INDICES
 from pipeline.cube import NODATA, SCALE, Cube
 from pipeline.grid import Window
 from pipeline.storage import LocalStorage
-from pipeline.viewing import Subject, View, open_view, picture, stretch
+from pipeline.viewing import Subject, View, open_view, picture, stretch, to_csv
 from tests.pipeline.fakes import NORTH_UP
 from tests.pipeline.test_cube import BANDS, ROTATED, content, make
 
@@ -42,7 +44,7 @@ def add_overviews(cube: Cube, *factors: int) -> None:
         )  # fmt: skip
         array[:] = np.rint(means).astype(np.uint16)
     layout = [{"asset": "."}, *({"asset": f"overviews/{factor}"} for factor in factors)]
-    attributes = json.loads((cube.storage.get("zarr.json") or b"{}"))
+    attributes = json.loads(cube.storage.get("zarr.json") or b"{}")
     attributes["attributes"]["multiscales"] = {"layout": layout}
     attributes.pop("consolidated_metadata", None)
     cube.storage.put("zarr.json", json.dumps(attributes).encode())
@@ -85,9 +87,7 @@ def test_a_cube_without_overviews_gets_one_level_of_every_nth_pixel(cubes: dict[
         every = seen.read(subject, seen.levels[0])[:, ::3, ::3]
         np.testing.assert_array_equal(seen.read(subject, coarse), every)
         part = Window(10, 20, 30, 40)
-        np.testing.assert_array_equal(
-            seen.read(subject, coarse, part), every[(slice(None), *part.slices)]
-        )
+        np.testing.assert_array_equal(seen.read(subject, coarse, part), every[(slice(None), *part.slices)])
 
 
 def test_a_piece_is_what_the_cube_holds_there(cubes: dict[str, Cube]) -> None:
@@ -230,3 +230,18 @@ def test_counts_are_scaled_as_they_are_stored(cubes: dict[str, Cube]) -> None:
     stored = group["reflectance_sd"][2, 300, 300] * SCALE
     seen = view(cubes["bare"])
     assert seen.read(seen.subject("sd", 600), seen.levels[0])[0, 300, 300] == pytest.approx(stored)
+
+
+def test_a_table_of_spectra_has_a_row_for_each_band(cubes: dict[str, Cube]) -> None:
+    seen = view(cubes["whole"])
+    point, area = seen.spectrum(123, 456), seen.area([(50, 50), (50, 80), (80, 80)])
+    nowhere = (1.0, 2.0, float("nan"), float("nan"))
+    text = to_csv([("1", seen.place(123.5, 456.5), point), ("a, b", nowhere, area)], seen.bands)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 2 * len(BANDS)
+    assert float(rows[3]["reflectance"]) == pytest.approx(point.reflectance[3], abs=1e-6)
+    assert float(rows[3]["q95"]) == pytest.approx(point.layers["q95"][3], abs=1e-6)
+    assert (float(rows[3]["x"]), float(rows[3]["y"])) == pytest.approx(seen.place(123.5, 456.5)[:2])
+    assert [rows[at]["wavelength_nm"] for at in (0, 5)] == ["400", "900"]
+    assert (rows[-1]["name"], rows[-1]["lon"], rows[-1]["q05"]) == ("a, b", "", "")
+    assert rows[-1]["pixels"] == str(area.pixels)
