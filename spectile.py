@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 __all__ = ["SpectileError", "open_cube", "open_scene", "run"]
 
 
-def open_cube(cube: str | Path) -> xr.Dataset:
+def open_cube(cube: str | Path, *, overview: int = 1) -> xr.Dataset:
     """The cube as a lazy Dataset: float32 reflectance (wavelength, y, x), NaN where there is none, its CRS.
 
     Parameters
     ----------
     cube : a path, or a URL: s3://, gs:// or file://.
+    overview : rows and columns of the cube along one of what is opened: 1 is the cube, 2, 4, … its overviews.
 
     Raises
     ------
-    SpectileError : there is no cube, it is not finished, or it cannot be read.
+    SpectileError : there is no cube or no such overview, it is not finished, or it cannot be read.
     """
     from pipeline.cube import open_cube as open_it
 
-    return open_it(cube)
+    return open_it(cube, overview=overview)
 
 
 def open_scene(

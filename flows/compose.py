@@ -10,7 +10,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,13 +26,15 @@ from flows.register import check_catalog, register, taken_of
 from pipeline.cube import (
     Cube,
     create_cube,
-    finalise,
     finished_blocks,
     is_laid_out,
+    lacks_levels,
     load_plan,
     occupied,
+    put_layout,
     read_status,
 )
+from pipeline.finish import finalise
 from pipeline.flight_line import LineSource
 from pipeline.layers import Layer, choose_layers
 from pipeline.layout import software_version
@@ -454,6 +456,8 @@ def start_cube(prepared: Prepared, storage: Storage | None = None) -> Cube:
     if settings.resume and there:
         check_same(prepared, read_status(storage), str(storage))
         if is_laid_out(storage):
+            if lacks_levels(storage, plan):
+                put_layout(storage, plan, predictor.bands, calibration=predictor.calibration)
             return Cube(storage, plan)
     replacing = there and (settings.resume or settings.overwrite)
     return create_cube(storage, plan, predictor.bands, calibration=predictor.calibration, replace=replacing)
@@ -591,12 +595,15 @@ def process_blocks(
     )
 
 
-def finish_cube(cube: Cube, taken: Span | None = None) -> str:
-    """Write the quicklook, then declare the cube complete; the picture's place.
+def finish_cube(
+    cube: Cube, taken: Span | None = None, *, on_region: Callable[[], None] = lambda: None
+) -> str:
+    """Write quicklook and overviews, then declare the cube complete; the picture's place.
 
     Parameters
     ----------
     taken : when its scene was taken, if anybody knows.
+    on_region : told when a shard of the overviews has been made.
 
     Raises
     ------
@@ -620,6 +627,7 @@ def finish_cube(cube: Cube, taken: Span | None = None) -> str:
             "tiles_skipped": sum(marker.tiles_skipped for marker in markers),
             TAKEN: None if taken is None else [to_text(moment) for moment in taken],
         },
+        on_region=on_region,
     )
     return picture
 
@@ -650,18 +658,25 @@ def carry_out(prepared: Prepared, cube: Cube, observer: Observer, started: float
     observer.begin(prepared.plan, prepared.estimate, [b for b in prepared.plan.blocks if b not in todo])
     tally = Tally()
     process_blocks(prepared, cube, todo, tally=tally, observer=observer)
-    return conclude(prepared, cube, tally, started)
+    return conclude(prepared, cube, tally, observer, started)
 
 
-def conclude(prepared: Prepared, cube: Cube, tally: Tally, started: float) -> Result:
+def conclude(prepared: Prepared, cube: Cube, tally: Tally, observer: Observer, started: float) -> Result:
     """Finish the cube if nothing is missing, write its STAC item, and say what the run did.
+
+    Parameters
+    ----------
+    observer : told that the run moves while overviews are made.
 
     Raises
     ------
     StoreError : the cube or its item cannot be written.
     """
     failed = len(tally.failures)
-    picture = None if failed else finish_cube(cube, taken_of(prepared.settings, prepared.source))
+    picture = None
+    if not failed:
+        taken = taken_of(prepared.settings, prepared.source)
+        picture = finish_cube(cube, taken, on_region=lambda: observer.tiles(0))
     item = register(prepared.settings, cube.storage)
     markers = finished_blocks(cube)
     predicted = sum(marker.tiles for marker in markers.values())

@@ -13,6 +13,7 @@ from flows.compose import Observer, Prepared, SceneSettings, Silent, Tally
 from flows.holding import Beating, holding
 from pipeline import ledger
 from pipeline.cube import put_layout
+from pipeline.overviews import void_regions
 from pipeline.plan import Plan
 from pipeline.predict import Predictor
 from pipeline.verify import Findings, inspect_cube
@@ -62,6 +63,7 @@ def repair_cube(
 
 def _void(found: Findings) -> None:
     ledger.void(found.cube.storage, [ledger.key_of(block) for block in found.shards])
+    void_regions(found.cube.storage, found.overviews)
 
 
 def _renew(found: Findings, predictor: Predictor) -> None:

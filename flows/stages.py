@@ -62,7 +62,9 @@ def process_run(
 
 
 @task(name="finish-scene", cache_policy=NO_CACHE)
-def finish_scene(prepared: Prepared, cube: Cube, tallies: list[Tally], started: float) -> Any:
+def finish_scene(
+    prepared: Prepared, cube: Cube, tallies: list[Tally], observer: Observer, started: float
+) -> Any:
     """Finish the cube, unless blocks failed; what the run did, quoted."""
     total = Tally()
     for tally in tallies:
@@ -73,7 +75,7 @@ def finish_scene(prepared: Prepared, cube: Cube, tallies: list[Tally], started: 
         total.pixels += tally.pixels
         total.failures += tally.failures
         total.peak_memory_bytes = max(total.peak_memory_bytes, tally.peak_memory_bytes)
-    return unwalked(compose.conclude(prepared, cube, total, started))
+    return unwalked(compose.conclude(prepared, cube, total, observer, started))
 
 
 def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> dict[str, Any]:
@@ -107,7 +109,9 @@ def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> d
         )
         done = before + sum(tally.done for tally in tallies)
         update_progress_artifact(progress, progress=100 * done / len(blocks))
-    finished: Any = finish_scene(unwalked(prepared), unwalked(cube), unwalked(tallies), started)
+    finished: Any = finish_scene(
+        unwalked(prepared), unwalked(cube), unwalked(tallies), unwalked(observer), started
+    )
     result: Result = finished.unquote()
     report = compose.report(prepared, result)
     create_table_artifact(

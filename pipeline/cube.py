@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,15 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.core.buffer import cpu
-from zarr.errors import ZarrUserWarning
-from zarr.storage import MemoryStore
 
 from catalog.bands import Bands
 from catalog.calibration import Calibration
-from catalog.errors import CubeError, StoreError
+from catalog.errors import CubeError, StoreError, UsageError
 from pipeline import ledger
 from pipeline.grid import Grid, Window
 from pipeline.layers import LAYERS, array_name, summarise
@@ -34,6 +29,7 @@ from pipeline.layout import ROOT, lay_out
 from pipeline.layout import SCALE as SCALE
 from pipeline.mosaic import Mosaic
 from pipeline.plan import SHARD, Plan
+from pipeline.shards import encode_shard, read_metadata, shard_key
 from pipeline.shares import Share
 from pipeline.storage import Storage, open_storage
 from pipeline.tiling import Block, Tiling
@@ -128,13 +124,18 @@ def _put_layout(storage: Storage, plan: Plan, objects: Mapping[str, bytes]) -> N
     sums = {key: ledger.checksum(value) for key, value in objects.items()}
     root = sums.pop(ROOT)
     facts = {"digest": plan.digest, "block": plan.block, "plan": plan.to_json(), "objects": sums}
-    _put_record(storage, {**facts, "root": [root]})
+    put_record(storage, {**facts, "root": [root]})
 
 
-def _put_record(storage: Storage, record: Mapping[str, Any]) -> None:
+def put_record(storage: Storage, record: Mapping[str, Any]) -> None:
+    """Put what ``read_record`` gives."""
+    storage.put(RECORD, _record_bytes(record))
+
+
+def _record_bytes(record: Mapping[str, Any]) -> bytes:
     text = json.dumps(record, sort_keys=True)
     whole = {"checksum": ledger.checksum(text.encode()), "record": record}
-    storage.put(RECORD, json.dumps(whole, sort_keys=True).encode())
+    return json.dumps(whole, sort_keys=True).encode()
 
 
 def read_record(storage: Storage) -> dict[str, Any] | None:
@@ -143,18 +144,25 @@ def read_record(storage: Storage) -> dict[str, Any] | None:
     Beside ``digest``, ``block`` and ``plan`` it has ``objects``, the checksum of each key, and ``root``,
     those that the group's metadata may have.
     """
+    value = storage.get(RECORD) or b""
     try:
-        whole = json.loads(storage.get(RECORD) or b"{}")
-        record: dict[str, Any] = whole["record"]
-        intact = whole["checksum"] == ledger.checksum(json.dumps(record, sort_keys=True).encode())
+        record: dict[str, Any] = json.loads(value)["record"]
     except (ValueError, TypeError, KeyError):
         return None
-    return record if intact else None
+    return record if _record_bytes(record) == value else None
 
 
 def is_laid_out(storage: Storage) -> bool:
     """Whether the creation of a cube came to its end, so that blocks can be written."""
     return read_record(storage) is not None
+
+
+def lacks_levels(storage: Storage, plan: Plan) -> bool:
+    """Whether a cube that is laid out was so before there were overviews; ``put_layout`` adds them."""
+    record = read_record(storage)
+    return record is not None and any(
+        level.key(ROOT) not in record["objects"] for level in plan.levels if level.folder
+    )
 
 
 def occupied(storage: Storage) -> bool:
@@ -276,22 +284,11 @@ def _shards(
     # Writers that share a shard lose pixels silently; blocks that are whole shards share none.
     assert at.row % SHARD == 0, at
     assert at.col % SHARD == 0, at
-    made: dict[str, Any] = {}
-    for name in ("", *cube.arrays):
-        key = f"{name}/zarr.json".lstrip("/")
-        value = cube.storage.get(key)
-        if value is None:
-            raise FileNotFoundError(errno.ENOENT, "the array's metadata are missing", key)
-        made[key] = cpu.Buffer.from_bytes(value)
-    group = zarr.open_group(MemoryStore(made), mode="r+", use_consolidated=False)
+    metadata = {name: read_metadata(cube.storage, f"{name}/zarr.json") for name in cube.arrays}
     for row, col in cube.plan.shards(block):
         shard = Window(row * SHARD, col * SHARD, SHARD, SHARD).intersection(at)
         for name, values in _values(cube, mosaic, source, shard.relative_to(at).slices):
-            key = _shard_key(name, row, col)
-            # zarr would leave out a shard that is masked all over; that it is there is what is verified.
-            array = _array(group, name).with_config({"write_empty_chunks": True})
-            array[(..., *shard.slices)] = values
-            yield key, made.pop(key).to_bytes()
+            yield shard_key(name, row, col), encode_shard(metadata[name], row, col, values)
 
 
 def _values(
@@ -318,11 +315,7 @@ def encode(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArra
 
 def shard_keys(cube: Cube, block: Block) -> list[str]:
     """The keys in the store of the shards that a block owns."""
-    return [_shard_key(name, row, col) for name in cube.arrays for row, col in cube.plan.shards(block)]
-
-
-def _shard_key(name: str, row: int, col: int) -> str:
-    return f"{name}/c/{row}/{col}" if name in ("valid", "source") else f"{name}/c/0/{row}/{col}"
+    return [shard_key(name, row, col) for name in cube.arrays for row, col in cube.plan.shards(block)]
 
 
 def finished_blocks(cube: Cube, blocks: Iterable[Block] | None = None) -> dict[Block, ledger.Marker]:
@@ -336,69 +329,17 @@ def finished_blocks(cube: Cube, blocks: Iterable[Block] | None = None) -> dict[B
     return done
 
 
-def strays(cube: Cube) -> list[str]:
-    """The keys of objects that look like a cube's and are none of this one's.
-
-    They are left by one that was replaced: shards of a larger extent, arrays of layers that this one lacks,
-    markers of blocks of another size.
-    """
-    record = read_record(cube.storage) or {"objects": ()}
-    known = {ROOT, RECORD, *record["objects"]}
-    for block in cube.plan.blocks:
-        known.update((ledger.key_of(block), ledger.failure_key(block)))
-        known.update(shard_keys(cube, block))
-    folders = {"reflectance", *map(array_name, LAYERS), "valid", "source", "y", "x", ledger.PREFIX}
-    return sorted(
-        key
-        for key in cube.storage.walk()
-        if key.partition("/")[0] in folders and key not in known and not ledger.is_lease(key)
-    )
-
-
-def finalise(cube: Cube, *, attributes: Mapping[str, Any]) -> None:
-    """Declare a cube complete, in one step, with its metadata consolidated.
-
-    Raises
-    ------
-    CubeError : blocks are missing.
-    """
-    storage = cube.storage
-    missing = set(cube.plan.blocks) - finished_blocks(cube).keys()
-    if missing:
-        raise CubeError("blocks are missing", where=str(storage), got=len(missing))
-    record = read_record(storage)
-    if record is None:
-        raise CubeError(
-            "the ledger's plan is damaged", where=str(storage), remedy="see spectile verify --repair"
-        )
-    with writing(storage):
-        for key in strays(cube):
-            storage.delete(key)
-        root = _consolidated(storage, record)
-        root["attributes"]["spectile"].update(attributes, status="complete")
-        value = json.dumps(root).encode()
-        # A process that is killed between the two leaves a root that is one of those noted.
-        _put_record(storage, {**record, "root": [record["root"][0], ledger.checksum(value)]})
-        storage.put(ROOT, value)
-
-
-def _consolidated(storage: Storage, record: Mapping[str, Any]) -> dict[str, Any]:
-    """The group's metadata with those of its members, which xarray and zarr both read."""
-    keys = [ROOT, *(key for key in record["objects"] if key.endswith("/zarr.json"))]
-    held: dict[str, Any] = {key: cpu.Buffer.from_bytes(storage.get(key) or b"") for key in keys}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ZarrUserWarning)  # they are an extension
-        zarr.consolidate_metadata(MemoryStore(held))
-    root: dict[str, Any] = json.loads(held[ROOT].to_bytes())
-    return root
-
-
-def open_cube(path: str | Path) -> xr.Dataset:
+def open_cube(path: str | Path, *, overview: int = 1) -> xr.Dataset:
     """The cube as a lazy xarray Dataset, float32 reflectance with NaN where there is none.
+
+    Parameters
+    ----------
+    overview : rows and columns of the cube along one of what is opened, a power of two; 1 is the cube itself.
 
     Raises
     ------
     CubeError : there is no cube, or it is incomplete.
+    UsageError : there is no such overview.
     StoreError : the store cannot be read.
     """
     import rioxarray  # noqa: F401  (adds the .rio accessor)
@@ -410,7 +351,16 @@ def open_cube(path: str | Path) -> xr.Dataset:
         raise CubeError(
             "the cube is not finished", where=str(storage), got=status, remedy="run again with --resume"
         )
-    raw: xr.Dataset = xr.open_zarr(storage.zarr(read_only=True), mask_and_scale=False, decode_coords="all")
+    levels = {level.factor: level for level in load_plan(storage).levels}
+    if overview not in levels:
+        raise UsageError(
+            "there is no such overview", where=str(storage), got=overview,
+            expected=f"one of {', '.join(map(str, levels))}",
+        )  # fmt: skip
+    raw: xr.Dataset = xr.open_zarr(
+        storage.zarr(read_only=True), group=levels[overview].folder or None, mask_and_scale=False,
+        decode_coords="all",
+    )  # fmt: skip
     for name in ("reflectance", *map(array_name, LAYERS)):
         if name in raw:
             counts = raw[name]
@@ -422,12 +372,6 @@ def open_cube(path: str | Path) -> xr.Dataset:
             decoded.encoding = {"grid_mapping": "spatial_ref"}  # copies in files keep their place
             raw[name] = decoded
     return raw.assign_coords(fwhm=raw["fwhm"].compute())  # at hand, as wavelength is
-
-
-def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    return array
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from catalog.calibration import Calibration
 from pipeline import ledger
 from pipeline.grid import Grid
 from pipeline.layers import array_name, layer_attributes
+from pipeline.levels import FOLDER
 from pipeline.plan import CHUNK, SHARD, Plan
 from pipeline.source import axis_coordinates
 
@@ -32,10 +33,11 @@ SCALE = 1e-4
 NODATA = 65535
 """The stored count of pixels without a spectrum."""
 
-_GEOZARR = (
-    ("f17cb550-5864-4468-aeb7-f3180cfb622f", "proj:", "zarr-experimental/geo-proj"),
-    ("689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "spatial:", "zarr-conventions/spatial"),
-)
+_GEOZARR = {
+    "proj": "f17cb550-5864-4468-aeb7-f3180cfb622f",
+    "spatial": "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4",
+    "multiscales": "d35379db-88df-4056-af3a-620245f8e347",
+}
 
 
 def lay_out(plan: Plan, bands: Bands, calibration: Calibration | None = None) -> dict[str, bytes]:
@@ -45,12 +47,14 @@ def lay_out(plan: Plan, bands: Bands, calibration: Calibration | None = None) ->
     ----------
     calibration : with which the layers will be made, for their attributes.
     """
-    grid = plan.cube_grid
+    own, *overviews = plan.levels
+    grid = own.grid(plan.cube_grid)
     attributes: dict[str, Any] = {
         "Conventions": "CF-1.11",
         "title": "Synthetic hyperspectral reflectance estimated from an RGB scene",
         "comment": "Spectra are a model's estimates, not measurements.",
         **_geozarr(grid),
+        **(_multiscales(plan) if overviews else {}),
         "spectile": {
             "status": "incomplete",
             "version": software_version(),
@@ -64,6 +68,12 @@ def lay_out(plan: Plan, bands: Bands, calibration: Calibration | None = None) ->
     made: dict[str, Buffer] = {}
     group = zarr.create_group(MemoryStore(made), zarr_format=3, attributes=attributes)
     _create_arrays(group, plan, bands, grid, calibration)
+    if overviews:
+        group.create_group(FOLDER)
+    for level in overviews:
+        coarse = level.grid(plan.cube_grid)
+        said = {"Conventions": "CF-1.11", **_geozarr(coarse)}
+        _create_arrays(group.create_group(level.folder, attributes=said), plan, bands, coarse, calibration)
     group.create_group(ledger.PREFIX)  # a group, so that readers that list the store know it
     return {key: value.to_bytes() for key, value in made.items()}
 
@@ -167,19 +177,41 @@ def _spatial_ref(grid: Grid) -> dict[str, Any]:
 
 def _geozarr(grid: Grid) -> dict[str, Any]:
     return {
-        "zarr_conventions": [
-            {
-                "uuid": uuid,
-                "name": name,
-                "schema_url": f"https://raw.githubusercontent.com/{repository}/refs/tags/v1/schema.json",
-                "spec_url": f"https://github.com/{repository}/blob/v1/README.md",
-            }
-            for uuid, name, repository in _GEOZARR
-        ],
+        "zarr_conventions": [_convention(name) for name in ("proj", "spatial")],
         "proj:wkt2": grid.crs_wkt,
         "spatial:dimensions": ["y", "x"],
         "spatial:shape": list(grid.shape),
         "spatial:transform": list(grid.transform)[:6],
         "spatial:bbox": list(grid.bounds),
         "spatial:registration": "pixel",
+    }
+
+
+def _convention(name: str) -> dict[str, str]:
+    repository = f"zarr-conventions/{name}"
+    return {
+        "uuid": _GEOZARR[name],
+        "name": name,
+        "schema_url": f"https://raw.githubusercontent.com/{repository}/refs/tags/v0.1/schema.json",
+        "spec_url": f"https://github.com/{repository}/blob/v0.1/README.md",
+    }
+
+
+def _multiscales(plan: Plan) -> dict[str, Any]:
+    """Which groups hold the overviews; the conventions of ``_geozarr`` with this one."""
+    layout: list[dict[str, Any]] = []
+    for level in plan.levels:
+        step = 1.0 if level.factor == 1 else 2.0
+        grid = level.grid(plan.cube_grid)
+        layout.append({
+            "asset": level.folder or ".",
+            **({"derived_from": layout[-1]["asset"]} if layout else {}),
+            # Corners stay where they are.
+            "transform": {"scale": [step, step], "translation": [0.0, 0.0]},
+            "spatial:shape": list(grid.shape),
+            "spatial:transform": list(grid.transform)[:6],
+        })  # fmt: skip
+    return {
+        "zarr_conventions": [_convention(name) for name in _GEOZARR],
+        "multiscales": {"layout": layout, "resampling_method": "average"},
     }

@@ -98,10 +98,10 @@ def checksum(value: bytes) -> str:
     return hashlib.blake2b(value, digest_size=16).hexdigest()
 
 
-def damage(storage: Storage, marker: Marker) -> list[str]:
-    """What is wrong with the shards of a finished block; empty where their bytes are as written."""
+def damage(storage: Storage, checksums: Mapping[str, str]) -> list[str]:
+    """What is wrong with objects whose checksums are known by key; empty where their bytes are as written."""
     found = []
-    for key, expected in marker.checksums.items():
+    for key, expected in checksums.items():
         value = storage.get(key)
         if value is None:
             found.append(f"{key} is missing")

@@ -11,6 +11,7 @@ from functools import cached_property
 from catalog.errors import UsageError
 from pipeline.grid import Grid, Window
 from pipeline.layers import Layer, choose_layers
+from pipeline.levels import Level, levels
 from pipeline.shares import Share, cells
 from pipeline.tiling import Block, Tiling, blocks
 
@@ -110,6 +111,11 @@ class Plan:
     @cached_property
     def _shown(self) -> set[tuple[int, int]]:
         return set().union(*(cells(share.tiles) for share in self.scenes))
+
+    @cached_property
+    def levels(self) -> list[Level]:
+        """The cube and its overviews, the finest first."""
+        return levels(self.window.shape, (place for block in self.blocks for place in self.shards(block)))
 
     @property
     def cube_grid(self) -> Grid:

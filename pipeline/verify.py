@@ -14,9 +14,10 @@ from pipeline.cube import (
     plan_of,
     read_record,
     read_status,
-    strays,
 )
+from pipeline.finish import strays
 from pipeline.layout import ROOT
+from pipeline.overviews import Region, inspect_overviews
 from pipeline.storage import Storage
 from pipeline.tiling import Block
 
@@ -31,6 +32,8 @@ class Findings:
     """Blocks that are not done, or whose marker is damaged."""
     shards: dict[Block, list[str]]
     """Finished blocks whose shards are not as they were written; what is wrong with each."""
+    overviews: dict[Region, list[str]]
+    """Parts of the overviews that are missing or not as they were written; what is wrong with each."""
     metadata: dict[str, str]
     """Keys of objects that are not as they were laid out; what is wrong with each."""
     extra: tuple[str, ...]
@@ -49,6 +52,7 @@ class Findings:
         lines = [f"{key} {what}" for key, what in self.metadata.items()]
         lines += [f"block {block.name} is not done" for block in self.undone]
         lines += [f"block {block.name}: {what}" for block, found in self.shards.items() for what in found]
+        lines += [f"{region.name}: {what}" for region, found in self.overviews.items() for what in found]
         lines += [f"{key} is none of this cube's" for key in self.extra]
         if not lines and self.status != "complete":
             lines.append("every block is done, but the cube was never finished; run again with --resume")
@@ -78,7 +82,10 @@ def inspect_cube(storage: Storage) -> Findings:
     if record is None or record["digest"] != plan.digest:
         metadata[RECORD] = "is damaged"
     else:
-        for key, sums in {ROOT: record["root"], **{k: [v] for k, v in record["objects"].items()}}.items():
+        objects = {ROOT: record["root"], **{key: [value] for key, value in record["objects"].items()}}
+        for level in plan.levels:  # those of a cube that was made before there were overviews, too
+            objects.setdefault(level.key(ROOT), [])
+        for key, sums in objects.items():
             value = storage.get(key)
             if value is None:
                 metadata[key] = "is missing"
@@ -86,11 +93,15 @@ def inspect_cube(storage: Storage) -> Findings:
                 metadata[key] = "is damaged"
     cube = Cube(storage, plan)
     done = finished_blocks(cube)
-    damage = {block: ledger.damage(storage, marker) for block, marker in done.items()}
+    damage = {block: ledger.damage(storage, marker.checksums) for block, marker in done.items()}
+    missing, overviews = inspect_overviews(cube)
+    if facts["status"] != "incomplete":  # they are made last
+        overviews |= {region: ["is not made from what is there"] for region in missing}
     return Findings(
         cube=cube,
         undone=tuple(block for block in plan.blocks if block not in done),
         shards={block: found for block, found in damage.items() if found},
+        overviews=overviews,
         metadata=metadata,
         # Without the record, what was laid out cannot be told from what is extra.
         extra=() if RECORD in metadata else tuple(strays(cube)),

@@ -137,7 +137,7 @@ def test_an_added_scene_changes_the_blocks_that_it_touches_and_no_byte_of_others
     after = shards(out)
     done = {f"/{int(name[1:5])}/{int(name[6:])}" for name in touched}
     for name, value in before.items():
-        if not any(name.endswith(each) for each in done):
+        if not name.startswith("overviews/") and not any(name.endswith(each) for each in done):
             assert after[name] == value, name
     assert 0 < len(done) < result.blocks_done
     assert after == shards(whole)

@@ -15,7 +15,6 @@ from pipeline.cube import (
     Cube,
     create_cube,
     encode,
-    finalise,
     finished_blocks,
     is_laid_out,
     load_plan,
@@ -24,6 +23,7 @@ from pipeline.cube import (
     shard_keys,
     write_block,
 )
+from pipeline.finish import finalise
 from pipeline.grid import Grid, Window
 from pipeline.mosaic import Mosaic
 from pipeline.plan import Plan

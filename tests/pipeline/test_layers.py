@@ -7,7 +7,8 @@ import zarr
 
 from catalog.calibration import Calibration
 from catalog.errors import UsageError
-from pipeline.cube import NODATA, create_cube, finalise, finished_blocks, open_cube, shard_keys, write_block
+from pipeline.cube import NODATA, create_cube, finished_blocks, open_cube, shard_keys, write_block
+from pipeline.finish import finalise
 from pipeline.grid import Grid
 from pipeline.layers import LAYERS, array_name, choose_layers, summarise
 from pipeline.mosaic import mosaic_block

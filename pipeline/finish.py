@@ -1,0 +1,89 @@
+"""The end of a run: overviews are made, leftovers of other cubes go, and the cube is declared complete."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import zarr
+from zarr.core.buffer import cpu
+from zarr.errors import ZarrUserWarning
+from zarr.storage import MemoryStore
+
+from catalog.errors import CubeError
+from pipeline import ledger
+from pipeline.cube import RECORD, Cube, finished_blocks, put_record, read_record, shard_keys, writing
+from pipeline.layers import LAYERS, array_name
+from pipeline.layout import ROOT
+from pipeline.levels import FOLDER
+from pipeline.overviews import overview_keys, write_overviews
+from pipeline.storage import Storage
+
+
+def strays(cube: Cube) -> list[str]:
+    """The keys of objects that look like a cube's and are none of this one's.
+
+    They are left by one that was replaced: shards of a larger extent, arrays of layers that this one lacks,
+    markers of blocks of another size.
+    """
+    record = read_record(cube.storage) or {"objects": ()}
+    known = {ROOT, RECORD, *record["objects"], *overview_keys(cube)}
+    for block in cube.plan.blocks:
+        known.update((ledger.key_of(block), ledger.failure_key(block)))
+        known.update(shard_keys(cube, block))
+    arrays = {"reflectance", *map(array_name, LAYERS), "valid", "source", "y", "x"}
+    folders = {*arrays, FOLDER, ledger.PREFIX}
+    return sorted(
+        key
+        for key in cube.storage.walk()
+        if key.partition("/")[0] in folders and key not in known and not ledger.is_lease(key)
+    )
+
+
+def finalise(
+    cube: Cube, *, attributes: Mapping[str, Any], on_region: Callable[[], None] = lambda: None
+) -> None:
+    """Make the overviews, then declare a cube complete, in one step, with its metadata consolidated.
+
+    Parameters
+    ----------
+    attributes : more of what the cube says of itself under ``spectile``.
+    on_region : told when a shard of the overviews has been made.
+
+    Raises
+    ------
+    CubeError : blocks are missing, or are damaged where overviews are to be made of them.
+    StoreError : the store cannot be written.
+    """
+    storage = cube.storage
+    missing = set(cube.plan.blocks) - finished_blocks(cube).keys()
+    if missing:
+        raise CubeError("blocks are missing", where=str(storage), got=len(missing))
+    record = read_record(storage)
+    if record is None:
+        raise CubeError(
+            "the ledger's plan is damaged", where=str(storage), remedy="see spectile verify --repair"
+        )
+    write_overviews(cube, on_region=on_region)
+    with writing(storage):
+        for key in strays(cube):
+            storage.delete(key)
+        root = _consolidated(storage, record)
+        root["attributes"]["spectile"].update(attributes, status="complete")
+        value = json.dumps(root).encode()
+        # A process that is killed between the two leaves a root that is one of those noted.
+        put_record(storage, {**record, "root": [record["root"][0], ledger.checksum(value)]})
+        storage.put(ROOT, value)
+
+
+def _consolidated(storage: Storage, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The group's metadata with those of its members, which xarray and zarr both read."""
+    keys = [ROOT, *(key for key in record["objects"] if key.endswith("/zarr.json"))]
+    held: dict[str, Any] = {key: cpu.Buffer.from_bytes(storage.get(key) or b"") for key in keys}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)  # they are an extension
+        zarr.consolidate_metadata(MemoryStore(held))
+    root: dict[str, Any] = json.loads(held[ROOT].to_bytes())
+    return root
