@@ -22,7 +22,8 @@ from catalog.errors import SpectileError, UsageError
 from catalog.index import Query
 from catalog.stac import COLLECTION_FILE
 from flows.view_catalog import CatalogPage
-from flows.view_page import CubePage, Pools
+from flows.view_session import Pools, Session
+from flows.view_spectra import SpectraPane
 from pipeline.collection import Collection
 from pipeline.storage import open_storage
 from pipeline.viewing import View, open_view
@@ -98,7 +99,11 @@ class _Cubes:
 
 def _cube(document: Document, *, place: str, cubes: _Cubes, back: bool = False) -> None:
     view = cubes.open(place)
-    CubePage(document, view, cubes.pools)
+    session = Session(document, cubes.pools)
+    spectra = SpectraPane(session, view)
+    for model in (*spectra.map.roots, *spectra.roots, session.status):
+        document.add_root(model)
+    spectra.map.refresh()
     _frame(document, view.storage.name, _facts(view), chart=True, back=back)
 
 

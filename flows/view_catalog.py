@@ -25,7 +25,7 @@ from bokeh.plotting import figure
 
 from catalog.index import Query, newest
 from flows.cli_catalog import when
-from flows.view_page import FONT, frame_of, keep_square
+from flows.view_session import AXIS, keep_square, pixel_of
 from pipeline.collection import Collection
 from pipeline.placing import transform_points
 
@@ -78,30 +78,22 @@ class CatalogPage:
             x_range=Range1d(x - wide / 2, x + wide / 2), y_range=Range1d(y - high / 2, y + high / 2),
             background_fill_color="#eef2f5", min_border_right=16, min_border_top=12,
         )  # fmt: skip
-        for axis, dimension, label in (
-            (drawn.xaxis[0], "lon", "Longitude"),
-            (drawn.yaxis[0], "lat", "Latitude"),
-        ):
-            axis.ticker, axis.formatter = (
-                MercatorTicker(dimension=dimension),
-                MercatorTickFormatter(dimension=dimension),
-            )
-            axis.axis_label, axis.axis_label_text_font_style = f"{label} (°)", "normal"
-            axis.axis_label_text_font = axis.major_label_text_font = FONT
-            axis.axis_line_color = axis.major_tick_line_color = "#9aa5b1"
-            axis.minor_tick_line_color = None
+        for axis, dimension, label in zip(drawn.axis, ("lon", "lat"), ("Longitude", "Latitude"), strict=True):
+            axis.update(ticker=MercatorTicker(dimension=dimension), axis_label=f"{label} (°)",
+                        formatter=MercatorTickFormatter(dimension=dimension), **AXIS)  # fmt: skip
         drawn.grid.grid_line_color = "#d7dee5"
         zoom = WheelZoomTool()
         drawn.add_tools(PanTool(), zoom)
         drawn.toolbar.active_scroll = zoom
         rings = [np.asarray(part.exterior.coords) for _, part in parts]
-        shown = drawn.patches("x", "y", line_width=1.5, line_color="colour", fill_color="colour", fill_alpha=0.25,
-            source=ColumnDataSource({
-                "x": [ring[:, 0] for ring in rings], "y": [ring[:, 1] for ring in rings],
-                "colour": [_colour(self.rows[at]) for at, _ in parts],
-                "name": [str(self.rows[at]["title"]) for at, _ in parts],
-                "told": [_told(self.rows[at]) for at, _ in parts],
-            }))  # fmt: skip
+        source = ColumnDataSource({
+            "x": [ring[:, 0] for ring in rings], "y": [ring[:, 1] for ring in rings],
+            "colour": [_colour(self.rows[at]) for at, _ in parts],
+            "name": [str(self.rows[at]["title"]) for at, _ in parts],
+            "told": [_told(self.rows[at]) for at, _ in parts],
+        })  # fmt: skip
+        shown = drawn.patches("x", "y", source=source, line_width=1.5, line_color="colour",
+                              fill_color="colour", fill_alpha=0.25)  # fmt: skip
         middles = [shapely.centroid(shape) for shape in self.shapes]
         drawn.scatter([p.x for p in middles], [p.y for p in middles], size=7, line_color="white",
                       fill_color=[_colour(row) for row in self.rows])  # fmt: skip
@@ -118,9 +110,8 @@ class CatalogPage:
         if hit:
             self._open(min(hit, key=lambda at: float(shapely.area(self.shapes[at]))))
             return
-        pixel = (self.map.x_range.end - self.map.x_range.start) / (frame_of(self.map)[0] or 900)
         away = [float(shapely.distance(shapely.centroid(shape), point)) for shape in self.shapes]
-        if away and min(away) <= NEAR * pixel:
+        if away and min(away) <= NEAR * pixel_of(self.map):
             self._open(int(np.argmin(away)))
 
     def _open(self, at: int) -> None:
@@ -128,10 +119,11 @@ class CatalogPage:
 
     def _entry(self, row: dict[str, Any]) -> str:
         return (
-            f'<a href="?{escape(_query(row))}" style="display:flex;gap:10px;padding:9px 14px;border-bottom:1px solid '
-            f'#dde3ea;text-decoration:none;color:#1f2933"><i style="flex:none;width:10px;height:10px;margin-top:5px;'
-            f'border-radius:5px;background:{_colour(row)}"></i><span><b>{escape(str(row["title"]))}</b><br>'
-            f'<span style="color:#5f6c7b;font-size:12.5px">{escape(_told(row))}</span></span></a>'
+            f'<a href="?{escape(_query(row))}" style="display:flex;gap:10px;padding:9px 14px;'
+            'color:#1f2933;border-bottom:1px solid #dde3ea;text-decoration:none"><i style="flex:none;'
+            f'width:10px;height:10px;margin-top:5px;border-radius:5px;background:{_colour(row)}"></i><span><b>'
+            f'{escape(str(row["title"]))}</b><br><span style="color:#5f6c7b;font-size:12.5px">'
+            f"{escape(_told(row))}</span></span></a>"
         )
 
 
@@ -147,7 +139,8 @@ def _told(row: dict[str, Any]) -> str:
     taken = when(row["datetime"], row["start_datetime"], row["end_datetime"])
     low, high = row["spectile:wavelength_min"], row["spectile:wavelength_max"]
     parts = [
-        f"taken {taken}" if taken != "unknown" else "", f"{row['spectile:bands']} bands, {low:.0f}–{high:.0f} nm",
+        f"taken {taken}" if taken != "unknown" else "",
+        f"{row['spectile:bands']} bands, {low:.0f}–{high:.0f} nm",
         str(row["spectile:model"]), "" if row["spectile:status"] == "complete" else "not finished",
     ]  # fmt: skip
     return " · ".join(filter(None, parts))

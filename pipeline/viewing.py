@@ -40,7 +40,7 @@ LARGEST_SIDE = 1536
 COARSE_SIDE = 512
 """Rows and columns of the coarsest level at most; of the cube's overviews too."""
 LARGEST_AREA = 512 * 512
-"""Pixels about an area that its spectrum is the mean of, at most; larger ones are read from a coarser level."""
+"""Pixels of the window about an area at most; larger ones are read from a coarser level."""
 
 Array = NDArray[np.float32]
 Limits = tuple[float, float]
@@ -171,7 +171,8 @@ class View:
         wanted = {"true": TRUE_COLOUR_NM, "infrared": COLOUR_INFRARED_NM}.get(key)
         index = None if wanted else key
         found = self._bands_at(wanted or INDICES[key].wavelength_nm)
-        return Subject(self.subjects[key], "reflectance", found, index)
+        title = self.subjects[key].partition(",")[0]
+        return Subject(title, "reflectance", found, index)
 
     def _bands_at(self, wavelengths_nm: Sequence[float]) -> tuple[int, ...]:
         """The bands at wavelengths; none where one of them is missing."""
