@@ -36,6 +36,19 @@ from flows.view_session import FONT, Session, frame_of, keep_square
 from pipeline.grid import Window
 from pipeline.viewing import Array, Limits, Subject, View, picture, stretch
 
+FLAG_COLOURS = (
+    "#dfe5ea",
+    "#000000",
+    "#56b4e9",
+    "#cc79a7",
+    "#d55e00",
+    "#f0b400",
+    "#7f3fbf",
+    "#009e73",
+    "#4d4d4d",
+)
+"""Of no flag, and of each."""
+_BOX = "background:rgba(255,255,255,.85);padding:7px 10px;font-size:12px;color:#1f2933"
 MARGIN = 0.15
 """The piece that is read reaches beyond the screen by this share of it on each side."""
 
@@ -204,6 +217,8 @@ class MapPane:
         if level != coarsest:
             values = view.read(subject, level, at) if at.size else whole[:, :0, :0]
         limits = (stretch(values) if wanted.of_screen else None) or stretch(whole) or (0.0, 1.0)
+        if subject.flags:
+            limits = -0.5, len(subject.flags) + 0.5
         palette = np.array([_bytes(colour) for colour in _colours(subject)], dtype=np.uint8)
         piece = picture(values, limits, palette) if level != coarsest and at.size else None
         f = level.factor
@@ -261,6 +276,8 @@ def _pixels(window: Window, factor: int) -> Window:
 
 
 def _colours(subject: Subject) -> tuple[str, ...]:
+    if subject.flags:
+        return FLAG_COLOURS[: len(subject.flags) + 1]
     if subject.index is not None:
         return tuple(interp_palette(BrBG11[::-1], 256))  # from brown to green, as of soil and leaves
     return tuple(Viridis256 if subject.array == "reflectance" else Magma256)
@@ -273,12 +290,21 @@ def _bytes(colour: str) -> tuple[int, int, int]:
 
 def _legend(subject: Subject, limits: Limits) -> str:
     """The colour bar as HTML."""
+    if subject.flags:
+        meanings = ("none", *(name.replace("_", " ") for name, _ in subject.flags))
+        lines = "".join(
+            f'<div><i style="display:inline-block;width:10px;height:10px;margin-right:7px;'
+            f'background:{colour}"></i>{escape(meaning)}</div>'
+            for colour, meaning in zip(_colours(subject), meanings, strict=True)
+            if meaning != "nodata"
+        )
+        return f'<div style="{_BOX}">{escape(subject.title)}<div style="margin-top:4px">{lines}</div></div>'
     low, high = limits
     digits = max(0, 1 - int(np.floor(np.log10(high - low))))
     ends = "".join(f"<span>{value:.{digits}f}</span>" for value in (low, (low + high) / 2, high))
     return (
-        '<div style="background:rgba(255,255,255,.85);padding:7px 10px;width:260px;font-size:12px;'
-        f'color:#1f2933">{escape(subject.title)}<div style="height:12px;margin:4px 0 2px;background:'
+        f'<div style="{_BOX};width:260px">{escape(subject.title)}<div style="height:12px;margin:4px 0 2px;'
+        "background:"
         f'linear-gradient(to right, {", ".join(_colours(subject)[::15])})"></div><div style="display:flex;'
         f'justify-content:space-between;font-size:11.5px">{ends}</div></div>'
     )

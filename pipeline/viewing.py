@@ -42,6 +42,9 @@ COARSE_SIDE = 512
 LARGEST_AREA = 512 * 512
 """Pixels of the window about an area at most; larger ones are read from a coarser level."""
 
+_FLAT = ("quality", "rgb_consistency", "overlap_disagreement")
+"""Arrays without bands that say where a cube is to be doubted."""
+
 Array = NDArray[np.float32]
 Limits = tuple[float, float]
 Place = tuple[float, float, float, float]
@@ -60,6 +63,8 @@ class Subject:
     """The bands that are read; none of an array that has none."""
     index: str | None = None
     """The index that is made of them."""
+    flags: tuple[tuple[str, int], ...] = ()
+    """Meanings and bits, where numbers are sets of flags; a later one hides those before."""
 
     @property
     def is_colour(self) -> bool:
@@ -145,8 +150,10 @@ class View:
                 found[name] = f"{name.upper().replace('_', ' ')}, {index.title}"
         if "sd" in self.layers:
             found["sd"] = "Uncertainty (sd) of a band"
-        if "quality" in self.group:
-            found["quality"] = "Quality"
+        for name in _FLAT:
+            if name in self.group:
+                told = str(self.group[name].attrs.get("long_name", name))
+                found[name] = told[:1].upper() + told[1:]
         return found
 
     def subject(self, key: str, wavelength_nm: float) -> Subject:
@@ -166,8 +173,10 @@ class View:
             return Subject(f"Reflectance at {centre:.0f} nm", "reflectance", (band,))
         if key == "sd":
             return Subject(f"Standard deviation at {centre:.0f} nm", array_name("sd"), (band,))
-        if key == "quality":
-            return Subject("Quality", "quality")
+        if key in _FLAT:
+            said = self.group[key].attrs
+            flags = zip(said.get("flag_meanings", "").split(), said.get("flag_masks", ()), strict=True)
+            return Subject(self.subjects[key], key, flags=tuple(flags))
         wanted = {"true": TRUE_COLOUR_NM, "infrared": COLOUR_INFRARED_NM}.get(key)
         index = None if wanted else key
         found = self._bands_at(wanted or INDICES[key].wavelength_nm)
@@ -195,15 +204,19 @@ class View:
     def read(self, subject: Subject, level: Level, window: Window | None = None) -> Array:
         """What a map shows, (3, h, w) of colours, else (1, h, w), NaN where there is nothing.
 
+        Flags become the number of the last one that is set, from 1; 0 where none is.
+
         Parameters
         ----------
         window : of the level's own pixels, inside its grid; None is all of them.
         """
         at = (window or level.grid.window).slices
         counts = self._counts(subject, level, at)
-        if not subject.bands:
-            return counts.astype(np.float32)[None]
+        if subject.flags:
+            return _last_flag(counts, subject.flags)[None]
         values = _decode(counts)
+        if not subject.bands:
+            return values[None]
         return values if subject.index is None else INDICES[subject.index].of(*values)[None]
 
     def _counts(self, subject: Subject, level: Level, at: tuple[slice, slice]) -> NDArray[Any]:
@@ -375,6 +388,13 @@ def _decode(counts: NDArray[Any]) -> Array:
     values *= np.float32(SCALE)
     values[counts == NODATA] = np.nan
     return values
+
+
+def _last_flag(counts: NDArray[Any], flags: tuple[tuple[str, int], ...]) -> Array:
+    found = np.zeros(counts.shape, dtype=np.float32)
+    for number, (meaning, bit) in enumerate(flags, 1):
+        found[counts & bit > 0] = np.nan if meaning == "nodata" else number
+    return found
 
 
 def stretch(values: Array, *, low: float = 2.0, high: float = 98.0) -> Limits | None:

@@ -25,29 +25,12 @@ from tests.pipeline.test_cube import BANDS, ROTATED, content, make
 SHAPE = (600, 1100)
 
 
-def add_overviews(cube: Cube, *factors: int) -> None:
-    """Means of the cube in groups beside it, as its own attributes say."""
-    root = cube.storage.zarr()
-    group: Any = zarr.open_group(root, mode="r+", use_consolidated=False)
-    counts = group["reflectance"][:]
-    values = np.where(counts == NODATA, np.nan, counts.astype(float))
-    for factor in factors:
-        rows, cols = (-(-size // factor) for size in SHAPE)
-        padded = np.full((len(BANDS), rows * factor, cols * factor), np.nan)
-        padded[:, : SHAPE[0], : SHAPE[1]] = values
-        parts = padded.reshape(len(BANDS), rows, factor, cols, factor)
-        known = np.isfinite(parts).sum((2, 4))
-        means = np.where(known > 0, np.nansum(parts, (2, 4)) / np.maximum(known, 1), NODATA)
-        array = group.create_array(
-            f"overviews/{factor}/reflectance", shape=means.shape, chunks=(len(BANDS), 256, 256),
-            dtype="uint16", fill_value=NODATA,
-        )  # fmt: skip
-        array[:] = np.rint(means).astype(np.uint16)
-    layout = [{"asset": "."}, *({"asset": f"overviews/{factor}"} for factor in factors)]
-    attributes = json.loads(cube.storage.get("zarr.json") or b"{}")
-    attributes["attributes"]["multiscales"] = {"layout": layout}
-    attributes.pop("consolidated_metadata", None)
-    cube.storage.put("zarr.json", json.dumps(attributes).encode())
+def without_overviews(cube: Cube) -> Cube:
+    """The cube as one that was made before there were overviews."""
+    said = json.loads(cube.storage.get("zarr.json") or b"{}")
+    del said["attributes"]["multiscales"]
+    cube.storage.put("zarr.json", json.dumps(said).encode())
+    return cube
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +39,9 @@ def cubes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cube]:
     folders = {name: tmp_path_factory.mktemp(name) for name in ("whole", "bare", "broken")}
     made = {
         "whole": make(folders["whole"], samples=4, layers=("sd", "q05", "q95")),
-        "bare": make(folders["bare"], samples=3, layers=("sd",)),
+        "bare": without_overviews(make(folders["bare"], samples=3, layers=("sd",))),
         "broken": make(folders["broken"], finished=False),
     }
-    add_overviews(made["whole"], 2, 4)
     return made
 
 
@@ -107,6 +89,25 @@ def test_a_coarse_level_holds_means(cubes: dict[str, Cube]) -> None:
     fine = seen.read(subject, seen.levels[0], Window(400, 400, 4, 4))
     coarse = seen.read(subject, seen.levels[2], Window(100, 100, 1, 1))
     assert coarse[0, 0, 0] == pytest.approx(fine.mean(), abs=1e-4)
+
+
+def test_flags_show_the_last_that_is_set_and_flat_layers_their_values(tmp_path: Path) -> None:
+    cube = make(tmp_path, shape=(20, 30), finished=False)
+    group: Any = zarr.open_group(cube.storage.zarr(), mode="r+", use_consolidated=False)
+    for name, dtype, fill, attributes in (
+        ("quality", "uint8", 1, {"flag_meanings": "nodata padded saturated", "flag_masks": [1, 2, 8]}),
+        ("rgb_consistency", "uint16", NODATA, {"long_name": "difference from the colours"}),
+    ):
+        array = group.require_array(
+            name, shape=(20, 30), chunks=(20, 30), dtype=dtype, fill_value=fill, attributes=attributes
+        )
+        array[0, :5] = [0, 2, 8, 10, 1] if name == "quality" else [0, 1, 250, 10_000, NODATA]
+    seen = view(cube)
+    assert seen.subjects["rgb_consistency"] == "Difference from the colours"
+    flags = seen.subject("quality", 0)
+    np.testing.assert_array_equal(seen.read(flags, seen.levels[0])[0, 0, :6], [0, 2, 3, 3, np.nan, np.nan])
+    values = seen.read(seen.subject("rgb_consistency", 0), seen.levels[0])
+    np.testing.assert_allclose(values[0, 0, :5], [0, 0.0001, 0.025, 1.0, np.nan], rtol=1e-6)
 
 
 def test_an_unfinished_cube_shows_what_is_there_and_trusts_no_overviews(cubes: dict[str, Cube]) -> None:
