@@ -43,7 +43,14 @@ class Marker:
 
 def write_marker(storage: Storage, block: Block, marker: Marker) -> None:
     """Declare a block done."""
-    storage.put(key_of(block), json.dumps(asdict(marker), sort_keys=True).encode())
+    storage.put(key_of(block), _to_bytes(marker))
+
+
+def _to_bytes(marker: Marker) -> bytes:
+    """The marker and the checksum of all that it says."""
+    said = asdict(marker)
+    whole = {**said, "checksum": checksum(json.dumps(said, sort_keys=True).encode())}
+    return json.dumps(whole, sort_keys=True).encode()
 
 
 def void(storage: Storage, keys: Iterable[str]) -> None:
@@ -81,16 +88,18 @@ def read_markers(storage: Storage, blocks: Iterable[Block]) -> dict[Block, Marke
 
 
 def read_marker(storage: Storage, block: Block) -> Marker | None:
-    """The marker of a block; None where there is none or where it cannot be read as one."""
+    """The marker of a block; None where there is none, or where it is damaged."""
     text = storage.get(key_of(block))
     if text is None:
         return None
     try:
         value = json.loads(text)
+        summed = value.pop("checksum", None)  # markers of cubes that were made before have none
         row, col, height, width = value.pop("window")
-        return Marker(window=(row, col, height, width), **value)
+        marker = Marker(window=(row, col, height, width), **value)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+    return marker if summed is None or _to_bytes(marker) == text else None
 
 
 def checksum(value: bytes) -> str:
