@@ -170,9 +170,13 @@ class _Bench:
         return _bare(self.job())
 
     @cached_property
-    def tile_seconds(self) -> float:
-        """What a tile takes the network alone."""
-        return statistics.median(1 / self.network.run().speed for _ in range(self.settings.repeats))
+    def tile_seconds(self) -> tuple[float, float]:
+        """What a tile takes the network alone: wall and CPU time."""
+        passes = [self.network.run() for _ in range(self.settings.repeats)]
+        wall, cpu = zip(
+            *((each.seconds / each.tiles, each.cpu_seconds / each.tiles) for each in passes), strict=True
+        )
+        return statistics.median(wall), statistics.median(cpu)
 
     def run(self, job: SceneSettings, *, keep: bool = False) -> _Run:
         """A run from the scene to the finished cube, which is removed unless it is to be kept."""
@@ -360,24 +364,33 @@ def _overhead(bench: _Bench) -> dict[str, Any]:
     """What the parts of the first block take beside the network, and their share of its time."""
     job = bench.job(CHEAP)
     shutil.rmtree(Path(job.out).parent, ignore_errors=True)
+    clocks = {"wall": time.perf_counter, "cpu": time.process_time}
     with prepare(job) as prepared:
         cube, plan = start_cube(prepared), prepared.plan
         block = plan.blocks[0]
-        rounds = []
+        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in clocks}
         for turn in range(bench.settings.repeats + 1):  # the first one warms up
             bench.announce(f"overhead: round {turn} of {bench.settings.repeats}")
-            rounds.append(time_block(cube, block, source=prepared.source, predictor=prepared.predictor))
-    parts = {name: spread([each[name] for each in rounds[1:]]) for name in rounds[0]}
-    network = plan.tiling.count(block.window) * bench.tile_seconds
-    around = [each["block"] - each["network"] for each in rounds[1:]]
-    return {
-        "block": plan.block,
-        "tiles": plan.tiling.count(block.window),
-        "seconds": {name: part for name, part in parts.items() if name not in ("network", "block")},
-        "overhead_seconds": spread(around),
-        "network_seconds": network,
-        "share": spread([seconds / (seconds + network) for seconds in around]),
-    }
+            for name, clock in clocks.items():
+                rounds[name].append(
+                    time_block(cube, block, source=prepared.source, predictor=prepared.predictor, clock=clock)
+                )
+    tiles = plan.tiling.count(block.window)
+    found: dict[str, Any] = {"block": plan.block, "tiles": tiles}
+    for (name, (_, *taken)), tile_seconds in zip(rounds.items(), bench.tile_seconds, strict=True):
+        network = tiles * tile_seconds
+        around = [each["block"] - each["network"] for each in taken]
+        found[name] = {
+            "seconds": {
+                part: spread([each[part] for each in taken])
+                for part in taken[0]
+                if part not in ("network", "block")
+            },
+            "overhead_seconds": spread(around),
+            "network_seconds": network,
+            "share": spread([seconds / (seconds + network) for seconds in around]),
+        }
+    return found
 
 
 def _frameworks(bench: _Bench) -> dict[str, Any]:
@@ -391,7 +404,7 @@ def _frameworks(bench: _Bench) -> dict[str, Any]:
             given = ("--block", str(SHARD), *options)
             seconds[way].append((bench.command(short, *given)[0], bench.command(long, *given)[0]))
     tiles = Tiling((2 * LARGEST_BLOCK, 2 * LARGEST_BLOCK)).count(Window(0, 0, LARGEST_BLOCK, LARGEST_BLOCK))
-    block_seconds = tiles * bench.tile_seconds
+    block_seconds = tiles * bench.tile_seconds[0]
     found: dict[str, Any] = {"plain_run_seconds": spread([each[0] for each in seconds["plain"]])}
     for way in ("prefect", "dask"):
         run = [taken[0] - plain[0] for taken, plain in zip(seconds[way], seconds["plain"], strict=True)]

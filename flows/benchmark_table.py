@@ -83,10 +83,14 @@ def _memory(facts: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _overhead(facts: Mapping[str, Any]) -> Iterator[Row]:
-    for name, spread in facts["seconds"].items():
+    wall, cpu = facts["wall"], facts["cpu"]
+    for name, spread in wall["seconds"].items():
         yield _seconds(name, spread)
-    yield _seconds(f"all of a block of {facts['block']}² px", facts["overhead_seconds"])
-    yield _percent(f"its share, one part after another, {facts['tiles']} tiles", facts["share"])
+        yield _seconds(f"{name}, CPU", cpu["seconds"][name])
+    yield _seconds(f"all beside the network, {facts['block']}² px", wall["overhead_seconds"])
+    yield _seconds("all beside the network, CPU", cpu["overhead_seconds"])
+    yield _percent(f"its share of a block, {facts['tiles']} tiles, nothing overlapped", wall["share"])
+    yield _percent("its share of a block, CPU", cpu["share"])
 
 
 def _frameworks(facts: Mapping[str, Any]) -> Iterator[Row]:

@@ -30,18 +30,21 @@ SQUARE = 1024
 """Rows and columns of the simulated landscape that scenes repeat, px."""
 
 
-def write_scene(path: Path, shape: tuple[int, int], *, square: int = SQUARE) -> None:
-    """A GeoTIFF of uint8 display values: one simulated landscape, side by side as often as it takes."""
+def write_scene(path: Path, shape: tuple[int, int]) -> None:
+    """A GeoTIFF of uint8 display values: one simulated landscape, side by side as often as it takes.
+
+    The landscape is written beside it, for the next one.
+    """
     first = path.with_name("landscape.tif")
     if not first.exists():
-        Simulator(seed=5, shape=(square, square)).write_rgb(first, kind="display")
+        Simulator(seed=5, shape=(SQUARE, SQUARE)).write_rgb(first, kind="display")
     with rasterio.open(first) as dataset:
         landscape, profile = dataset.read(), dataset.profile
     rows, cols = shape
-    strip = np.tile(landscape, (1, 1, -(-cols // square)))[:, :, :cols]
+    strip = np.tile(landscape, (1, 1, -(-cols // SQUARE)))[:, :, :cols]
     with rasterio.open(path, "w", **{**profile, "height": rows, "width": cols}) as dataset:
-        for row in range(0, rows, square):
-            height = min(square, rows - row)
+        for row in range(0, rows, SQUARE):
+            height = min(SQUARE, rows - row)
             dataset.write(strip[:, :height], window=At(0, row, cols, height))
 
 
@@ -110,45 +113,52 @@ def bare(predictor: Predictor, source: Source, tiling: Tiling, *, tiles: int) ->
 
 
 @contextmanager
-def metered(*calls: tuple[object, str]) -> Iterator[dict[str, float]]:
-    """Let calls of functions or methods count their wall time inside; the seconds of each by its name.
+def metered(
+    *calls: tuple[object, str], clock: Callable[[], float] = time.perf_counter
+) -> Iterator[dict[str, float]]:
+    """Let calls of functions or methods count their time inside; the seconds of each by its name.
 
     Parameters
     ----------
     calls : the module or class that holds each, and its name there.
+    clock : ``time.perf_counter``, or ``time.process_time`` for the CPU time of all threads.
     """
     seconds = {name: 0.0 for _, name in calls}
     with ExitStack() as stack:
         for owner, name in calls:
             call = getattr(owner, name)
             stack.callback(setattr, owner, name, call)
-            setattr(owner, name, _generating(call, name, seconds) if inspect.isgeneratorfunction(call)
-                    else _calling(call, name, seconds))  # fmt: skip
+            wrap = _generating if inspect.isgeneratorfunction(call) else _calling
+            setattr(owner, name, wrap(call, name, seconds, clock))
         yield seconds
 
 
-def _calling(call: Callable[..., Any], name: str, seconds: dict[str, float]) -> Callable[..., Any]:
+def _calling(
+    call: Callable[..., Any], name: str, seconds: dict[str, float], clock: Callable[[], float]
+) -> Callable[..., Any]:
     def run(*arguments: Any, **named: Any) -> Any:
-        start = time.perf_counter()
+        start = clock()
         try:
             return call(*arguments, **named)
         finally:
-            seconds[name] += time.perf_counter() - start
+            seconds[name] += clock() - start
 
     return run
 
 
-def _generating(call: Callable[..., Any], name: str, seconds: dict[str, float]) -> Callable[..., Any]:
+def _generating(
+    call: Callable[..., Any], name: str, seconds: dict[str, float], clock: Callable[[], float]
+) -> Callable[..., Any]:
     def run(*arguments: Any, **named: Any) -> Iterator[Any]:
         made = call(*arguments, **named)
         while True:
-            start = time.perf_counter()
+            start = clock()
             try:
                 item = next(made)
             except StopIteration:
                 return
             finally:
-                seconds[name] += time.perf_counter() - start
+                seconds[name] += clock() - start
             yield item
 
     return run
@@ -165,21 +175,28 @@ class _Unwatched:
         raise error
 
 
-def time_block(cube: Cube, block: Block, *, source: Source, predictor: Predictor) -> dict[str, float]:
+def time_block(
+    cube: Cube, block: Block, *, source: Source, predictor: Predictor, clock: Callable[[], float]
+) -> dict[str, float]:
     """Seconds of a block's parts, made alone and one part after another, in the order of the work.
 
     They are read, network, blend (with cutting the tiles out), write (to counts, compressed, into the store),
     ledger, and the rest; and ``block``, their sum.
+
+    Parameters
+    ----------
+    clock : as of ``metered``.
     """
     with metered(
         (type(source), "read"), (type(predictor), "predict"), (pipeline.run, "mosaic_block"),
         (pipeline.run, "write_block"), (pipeline.ledger, "write_marker"),
+        clock=clock,
     ) as spent:  # fmt: skip
-        start = time.perf_counter()
+        start = clock()
         pipeline.run.process_run(
             cube, [block], source=source, predictor=predictor, watch=_Unwatched(), overlapped=False
         )
-        whole = time.perf_counter() - start
+        whole = clock() - start
     parts = {
         "read": spent["read"],
         "network": spent["predict"],
