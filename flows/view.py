@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import webbrowser
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -156,13 +157,16 @@ def _frame(document: Document, heading: str, facts: str, *, chart: bool, back: b
 
 def _listening(page: Callable[[Document], None], port: int) -> Server:
     try:
-        return Server(
-            {"/": Application(FunctionHandler(page))}, address=ADDRESS, port=port,
-            # What pages of other sites in the same browser send is refused; the port is the server's own.
-            allow_websocket_origin=[ADDRESS, "localhost"],
-        )  # fmt: skip
+        with socket.socket() as probe:  # Tornado leaves one open where it cannot bind
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((ADDRESS, port))
     except OSError as err:
         raise UsageError(
             "the port cannot be used", got=f"--port {port}, {err.strerror}",
             remedy="use another, or --port 0 for a free one",
         ) from err  # fmt: skip
+    return Server(
+        {"/": Application(FunctionHandler(page))}, address=ADDRESS, port=port,
+        # What pages of other sites in the same browser send is refused; the port is the server's own.
+        allow_websocket_origin=[ADDRESS, "localhost"],
+    )  # fmt: skip
