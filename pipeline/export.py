@@ -38,8 +38,8 @@ Dtype = Literal["stored", "float32"]
 Box = tuple[float, float, float, float]
 """x_min, y_min, x_max, y_max."""
 
-_SQUARE_BYTES = 64_000_000
-"""What a square of all bands in float32 may hold."""
+_SQUARE_BYTES = 16_000_000
+"""What a square of all bands in float32 may hold; while it is read, zarr holds several times as much."""
 _FULL_BYTES = 1_000_000
 """Less free space than this is a full disk: GDAL and HDF5 do not pass on why they could not write."""
 

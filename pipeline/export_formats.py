@@ -18,7 +18,7 @@ from pipeline.export import Format, Part, Pieces
 from pipeline.plan import CHUNK, SHARD
 
 _RASTER: dict[str, Any] = {
-    "GDAL_CACHEMAX": 64 * 2**20,  # bytes; rasterio does not take megabytes as GDAL does
+    "GDAL_CACHEMAX": 32 * 2**20,  # bytes; rasterio does not take megabytes as GDAL does
     # Raw files are written where the pixels belong; the cache would read and write whole lines each time.
     "GDAL_ONE_BIG_READ": "YES",
 }
