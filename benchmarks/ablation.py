@@ -14,9 +14,11 @@ import argparse
 import json
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -26,13 +28,15 @@ from flows.console import print_table
 from flows.evaluate import find_data
 from flows.protocols import PROTOCOLS, read_counts
 from model import ladder_networks
-from model.calibration import calibrate_spread
-from model.cascade import COLOUR_FEATURES, DEFAULT_STAGES, SpectralCascade, Stage, colour_features
+from model.calibration import calibrate_stages
+from model.cascade import DEFAULT_STAGES, SpectralCascade, Stage
+from model.closed_form import COLOUR_FEATURES, colour_features
 from model.ema import Ema
+from model.grain import random_grained, white_grain
 from model.ladder import Floats
 from model.ladder_networks import CascadeRung, Diffusion
 from model.ladder_training import BATCH, CROP, STILL, PairSource, averaged, padded_image, whole
-from model.metrics import calibration, spectral_angle
+from model.metrics import calibration, residual_structure, spectral_angle
 from model.schedule import linear_schedule
 from model.train import TrainConfig, learning_rate, stage_loss
 from model.training_run import generator_of
@@ -53,6 +57,10 @@ class Variant:
     """Whether the residual is diffused in principal components, or band by band in units of its deviation."""
     one_stage: bool = False
     """All bands from the colour at once, with the first stage's network."""
+    white: bool = False
+    """Whether the noise is white."""
+    grain_calibrated: bool = True
+    """Whether samples have the grain of the validation residual, or of the training residual."""
 
 
 VARIANTS: dict[str, Variant] = {
@@ -62,7 +70,9 @@ VARIANTS: dict[str, Variant] = {
     "4 components": Variant(stages=({"components": 4}, {"components": 4})),
     "12 components": Variant(stages=({"components": 12}, {"components": 12})),
     "bands, not components": Variant(stages=({"components": 12}, {"components": 48}), whitened=False),
-    "no lifted features": Variant(stages=({"lifted": 0}, {})),
+    "white noise": Variant(white=True),
+    "grain of training pixels": Variant(grain_calibrated=False),
+    "no kernels": Variant(stages=({"kernels": 0}, {})),
     "64 wide, 2 blocks": Variant(stages=({"condition_width": 64, "condition_blocks": 2}, {})),
     "32 wide": Variant(stages=({"condition_width": 32}, {})),
     "group normalisation": Variant(stages=({"norm": "group"}, {"norm": "group"})),
@@ -91,12 +101,26 @@ def main() -> None:
         for name in given.variants:
             key = f"{name}/{seed}/{given.steps}"
             if key not in rows:
-                row = run(VARIANTS[name], parts[0], parts[1], bands, seed, given.steps)
+                with ExitStack() as stack:
+                    if VARIANTS[name].white:
+                        stack.enter_context(patch("model.train.fit_grain", _white))
+                    if VARIANTS[name].white or not VARIANTS[name].grain_calibrated:
+                        stack.enter_context(patch("model.calibration._calibrate_grain"))
+                    row = run(VARIANTS[name], parts[0], parts[1], bands, seed, given.steps)
                 rows[key] = {k: v * (protocol.full_scale if k in IN_COUNTS else 1.0) for k, v in row.items()}
                 given.out.write_text(json.dumps(rows, indent=1))
                 print(key, rows[key], flush=True)
     print_table(
-        ("variant", "one step", "mean of 16", "sample", "SAM of mean", "CRPS", "spread/skill before"),
+        (
+            "variant",
+            "one step",
+            "mean of 16",
+            "sample",
+            "SAM of mean",
+            "CRPS",
+            "variogram at 1 px",
+            "spread/skill before",
+        ),
         [
             (name, *("/".join(f"{row[k]:.{digits}f}" for row in found) for k, digits in SHOWN))
             for name in given.variants
@@ -105,8 +129,25 @@ def main() -> None:
     )
 
 
+def _white(components: Tensor, weight: Tensor) -> Tensor:
+    del weight
+    return white_grain(components.shape[1])
+
+
+COLUMNS = (
+    "variant", "one step", "mean of 16", "sample", "SAM of mean", "CRPS", "variogram, 1 px",
+    "spread/skill before",
+)  # fmt: skip
 IN_COUNTS = ("one_step", "mean", "sample", "crps")
-SHOWN = (("one_step", 0), ("mean", 0), ("sample", 0), ("sam", 4), ("crps", 0), ("spread_skill", 2))
+SHOWN = (
+    ("one_step", 0),
+    ("mean", 0),
+    ("sample", 0),
+    ("sam", 4),
+    ("crps", 1),
+    ("variogram_1", 2),
+    ("spread_skill", 2),
+)
 
 
 def run(
@@ -129,8 +170,8 @@ def run(
         estimator = CascadeRung(source, config, (first, second), variant.members)
         if not variant.whitened:
             for stage in (estimator.module.stage(0), estimator.module.stage(1)):
-                deviation = stage.basis.square().sum(1).sqrt()
-                stage.basis.copy_(torch.diag(deviation))
+                deviation = stage.closed.basis.square().sum(1).sqrt()
+                stage.closed.basis.copy_(torch.diag(deviation))
     ema = Ema(estimator.module, decay=0.98, start=20)
     for step in range(steps):
         estimator.step(source, step)
@@ -146,7 +187,7 @@ def run(
         draw = module.drawer(rgb)
     before = known(validation, draw)
     if isinstance(module, SpectralCascade):
-        calibrate_spread(module, whole(rgb, validation), seed=0)
+        calibrate_stages(module, whole(rgb, validation), seed=0)
     after = known(validation, draw)
     one = draw(0, 1)
     return {
@@ -160,13 +201,17 @@ def known(truth: Floats, draw: Callable[[int, int | None], Floats]) -> dict[str,
     """Scores of samples at the default steps."""
     drawn = np.stack([draw(number, None) for number in range(SAMPLES)])
     mean, everywhere = drawn.mean(axis=0), torch.ones(truth.shape[1:])
-    found = calibration(torch.from_numpy(truth), torch.from_numpy(drawn), everywhere)
-    angle = spectral_angle(torch.from_numpy(truth), torch.from_numpy(mean), everywhere)
+    reference, samples = torch.from_numpy(truth), torch.from_numpy(drawn)
+    found = calibration(reference, samples, everywhere)
+    angle = spectral_angle(reference, torch.from_numpy(mean), everywhere)
     return {
         "mean": float(np.sqrt(np.square(mean - truth).mean())),
         "sample": float(np.sqrt(np.square(drawn[0] - truth).mean())),
         "sam": angle.radians,
         "crps": found.crps,
+        "variogram_1": residual_structure(
+            torch.from_numpy(truth), torch.from_numpy(drawn), everywhere
+        ).variogram[1],
         "spread_skill": found.spread_skill,
     }
 
@@ -204,7 +249,7 @@ class OneStageModule(nn.Module):
         self.stage = Stage(stage, COLOUR_FEATURES, source.cube.shape[0], members)
         rgb, cube = source.rgb.flatten(1).T, source.cube.flatten(1).T
         colour = colour_features(rgb[:, :, None])[:, :, 0]
-        self.stage.fit(colour, cube, ridge=config.ridge, generator=generator_of(config.seed, 4, 0))
+        self.stage.closed.fit(colour, cube, ridge=config.ridge, generator=generator_of(config.seed, 4, 0))
 
     def drawer(self, rgb: Floats) -> Callable[[int, int | None], Floats]:
         """(number of the sample, steps) → (B, h, w)."""
@@ -212,12 +257,12 @@ class OneStageModule(nn.Module):
         generator = torch.Generator().manual_seed(1)
 
         def noise(step: int) -> Tensor:
-            shape = (1, self.stage.config.components, *padded.shape[2:])
-            return torch.randn(shape, generator=generator)
+            del step  # the solver draws once
+            return random_grained(self.stage.grain, 1, padded.shape[2], padded.shape[3], generator)
 
         @torch.inference_mode()
         def draw(number: int, steps: int | None) -> Floats:
-            prepared = self.stage.prepare(colour_features(padded))
+            prepared = self.stage.closed.prepare(colour_features(padded))
             if steps == 1:
                 mean = self.stage.posterior_mean(prepared)
             else:

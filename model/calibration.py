@@ -1,7 +1,8 @@
 """How far a cascade's samples must spread, measured on data that it was not trained on.
 
-Two things are measured. The spread of each stage's components: a network leaves less of its training
-data than of others, so that its samples are too sure. Then, per band of the finished cube, the factors
+Two things are measured. The spread and the grain of each stage's components: a network leaves less of its
+training data than of others, and what it leaves there is whiter, so that its samples are too sure and too
+rough. Then, per band of the finished cube, the factors
 that turn the standard deviation of K samples into a standard deviation and quantiles of the truth.
 """
 
@@ -13,12 +14,15 @@ import torch
 from torch import Tensor
 
 from catalog.calibration import Calibration
-from model.cascade import DrawStage, SpectralCascade, colour_features
+from model.cascade import SpectralCascade, Stage, drawn_by
+from model.closed_form import colour_features
 from model.dataset import Batch
+from model.grain import fit_grain
 
 SPREAD_SAMPLES = 8
 """Draws of each stage's components, over all networks."""
 LEAST_SPREAD = 0.1
+GREATEST_SPREAD = 5.0
 LEAST_DEVIATION = 1e-5
 """Standard deviations of samples are held above this, reflectance."""
 QUANTILES = (0.05, 0.95)
@@ -27,8 +31,8 @@ NORMAL = (1.0, -1.6448536, 1.6448536)
 
 
 @torch.inference_mode()
-def calibrate_spread(model: SpectralCascade, batch: Batch, *, seed: int) -> None:
-    """Set both stages' ``spread`` so that each component's spread is its error on the crops, in place.
+def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None:
+    """Set both stages' ``grain`` and ``spread`` to those of each component's error on the crops, in place.
 
     The second stage is given true coarse bands, so that it does not answer for the first one's errors.
     """
@@ -40,37 +44,75 @@ def calibrate_spread(model: SpectralCascade, batch: Batch, *, seed: int) -> None
         (1, torch.cat([colour, coarse], dim=1), batch.target, batch.bands),
     ):
         stage = model.stage(index)
-        draw = seeded_draw(model, batch, seed)
-        error, within, between, total = (torch.zeros(stage.config.components) for _ in range(4))
+        _calibrate_grain(stage, given, target, bands, batch.valid)
+        draw = drawn_by(torch.Generator().manual_seed(seed), model, 1, *batch.rgb.shape[2:])
+        sums, total = torch.zeros(2, 3, stage.config.components), torch.zeros(stage.config.components)
+        repeats = max(SPREAD_SAMPLES // model.config.members, 2)
         for n in range(len(given)):
-            prepared = stage.prepare(given[n : n + 1])
-            means, drawn = [], []
+            prepared = stage.closed.prepare(given[n : n + 1])
+            left, drawn = [], []
             for member in range(model.config.members):
                 encoded = stage.encode(prepared, member)
-                left, known = stage.components(
+                off, known = stage.components(
                     (target[n : n + 1] - encoded.prepared.mean) / prepared.size, bands[n : n + 1]
                 )
-                means.append(left[0])
-                for _ in range(max(SPREAD_SAMPLES // model.config.members, 2)):
+                for _ in range(repeats):
                     z = stage.sample(encoded, model.schedule, model.config.steps, partial(draw, index))
+                    left.append(off[0])
                     drawn.append(z[0] * stage.deviation[:, None, None])
             # Errors count as reflectance: dark pixels, whose relative errors are large, do not.
             weight = known[0, :, None, None] * batch.valid[n] * prepared.size[0].square()
-            off = torch.stack(means)
-            error += (off.mean(0).square() * weight).sum((1, 2))
-            between += (off.var(0, unbiased=False) * weight).sum((1, 2))
-            within += (torch.stack(drawn).square().mean(0) * weight).sum((1, 2))
+            sums += _moments(torch.stack(left), torch.stack(drawn), weight)
             total += weight.sum((1, 2))
-        # What the networks disagree about is spread already.
-        ratio = (error - between) / within.clamp_min(1e-12)
+        found = _matching(sums, model.config.members * repeats)
         # A component that no crop shows keeps its spread.
-        stage.spread.copy_(torch.where(total > 0, ratio.clamp_min(LEAST_SPREAD**2).sqrt(), stage.spread))
+        stage.spread.copy_(torch.where(total > 0, found, stage.spread))
+
+
+def _calibrate_grain(stage: Stage, given: Tensor, target: Tensor, bands: Tensor, valid: Tensor) -> None:
+    """Set the grain to that of the mean's error, where a crop shows it."""
+    left, weights = [], []
+    for n in range(len(given)):
+        prepared = stage.closed.prepare(given[n : n + 1])
+        error = (target[n : n + 1] - stage.posterior_mean(prepared)) / prepared.size
+        off, known = stage.components(error, bands[n : n + 1])
+        left.append(off)
+        weights.append(known[:, :, None, None] * valid[n] * prepared.size.square())
+    weight = torch.cat(weights)
+    shown = weight.sum((0, 2, 3)) > 0
+    stage.grain[shown] = fit_grain(torch.cat(left), weight)[shown]
+
+
+def _moments(left: Tensor, drawn: Tensor, weight: Tensor) -> Tensor:
+    """(2, 3, K) sums over pixels of products of the draws' means, and of their covariances over draws.
+
+    Of draws (R, K, h, w): what a network's mean leaves over with itself, with what was drawn, and the latter
+    with itself.
+    """
+    pairs = ((left, left), (left, drawn), (drawn, drawn))
+    means = [a.mean(0) * b.mean(0) for a, b in pairs]
+    covariances = [((a - a.mean(0)) * (b - b.mean(0))).sum(0) / (len(a) - 1) for a, b in pairs]
+    stacked = torch.stack([torch.stack(means), torch.stack(covariances)])
+    return (stacked * weight).sum((-2, -1))
+
+
+def _matching(sums: Tensor, draws: int) -> Tensor:
+    """(K,) by what the drawn must be multiplied for the truth to be like one more draw.
+
+    Then the mean of R draws errs by (1 + 1/R) times their variance; both are quadratic in it. What the
+    networks disagree about is spread already; what they draw on average is error.
+    """
+    constant, linear, square = sums[0] - (1.0 + 1.0 / draws) * sums[1]
+    root = (linear.square() - square * constant).clamp_min(0.0).sqrt()
+    # More spread than error at any factor has no root: then the draws' mean alone is too far off.
+    factor = torch.where(square < 0, (linear - root) / square, torch.full_like(square, GREATEST_SPREAD))
+    return factor.nan_to_num(1.0).clamp(LEAST_SPREAD, GREATEST_SPREAD)
 
 
 @torch.inference_mode()
 def calibrate_bands(model: SpectralCascade, batch: Batch, *, samples: int, seed: int) -> Calibration:
     """The factors of each band, from ``samples`` draws of each crop at the default steps."""
-    draw = seeded_draw(model, batch, seed)
+    draw = drawn_by(torch.Generator().manual_seed(seed), model, 1, *batch.rgb.shape[2:])
     deviations, errors = [], []
     for n in range(len(batch.rgb)):
         drawn = torch.stack([model.sample(batch.rgb[n : n + 1], draw, number=k)[0] for k in range(samples)])
@@ -107,15 +149,3 @@ def fit_factors(errors: Tensor, deviations: Tensor, counted: Tensor, *, samples:
 def _quantile(values: Tensor, q: float) -> float:
     """The q-quantile; torch's own refuses more than 2^24 values."""
     return float(values.kthvalue(min(max(round(q * (len(values) + 1)), 1), len(values))).values)
-
-
-def seeded_draw(model: SpectralCascade, batch: Batch, seed: int) -> DrawStage:
-    """Noise for one crop at a time, the next of a generator at each call."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(stage: int, step: int) -> Tensor:
-        del step  # the solver draws once
-        shape = (1, model.stage(stage).config.components, *batch.rgb.shape[2:])
-        return torch.randn(shape, generator=generator)
-
-    return draw

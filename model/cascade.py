@@ -7,7 +7,6 @@ every band as it is, put the network's work where the uncertainty is; ``docs/mod
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -16,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from catalog.bands import Bands, coarse_indices
+from model.closed_form import COLOUR_FEATURES, ClosedForm, Prepared, colour_features
+from model.grain import random_grained, white_grain
 from model.networks.unet_compact import CompactConfig, CompactUNet, Features
 from model.parameterization import to_x0
 from model.sampler import dpm_solver_pp_2m
@@ -23,21 +24,9 @@ from model.schedule import Schedule, linear_schedule, logsnr_grid
 
 REFLECTANCE_LIMIT = 1.6
 """Predictions are clipped to [0, 1.6]: specular targets exceed one, nothing passive exceeds this."""
-INPUT_LIMIT = 1.5
-"""The input is clipped to [0, 1.5] before its features are made, so that they cannot explode."""
-CONDITION_LIMIT = 8.0
-"""Standardised conditions are clipped to ±8 before the network; training stays within."""
-SIZE_LIMITS = (0.1, 5.0)
-"""The residual's expected size is held within these, in units of its mean."""
-DEGREES_OF_FREEDOM = 4.0
-"""Of the multivariate t whose scatter whitens the residual."""
-SCATTER_ITERATIONS = 20
-COLOUR_FEATURES = 19
-CHUNK = 8192
-"""Pixels whose lifted features are held at once: they stay in the cache."""
 
 DrawStage = Callable[[int, int], Tensor]
-"""(stage, step) → (N, K, h, w) standard normal noise."""
+"""(stage, step) → (N, K, h, w) noise of unit variance, with that stage's grain."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +43,14 @@ class StageConfig:
     """Width of the denoiser at half resolution."""
     norm: Literal["channel", "group"] = "channel"
     """Normalisation per pixel, or over the tile in groups."""
-    lifted: int = 0
-    """Random ReLU features of the colour that the mean is linear in, beside the polynomial ones."""
+    kernels: int = 0
+    """Gaussian kernels of the colour that the mean is linear in, beside the polynomial features."""
     guidance: float = 0.0
     """ICMG scale s: x̂ = (1 + s)·x̂(c) − s·x̂(∅); 0 is off and costs nothing (SCDM, equation 15)."""
 
 
 DEFAULT_STAGES = (
-    StageConfig(components=8, condition_width=48, condition_blocks=1, width=48, lifted=256),
+    StageConfig(components=8, condition_width=48, condition_blocks=1, width=48, kernels=512),
     StageConfig(components=8, condition_width=32, condition_blocks=1, width=32),
 )
 
@@ -106,30 +95,6 @@ class CascadeConfig:
         return cls(bands=bands, response=response, stages=(first, second), **rest)
 
 
-def colour_features(rgb: Tensor) -> Tensor:
-    """The (N, 19, …) features of (N, 3, …) reflectance that the means are linear in.
-
-    Root-polynomials up to degree 3 (Finlayson et al. 2015), which scale with exposure, and the six
-    products of degree 2, which do not. Bounded on the clipped input.
-    """
-    r, g, b = rgb.clamp(0.0, INPUT_LIMIT).unbind(1)
-    roots = [(x * y).sqrt() for x, y in ((r, g), (g, b), (r, b))]
-    cubes = [r * r * g, r * r * b, g * g * r, g * g * b, b * b * r, b * b * g, r * g * b]
-    squares = [r * r, g * g, b * b, r * g, g * b, r * b]
-    return torch.stack([r, g, b, *roots, *(x.pow(1.0 / 3.0) for x in cubes), *squares], dim=1)
-
-
-class Prepared(NamedTuple):
-    """What a stage knows before anything is drawn."""
-
-    mean: Tensor
-    """(N, T, h, w) reflectance."""
-    size: Tensor
-    """(N, 1, h, w) expected size of the residual, one on average."""
-    condition: Tensor
-    """(N, C, h, w) what the network is given."""
-
-
 class Encoded(NamedTuple):
     """What a network makes of the condition, once for all steps."""
 
@@ -144,35 +109,24 @@ class Encoded(NamedTuple):
 class Stage(nn.Module):
     """A mean plus a diffused residual: y = W·f + b + u(f)·(A·m(f) + A_K·(σ ∘ z)), z diffused given f.
 
-    u is the residual's expected size, closed-form as well (the last row of ``weight``), in units of its
-    mean: without it dark pixels, which the colour nearly settles, get the errors of bright ones.
-    ``basis`` A (T, T) is V·diag(s) of the principal components of residual / u, and A_K its first K columns.
+    W, b, u and A are the closed form's (``model/closed_form.py``), A_K the first K columns of A.
     m is what the condition branch makes of the surroundings; σ (K,), ``deviation``, is what it leaves of
     each component, measured as it learns, so that z stays white. ``spread`` multiplies σ in samples: a
     network leaves less of its training data than of others, and calibration says by how much.
-    Where ``lifted`` is set, f goes on with ReLU features of random weights (Rahimi and Recht 2008; Huang
-    et al. 2006), which make the mean an arbitrary smooth function of the colour and stay linear beyond
-    the training range; the network then sees that mean as well.
+    ``grain`` (K, scales) is how what it leaves hangs together in space (``model/grain.py``); the noise of
+    the diffusion has the same, so that the network need not make it.
     """
 
-    feature_mean: Tensor
-    feature_scale: Tensor
-    lift_weight: Tensor
-    lift_bias: Tensor
-    weight: Tensor
-    bias: Tensor
-    target_mean: Tensor
-    target_scale: Tensor
-    basis: Tensor
     deviation: Tensor
     spread: Tensor
-    residual_variance: Tensor
+    grain: Tensor
 
     def __init__(self, config: StageConfig, features: int, targets: int, members: int = 1) -> None:
         super().__init__()
         self.config = config
+        self.closed = ClosedForm(features, targets, config.kernels)
         shape = CompactConfig(
-            condition_channels=features + 1 + (targets if config.lifted else 0),
+            condition_channels=self.closed.condition_channels,
             targets=targets,
             components=config.components,
             condition_width=config.condition_width,
@@ -181,109 +135,21 @@ class Stage(nn.Module):
             norm=config.norm,
         )
         self.networks = nn.ModuleList([CompactUNet(shape) for _ in range(members)])
-        self.register_buffer("feature_mean", torch.zeros(features))
-        self.register_buffer("feature_scale", torch.ones(features))
-        self.register_buffer("lift_weight", torch.zeros(config.lifted, 6))
-        self.register_buffer("lift_bias", torch.zeros(config.lifted))
-        self.register_buffer("weight", torch.zeros(targets + 1, features + config.lifted))
-        self.register_buffer("bias", torch.zeros(targets + 1))
-        self.register_buffer("target_mean", torch.zeros(targets))
-        self.register_buffer("target_scale", torch.ones(targets))
-        self.register_buffer("basis", torch.zeros(targets, targets))
         self.register_buffer("deviation", torch.ones(config.components))
         self.register_buffer("spread", torch.ones(config.components))
-        self.register_buffer("residual_variance", torch.ones(()))
+        self.register_buffer("grain", white_grain(config.components))
 
     @property
     def diffused(self) -> Tensor:
         """A_K (T, K), the part of the basis that is diffused."""
-        return self.basis[:, : self.config.components]
-
-    def fit(self, features: Tensor, targets: Tensor, *, ridge: float, generator: torch.Generator) -> None:
-        """Set the mean by ridge regression and the basis by PCA of what it leaves.
-
-        Parameters
-        ----------
-        features : (P, F) float32, of training pixels.
-        targets : (P, T) float32, their reflectance.
-        ridge : penalty on the coefficients of features of unit deviation, per pixel.
-        generator : draws the weights of the lifted features.
-        """
-        self.feature_mean.copy_(features.mean(0))
-        self.feature_scale.copy_(features.std(0).clamp_min(1e-6))
-        if self.config.lifted:
-            tint = _tint(features.T[None])[0]
-            scale = tint.std(1)
-            weight = torch.randn(self.lift_weight.shape, generator=generator) / math.sqrt(len(tint)) / scale
-            offset = torch.randn(self.lift_bias.shape, generator=generator)
-            self.lift_weight.copy_(weight)
-            self.lift_bias.copy_(offset - weight @ tint.mean(1))
-        x = self._regressors(features.T[None], self.standardise(features.T[None, :, :, None])[..., 0])[
-            0
-        ].T.double()
-        y = targets.double()
-        shift = x.mean(0)
-        x = x - shift
-        gram = x.T @ x / len(x) + ridge * torch.eye(x.shape[1], dtype=x.dtype)
-
-        def regress(values: Tensor) -> tuple[Tensor, Tensor]:
-            centre = values.mean(0)
-            return torch.linalg.solve(gram, x.T @ (values - centre) / len(x)), centre
-
-        slope, centre = regress(y)
-        residual = y - centre - x @ slope
-        self.residual_variance.copy_(residual.square().mean())
-        length = residual.norm(dim=1, keepdim=True)
-        size_slope, size_centre = regress(length / length.mean())
-        residual = residual / (x @ size_slope + size_centre).clamp(*SIZE_LIMITS)
-        coefficients = torch.cat([slope, size_slope], dim=1).T
-        variance, vectors = torch.linalg.eigh(_scatter(residual))
-        components = vectors.flip(1) * variance.flip(0).clamp_min(1e-12).sqrt()
-        for name, value in (
-            ("weight", coefficients),
-            ("bias", torch.cat([centre, size_centre]) - coefficients @ shift),
-            ("target_mean", centre),
-            ("target_scale", y.std(0).clamp_min(1e-6)),
-            ("basis", components),
-        ):
-            getattr(self, name).copy_(value)
-
-    def standardise(self, features: Tensor) -> Tensor:
-        """(N, F, h, w) features at zero mean and unit deviation over the training pixels."""
-        return (features - self.feature_mean[:, None, None]) / self.feature_scale[:, None, None]
-
-    def prepare(self, features: Tensor) -> Prepared:
-        """What follows from the features (N, F, h, w) in closed form."""
-        standard = self.standardise(features)
-        flat, raw = standard.flatten(2), features.flatten(2)
-        chunks = [
-            self.weight @ self._regressors(raw[..., at : at + CHUNK], flat[..., at : at + CHUNK])
-            for at in range(0, raw.shape[2], CHUNK)
-        ]
-        known = torch.cat(chunks, dim=2).reshape(len(raw), -1, *features.shape[2:])
-        known = known + self.bias[:, None, None]
-        mean, size = known[:, :-1], known[:, -1:].clamp(*SIZE_LIMITS)
-        condition = torch.cat([standard, size.log()], dim=1)
-        if self.config.lifted:
-            likely = (mean - self.target_mean[:, None, None]) / self.target_scale[:, None, None]
-            condition = torch.cat([condition, likely], dim=1)
-        return Prepared(mean, size, condition.clamp(-CONDITION_LIMIT, CONDITION_LIMIT))
-
-    def _regressors(self, raw: Tensor, standard: Tensor) -> Tensor:
-        """(N, F + lifted, P) what the mean is linear in, from raw and standardised features (N, F, P)."""
-        if not self.config.lifted:
-            return standard
-        lifted = torch.baddbmm(
-            self.lift_bias[None, :, None], self.lift_weight.expand(len(raw), -1, -1), _tint(raw)
-        ).relu_()
-        return torch.cat([standard, lifted], dim=1)
+        return self.closed.basis[:, : self.config.components]
 
     def encode(self, prepared: Prepared, member: int = 0) -> Encoded:
         """What one of the networks makes of the condition: a corrected mean and features."""
         network = self.networks[member]
         assert isinstance(network, CompactUNet)
         correction, features = network.encode(prepared.condition)
-        return Encoded(self.add_residual(prepared, self.basis, correction), features, network)
+        return Encoded(self.add_residual(prepared, self.closed.basis, correction), features, network)
 
     def posterior_mean(self, prepared: Prepared) -> Tensor:
         """(N, T, h, w), the mean over all networks."""
@@ -297,14 +163,21 @@ class Stage(nn.Module):
     def sample(
         self, encoded: Encoded, schedule: Schedule, steps: int, draw: Callable[[int], Tensor]
     ) -> Tensor:
-        """One sample of z, (N, K, h, w)."""
+        """One sample of z, (N, K, h, w).
+
+        The first estimate, which is made of noise alone, is what the denoiser thinks z to be on average.
+        It is taken off: the mean is the condition branch's to say, and what the denoiser remembers of its
+        training data would shift every sample alike.
+        """
         scale = self.config.guidance
         null = encoded
         if scale != 0.0:
             half, quarter = encoded.features
             null = encoded._replace(features=(torch.zeros_like(half), torch.zeros_like(quarter)))
 
-        def denoise(noisy: Tensor, time: float) -> Tensor:
+        average: list[Tensor] = []
+
+        def estimate_at(noisy: Tensor, time: float) -> Tensor:
             t = torch.full((len(noisy),), time, device=noisy.device)
             alpha_bar = schedule.alpha_bar_at(time)
             estimate = self.estimate(noisy, t, alpha_bar, encoded)
@@ -312,7 +185,14 @@ class Stage(nn.Module):
                 return estimate
             return (1.0 + scale) * estimate - scale * self.estimate(noisy, t, alpha_bar, null)
 
-        return dpm_solver_pp_2m(denoise, schedule, times=logsnr_grid(schedule, steps), draw=draw)
+        def denoise(noisy: Tensor, time: float) -> Tensor:
+            estimate = estimate_at(noisy, time)
+            if not average:
+                average.append(estimate)
+            return estimate
+
+        z = dpm_solver_pp_2m(denoise, schedule, times=logsnr_grid(schedule, steps), draw=draw)
+        return z - average[0]
 
     def components(self, residual: Tensor, bands: Tensor) -> tuple[Tensor, Tensor]:
         """Components (N, K, h, w) of residual / u (N, T, h, w), and how far (N, K) the bands show each.
@@ -382,7 +262,7 @@ class SpectralCascade(nn.Module):
     def begun_bytes_per_pixel(self) -> int:
         """Of ``Begun``, once every network was asked."""
         first, coarse = self.config.stages[0], self.config.coarse
-        condition = COLOUR_FEATURES + 1 + (coarse if first.lifted else 0)
+        condition = self.stage(0).closed.condition_channels
         features = first.width / 4 + first.width * 1.5 / 16
         return int(4 * (COLOUR_FEATURES + coarse + 1 + condition + self.config.members * (features + coarse)))
 
@@ -407,7 +287,7 @@ class SpectralCascade(nn.Module):
     def begin(self, rgb: Tensor) -> Begun:
         """What the colour (N, 3, h, w) alone says, once for all samples of it."""
         colour = colour_features(rgb)
-        return Begun(colour, self.stage(0).prepare(colour))
+        return Begun(colour, self.stage(0).closed.prepare(colour))
 
     def finish(self, begun: Begun, draw: DrawStage, *, steps: int | None = None, number: int = 0) -> Tensor:
         """One sample as of ``sample``; ``begun`` keeps what its networks made of the colour."""
@@ -431,12 +311,12 @@ class SpectralCascade(nn.Module):
     def closed_form(self, rgb: Tensor) -> Tensor:
         """(N, B, h, w) what the means of both stages give without any network."""
         colour = colour_features(rgb)
-        coarse = self.stage(0).prepare(colour).mean
-        return self.stage(1).prepare(torch.cat([colour, coarse], dim=1)).mean
+        coarse = self.stage(0).closed.prepare(colour).mean
+        return self.stage(1).closed.prepare(torch.cat([colour, coarse], dim=1)).mean
 
     def _second(self, given: Tensor, count: int, number: int, draw: DrawStage) -> Tensor:
         stage = self.stage(1)
-        prepared = stage.prepare(given)
+        prepared = stage.closed.prepare(given)
         if count == 1:
             return _bounded(stage.posterior_mean(prepared))
         return self._draw(1, stage.encode(prepared, number % self.config.members), count, draw)
@@ -452,23 +332,13 @@ def _bounded(reflectance: Tensor) -> Tensor:
     return reflectance.clamp(0.0, REFLECTANCE_LIMIT)
 
 
-def _scatter(residual: Tensor) -> Tensor:
-    """(T, T) covariance of the bulk of residuals (P, T), from a multivariate t (Lange et al. 1989).
+def drawn_by(
+    generator: torch.Generator, model: SpectralCascade, count: int, height: int, width: int
+) -> DrawStage:
+    """The stages' noise for ``count`` images at a time, the next of a generator at each call."""
 
-    A plain covariance is that of the few pixels that the mean misses most (rare materials, spikes); the
-    bulk then lies within a fraction of a deviation, which a sampler that starts from unit noise overshoots.
-    """
-    count, bands = residual.shape
-    floor = 1e-9 * torch.eye(bands, dtype=residual.dtype)
-    scatter = residual.T @ residual / count + floor
-    for _ in range(SCATTER_ITERATIONS):
-        distance = (residual @ torch.linalg.inv(scatter) * residual).sum(dim=1, keepdim=True)
-        weight = (DEGREES_OF_FREEDOM + bands) / (DEGREES_OF_FREEDOM + distance)
-        scatter = (weight * residual).T @ residual / count + floor
-    return scatter
+    def draw(stage: int, step: int) -> Tensor:
+        del step  # the solver draws once
+        return random_grained(model.stage(stage).grain, count, height, width, generator)
 
-
-def _tint(features: Tensor) -> Tensor:
-    """(N, 6, P) square roots of R, G, B and their shares of the sum; the first three features are R, G, B."""
-    rgb = features[:, :3]
-    return torch.cat([(rgb + 1e-4).sqrt(), rgb / (rgb.sum(dim=1, keepdim=True) + 0.02)], dim=1)
+    return draw

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.baselines import Baseline
-from model.cascade import SpectralCascade
+from model.cascade import SpectralCascade, drawn_by
 from model.cascade_paper import ScdmCascade
 from model.dataset import Batch, CropSource
 from model.metrics import calibration, mrae, rmse, spectral_angle
@@ -45,9 +45,13 @@ def evaluate(
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
 
-    def draw(stage: int, step: int) -> Tensor:
-        shape = (1, model.stage(stage).config.components, *batch.rgb.shape[2:])
+    height, width = batch.rgb.shape[2:]
+
+    def white(stage: int, step: int) -> Tensor:
+        shape = (1, model.stage(stage).config.components, height, width)
         return torch.randn(shape, generator=generator).to(device)
+
+    draw = drawn_by(generator, model, 1, height, width) if isinstance(model, SpectralCascade) else white
 
     def predict(count: int | None, number: int = 0) -> Tensor:
         which = {"number": number} if isinstance(model, SpectralCascade) else {}
@@ -95,9 +99,8 @@ def shuffle_factor(model: SpectralCascade, batch: Batch, *, seed: int) -> float:
     turned = coarse.roll(1, dims=0).flatten(2)[:, :, order].reshape(coarse.shape)
 
     def error(given: Tensor) -> float:
-        shape = (len(given), model.stage(1).config.components, *given.shape[2:])
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        estimate = model.refine(batch.rgb, given, lambda stage, step: noise)
+        draw = drawn_by(torch.Generator().manual_seed(seed), model, len(given), *given.shape[2:])
+        estimate = model.refine(batch.rgb, given, draw)
         squared = (estimate - batch.target).square() * batch.valid[:, None]
         return math.sqrt(float(squared.sum() / (batch.valid.sum() * estimate.shape[1])))
 

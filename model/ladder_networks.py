@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from catalog.bands import Bands
 from catalog.calibration import Calibration
 from model import checkpoint
-from model.calibration import calibrate_bands, calibrate_spread
-from model.cascade import DEFAULT_STAGES, CascadeConfig, SpectralCascade, StageConfig
+from model.calibration import calibrate_bands, calibrate_stages
+from model.cascade import DEFAULT_STAGES, CascadeConfig, SpectralCascade, StageConfig, drawn_by
 from model.ladder import Fit, Fitted, Floats
 from model.ladder_regression import (
     LEVELS,
@@ -85,10 +85,7 @@ class Diffusion:
         """Sample ``number``, (B, h, w) float32."""
         padded, height, width = padded_image(rgb)
 
-        def draw(stage: int, step: int) -> Tensor:
-            channels = self.model.stage(stage).config.components
-            return torch.randn((1, channels, *padded.shape[2:]), generator=generator)
-
+        draw = drawn_by(generator, self.model, 1, *padded.shape[2:])
         with torch.inference_mode():
             cube = self.model.sample(padded, draw, steps=steps, number=number)
             out: Floats = cube[0, :, :height, :width].numpy()
@@ -130,7 +127,7 @@ class CascadeRung:
     def error(self, module: nn.Module, rgb: Floats, cube: Floats) -> float:
         """The CRPS, after the spread was calibrated."""
         assert isinstance(module, SpectralCascade)
-        calibrate_spread(module, whole(rgb, cube), seed=0)
+        calibrate_stages(module, whole(rgb, cube), seed=0)
         drawn = torch.from_numpy(Diffusion(module, {}).samples(rgb, WATCH_SAMPLES, seed=0))
         return calibration(torch.from_numpy(cube), drawn, torch.ones(cube.shape[1:])).crps
 
@@ -141,7 +138,8 @@ class CascadeRung:
         assert isinstance(module, SpectralCascade)
         assert isinstance(watched, SpectralCascade)
         for mine, other in zip(module.stages, watched.stages, strict=True):
-            mine.get_buffer("spread").copy_(other.get_buffer("spread"))
+            for name in ("spread", "grain"):
+                mine.get_buffer(name).copy_(other.get_buffer(name))
         factors = calibrate_bands(watched, whole(rgb, cube), samples=CALIBRATION_SAMPLES, seed=1)
         return Diffusion(module, chosen(module, steps), factors)
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.cascade import COLOUR_FEATURES, Stage, StageConfig, colour_features
+from model.cascade import Stage, StageConfig
+from model.closed_form import COLOUR_FEATURES, colour_features
 from model.ladder import Floats, rmse
 from model.ladder_training import BATCH, CROP, STILL, WATCH_SAMPLES, PairSource, padded_image
 from model.losses import spectral_loss
@@ -67,7 +68,7 @@ class Backbone(nn.Module):
         rgb, cube = source.rgb.flatten(1).T, source.cube.flatten(1).T
         generator = torch.Generator().manual_seed(seed)
         colour = colour_features(rgb[:, :, None])[:, :, 0]
-        self.stage.fit(colour, cube, ridge=TrainConfig.ridge, generator=generator)
+        self.stage.closed.fit(colour, cube, ridge=TrainConfig.ridge, generator=generator)
 
     def forward(self, rgb: Tensor) -> Tensor:
         """(N, levels · B, h, w) of (N, 3, h, w), the mean over the networks."""
@@ -75,13 +76,13 @@ class Backbone(nn.Module):
 
     def member(self, rgb: Tensor, number: int) -> Tensor:
         """What one of the networks gives."""
-        prepared = self.stage.prepare(colour_features(rgb))
+        prepared = self.stage.closed.prepare(colour_features(rgb))
         network = self.stage.networks[number % len(self.stage.networks)]
         assert isinstance(network, CompactUNet)
         corrections, _ = network.encode(prepared.condition)
         return torch.cat(
             [
-                self.stage.add_residual(prepared, self.stage.basis, correction).mean
+                self.stage.add_residual(prepared, self.stage.closed.basis, correction).mean
                 for correction in corrections.chunk(self.levels, dim=1)
             ],
             dim=1,
@@ -133,7 +134,7 @@ class Regression:
 
     def _loss(self, estimate: Tensor, target: Tensor) -> Tensor:
         if isinstance(self._module, Backbone):
-            variance = self._module.stage.residual_variance
+            variance = self._module.stage.closed.residual_variance
             return mean_loss(estimate, target, torch.ones(()), variance, self._config.angle)
         squared: Tensor = ((estimate - target) / self._module.get_buffer("scale")).square().mean()
         return squared + ANGLE * spectral_loss(estimate, target)
@@ -166,7 +167,7 @@ class QuantileRegression(Regression):
         levels = torch.tensor(LEVELS)[:, None, None, None, None]
         off = target - torch.stack(estimate.chunk(len(levels), dim=1))
         pinball = torch.maximum(levels * off, (levels - 1.0) * off)
-        return 2.0 * pinball.mean() / self._module.stage.residual_variance.sqrt()
+        return 2.0 * pinball.mean() / self._module.stage.closed.residual_variance.sqrt()
 
     def error(self, module: nn.Module, rgb: Floats, cube: Floats) -> float:
         """The CRPS."""

@@ -72,6 +72,7 @@ def noise(
     height: int,
     width: int,
     device: torch.device | str,
+    level: int = 0,
 ) -> Tensor:
     """Standard normal noise of windows on the scene's grid, (N, channels, height, width) float32.
 
@@ -87,6 +88,7 @@ def noise(
     origins : (N, 2) int64, (row, col) of each window's first pixel; may be negative.
     height, width : of the windows, in pixels.
     device : where to compute.
+    level : in [0, 2**16); levels are independent of each other, as channels are.
 
     Raises
     ------
@@ -97,6 +99,7 @@ def noise(
     _check("stage", stage, 1 << 32)
     _check("step", step, 1 << _STEP_BITS)
     _check("sample", sample, 1 << _STEP_BITS)
+    _check("level", level, 1 << _STEP_BITS)
     out = torch.empty((len(origins), channels, height, width), dtype=torch.float32, device=device)
     rows = torch.arange(height, dtype=torch.int64, device=device)[:, None]
     cols = torch.arange(width, dtype=torch.int64, device=device)[None, :]
@@ -106,7 +109,8 @@ def noise(
         row_word = (rows + row) & _WORD
         col_word = (cols + col) & _WORD
         for first in range(0, channels, _CHANNELS_PER_CALL):
-            group = torch.tensor([[first // _CHANNELS_PER_CALL]], dtype=torch.int64, device=device)
+            word = (level << _STEP_BITS) | (first // _CHANNELS_PER_CALL)
+            group = torch.tensor([[word]], dtype=torch.int64, device=device)
             words = philox4x32((row_word, col_word, group, last), (seed, stage))
             normals = (*_box_muller(words[0], words[1]), *_box_muller(words[2], words[3]))
             for offset, normal in enumerate(normals[: channels - first]):

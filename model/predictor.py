@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,10 +20,11 @@ from catalog.calibration import Calibration
 from catalog.errors import CheckpointError, UsageError
 from model import checkpoint
 from model.acceleration import accelerate, resolve_dtype
-from model.cascade import Begun, CascadeConfig, SpectralCascade
+from model.cascade import Begun, CascadeConfig, SpectralCascade, Stage
 from model.cascade_paper import KIND as SCDM
 from model.cascade_paper import ScdmCascade, load_scdm
 from model.device import resolve_device
+from model.grain import grained
 from model.noise import noise
 
 DEFAULT_BATCH = {"cpu": 4, "cuda": 16}
@@ -191,24 +193,29 @@ class CascadePredictor:
         """One sample of a group of tiles; ``begun`` keeps what its other samples need too."""
         height, width = rgb.shape[2:]
 
-        def draw(stage: int, step: int) -> Tensor:
-            return noise(
-                seed=self._seed,
-                stage=stage,
-                step=step,
-                sample=sample,
-                channels=self._model.stage(stage).config.components,
-                origins=origins,
-                height=height,
-                width=width,
-                device=self._device,
-            )
+        model = self._model
 
-        if not isinstance(self._model, SpectralCascade):
-            return self._model.sample(rgb, draw, steps=self._steps)
+        def draw(stage: int, step: int) -> Tensor:
+            of = model.stage(stage)
+            white = partial(
+                noise, seed=self._seed, stage=stage, step=step, sample=sample,
+                channels=of.config.components, device=self._device,
+            )  # fmt: skip
+            if not isinstance(of, Stage):
+                return white(origins=origins, height=height, width=width)
+
+            def lattice(level: int, first: tuple[int, int], shape: tuple[int, int]) -> Tensor:
+                at = torch.tensor([first])
+                return white(origins=at, height=shape[0], width=shape[1], level=level)[0]
+
+            places = origins.tolist()
+            return torch.stack([grained(lattice, of.grain, (row, col), height, width) for row, col in places])
+
+        if not isinstance(model, SpectralCascade):
+            return model.sample(rgb, draw, steps=self._steps)
         if group not in begun:
-            begun[group] = self._model.begin(rgb)
-        return self._model.finish(begun[group], draw, steps=self._steps, number=sample)
+            begun[group] = model.begin(rgb)
+        return model.finish(begun[group], draw, steps=self._steps, number=sample)
 
     def memory(self, tile: int) -> int:
         """Bytes that a call takes at its peak for square tiles of ``tile`` pixels, model included.

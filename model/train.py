@@ -21,10 +21,12 @@ from torch import Tensor
 
 from catalog.errors import UsageError
 from model import checkpoint
-from model.calibration import calibrate_bands, calibrate_spread
-from model.cascade import CascadeConfig, SpectralCascade, Stage, colour_features
+from model.calibration import calibrate_bands, calibrate_stages
+from model.cascade import CascadeConfig, SpectralCascade, Stage, drawn_by
+from model.closed_form import colour_features
 from model.dataset import Augmentation, Batch, CropSource, Floats, TrainingScene
 from model.ema import Ema
+from model.grain import fit_grain, random_grained
 from model.losses import spectral_loss
 from model.parameterization import add_noise
 from model.schedule import Schedule
@@ -35,7 +37,9 @@ MAX_WEIGHT = 5.0
 MAX_COMPONENT = 4.0
 """Whitened residuals are clipped to ±4 deviations in training."""
 DEVIATION_RATE = 0.02
-"""By how much a batch moves the running deviation of the components."""
+"""By how much a batch moves the running deviation of the components …"""
+GRAIN_RATE = 0.01
+"""… and their grain."""
 CALIBRATION_CROPS = 4
 """Of each validation scene."""
 CALIBRATION_SAMPLES = 16
@@ -149,7 +153,7 @@ def _finish(model: SpectralCascade, watch: CropSource, out_dir: Path, config: Tr
     batch = watch.batch(
         (config.seed, 8), count=len(scenes), size=config.crop, augmentation=None, scenes=scenes
     )
-    calibrate_spread(model, batch, seed=config.seed)
+    calibrate_stages(model, batch, seed=config.seed)
     factors = calibrate_bands(model, batch, samples=CALIBRATION_SAMPLES, seed=config.seed)
     metadata = checkpoint.load(out_dir).metadata
     tensors = {k: v.half() if k in networks else v for k, v in model.state_dict().items()}
@@ -207,11 +211,13 @@ def fit_means(model: SpectralCascade, source: CropSource, config: TrainConfig) -
     colour = colour_features(rgb[:, :, None])[:, :, 0]
     coarse = target[:, list(model.config.coarse_bands)]
     generator = generator_of(config.seed, 4, 0)
-    model.stage(0).fit(colour, coarse, ridge=config.ridge, generator=generator)
+    model.stage(0).closed.fit(colour, coarse, ridge=config.ridge, generator=generator)
     noisy = _perturb(
         model.stage(0), colour[:, :, None, None], coarse[:, :, None, None], config.coarse_noise, generator
     )[:, :, 0, 0]
-    model.stage(1).fit(torch.cat([colour, noisy], dim=1), target, ridge=config.ridge, generator=generator)
+    model.stage(1).closed.fit(
+        torch.cat([colour, noisy], dim=1), target, ridge=config.ridge, generator=generator
+    )
     fill: Floats = rgb.mean(0).numpy()
     return fill
 
@@ -227,10 +233,10 @@ def _perturb(
     count, _, height, width = coarse.shape
     components = stage.config.components
     size = scale * torch.rand((count, 1, 1, 1), generator=generator) * math.sqrt(0.5)
-    white = torch.randn((count, components, height, width), generator=generator)
+    own = random_grained(stage.grain, count, height, width, generator)
     shared = torch.randn((count, components, 1, 1), generator=generator)
-    exact = stage.prepare(colour)._replace(mean=coarse)
-    error = stage.add_residual(exact, stage.diffused * stage.deviation, size * (white + shared))
+    exact = stage.closed.prepare(colour)._replace(mean=coarse)
+    error = stage.add_residual(exact, stage.diffused * stage.deviation, size * (own + shared))
     return error.mean.clamp_min(0.0)
 
 
@@ -303,16 +309,16 @@ def stage_loss(
     Bands (N, T) that a scene lacks: z_0 is then the most likely one given the others under the residual's
     Gaussian, and each component counts as far as the others determine it.
     """
-    encoded = stage.encode(stage.prepare(given), member)
+    encoded = stage.encode(stage.closed.prepare(given), member)
     prepared = encoded.prepared
     mask = bands[:, :, None, None] * batch.valid[:, None]
-    loss = mean_loss(prepared.mean, target, mask, stage.residual_variance, config.angle)
+    loss = mean_loss(prepared.mean, target, mask, stage.closed.residual_variance, config.angle)
     left, known = stage.components((target - prepared.mean.detach()) / prepared.size, bands)
     weight = known[:, :, None, None] * batch.valid[:, None]
     # Spikes of real sensors lie further out, and would own the gradient.
     limit = MAX_COMPONENT * stage.deviation[:, None, None]
     left = left.clamp(-limit, limit)
-    _measure(stage.deviation, left, weight)
+    _measure(stage, left, weight)
     truth = left / stage.deviation[:, None, None]
     if config.condition_dropout > 0:
         keep = torch.rand((len(truth), 1, 1, 1), generator=generator) >= config.condition_dropout
@@ -320,7 +326,7 @@ def stage_loss(
         encoded = encoded._replace(features=(half * keep, quarter * keep))
     t = random_times(len(target), schedule, generator)
     alpha_bar = schedule.alpha_bar_of(t, truth)
-    eps = torch.randn(truth.shape, generator=generator)
+    eps = random_grained(stage.grain, len(truth), truth.shape[2], truth.shape[3], generator)
     estimate = stage.estimate(add_noise(truth, eps, alpha_bar), t, alpha_bar, encoded)
     # Components count as their deviation: equal weights spend the network on sensor noise.
     share = stage.diffused.norm(dim=0) * stage.deviation
@@ -341,8 +347,10 @@ def mean_loss(mean: Tensor, target: Tensor, mask: Tensor, variance: Tensor, angl
 
 
 @torch.no_grad()
-def _measure(deviation: Tensor, left: Tensor, weight: Tensor) -> None:
-    """Move the deviation (K,) towards that of a batch's components (N, K, h, w), in place."""
+def _measure(stage: Stage, left: Tensor, weight: Tensor) -> None:
+    """Move the stage's deviation and grain towards those of a batch's components (N, K, h, w)."""
+    stage.grain.lerp_(fit_grain(left, weight), GRAIN_RATE)
+    deviation = stage.deviation
     total = weight.sum(dim=(0, 2, 3))
     found = ((left.square() * weight).sum(dim=(0, 2, 3)) / total.clamp_min(1.0)).sqrt()
     deviation.copy_(torch.where(total > 0, deviation.lerp(found, DEVIATION_RATE), deviation).clamp_min(1e-3))
@@ -372,12 +380,7 @@ def validate(model: SpectralCascade, source: CropSource) -> dict[str, float]:
     count = 2 * len(source.scenes)
     scenes = [i // 2 for i in range(count)]
     batch = source.batch((0,), count=count, size=64, augmentation=None, scenes=scenes)
-    generator = generator_of(0, 5, 0)
-
-    def draw(stage: int, step: int) -> Tensor:
-        shape = (count, model.stage(stage).config.components, *batch.rgb.shape[2:])
-        return torch.randn(shape, generator=generator)
-
+    draw = drawn_by(generator_of(0, 5, 0), model, count, *batch.rgb.shape[2:])
     weight = batch.valid[:, None] * batch.bands[:, :, None, None]
 
     def error(estimate: Tensor) -> float:

@@ -163,7 +163,7 @@ def test_the_table_is_sorted_by_error(crop: Path) -> None:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     config = CascadeConfig(
-        VNIR48, RGB_CAMERA, stages=(StageConfig(2, 8, 1, 8, lifted=8), StageConfig(2, 8, 1, 8))
+        VNIR48, RGB_CAMERA, stages=(StageConfig(2, 8, 1, 8, kernels=8), StageConfig(2, 8, 1, 8))
     )
     metadata = {"name": "tiny", "fill": [0.1, 0.1, 0.1], "cascade": config.to_json()}
     checkpoint.save(folder, SpectralCascade(config).state_dict(), metadata)

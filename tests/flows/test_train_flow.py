@@ -22,7 +22,7 @@ components = 2
 condition_width = 8
 condition_blocks = 1
 width = 8
-lifted = 8
+kernels = 8
 [[stages]]
 components = 2
 condition_width = 8

@@ -25,7 +25,7 @@ components = 2
 condition_width = 8
 condition_blocks = 1
 width = 8
-lifted = 8
+kernels = 8
 [[stages]]
 components = 2
 condition_width = 8
@@ -109,7 +109,7 @@ def test_a_recipe_becomes_a_checkpoint_that_predicts(tmp_path: Path, monkeypatch
     [
         ('name = "tiny"', 'name = "tiny"\nsteeps = 4', "unknown key steeps"),
         ("steps = 2", "stepps = 2", "unknown key stepps"),
-        ("lifted = 8", "lift = 8", "unknown key lift"),
+        ("kernels = 8", "lift = 8", "unknown key lift"),
         ("steps = 2", 'steps = "many"', "training.steps"),
         ('licence = "CC0-1.0"', "", "licence"),
         ("[simulator]", "[simulator", "not a recipe"),

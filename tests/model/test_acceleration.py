@@ -84,7 +84,7 @@ def test_the_published_network_gives_float32_and_keeps_its_features_in_bfloat16(
 
 def _tiny() -> SpectralCascade:
     torch.manual_seed(0)
-    stages = StageConfig(2, 8, 1, 8, lifted=16), StageConfig(3, 8, 1, 8)
+    stages = StageConfig(2, 8, 1, 8, kernels=16), StageConfig(3, 8, 1, 8)
     model = SpectralCascade(CascadeConfig(VNIR48, RGB_CAMERA, stages=stages)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)

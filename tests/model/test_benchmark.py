@@ -23,7 +23,7 @@ TILE = 16
 
 
 def _compact() -> SpectralCascade:
-    stages = StageConfig(2, 8, 1, 8, lifted=16), StageConfig(3, 8, 1, 8)
+    stages = StageConfig(2, 8, 1, 8, kernels=16), StageConfig(3, 8, 1, 8)
     return SpectralCascade(CascadeConfig(VNIR48, RGB_CAMERA, stages=stages)).eval()
 
 

@@ -9,13 +9,20 @@ import pytest
 import torch
 
 from catalog.bands import RGB_CAMERA, VNIR48
-from model.calibration import NORMAL, calibrate_bands, calibrate_spread, fit_factors, seeded_draw
-from model.cascade import CascadeConfig, SpectralCascade, StageConfig
+from model.calibration import (
+    NORMAL,
+    _matching,
+    _moments,
+    calibrate_bands,
+    calibrate_stages,
+    fit_factors,
+)
+from model.cascade import CascadeConfig, SpectralCascade, StageConfig, drawn_by
 from model.dataset import Batch, CropSource, TrainingScene
 from model.metrics import calibration
 from model.train import TrainConfig, fit_means
 
-STAGES = (StageConfig(3, 8, 1, 8, lifted=16), StageConfig(3, 8, 1, 8))
+STAGES = (StageConfig(3, 8, 1, 8, kernels=16), StageConfig(3, 8, 1, 8))
 
 
 def _scene() -> TrainingScene:
@@ -45,7 +52,7 @@ def test_calibrated_samples_spread_as_far_as_they_err(
     model.stage(0).deviation.fill_(0.2)  # far too sure
 
     def spread_skill() -> float:
-        draw = seeded_draw(model, batch, 3)
+        draw = drawn_by(torch.Generator().manual_seed(3), model, 1, *batch.rgb.shape[2:])
         drawn = [
             torch.cat([model.sample(rgb[None], draw, number=number) for rgb in batch.rgb])
             for number in range(12)
@@ -53,7 +60,7 @@ def test_calibrated_samples_spread_as_far_as_they_err(
         return calibration(batch.target, torch.stack(drawn), batch.valid).spread_skill
 
     before = spread_skill()
-    calibrate_spread(model, batch, seed=0)
+    calibrate_stages(model, batch, seed=0)
     assert before < 0.6
     assert spread_skill() == pytest.approx(1.0, abs=0.15)
 
@@ -62,7 +69,7 @@ def test_the_spread_of_a_component_that_no_crop_shows_is_kept(
     model_and_batch: tuple[SpectralCascade, Batch],
 ) -> None:
     model, batch = model_and_batch
-    calibrate_spread(model, replace(batch, valid=torch.zeros_like(batch.valid)), seed=0)
+    calibrate_stages(model, replace(batch, valid=torch.zeros_like(batch.valid)), seed=0)
     assert torch.equal(model.stage(0).spread, torch.ones(3))
 
 
@@ -83,7 +90,7 @@ def test_factors_are_the_quantiles_of_the_standardised_errors() -> None:
 def test_the_factors_of_bands_cover_nine_tenths(model_and_batch: tuple[SpectralCascade, Batch]) -> None:
     model, batch = model_and_batch
     found = calibrate_bands(model, batch, samples=6, seed=0)
-    draw = seeded_draw(model, batch, 0)
+    draw = drawn_by(torch.Generator().manual_seed(0), model, 1, *batch.rgb.shape[2:])
     drawn = torch.stack(
         [
             torch.cat([model.sample(rgb[None], draw, number=number) for rgb in batch.rgb])
@@ -93,3 +100,15 @@ def test_the_factors_of_bands_cover_nine_tenths(model_and_batch: tuple[SpectralC
     low, high = (torch.tensor(side)[:, None, None] for side in (found.low, found.high))
     standard = (batch.target - drawn.mean(0)) / drawn.std(0)
     assert float(((standard >= low) & (standard <= high)).double().mean()) == pytest.approx(0.9, abs=0.05)
+
+
+def test_what_is_drawn_on_average_is_error_and_no_spread() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, 200, 200)
+    left = 2.0 * torch.randn(1, *shape, generator=generator).expand(8, *shape)
+    drawn = torch.randn(8, *shape, generator=generator)
+    weight = torch.ones(shape)
+    assert float(_matching(_moments(left, drawn, weight), 8)) == pytest.approx(2.0, rel=0.02)
+    drawn = drawn + 0.5 * torch.randn(1, *shape, generator=generator)
+    # s² (1 − 0.25) = 4.
+    assert float(_matching(_moments(left, drawn, weight), 8)) == pytest.approx(2.309, rel=0.02)

@@ -22,7 +22,7 @@ from model.dataset import CropSource, TrainingScene
 from model.evaluation import held_out_crops, shuffle_factor
 from model.predictor import load_cascade
 
-TINY = (StageConfig(2, 8, 1, 8, lifted=16), StageConfig(3, 8, 1, 8))
+TINY = (StageConfig(2, 8, 1, 8, kernels=16), StageConfig(3, 8, 1, 8))
 CONFIG = CascadeConfig(VNIR48, RGB_CAMERA, stages=TINY)
 
 
@@ -43,8 +43,8 @@ def _fitted() -> SpectralCascade:
     colour = colour_features(rgb[:, :, None])[:, :, 0]
     coarse = spectra[:, list(CONFIG.coarse_bands)]
     generator = torch.Generator().manual_seed(0)
-    model.stage(0).fit(colour, coarse, ridge=1e-6, generator=generator)
-    model.stage(1).fit(torch.cat([colour, coarse], 1), spectra, ridge=1e-6, generator=generator)
+    model.stage(0).closed.fit(colour, coarse, ridge=1e-6, generator=generator)
+    model.stage(1).closed.fit(torch.cat([colour, coarse], 1), spectra, ridge=1e-6, generator=generator)
     return model
 
 
@@ -91,10 +91,12 @@ def test_the_basis_holds_the_residual_in_order_of_its_deviation() -> None:
     directions = torch.linalg.qr(torch.randn(5, 5, generator=generator))[0]
     residual = torch.randn(20000, 2, generator=generator) * torch.tensor([0.3, 0.05]) @ directions[:, :2].T
     features = torch.rand(20000, 3, generator=generator)
-    stage.fit(features, features @ torch.rand(3, 5) + residual, ridge=1e-9, generator=generator)
+    stage.closed.fit(features, features @ torch.rand(3, 5) + residual, ridge=1e-9, generator=generator)
     first, second = stage.diffused.norm(dim=0)
     assert first / second == pytest.approx(6.0, rel=0.05)
-    assert torch.allclose(stage.basis.T @ stage.basis, torch.diag(stage.basis.square().sum(0)), atol=1e-6)
+    assert torch.allclose(
+        stage.closed.basis.T @ stage.closed.basis, torch.diag(stage.closed.basis.square().sum(0)), atol=1e-6
+    )
     white = torch.linalg.lstsq(stage.diffused, residual.T).solution
     spread = white @ white.T / 20000
     # White but for one factor: the scatter of a multivariate t is not the covariance of a normal law.
@@ -110,7 +112,7 @@ def test_rare_spikes_do_not_set_the_scale_of_the_basis() -> None:
     spiked[::500] *= 50.0
     scales = []
     for stage, error in zip(stages, (residual, spiked), strict=True):
-        stage.fit(features, features @ torch.ones(3, 5) + error, ridge=1e-9, generator=generator)
+        stage.closed.fit(features, features @ torch.ones(3, 5) + error, ridge=1e-9, generator=generator)
         scales.append(float(stage.diffused.norm()))
     # A plain covariance would be 2.4 times as wide.
     assert scales[1] < 1.25 * scales[0]
@@ -121,17 +123,17 @@ def test_the_expected_size_follows_the_colour() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.rand(20000, 3, generator=generator)
     error = features[:, :1] * torch.randn(20000, 5, generator=generator) * 0.1
-    stage.fit(features, features @ torch.ones(3, 5) + error, ridge=1e-9, generator=generator)
+    stage.closed.fit(features, features @ torch.ones(3, 5) + error, ridge=1e-9, generator=generator)
     probe = torch.tensor([[0.2, 0.5, 0.5], [0.8, 0.5, 0.5]]).T[None, :, :, None]
-    small, large = stage.prepare(probe).size.flatten()
+    small, large = stage.closed.prepare(probe).size.flatten()
     assert large / small == pytest.approx(4.0, rel=0.1)
 
 
 def test_a_mean_in_chunks_is_the_mean_at_once() -> None:
     model = _fitted()
     features = colour_features(torch.rand(2, 3, 128, 128) * 0.5)
-    whole = model.stage(0).prepare(features).mean
-    pixel = model.stage(0).prepare(features[:, :, 100:101, 7:8]).mean
+    whole = model.stage(0).closed.prepare(features).mean
+    pixel = model.stage(0).closed.prepare(features[:, :, 100:101, 7:8]).mean
     assert torch.allclose(whole[:, :, 100:101, 7:8], pixel, atol=1e-6)
 
 
@@ -176,7 +178,7 @@ def test_one_step_is_the_corrected_mean_and_needs_no_noise() -> None:
         raise AssertionError("drawn")
 
     mean = model.sample(rgb, never, steps=1)
-    coarse = model.stage(0).encode(model.stage(0).prepare(colour_features(rgb))).prepared
+    coarse = model.stage(0).encode(model.stage(0).closed.prepare(colour_features(rgb))).prepared
     assert not torch.allclose(mean, model.closed_form(rgb), atol=1e-3)
     assert torch.allclose(mean, model.refine(rgb, coarse.mean.clamp(0, 1.6), never, steps=1))
 
@@ -240,3 +242,15 @@ def test_shipped_spectra_of_flat_tiles_agree_with_their_colour(
     visible = [Bands.nearest(VNIR48, nm) for nm in (460.0, 540.0, 605.0)]
     assert (cube[:, visible].mean(dim=(0, 2, 3)) - level).abs().max() < 0.05 + 0.1 * level
     assert cube.max() < 1.3
+
+
+@torch.inference_mode()
+def test_samples_lie_around_the_mean_whatever_the_denoiser_thinks_it_is() -> None:
+    """A denoiser that always says z = 5 moves no sample."""
+    model = _fitted()
+    stage, rgb = model.stage(0), torch.rand(1, 3, 16, 16) * 0.4
+    encoded = stage.encode(stage.closed.prepare(colour_features(rgb)))
+    draw = _draw(model, (1, 3, 16, 16))
+    stage.estimate = lambda noisy, t, alpha_bar, encoded: torch.full_like(noisy, 5.0)  # type: ignore[method-assign]
+    z = stage.sample(encoded, model.schedule, 4, lambda step: draw(0, step))
+    assert float(z.abs().max()) < 0.1

@@ -19,7 +19,7 @@ from model.schedule import linear_schedule
 from model.train import TrainConfig, complete_spectra, learning_rate, random_times, train
 
 CASCADE = CascadeConfig(
-    VNIR48, RGB_CAMERA, stages=(StageConfig(2, 8, 1, 8, lifted=8), StageConfig(2, 8, 1, 8))
+    VNIR48, RGB_CAMERA, stages=(StageConfig(2, 8, 1, 8, kernels=8), StageConfig(2, 8, 1, 8))
 )
 CONFIG = TrainConfig(steps=6, batch=2, crop=16, warmup=2, validate_every=2, log_every=2)
 
@@ -93,8 +93,8 @@ def test_components_of_a_full_residual_are_its_whitened_coordinates() -> None:
 
 def test_a_component_that_no_band_shows_does_not_count() -> None:
     stage = _stage()
-    stage.basis.zero_()
-    stage.basis[0, 0], stage.basis[5, 1] = 1.0, 1.0
+    stage.closed.basis.zero_()
+    stage.closed.basis[0, 0], stage.closed.basis[5, 1] = 1.0, 1.0
     bands = torch.tensor([[1.0, 1, 1, 1, 1, 0]])
     _, known = stage.components(torch.randn(1, 6, 2, 2), bands)
     assert known[0, 0] > 0.98
@@ -122,7 +122,7 @@ def test_bands_that_a_scene_lacks_follow_from_those_it_has() -> None:
 def _stage() -> Stage:
     torch.manual_seed(0)
     stage = Stage(StageConfig(2, 8, 1, 8), 3, 6)
-    stage.basis.copy_(torch.linalg.qr(torch.randn(6, 6))[0])
+    stage.closed.basis.copy_(torch.linalg.qr(torch.randn(6, 6))[0])
     return stage
 
 

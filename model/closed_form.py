@@ -1,0 +1,220 @@
+"""The closed-form part of a stage: its mean, the residual's expected size and principal components.
+
+Ridge regression on features of the colour (and, in the second stage, of the coarse bands), then the principal
+components of what it leaves over. The network corrects the mean and diffuses the components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+INPUT_LIMIT = 1.5
+"""The input is clipped to [0, 1.5] before its features are made, so that they cannot explode."""
+CONDITION_LIMIT = 8.0
+"""Standardised conditions are clipped to ±8 before the network; training stays within."""
+SIZE_LIMITS = (0.1, 5.0)
+"""The residual's expected size is held within these, in units of its mean."""
+DEGREES_OF_FREEDOM = 4.0
+"""Of the multivariate t whose scatter whitens the residual."""
+SCATTER_ITERATIONS = 20
+COLOUR_FEATURES = 19
+CHUNK = 1024
+"""Pixels whose kernel features are held at once: they stay in the cache."""
+NEIGHBOURS = 6
+"""A kernel is as wide as its centre is from this many others …"""
+LEAST_WIDTH = 0.05
+"""… and at least this, in deviations of the tint."""
+WIDEN = 1.5
+
+
+def colour_features(rgb: Tensor) -> Tensor:
+    """The (N, 19, …) features of (N, 3, …) reflectance that the means are linear in.
+
+    Root-polynomials up to degree 3 (Finlayson et al. 2015), which scale with exposure, and the six
+    products of degree 2, which do not. Bounded on the clipped input.
+    """
+    r, g, b = rgb.clamp(0.0, INPUT_LIMIT).unbind(1)
+    roots = [(x * y).sqrt() for x, y in ((r, g), (g, b), (r, b))]
+    cubes = [r * r * g, r * r * b, g * g * r, g * g * b, b * b * r, b * b * g, r * g * b]
+    squares = [r * r, g * g, b * b, r * g, g * b, r * b]
+    return torch.stack([r, g, b, *roots, *(x.pow(1.0 / 3.0) for x in cubes), *squares], dim=1)
+
+
+class Prepared(NamedTuple):
+    """What a stage knows before anything is drawn."""
+
+    mean: Tensor
+    """(N, T, h, w) reflectance."""
+    size: Tensor
+    """(N, 1, h, w) expected size of the residual, one on average."""
+    condition: Tensor
+    """(N, C, h, w) what the network is given."""
+
+
+class ClosedForm(nn.Module):
+    """W·f + b for T targets of F features, its residual's expected size u(f) and components A.
+
+    u is closed-form as well (the last row of ``weight``), in units of its mean: without it dark pixels,
+    which the colour nearly settles, get the errors of bright ones. ``basis`` A (T, T) is V·diag(s) of the
+    principal components of residual / u.
+    With ``kernels``, f goes on with Gaussian kernels around as many training colours (radial basis functions,
+    Broomhead and Lowe 1988), which make the mean an arbitrary smooth function of the colour and leave it
+    to the other features far from any; the network then sees that mean as well.
+    """
+
+    feature_mean: Tensor
+    feature_scale: Tensor
+    tint_mean: Tensor
+    tint_scale: Tensor
+    kernel_weight: Tensor
+    kernel_bias: Tensor
+    weight: Tensor
+    bias: Tensor
+    target_mean: Tensor
+    target_scale: Tensor
+    basis: Tensor
+    residual_variance: Tensor
+
+    def __init__(self, features: int, targets: int, kernels: int = 0) -> None:
+        super().__init__()
+        self.condition_channels = features + 1 + (targets if kernels else 0)
+        """Of ``Prepared.condition``."""
+        self.register_buffer("feature_mean", torch.zeros(features))
+        self.register_buffer("feature_scale", torch.ones(features))
+        self.register_buffer("tint_mean", torch.zeros(6))
+        self.register_buffer("tint_scale", torch.ones(6))
+        self.register_buffer("kernel_weight", torch.zeros(kernels, 12))
+        self.register_buffer("kernel_bias", torch.zeros(kernels))
+        self.register_buffer("weight", torch.zeros(targets + 1, features + kernels))
+        self.register_buffer("bias", torch.zeros(targets + 1))
+        self.register_buffer("target_mean", torch.zeros(targets))
+        self.register_buffer("target_scale", torch.ones(targets))
+        self.register_buffer("basis", torch.zeros(targets, targets))
+        self.register_buffer("residual_variance", torch.ones(()))
+
+    def fit(self, features: Tensor, targets: Tensor, *, ridge: float, generator: torch.Generator) -> None:
+        """Set the mean by ridge regression and the basis by PCA of what it leaves.
+
+        Parameters
+        ----------
+        features : (P, F) float32, of training pixels.
+        targets : (P, T) float32, their reflectance.
+        ridge : penalty on the coefficients of features of unit deviation, per pixel.
+        generator : draws the kernels' centres.
+        """
+        self.feature_mean.copy_(features.mean(0))
+        self.feature_scale.copy_(features.std(0).clamp_min(1e-6))
+        if len(self.kernel_bias):
+            self._place(_tint(features.T[None])[0].T, generator)
+        y = targets.double()
+        shift = torch.cat([x.sum(0)[None] for x in self._design(features)]).sum(0) / len(y)
+        gram = torch.zeros(len(shift), len(shift), dtype=torch.float64)
+        for x in self._design(features):
+            gram += (x - shift).T @ (x - shift) / len(y)
+        gram.diagonal().add_(ridge)
+
+        def regress(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            """Slope, centre and fitted values."""
+            centre = values.mean(0)
+            parts = zip(self._design(features), torch.split(values - centre, CHUNK), strict=True)
+            slope = torch.linalg.solve(gram, sum((x - shift).T @ v for x, v in parts) / len(y))
+            return slope, centre, torch.cat([(x - shift) @ slope for x in self._design(features)]) + centre
+
+        slope, centre, fitted = regress(y)
+        residual = y - fitted
+        self.residual_variance.copy_(residual.square().mean())
+        length = residual.norm(dim=1, keepdim=True)
+        size_slope, size_centre, size = regress(length / length.mean())
+        residual = residual / size.clamp(*SIZE_LIMITS)
+        coefficients = torch.cat([slope, size_slope], dim=1).T
+        variance, vectors = torch.linalg.eigh(_scatter(residual))
+        components = vectors.flip(1) * variance.flip(0).clamp_min(1e-12).sqrt()
+        for name, value in (
+            ("weight", coefficients),
+            ("bias", torch.cat([centre, size_centre]) - coefficients @ shift),
+            ("target_mean", centre),
+            ("target_scale", y.std(0).clamp_min(1e-6)),
+            ("basis", components),
+        ):
+            getattr(self, name).copy_(value)
+
+    def _design(self, features: Tensor) -> Iterator[Tensor]:
+        """What the mean is linear in, of features (P, F): float64, some pixels at a time."""
+        for part in torch.split(features, CHUNK):
+            raw = part.T[None]
+            yield self._regressors(raw, self.standardise(raw[..., None])[..., 0])[0].T.double()
+
+    def _place(self, tint: Tensor, generator: torch.Generator) -> None:
+        """Kernels around training colours (P, 6), as wide as the colours lie apart."""
+        self.tint_mean.copy_(tint.mean(0))
+        self.tint_scale.copy_(tint.std(0).clamp_min(1e-6))
+        count = len(self.kernel_bias)
+        at = torch.randint(len(tint), (count,), generator=generator)
+        centres = (tint[at] - self.tint_mean) / self.tint_scale
+        apart = torch.cdist(centres, centres).sort(dim=1).values[:, min(NEIGHBOURS, count) - 1]
+        precision = (WIDEN * apart.clamp_min(LEAST_WIDTH)).square().reciprocal()[:, None]
+        # −½·precision·|t − c|² as a linear function of t and t².
+        self.kernel_weight.copy_(torch.cat([precision * centres, (-0.5 * precision).expand(-1, 6)], dim=1))
+        self.kernel_bias.copy_(-0.5 * precision[:, 0] * centres.square().sum(1))
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """(N, F, h, w) features at zero mean and unit deviation over the training pixels."""
+        return (features - self.feature_mean[:, None, None]) / self.feature_scale[:, None, None]
+
+    def prepare(self, features: Tensor) -> Prepared:
+        """What follows from the features (N, F, h, w)."""
+        standard = self.standardise(features)
+        flat, raw = standard.flatten(2), features.flatten(2)
+        chunks = [
+            self.weight
+            @ self._regressors(raw[n : n + 1, :, at : at + CHUNK], flat[n : n + 1, :, at : at + CHUNK])
+            for n in range(len(raw))
+            for at in range(0, raw.shape[2], CHUNK)
+        ]
+        known = torch.cat(chunks, dim=2).reshape(-1, len(raw), *features.shape[2:]).movedim(1, 0)
+        known = known + self.bias[:, None, None]
+        mean, size = known[:, :-1], known[:, -1:].clamp(*SIZE_LIMITS)
+        condition = torch.cat([standard, size.log()], dim=1)
+        if len(self.kernel_bias):
+            likely = (mean - self.target_mean[:, None, None]) / self.target_scale[:, None, None]
+            condition = torch.cat([condition, likely], dim=1)
+        return Prepared(mean, size, condition.clamp(-CONDITION_LIMIT, CONDITION_LIMIT))
+
+    def _regressors(self, raw: Tensor, standard: Tensor) -> Tensor:
+        """(N, F + kernels, P) what the mean is linear in, from raw and standardised features (N, F, P)."""
+        if not len(self.kernel_bias):
+            return standard
+        tint = (_tint(raw) - self.tint_mean[:, None]) / self.tint_scale[:, None]
+        exponent = torch.baddbmm(
+            self.kernel_bias[None, :, None],
+            self.kernel_weight.expand(len(raw), -1, -1),
+            torch.cat([tint, tint.square()], dim=1),
+        )
+        # Rounding may lift an exponent above its bound of zero.
+        return torch.cat([standard, exponent.clamp_max_(0.0).exp_()], dim=1)
+
+
+def _scatter(residual: Tensor) -> Tensor:
+    """(T, T) covariance of the bulk of residuals (P, T), from a multivariate t (Lange et al. 1989).
+
+    A plain covariance is that of the few pixels that the mean misses most (rare materials, spikes); the
+    bulk then lies within a fraction of a deviation, which a sampler that starts from unit noise overshoots.
+    """
+    count, bands = residual.shape
+    floor = 1e-9 * torch.eye(bands, dtype=residual.dtype)
+    scatter = residual.T @ residual / count + floor
+    for _ in range(SCATTER_ITERATIONS):
+        distance = (residual @ torch.linalg.inv(scatter) * residual).sum(dim=1, keepdim=True)
+        weight = (DEGREES_OF_FREEDOM + bands) / (DEGREES_OF_FREEDOM + distance)
+        scatter = (weight * residual).T @ residual / count + floor
+    return scatter
+
+
+def _tint(features: Tensor) -> Tensor:
+    """(N, 6, P) square roots of R, G, B and their shares of the sum; the first three features are R, G, B."""
+    rgb = features[:, :3]
+    return torch.cat([(rgb + 1e-4).sqrt(), rgb / (rgb.sum(dim=1, keepdim=True) + 0.02)], dim=1)

@@ -1,0 +1,158 @@
+"""Noise that hangs together in space as the residual does: white noise on lattices of several spacings.
+
+What a mean leaves over is no white noise: neighbours err together. A diffusion whose noise has the
+residual's own covariance (non-isotropic noise: Voleti et al. 2022) leaves its network less to do, as
+whitening does across bands. A component's noise is Σ √g_s · n_s over the spacings s, n_s white noise on a
+lattice of s pixels, joined by cubic B-splines and of unit variance everywhere; g, its grain, sums to one.
+Lattices are fixed to the scene's grid, so a value depends on its position alone, whatever window asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from torch import Tensor
+
+SPACINGS = (1, 2, 4, 8, 16)
+"""Of the lattices, pixels."""
+LAGS = (1, 2, 4, 8, 16)
+"""At which the residual's autocorrelation is held against that of the lattices, pixels."""
+TAPS = 4
+"""Lattice points that a cubic B-spline reaches along an axis."""
+
+Lattice = Callable[[int, tuple[int, int], tuple[int, int]], Tensor]
+"""(level, first row and column on its lattice, rows and columns) → (K, rows, columns) white noise."""
+
+
+def white_grain(components: int) -> Tensor:
+    """(K, S), all of the variance at the spacing of one pixel."""
+    grain = torch.zeros(components, len(SPACINGS))
+    grain[:, 0] = 1.0
+    return grain
+
+
+def grained(lattice: Lattice, grain: Tensor, origin: tuple[int, int], height: int, width: int) -> Tensor:
+    """(K, height, width) noise of unit variance in a window of the scene's grid.
+
+    Parameters
+    ----------
+    lattice : where white noise comes from.
+    grain : (K, S), each row non-negative with sum one.
+    origin : row and column of the window's first pixel; may be negative.
+    """
+    out: Tensor | None = None
+    for level, spacing in enumerate(SPACINGS):
+        share = grain[:, level]
+        if not bool(share.any()):
+            continue
+        if spacing == 1:
+            part = lattice(level, origin, (height, width))
+        else:
+            rows, cols = _Taps.of(origin[0], height, spacing), _Taps.of(origin[1], width, spacing)
+            white = lattice(level, (rows.first, cols.first), (rows.points, cols.points))
+            part = cols.down(rows.down(white).mT.contiguous()).mT
+        part = part * share.to(part).sqrt()[:, None, None]
+        out = part if out is None else out.add_(part)
+    assert out is not None
+    return out
+
+
+def random_grained(grain: Tensor, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """(count, K, height, width) such noise from a generator, somewhere on the grid each."""
+    if not bool(grain[:, 1:].any()):
+        shape = (count, len(grain), height, width)
+        return torch.randn(shape, generator=generator).to(grain.device)
+
+    def lattice(level: int, first: tuple[int, int], shape: tuple[int, int]) -> Tensor:
+        del level, first
+        return torch.randn((len(grain), *shape), generator=generator)
+
+    def draw() -> Tensor:
+        row, col = torch.randint(SPACINGS[-1], (2,), generator=generator).tolist()
+        return grained(lattice, grain.cpu(), (row, col), height, width)
+
+    return torch.stack([draw() for _ in range(count)]).to(grain.device)
+
+
+def fit_grain(components: Tensor, weight: Tensor) -> Tensor:
+    """(K, S), the grain of components (N, K, h, w) with weights alike; white where nothing is weighed.
+
+    Non-negative least squares on the autocorrelation at ``LAGS`` along both axes.
+    """
+    found = np.stack([_autocorrelation(components, weight, lag).double().numpy() for lag in LAGS], axis=1)
+    # The last equation, which outweighs the others, says that shares sum to one.
+    system = np.vstack([_lattice_autocorrelation(), np.full(len(SPACINGS), 100.0)])
+    rows = []
+    for values in found:
+        if not np.isfinite(values).all():
+            rows.append(white_grain(1)[0].numpy())
+            continue
+        share = nnls(system, np.append(values, 100.0))[0]
+        rows.append(share / share.sum())
+    return torch.from_numpy(np.stack(rows)).float()
+
+
+class _Taps(NamedTuple):
+    """The lattice points along an axis that pixels depend on, and how much."""
+
+    first: int
+    """The first lattice point."""
+    points: int
+    """How many."""
+    at: Tensor
+    """(P,) of each pixel's first point, counted from ``first``."""
+    weight: Tensor
+    """(TAPS, P) float32; squares sum to one, so that the noise has unit variance between points too."""
+
+    @classmethod
+    def of(cls, start: int, size: int, spacing: int) -> _Taps:
+        """Of pixels ``start`` to ``start + size``."""
+        place = np.arange(start, start + size)
+        below, f = place // spacing, place % spacing / spacing
+        spline = np.stack([(1 - f) ** 3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3])
+        spline /= np.sqrt((spline**2).sum(0))
+        first = int(below[0]) - 1
+        index = torch.from_numpy(below - 1 - first)
+        return cls(first, int(index[-1]) + TAPS, index, torch.from_numpy(spline).float())
+
+    def down(self, white: Tensor) -> Tensor:
+        """(K, P, …) of values (K, points, …) on the lattice, summed in a fixed order whatever the window."""
+        index, weight = self.at.to(white.device), self.weight.to(white.device)
+        out = white.index_select(1, index).mul_(weight[0][:, None])
+        for tap in range(1, TAPS):
+            out += white.index_select(1, index + tap).mul_(weight[tap][:, None])
+        return out
+
+
+def _autocorrelation(values: Tensor, weight: Tensor, lag: int) -> Tensor:
+    """(K,) of values (N, K, h, w) over both axes, NaN where nothing is weighed."""
+    product, square = torch.zeros(values.shape[1]), torch.zeros(values.shape[1])
+    for axis in (-2, -1):
+        size = values.shape[axis] - lag
+        if size < 1:
+            continue
+        one, other = values.narrow(axis, 0, size), values.narrow(axis, lag, size)
+        both = weight.narrow(axis, 0, size) * weight.narrow(axis, lag, size)
+        product += (one * other * both).sum((0, 2, 3))
+        square += (0.5 * (one.square() + other.square()) * both).sum((0, 2, 3))
+    return product / square
+
+
+@cache
+def _lattice_autocorrelation() -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """(lags, S) autocorrelation of the lattices' noise along an axis, mean over its phases."""
+    table = np.zeros((len(LAGS), len(SPACINGS)))
+    for level, spacing in enumerate(SPACINGS):
+        if spacing == 1:
+            continue
+        taps = _Taps.of(0, spacing + max(LAGS), spacing)
+        matrix = taps.down(torch.eye(taps.points)[None])[0].double().numpy()
+        covariance = matrix @ matrix.T
+        for row, lag in enumerate(LAGS):
+            table[row, level] = np.diagonal(covariance, lag)[:spacing].mean()
+    return table
