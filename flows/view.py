@@ -110,7 +110,7 @@ def _cube(document: Document, *, place: str, cubes: _Cubes, back: bool = False) 
 
 def _catalog_or_cube(document: Document, *, collection: Collection, cubes: _Cubes) -> None:
     """The catalog, or with ``?id=`` the cube of one of its items; there is no way to any other cube."""
-    asked = document.session_context.request.arguments.get("id")  # type: ignore[union-attr]
+    asked = document.session_context.request.arguments.get("id")
     try:
         if asked:
             _cube(document, place=collection.cube(asked[0].decode()), cubes=cubes, back=True)

@@ -60,7 +60,7 @@ class Session:
         after : called in the end, also after a failure.
         """
 
-        @without_document_lock
+        @without_document_lock  # type: ignore[untyped-decorator]
         async def task() -> None:
             finish: Callable[[], None]
             try:

@@ -10,7 +10,7 @@ import csv
 import io
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,7 +27,7 @@ from catalog.errors import CubeError, UsageError
 from catalog.indices import INDICES
 from pipeline.cube import NODATA, SCALE, load_plan, read_status
 from pipeline.grid import Grid, Window
-from pipeline.layers import LAYERS, array_name
+from pipeline.layers import LAYERS, Layer, array_name
 from pipeline.pixels import pixels_in
 from pipeline.placing import to_map, transform_points
 from pipeline.plan import SHARD
@@ -90,7 +90,7 @@ class Spectrum:
 
     reflectance: Array
     """(B,), NaN where there is none."""
-    layers: dict[str, Array]
+    layers: Mapping[Layer, Array]
     """(B,) each: ``sd``, ``q05``, ``q95``; of an area ``sd`` over its pixels."""
     pixels: int
     """Pixels of the level that it is the mean of."""
@@ -130,7 +130,7 @@ class View:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @cached_property
-    def layers(self) -> tuple[str, ...]:
+    def layers(self) -> tuple[Layer, ...]:
         """The layers that say how sure it is."""
         return tuple(layer for layer in LAYERS if array_name(layer) in self.group)
 
