@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -244,15 +246,26 @@ class Crew:
         StoreError : the store cannot be written.
         """
         job = Job(prepared, cube)
-        self.client.register_plugin(job, name=job.name)
         try:
+            self._hand_out(job)
             Dispatch(
                 self.client, make_blocks, job.name, cube, blocks, self._resources,
                 retries=prepared.settings.block_retries, tally=tally, observer=observer,
             ).run()  # fmt: skip
         finally:
-            # Also what makes runs end that go on where the client was stopped.
-            self.client.unregister_worker_plugin(job.name)
+            # Also what makes runs end that go on where the client was stopped. A worker that is lost at this
+            # moment need not be told.
+            with suppress(OSError, ValueError):
+                self.client.unregister_worker_plugin(job.name)
+
+    def _hand_out(self, job: Job) -> None:
+        """Give a job to all workers; again where one is lost meanwhile, as the scheduler then gives up."""
+        for pause in (0.2, 0.5, 1, 2, 5):
+            with suppress(OSError):
+                self.client.register_plugin(job, name=job.name)
+                return
+            time.sleep(pause)
+        raise SpectileError("the dask cluster was lost", remedy="start it again, then use --resume")
 
     def close(self) -> None:
         """End the workers that were started for this run, and leave others."""

@@ -81,7 +81,7 @@ def _kill(event: Event, number: int, bench: Bench, folder: Path, chance: random.
         fresh = not workers and number % 3 == 1
         event.case = "at a random time" + (", 2 workers" if workers else ", started anew" if fresh else "")
         with spectile(given, log, fresh=fresh) as process:
-            _kill_in_time(event, process, cube, chance.uniform(0, bench.cpu_seconds))
+            _kill_in_time(event, process, cube, chance.uniform(0, 0.8 * bench.cpu_seconds))
             _resume(event, bench, cube, log)
         return
     point = _point(way, chance, bench.passages, folder, early=workers)
@@ -173,7 +173,7 @@ def _full(event: Event, number: int, bench: Bench, folder: Path, chance: random.
     """Let the disk be full at some point of a run; then give it room and go on."""
     need = sum(len(path.read_bytes()) // 4096 + 2 for path in Path(bench.reference).parent.rglob("*")
                if path.is_file() and path.suffix != ".log")  # fmt: skip
-    pages = int(need * (0.05 + 0.9 * number / COUNTS["full"]) + chance.uniform(0, 0.05) * need)
+    pages = int(need * (0.05 + 0.8 * number / COUNTS["full"]) + chance.uniform(0, 0.05) * need)
     event.case = f"room for {100 * pages // need} % of the cube"
     cube, log = str(folder / "disk" / "cube.zarr"), folder / "log"
     with _disk(folder / "disk", pages) as enlarge:
@@ -257,7 +257,7 @@ def _point(
     moments = MOMENTS[:3] if stop else MOMENTS
     return Failpoint(
         way, chance.randint(1, count), chance.choice(moments), str(folder / "hit"),
-        signal.SIGSTOP if stop else signal.SIGKILL,
+        int(signal.SIGSTOP if stop else signal.SIGKILL),
     )  # fmt: skip
 
 

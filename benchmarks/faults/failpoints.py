@@ -38,8 +38,8 @@ class Failpoint:
     """One of MOMENTS; of no meaning to predict."""
     note: str
     """The file that tells that it was hit."""
-    signal: int = signal.SIGKILL
-    """What the process sends itself."""
+    signal: int = int(signal.SIGKILL)
+    """What the process sends itself; a plain number, for workers are told in Python."""
 
     def hit(self) -> bool:
         """Whether it was."""

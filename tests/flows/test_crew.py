@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from distributed import Client, SpecCluster
+from distributed.comm import CommClosedError
 
 from catalog.errors import UsageError
 from flows import compose, crew, dispatch
@@ -112,6 +113,30 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(settings, here, hired, m
     assert killed
     assert (result.blocks_done, result.blocks_failed) == (6, 0)
     assert checksums(settings) == here
+
+
+def test_workers_that_are_lost_while_all_are_told_cost_nothing(settings, here, hired, monkeypatch):
+    """What a client sees of a broadcast to workers of which one ends at that moment."""
+    tried = []
+
+    def losing(name):
+        whole = getattr(Client, name)
+
+        def broadcast(*arguments, **named):
+            found = whole(*arguments, **named)
+            tried.append(name)
+            if tried.count(name) == 1:
+                raise CommClosedError("Stream is closed")
+            return found
+
+        monkeypatch.setattr(Client, name, broadcast)
+
+    losing("register_plugin")
+    losing("unregister_worker_plugin")
+    _, result = run_scene(replace(settings, workers=2))
+    assert (result.blocks_done, result.blocks_failed) == (6, 0)
+    assert checksums(settings) == here
+    assert tried == ["register_plugin", "register_plugin", "unregister_worker_plugin"]
 
 
 def test_a_block_that_fails_leaves_the_others_and_is_made_when_its_cause_is_gone(
