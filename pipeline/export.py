@@ -6,6 +6,7 @@ Everything is made in a folder of its own beside the target and renamed when it 
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
@@ -289,7 +290,9 @@ def _folder_beside(target: Path) -> Iterator[Path]:
                 yield Path(folder)
             except (OSError, RuntimeError, SystemError, CPLE_BaseError) as err:
                 # Asked while the unfinished file is still there.
-                full = shutil.disk_usage(folder).free < _FULL_BYTES
+                full = shutil.disk_usage(folder).free < _FULL_BYTES or (
+                    isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT)
+                )
                 raise _not_written(target, err, full=full) from err
     except OSError as err:
         raise _not_written(target, err, full=False) from err

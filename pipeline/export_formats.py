@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,13 @@ def write_cog(part: Part, path: Path, pieces: Pieces) -> None:
     """
     side = max(part.grid.shape)
     factors = [2**level for level in range(1, 32) if side > 2 ** (level - 1) * SHARD]
-    with rasterio.Env(**_RASTER), tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        plain = Path(folder) / path.name
+    plain = path.with_name(f".{path.name}.plain")
+    with rasterio.Env(**_RASTER):
         write_geotiff(part, plain, pieces)
         with rasterio.open(plain, "r+") as dataset:
             dataset.build_overviews(factors, Resampling.average)
         rasterio.shutil.copy(plain, path, driver="COG", blocksize=CHUNK, **_tiff(part))
+        rasterio.shutil.delete(plain)
 
 
 def write_envi(part: Part, path: Path, pieces: Pieces) -> None:
@@ -102,26 +103,61 @@ def _braces(numbers: tuple[float, ...]) -> str:
     return "{" + ", ".join(f"{number:.8g}" for number in numbers) + "}"
 
 
+class _KeepsItsError(io.FileIO):
+    """A file that keeps what fails for ``check``: HDF5 crashes the process at its end if a write raises."""
+
+    error: OSError | None = None
+    """The first error."""
+
+    def write(self, data: Any) -> int:
+        """Write all of it, or nothing more once the disk has refused."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while left and self.error is None:
+            try:
+                left = left[super().write(left) :]
+            except OSError as err:
+                self.error = err
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length, unless the disk has refused."""
+        if self.error is None:
+            try:
+                return super().truncate(size)
+            except OSError as err:
+                self.error = err
+        return size or 0
+
+    def check(self) -> None:
+        """Raise the error that was kept."""
+        if self.error is not None:
+            raise self.error
+
+
 def write_netcdf(part: Part, path: Path, pieces: Pieces) -> None:
     """NetCDF-4 by the CF conventions, compressed by chunks."""
     import h5netcdf
 
     dimensions, lines = _dimensions(part), _lines(part)
-    with h5netcdf.File(path, "w") as file:
-        file.attrs.update({"Conventions": "CF-1.11", **part.facts})
-        file.dimensions = dict(zip(dimensions, part.shape[-len(dimensions) :], strict=True))
-        for name, (dimension, numbers, attributes) in lines.items():
-            line = file.create_variable(name, (dimension,), numbers.dtype, data=numbers)
-            line.attrs.update(_plain(attributes))
-        mapping = file.create_variable("spatial_ref", (), "i4", data=0)
-        mapping.attrs.update(_plain(_mapping(part)))
-        array = file.create_variable(
-            part.layer, dimensions, part.dtype, chunks=_chunks(part), compression="gzip",
-            compression_opts=4, shuffle=True, fillvalue=_fill(part),
-        )  # fmt: skip
-        array.attrs.update(_plain(_attributes(part), part.dtype))
-        for square, values in pieces:
-            array[(..., *square.slices)] = values if part.bands is not None else values[0]
+    with _KeepsItsError(path, "w+") as disk:
+        with h5netcdf.File(disk, "w") as file:
+            file.attrs.update({"Conventions": "CF-1.11", **part.facts})
+            file.dimensions = dict(zip(dimensions, part.shape[-len(dimensions) :], strict=True))
+            for name, (dimension, numbers, attributes) in lines.items():
+                line = file.create_variable(name, (dimension,), numbers.dtype, data=numbers)
+                line.attrs.update(_plain(attributes))
+            mapping = file.create_variable("spatial_ref", (), "i4", data=0)
+            mapping.attrs.update(_plain(_mapping(part)))
+            array = file.create_variable(
+                part.layer, dimensions, part.dtype, chunks=_chunks(part), compression="gzip",
+                compression_opts=4, shuffle=True, fillvalue=_fill(part),
+            )  # fmt: skip
+            array.attrs.update(_plain(_attributes(part), part.dtype))
+            for square, values in pieces:
+                array[(..., *square.slices)] = values if part.bands is not None else values[0]
+                disk.check()
+        disk.check()  # of what was written on closing
 
 
 def write_zarr2(part: Part, path: Path, pieces: Pieces) -> None:
