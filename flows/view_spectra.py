@@ -140,8 +140,11 @@ class SpectraPane:
         drawn.text("x", "y", "text", source=self.marks, text_align="center", text_baseline="middle",
                    text_color="white", text_font_size="11px", text_font_style="bold",
                    text_font={"value": FONT})  # fmt: skip
-        drawn.on_event(Tap, lambda event: self._tapped(event.x, event.y))
-        drawn.on_event(DoubleTap, lambda _: self.draw.update(active=False))
+        for click in (
+            Tap,
+            DoubleTap,
+        ):  # the second of two fast ones is only the latter
+            drawn.on_event(click, lambda event: self._tapped(event.x, event.y))
 
     def _tapped(self, x: float, y: float) -> None:
         """Take the spectrum of the pixel at a point of the map, or the point as a corner of an area."""
@@ -178,6 +181,8 @@ class SpectraPane:
             self.session.run(self.session.pools.spectra, partial(self.view.area, ring), take)
 
     def _add(self, outline: Outline, place: Place, spectrum: Spectrum) -> None:
+        if outline in [spot.outline for spot in self.spots]:
+            return
         taken = {spot.number for spot in self.spots}
         number = min(set(range(1, len(taken) + 2)) - taken)
         self._keep((*self.spots, Spot(number, outline, place, spectrum)))

@@ -199,9 +199,9 @@ def test_a_cube_is_looked_at_by_clicks(
 
         tab.get_by_role("button", name="Draw area").click()
         tab.get_by_role("button", name="Finish area").wait_for()
-        for number, corner in enumerate(((0.3, 0.3), (0.6, 0.3), (0.6, 0.6)), 1):
+        for corner in ((0.3, 0.3), (0.6, 0.3), (0.6, 0.6)):
             page.click(*corner)
-            page.until(f"{page.data('map', 'Patch', 'x')}.length == {number}")
+        page.until(f"{page.data('map', 'Patch', 'x')}.length == 3")
         page.click(0.3, 0.3)
         page.settle(3)
         assert re.search(r"mean of [\d,]+ pixels, ± their sd", page.listed())
@@ -322,6 +322,8 @@ def test_places_keep_their_numbers_and_colours_when_others_go(cube: Cube) -> Non
     pane._tapped(*pane.map.point(300, 400))
     assert [(spot.number, spot.colour) for spot in pane.spots][-1] == (2, "#d55e00")
     assert len(pane.curves.data["x"]) == len(pane.bounds.data["x"]) == 3
+    pane._tapped(*pane.map.point(300, 400))  # again
+    assert len(pane.spots) == 3
     pane._keep(())
     assert pane.save.disabled
 
