@@ -683,4 +683,13 @@ if __name__ == "__main__":
 
 if __name__ == "flows.cli":  # not where a worker process reads this file as its main module
     # Their commands take the options of run.
-    from flows import cli_benchmark, cli_catalog, cli_export, cli_line, cli_plan, cli_view, cli_watch  # noqa: F401
+    from flows import (  # noqa: F401
+        cli_benchmark,
+        cli_catalog,
+        cli_export,
+        cli_line,
+        cli_plan,
+        cli_report,
+        cli_view,
+        cli_watch,
+    )

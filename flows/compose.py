@@ -43,6 +43,7 @@ from pipeline.plan import Estimate, Plan, choose_block
 from pipeline.predict import BandsRepeat, Predictor
 from pipeline.product import TAKEN
 from pipeline.quicklook import write_quicklook
+from pipeline.report import shown, write_report
 from pipeline.run import process_run
 from pipeline.shares import Share
 from pipeline.source import NodataRule, SceneSource, open_source
@@ -196,6 +197,8 @@ class Result:
     """The store."""
     quicklook: str | None
     """The picture beside it; None where the cube was not finished."""
+    report: str | None
+    """The report beside it; None where the cube was not finished, or where it could not be made."""
     item: str
     """The STAC item beside it."""
     blocks_done: int
@@ -596,13 +599,18 @@ def process_blocks(
 
 
 def finish_cube(
-    cube: Cube, taken: Span | None = None, *, on_region: Callable[[], None] = lambda: None
-) -> str:
-    """Write quicklook and overviews, then declare the cube complete; the picture's place.
+    cube: Cube,
+    taken: Span | None = None,
+    *,
+    warnings: Sequence[str] | None = None,
+    on_region: Callable[[], None] = lambda: None,
+) -> tuple[str, str | None]:
+    """Write quicklook and overviews, declare the cube complete, report on it; where both are.
 
     Parameters
     ----------
     taken : when its scene was taken, if anybody knows.
+    warnings : what the user was told of the scene; None leaves what the cube says.
     on_region : told when a shard of the overviews has been made.
 
     Raises
@@ -626,10 +634,21 @@ def finish_cube(
             "tiles": sum(marker.tiles + marker.tiles_kept for marker in markers),
             "tiles_skipped": sum(marker.tiles_skipped for marker in markers),
             TAKEN: None if taken is None else [to_text(moment) for moment in taken],
+            **({} if warnings is None else {"warnings": [shown(line) for line in warnings]}),
         },
         on_region=on_region,
     )
-    return picture
+    return picture, _report(cube.storage)
+
+
+def _report(storage: Storage) -> str | None:
+    """Write the report of a cube; its place, or None where it cannot be made."""
+    try:
+        return write_report(storage)
+    except Exception as err:  # the cube is whole, whatever goes wrong with a description of it
+        why = " ".join(str(err).split()) or repr(err)
+        LOG.warning("%s: no report was written: %s", storage.name, shown(why))
+        return None
 
 
 def run_scene(settings: SceneSettings, *, observer: Observer | None = None) -> tuple[Prepared, Result]:
@@ -673,16 +692,19 @@ def conclude(prepared: Prepared, cube: Cube, tally: Tally, observer: Observer, s
     StoreError : the cube or its item cannot be written.
     """
     failed = len(tally.failures)
-    picture = None
+    picture = written = None
     if not failed:
         taken = taken_of(prepared.settings, prepared.source)
-        picture = finish_cube(cube, taken, on_region=lambda: observer.tiles(0))
+        picture, written = finish_cube(
+            cube, taken, warnings=prepared.source.notices, on_region=lambda: observer.tiles(0)
+        )
     item = register(prepared.settings, cube.storage)
     markers = finished_blocks(cube)
     predicted = sum(marker.tiles for marker in markers.values())
     return Result(
         cube=str(cube.storage),
         quicklook=picture,
+        report=written,
         item=item,
         blocks_done=len(prepared.plan.blocks) - failed,
         blocks_failed=failed,

@@ -196,6 +196,7 @@ def result_pairs(report: Mapping[str, Any]) -> dict[str, object]:
     return {
         "cube": result["cube"],
         "quicklook": result["quicklook"] or "none, since blocks are missing",
+        "report": result["report"] or "none",
         "size": f"{rows} × {columns} px, {bands} bands",
         "blocks": f"{result['blocks_done']} of {report['plan']['blocks']} done",
         "speed": f"{result['megapixels_per_second']:.3f} MPix/s "

@@ -10,6 +10,7 @@ from pipeline.collection import beside_name
 from pipeline.cube import occupied, read_record, read_status, writing
 from pipeline.lease import Lease, hold
 from pipeline.quicklook import quicklook_names
+from pipeline.report import report_name
 from pipeline.storage import open_storage
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def holding(settings: SceneSettings) -> Iterator[Lease]:
     storage = open_storage(settings.out)
     if occupied(storage) and read_record(storage) is None:
         read_status(storage)
-    beside = (*quicklook_names(storage.name), beside_name(storage.name))
+    beside = (*quicklook_names(storage.name), report_name(storage.name), beside_name(storage.name))
     with writing(storage), hold(storage, settings.lease, beside=beside) as lease:
         yield lease
 

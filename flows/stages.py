@@ -119,10 +119,11 @@ def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> d
         key="cube",
         description=f"{prepared.settings.scene} with {prepared.settings.model}",
     )
-    if result.quicklook is not None:
-        place = locate(result.quicklook)
-        picture = place.absolute().as_uri() if isinstance(place, Path) else str(place)
-        create_link_artifact(picture, key="quicklook", link_text="quicklook")
+    for key, written in (("quicklook", result.quicklook), ("report", result.report)):
+        if written is not None:
+            place = locate(written)
+            link = place.absolute().as_uri() if isinstance(place, Path) else str(place)
+            create_link_artifact(link, key=key, link_text=key)
     if result.blocks_failed:
         why = f"{result.blocks_failed} blocks failed: {'; '.join(result.failures[:5])}"
         failed: Any = Failed(message=why, data=report)

@@ -26,6 +26,7 @@ from pipeline.grid import Grid, Window
 from pipeline.layers import LAYERS, array_name
 from pipeline.plan import Plan
 from pipeline.quicklook import quicklook_names
+from pipeline.report import report_name
 from pipeline.storage import Storage
 
 TAKEN = "taken"
@@ -203,6 +204,12 @@ def _pictures(storage: Storage) -> tuple[dict[str, dict[str, Any]], NDArray[np.b
             place = {"proj:shape": list(dataset.shape), "proj:transform": list(dataset.transform)[:6]}
         found["true_colour"] = {
             **_file(cog, value), "type": COG_TYPE, "roles": ["visual"], "title": "True colour", **place,
+        }  # fmt: skip
+    name = report_name(storage.name)
+    if (value := storage.parent.get(name)) is not None:
+        found["report"] = {
+            **_file(name, value), "type": "text/html", "roles": ["metadata"],
+            "title": "How it was made, and where to doubt it",
         }  # fmt: skip
     return found, valid
 

@@ -15,6 +15,7 @@ from pipeline.cube import NODATA, SCALE, Cube, finished_blocks
 from pipeline.grid import Window
 from pipeline.plan import Plan
 from pipeline.quality import overlaps
+from pipeline.quicklook import TRUE_COLOUR_NM
 from pipeline.viewing import Level, Place, Spectrum, Subject, View
 
 Array = NDArray[np.float32]
@@ -27,7 +28,7 @@ SAMPLES = 4
 """Windows along each side of a larger one, for its statistics."""
 SAMPLE_SIDE = 128
 """Rows and columns of such a window."""
-SEAM_SIDE = 640
+SEAM_SIDE = 512
 """Rows and columns of the window in which seams are looked for, at most."""
 SEAM_BANDS = 12
 """Bands in which they are looked for, at most."""
@@ -143,7 +144,7 @@ def spread_points(view: View, level: Level) -> list[Point]:
             [sparse[nearest == part].mean(axis=0) if (nearest == part).any() else middles[part]
              for part in range(POINTS)]
         )  # fmt: skip
-    chosen = [known[np.square(known - middle).sum(axis=1).argmin()] for middle in middles]
+    chosen = [sparse[np.square(sparse - middle).sum(axis=1).argmin()] for middle in middles]
     found = []
     for row, col in sorted({(int(row), int(col)) for row, col in chosen}):
         at = Window(row * level.factor, col * level.factor, level.factor, level.factor)
@@ -236,7 +237,7 @@ def seam_figures(view: View, plan: Plan) -> SeamFigures | None:
     if not (valid & shared).any() or not (valid & ~shared).any():
         return None
     texture = _texture(view, at, valid)
-    squares = np.square(texture).mean(axis=0)
+    squares = np.square(texture, out=texture).mean(axis=0, dtype=np.float64)
     shared = shared[valid]
     inside, overlap = float(squares[~shared].mean()), float(squares[shared].mean())
     distance = _to_border(plan, on_scene)[valid].astype(np.intp)
@@ -244,25 +245,23 @@ def seam_figures(view: View, plan: Plan) -> SeamFigures | None:
     there = count > 0
     variance = np.bincount(distance, weights=squares)[there] / count[there]
     ratio = float(np.sqrt(overlap / inside)) if inside > 0 else 1.0
-    return SeamFigures(ratio, np.flatnonzero(there) + 0.5, np.sqrt(variance), plan.tiling.halo, at.shape)
+    middles = np.flatnonzero(there).astype(np.float64) + 0.5
+    return SeamFigures(ratio, middles, np.sqrt(variance), plan.tiling.halo, at.shape)
 
 
-def _texture(view: View, at: Window, valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """What bands hold beyond a linear map of three of them, (B', valid pixels), reflectance."""
-    count = len(view.bands)
-    colours = sorted({view.bands.nearest(nm) for nm in (640.0, 550.0, 460.0)})
-    others = [
-        band for band in np.linspace(0, count - 1, min(SEAM_BANDS, count)).astype(int) if band not in colours
-    ]
-    bands = [*colours, *dict.fromkeys(map(int, others))]
-    counts = view.group["reflectance"].oindex[(bands, *at.slices)][:, valid]
-    values = counts.astype(np.float64) * SCALE
-    seen = np.vstack([values[: len(colours)], np.ones(values.shape[1])])
-    rest = values[len(colours) :] if len(others) else values
+def _texture(view: View, at: Window, valid: NDArray[np.bool_]) -> Array:
+    """What some bands hold beyond a linear map of three of them, (B', valid pixels), reflectance."""
+    some = slice(None, None, -(-len(view.bands) // SEAM_BANDS))
+    values: Array = view.group["reflectance"][(some, *at.slices)][:, valid].astype(np.float32)
+    values *= np.float32(SCALE)
+    centre = np.asarray(view.bands.centre_nm[some])
+    colours = sorted({int(np.argmin(np.abs(centre - nm))) for nm in TRUE_COLOUR_NM})
+    seen = np.vstack([values[colours], np.ones((1, values.shape[1]), np.float32)])
+    rest = np.delete(values, colours, axis=0) if len(colours) < len(values) else values
     weights = np.linalg.lstsq(seen @ seen.T, seen @ rest.T, rcond=None)[0]
-    left = rest - weights.T @ seen
-    left -= left.mean(axis=1, keepdims=True)
-    return np.asarray(left, dtype=np.float64)
+    rest -= weights.T @ seen
+    rest -= rest.mean(axis=1, keepdims=True)
+    return rest
 
 
 def _to_border(plan: Plan, window: Window) -> NDArray[np.float64]:

@@ -34,8 +34,9 @@ def scene(tmp_path) -> Path:
 
 @pytest.fixture
 def undrawn(monkeypatch) -> None:
-    """Drawing the quicklook takes longer than all else."""
+    """Drawing quicklook and report takes longer than all else."""
     monkeypatch.setattr(compose, "write_quicklook", lambda storage: "")
+    monkeypatch.setattr(compose, "write_report", lambda storage: "")
 
 
 def refuse_to_compute(graph, keys, **options):

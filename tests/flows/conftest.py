@@ -4,7 +4,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from flows import compose
 from flows.server import LocalServer
+
+
+@pytest.fixture(autouse=True)
+def _without_reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing the report takes longer than all else; tests of it ask for ``with_reports``."""
+    if "with_reports" not in request.fixturenames:
+        monkeypatch.setattr(compose, "write_report", lambda storage: f"{storage}.report.html")
+
+
+@pytest.fixture
+def with_reports() -> None:
+    """Runs write their reports."""
 
 
 @pytest.fixture(scope="session")
