@@ -87,7 +87,8 @@ def probed(cascade: Cascade, read: Callable[[], Any]) -> Iterator[list[tuple[Key
                 )
             ]
             if isinstance(cascade, SpectralCascade):
-                calls += [(stage, name, "closed form") for name in ("prepare", "add_residual")]
+                owners = ((cascade.stage(index).closed, "prepare"), (stage, "add_residual"))
+                calls += [(owner, name, "closed form") for owner, name in owners]
             for owner, name, part in calls:
                 stack.enter_context(_replaced(owner, name, metered((index + 1, part), getattr(owner, name))))
 
