@@ -306,10 +306,14 @@ def _values(
 
 def encode(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint16]:
     """Stored counts (B, h, w) uint16 of reflectance; NODATA where ``valid`` (h, w) is False."""
-    counts = np.rint(reflectance * np.float32(1 / SCALE))
-    np.clip(counts, 0, NODATA - 1, out=counts)
-    counts[:, ~valid] = NODATA
-    stored: NDArray[np.uint16] = counts.astype(np.uint16)
+    stored: NDArray[np.uint16] = np.empty(reflectance.shape, dtype=np.uint16)
+    counts = np.empty(valid.shape, dtype=np.float32)
+    for band, out in zip(reflectance, stored, strict=True):  # one stays in the processor's cache
+        np.multiply(band, np.float32(1 / SCALE), out=counts)
+        np.rint(counts, out=counts)
+        np.clip(counts, 0, NODATA - 1, out=counts)
+        counts[~valid] = NODATA
+        out[...] = counts
     return stored
 
 

@@ -93,7 +93,7 @@ def summarise(
     samples : (K, B, h, w) float32, reflectance; K ≥ 2 where layers are wanted.
     calibration : of B bands; None takes 1 and ∓NORMAL_Q95.
     """
-    mean = samples.mean(axis=0, dtype=np.float32)
+    mean = samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float32)
     yield "reflectance", mean
     if not layers:
         return
