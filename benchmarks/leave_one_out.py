@@ -65,15 +65,17 @@ MORE = (
 def main() -> None:
     """Train and measure the folds that are missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folds", nargs="*", default=list(FOLDS), choices=list(FOLDS))
+    parser.add_argument("folds", nargs="*", metavar="FOLD", help=", ".join(FOLDS))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, help="of each fold; the recipe's own if unsaid")
     given = parser.parse_args()
+    if unknown := set(given.folds) - set(FOLDS):
+        parser.error(f"unknown fold {min(unknown)}")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     given.out.mkdir(parents=True, exist_ok=True)
     store = given.out / "rows.json"
     rows: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {}
-    missing = [fold for fold in given.folds if fold not in rows]
+    missing = [fold for fold in given.folds or FOLDS if fold not in rows]
     if missing:
         recipe, sets = everything(Path(os.environ["SPECTILE_DATA"]))
         if given.steps:

@@ -216,6 +216,19 @@ class NearestBands(Bands):
         return NearestBands(super().varied(shift_nm, 1.0).centre_nm, self.fwhm_nm)
 
 
+WATER_VAPOUR_NM = ((1340.0, 1445.0), (1790.0, 1955.0))
+"""Where water vapour leaves no light to measure (NEON's band windows), nm."""
+
+
+def good_bands(bands: Bands) -> NDArray[np.bool_]:
+    """(B,) bool, False for bands whose centre lies in WATER_VAPOUR_NM."""
+    centre = np.asarray(bands.centre_nm)
+    good: NDArray[np.bool_] = np.ones(centre.shape, dtype=bool)
+    for first, last in WATER_VAPOUR_NM:
+        good &= (centre < first) | (centre > last)
+    return good
+
+
 def resampling_matrix(source: Bands, target: Bands) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The matrix that turns spectra in ``source`` bands into ``target`` bands, and which rows hold.
 

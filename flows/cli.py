@@ -138,10 +138,10 @@ def run(
         Any,
         typer.Option(
             parser=_parse_layers,
-            metavar="sd,q05,q95",
-            help="What it holds beside the mean: standard deviation, 5 % and 95 % quantile, or none; "
-            "quantiles take 4 samples.",
-            show_default="sd where K is 2 or more",
+            metavar="sd,q05,…",
+            help="What it holds beside the mean: standard deviation, quantiles q05 and q95 (4 samples or "
+            "more), quality, rgb_consistency, overlap_disagreement; or none.",
+            show_default="quality,rgb_consistency, and sd where K is 2 or more",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="S", help="Seed of the noise.")] = 0,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from catalog.errors import BlockError, CubeError, StoreError, UsageError
-from catalog.times import Span, to_text
+from catalog.times import to_text
 from catalog.urls import locate, nested
 from flows.holding import Beating, holding
 from flows.register import check_catalog, register, taken_of
@@ -36,12 +36,13 @@ from pipeline.cube import (
 )
 from pipeline.finish import finalise
 from pipeline.flight_line import LineSource
-from pipeline.layers import Layer, choose_layers
+from pipeline.layers import Choice, choose_layers
 from pipeline.layout import software_version
 from pipeline.ledger import Marker
 from pipeline.plan import Estimate, Plan, choose_block
 from pipeline.predict import BandsRepeat, Predictor
 from pipeline.product import TAKEN
+from pipeline.quality_layers import choose_quality
 from pipeline.quicklook import write_quicklook
 from pipeline.report import shown, write_report
 from pipeline.run import process_run
@@ -77,8 +78,9 @@ class SceneSettings:
     """Solver steps of each stage; None takes the checkpoint's own."""
     samples: int = 1
     """Samples drawn at each pixel; the cube holds their mean."""
-    layers: tuple[Layer, ...] | None = None
-    """What it holds beside the mean; None takes the standard deviation where there are samples."""
+    layers: tuple[Choice, ...] | None = None
+    """What it holds beside the mean; None takes the standard deviation where there are samples, and the
+    quality layers that cost next to nothing."""
     seed: int = 0
     """Seed of the noise."""
     tile: int = 256
@@ -342,7 +344,16 @@ def _plan_run(
         scenes = source.shares(tiling, window, identified=not dry, checksum=settings.checksum)
     # The block changes no value, but any block must do for the checks of the plan.
     draft = Plan(
-        grid, window, tiling, settings.block or 512, bands, settings.samples, layers, decided, scenes
+        grid,
+        window,
+        tiling,
+        settings.block or 512,
+        bands,
+        settings.samples,
+        layers,
+        decided,
+        scenes,
+        choose_quality(settings.layers),
     )
     plan = draft if settings.block else _with_block(draft, settings, held)
     seconds = like.seconds_per_tile if like is not None else None
@@ -599,18 +610,13 @@ def process_blocks(
 
 
 def finish_cube(
-    cube: Cube,
-    taken: Span | None = None,
-    *,
-    warnings: Sequence[str] | None = None,
-    on_region: Callable[[], None] = lambda: None,
+    cube: Cube, told: Mapping[str, Any], *, on_region: Callable[[], None] = lambda: None
 ) -> tuple[str, str | None]:
     """Write quicklook and overviews, declare the cube complete, report on it; where both are.
 
     Parameters
     ----------
-    taken : when its scene was taken, if anybody knows.
-    warnings : what the user was told of the scene; None leaves what the cube says.
+    told : what only a run knows of it, as ``told_by`` and ``told_of`` have it.
     on_region : told when a shard of the overviews has been made.
 
     Raises
@@ -633,12 +639,20 @@ def finish_cube(
             # Kept ones too: a cube does not tell in how many runs it was made.
             "tiles": sum(marker.tiles + marker.tiles_kept for marker in markers),
             "tiles_skipped": sum(marker.tiles_skipped for marker in markers),
-            TAKEN: None if taken is None else [to_text(moment) for moment in taken],
-            **({} if warnings is None else {"warnings": [shown(line) for line in warnings]}),
+            **told,
         },
         on_region=on_region,
     )
     return picture, _report(cube.storage)
+
+
+def told_by(prepared: Prepared) -> dict[str, Any]:
+    """When the scene was taken, if anybody knows, and what the user was told of it."""
+    taken = taken_of(prepared.settings, prepared.source)
+    return {
+        TAKEN: None if taken is None else [to_text(moment) for moment in taken],
+        "warnings": [shown(line) for line in prepared.source.notices],
+    }
 
 
 def _report(storage: Storage) -> str | None:
@@ -694,10 +708,7 @@ def conclude(prepared: Prepared, cube: Cube, tally: Tally, observer: Observer, s
     failed = len(tally.failures)
     picture = written = None
     if not failed:
-        taken = taken_of(prepared.settings, prepared.source)
-        picture, written = finish_cube(
-            cube, taken, warnings=prepared.source.notices, on_region=lambda: observer.tiles(0)
-        )
+        picture, written = finish_cube(cube, told_by(prepared), on_region=lambda: observer.tiles(0))
     item = register(prepared.settings, cube.storage)
     markers = finished_blocks(cube)
     predicted = sum(marker.tiles for marker in markers.values())
@@ -748,7 +759,7 @@ def report(prepared: Prepared, result: Result | None = None) -> dict[str, Any]:
             "halo": plan.tiling.halo,
             "block": plan.block,
             "samples": plan.samples,
-            "layers": list(plan.layers),
+            "layers": [*plan.layers, *plan.quality],
         },
     }
     if result is not None:

@@ -74,6 +74,8 @@ class DistantPredictor:
     """What it is loaded by; all other settings are left at nothing."""
     bands: Bands
     """The bands of what it predicts."""
+    response: Bands
+    """The camera that its input is taken to be from."""
     stride: int
     """The network's stride in pixels."""
     calibration: Calibration | None
@@ -137,8 +139,10 @@ def describe_network(wanted: SceneSettings) -> DistantPredictor:
     """What a worker says of the network that it loads for these settings."""
     with _ONE_AT_A_TIME:
         found = _load(wanted)
-        facts = found.bands, found.stride, found.calibration, dict(found.settings), found.memory(wanted.tile)
-        return DistantPredictor(wanted, *facts)
+        return DistantPredictor(
+            wanted, found.bands, found.response, found.stride, found.calibration, dict(found.settings),
+            found.memory(wanted.tile),
+        )  # fmt: skip
 
 
 @dataclass

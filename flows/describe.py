@@ -140,11 +140,11 @@ def _layers(storage: Storage, plan: Plan) -> str:
     import zarr
 
     if not plan.layers:
-        return "none"
+        return ", ".join(plan.quality) or "none"
     group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
     fitted = group[array_name(plan.layers[0])].attrs.get("calibration_samples")
     told = "not calibrated" if fitted is None else f"calibrated with {fitted} samples"
-    return f"{', '.join(plan.layers)}, {told}"
+    return ", ".join([*plan.layers, told, *plan.quality])
 
 
 def _crs(plan: Plan) -> str:

@@ -13,6 +13,7 @@ from flows.compose import Observer, Prepared, SceneSettings, Silent, Tally
 from flows.holding import Beating, holding
 from pipeline import ledger
 from pipeline.cube import put_layout
+from pipeline.finish import told_of
 from pipeline.overviews import void_regions
 from pipeline.plan import Plan
 from pipeline.predict import Predictor
@@ -46,7 +47,7 @@ def repair_cube(
         if not found.problems:
             return found, found
         cube, blocks = found.cube, found.blocks
-        plan = cube.plan
+        plan, told = cube.plan, told_of(lease.storage)
         if blocks and not plan.scenes:
             with _prepare(_settings(plan, place, scene, model), plan) as prepared:
                 _renew(found, prepared.predictor)
@@ -57,7 +58,7 @@ def repair_cube(
             failed = len(blocks)
             _void(found)
         if not failed:
-            compose.finish_cube(cube)
+            compose.finish_cube(cube, told)
         return found, inspect_cube(lease.storage)
 
 
@@ -126,7 +127,8 @@ def _network(plan: Plan, place: str, model: str | None) -> SceneSettings:
     said: Any = plan.settings["model"]
     return SceneSettings(
         "", place, model=model or said["name"], steps=said["steps"] or None, seed=said["seed"],
-        samples=plan.samples, layers=plan.layers, device=said["device"], dtype=said["dtype"],
+        samples=plan.samples, layers=(*plan.layers, *plan.quality), device=said["device"],
+        dtype=said["dtype"],
         compiled=said.get("compiled", False), tile=plan.tiling.tile, halo=plan.tiling.halo, block=plan.block,
         resume=True,
     )  # fmt: skip

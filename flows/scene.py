@@ -18,7 +18,7 @@ from flows.compose import SceneSettings
 from flows.holding import holding
 from flows.notify import tell_failure
 from flows.stages import carry_out, unwalked
-from pipeline.layers import Layer
+from pipeline.layers import Choice
 
 
 @task(name="plan-scene", cache_policy=NO_CACHE)
@@ -41,7 +41,7 @@ def process_scene(
     model: str = "vnir48",
     steps: Annotated[int, Field(ge=1)] | None = None,
     samples: Annotated[int, Field(ge=1)] = 1,
-    layers: tuple[Layer, ...] | None = None,
+    layers: tuple[Choice, ...] | None = None,
     seed: Annotated[int, Field(ge=0)] = 0,
     tile: Annotated[int, Field(ge=1)] = 256,
     halo: Annotated[int, Field(ge=0)] = 32,

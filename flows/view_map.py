@@ -133,7 +133,6 @@ class MapPane:
             name="map", sizing_mode="stretch_both", toolbar_location=None, tools="", lod_timeout=120,
             x_range=Range1d(0, cols * wide), y_range=Range1d(-rows * high, 0), min_border=0,
             outline_line_color=None, background_fill_color="#e4e8ec",
-            stylesheets=[":host *:focus { outline: none; }"],
         )  # fmt: skip
         self.map.axis.visible = False
         self.map.grid.visible = False
@@ -235,9 +234,16 @@ class MapPane:
             self.legend.text = "" if subject.is_colour else _legend(subject, drawn.limits)
             self.on_shown(subject)
         self.piece.data = _nothing() if drawn.piece is None else self._placed(drawn.piece, drawn.window)
-        centres = [self.view.bands.centre_nm[band] for band in subject.bands]
-        told = ["full resolution" if drawn.factor == 1 else f"1 : {drawn.factor}"]
+        self.tell()
+
+    def tell(self) -> None:
+        """Say below the map at what level what is shown."""
+        if self.drawn is None:
+            return
+        told = ["full resolution" if self.drawn.factor == 1 else f"1 : {self.drawn.factor}"]
+        subject = self.drawn.wanted.subject
         if subject.is_colour:
+            centres = [self.view.bands.centre_nm[band] for band in subject.bands]
             told += [f"{name} {nm:.0f} nm" for name, nm in zip("RGB", centres, strict=True)]
         self.session.say(" · ".join(told))
 

@@ -105,7 +105,7 @@ class SpectraPane:
             name="chart", sizing_mode="stretch_both", toolbar_location=None, min_border_right=18,
             min_border_top=14, tools="", x_axis_label="Wavelength (nm)", y_axis_label="Estimated reflectance",
             x_range=Range1d(min(centres), max(max(centres), min(centres) + 1)), y_range=Range1d(0, EMPTY),
-            outline_line_color=None, stylesheets=[":host *:focus { outline: none; }"],
+            outline_line_color=None,
         )  # fmt: skip
         for axis in self.chart.axis:
             axis.update(**AXIS)
@@ -128,6 +128,7 @@ class SpectraPane:
     def _build_marks(self) -> None:
         drawn = self.map.map
         self.areas = ColumnDataSource({"x": [], "y": [], "colour": []})
+        drawn.patches("x", "y", source=self.areas, line_color="white", fill_color=None, line_width=5)
         drawn.patches("x", "y", source=self.areas, line_color="colour", fill_color="colour", fill_alpha=0.15,
                       line_width=2)  # fmt: skip
         self.corners = ColumnDataSource({"x": [], "y": []})
@@ -172,7 +173,7 @@ class SpectraPane:
             self.session.say("Click the corners of the area; the first one again, or Finish area, ends it")
             return
         self.draw.label = "Draw area"
-        self.session.say("")
+        self.map.tell()
         corners = zip(self.corners.data["x"], self.corners.data["y"], strict=True)
         ring = tuple(self.map.pixel(x, y) for x, y in corners)
         self.corners.data = {"x": [], "y": []}

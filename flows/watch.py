@@ -21,7 +21,7 @@ from flows.compose import SceneSettings
 from flows.compose_watch import COLUMNS, WatchSettings, summary, sweep, table
 from flows.notify import tell_failure
 from flows.scene import process_scene
-from pipeline.layers import Layer
+from pipeline.layers import Choice
 
 
 def _run_subflow(settings: SceneSettings) -> Mapping[str, Any]:
@@ -53,7 +53,7 @@ def watch(
     model: str = "vnir48",
     steps: Annotated[int, Field(ge=1)] | None = None,
     samples: Annotated[int, Field(ge=1)] = 1,
-    layers: tuple[Layer, ...] | None = None,
+    layers: tuple[Choice, ...] | None = None,
     seed: Annotated[int, Field(ge=0)] = 0,
     tile: Annotated[int, Field(ge=1)] = 256,
     halo: Annotated[int, Field(ge=0)] = 32,

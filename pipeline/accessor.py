@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from catalog.bands import SENSORS, Bands, resampling_matrix
+from catalog.bands import SENSORS, WATER_VAPOUR_NM, Bands, resampling_matrix
 from catalog.errors import UsageError
 from catalog.indices import INDICES
 from pipeline.grid import Grid
@@ -22,8 +22,6 @@ from pipeline.grid import Grid
 if TYPE_CHECKING:
     from pipeline.pixels import Shape
 
-WATER_VAPOUR_NM = ((1340.0, 1445.0), (1790.0, 1955.0))
-"""Where water vapour leaves no light to measure (NEON's band windows), nm."""
 
 _SIZES = ("wavelength", "y", "x")
 

@@ -29,8 +29,10 @@ from pipeline.layout import ROOT, lay_out
 from pipeline.layout import SCALE as SCALE
 from pipeline.mosaic import Mosaic
 from pipeline.plan import SHARD, Plan
+from pipeline.quality_layers import consistency
 from pipeline.shards import encode_shard, read_metadata, shard_key
 from pipeline.shares import Share
+from pipeline.statistics import Sums, add_sums, take_sums
 from pipeline.storage import Storage, open_storage
 from pipeline.tiling import Block, Tiling
 
@@ -54,7 +56,7 @@ class Cube:
     def arrays(self) -> tuple[str, ...]:
         """The names of the arrays that blocks write."""
         flat = ("valid", "source") if self.plan.scenes else ("valid",)
-        return ("reflectance", *map(array_name, self.plan.layers), *flat)
+        return ("reflectance", *map(array_name, self.plan.layers), *flat, *self.plan.quality)
 
 
 def create_cube(
@@ -121,10 +123,9 @@ def put_layout(storage: Storage, plan: Plan, bands: Bands, *, calibration: Calib
 def _put_layout(storage: Storage, plan: Plan, objects: Mapping[str, bytes]) -> None:
     for key in sorted(objects, key=lambda key: key == ROOT):
         storage.put(key, objects[key])
-    sums = {key: ledger.checksum(value) for key, value in objects.items()}
-    root = sums.pop(ROOT)
+    sums = {key: [ledger.checksum(value)] for key, value in objects.items()}
     facts = {"digest": plan.digest, "block": plan.block, "plan": plan.to_json(), "objects": sums}
-    put_record(storage, {**facts, "root": [root]})
+    put_record(storage, facts)
 
 
 def put_record(storage: Storage, record: Mapping[str, Any]) -> None:
@@ -141,8 +142,8 @@ def _record_bytes(record: Mapping[str, Any]) -> bytes:
 def read_record(storage: Storage) -> dict[str, Any] | None:
     """The second copy of a cube's plan; None where the cube is not laid out, or where it is damaged.
 
-    Beside ``digest``, ``block`` and ``plan`` it has ``objects``, the checksum of each key, and ``root``,
-    those that the group's metadata may have.
+    Beside ``digest``, ``block`` and ``plan`` it has ``objects``, the checksums that each key may have: as it
+    was laid out, and for what the end of a run changes after that.
     """
     value = storage.get(RECORD) or b""
     try:
@@ -224,7 +225,7 @@ def plan_of(facts: Mapping[str, Any], storage: Storage) -> Plan:
         plan = Plan(
             grid, Window(*said["window"]), Tiling(grid.shape, said["tile"], said["halo"]), facts["block"],
             said["bands"], said["samples"], tuple(said["layers"]), said["settings"],
-            tuple(Share.from_json(each) for each in said.get("scenes", ())),
+            tuple(Share.from_json(each) for each in said.get("scenes", ())), tuple(said.get("quality", ())),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as err:
         raise CubeError("the cube's plan is damaged", where=str(storage), got=repr(err)) from err
@@ -257,11 +258,12 @@ def write_block(
     ------
     StoreError : the store cannot be written, e.g. the disk is full.
     """
-    checksums = {}
+    checksums, statistics = {}, []
     with writing(cube.storage, block):
-        for key, value in _shards(cube, block, mosaic, source):
+        for name, key, value, sums in _shards(cube, block, mosaic, source):
             cube.storage.put(key, value)
             checksums[key] = ledger.checksum(value)
+            statistics.append({name: sums} if sums else {})
         marker = ledger.Marker(
             digest=cube.plan.digest_of(block),
             window=(block.window.row, block.window.col, block.window.height, block.window.width),
@@ -271,6 +273,7 @@ def write_block(
             valid_pixels=int(mosaic.valid.sum()),
             seconds=round(seconds, 3),
             tiles_kept=mosaic.tiles_kept,
+            statistics=add_sums(statistics),
         )
         ledger.write_marker(cube.storage, block, marker)
     return marker
@@ -278,8 +281,8 @@ def write_block(
 
 def _shards(
     cube: Cube, block: Block, mosaic: Mosaic, source: NDArray[np.uint16] | None
-) -> Iterator[tuple[str, bytes]]:
-    """The keys and bytes of a block's shards."""
+) -> Iterator[tuple[str, str, bytes, Sums | None]]:
+    """The array, key, bytes and statistics of each of a block's shards."""
     at = block.window.relative_to(cube.plan.window)
     # Writers that share a shard lose pixels silently; blocks that are whole shards share none.
     assert at.row % SHARD == 0, at
@@ -288,7 +291,8 @@ def _shards(
     for row, col in cube.plan.shards(block):
         shard = Window(row * SHARD, col * SHARD, SHARD, SHARD).intersection(at)
         for name, values in _values(cube, mosaic, source, shard.relative_to(at).slices):
-            yield shard_key(name, row, col), encode_shard(metadata[name], row, col, values)
+            value = encode_shard(metadata[name], row, col, values)
+            yield name, shard_key(name, row, col), value, take_sums(name, values)
 
 
 def _values(
@@ -297,8 +301,15 @@ def _values(
     """The names of the arrays and what they hold in a part of a block."""
     valid = mosaic.valid[part]
     samples = mosaic.samples[(slice(None), slice(None), *part)]
+    doubts, wanted = mosaic.doubts, cube.plan.quality
     for name, layer in summarise(samples, cube.plan.layers, mosaic.calibration):
+        if name == "reflectance" and doubts is not None and "rgb_consistency" in wanted:
+            yield "rgb_consistency", _encode_flat(consistency(doubts, layer, part), valid)
         yield name, encode(layer, valid)
+    if doubts is not None and "quality" in wanted:
+        yield "quality", doubts.flags[part]
+    if doubts is not None and "overlap_disagreement" in wanted:
+        yield "overlap_disagreement", _encode_flat(doubts.disagreement[part], valid)
     yield "valid", valid.astype(np.uint8)
     if source is not None:
         yield "source", source[part]
@@ -315,6 +326,13 @@ def encode(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArra
         counts[~valid] = NODATA
         out[...] = counts
     return stored
+
+
+def _encode_flat(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Stored counts (h, w) uint16 of reflectance; NODATA where it is NaN or ``valid`` is False."""
+    known = valid & ~np.isnan(values)
+    counts: NDArray[np.uint16] = encode(np.where(known, values, np.float32(0))[None], known)[0]
+    return counts
 
 
 def shard_keys(cube: Cube, block: Block) -> list[str]:
@@ -365,7 +383,7 @@ def open_cube(path: str | Path, *, overview: int = 1) -> xr.Dataset:
         storage.zarr(read_only=True), group=levels[overview].folder or None, mask_and_scale=False,
         decode_coords="all",
     )  # fmt: skip
-    for name in ("reflectance", *map(array_name, LAYERS)):
+    for name in ("reflectance", *map(array_name, LAYERS), "rgb_consistency", "overlap_disagreement"):
         if name in raw:
             counts = raw[name]
             # xarray would decode to float64, twice the memory for nothing.
@@ -375,7 +393,8 @@ def open_cube(path: str | Path, *, overview: int = 1) -> xr.Dataset:
             decoded.attrs = kept
             decoded.encoding = {"grid_mapping": "spatial_ref"}  # copies in files keep their place
             raw[name] = decoded
-    return raw.assign_coords(fwhm=raw["fwhm"].compute())  # at hand, as wavelength is
+    held = {name: raw[name].compute() for name in ("fwhm", "good_wavelengths") if name in raw.variables}
+    return raw.assign_coords(held)  # at hand, as wavelength is
 
 
 @contextmanager

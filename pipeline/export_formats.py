@@ -232,7 +232,7 @@ def _mapping(part: Part) -> dict[str, Any]:
 
 def _attributes(part: Part) -> dict[str, Any]:
     """What the cube says of the layer, with how the values are stored here."""
-    told = {"ancillary_variables", "scale_factor", "_FillValue", "valid_range", "coordinates"}
+    told = {"ancillary_variables", "scale_factor", "_FillValue", "valid_range", "coordinates", "statistics"}
     kept = {name: value for name, value in part.array.attrs.items() if name not in told}
     if part.scale is not None:
         kept |= {"scale_factor": part.scale, "add_offset": 0.0}

@@ -14,12 +14,39 @@ from zarr.storage import MemoryStore
 
 from catalog.errors import CubeError
 from pipeline import ledger
-from pipeline.cube import RECORD, Cube, finished_blocks, put_record, read_record, shard_keys, writing
+from pipeline.cube import (
+    RECORD,
+    Cube,
+    finished_blocks,
+    put_record,
+    read_record,
+    read_status,
+    shard_keys,
+    writing,
+)
 from pipeline.layers import LAYERS, array_name
 from pipeline.layout import ROOT
 from pipeline.levels import FOLDER
 from pipeline.overviews import overview_keys, write_overviews
+from pipeline.quality_layers import QUALITY
+from pipeline.shards import read_metadata
+from pipeline.statistics import Sums, add_sums, describe
 from pipeline.storage import Storage
+
+TOLD = ("taken", "warnings")
+"""What only the run that finishes a cube knows, of what ``finalise`` is given."""
+
+
+def told_of(storage: Storage) -> dict[str, Any]:
+    """The attributes TOLD of a cube, from whichever of their two copies is whole."""
+    record = read_record(storage)
+    if record is not None:
+        return dict(record.get("told", {}))
+    try:
+        said = read_status(storage)
+    except CubeError:
+        return {}
+    return {name: said[name] for name in TOLD if name in said}
 
 
 def strays(cube: Cube) -> list[str]:
@@ -29,11 +56,11 @@ def strays(cube: Cube) -> list[str]:
     markers of blocks of another size.
     """
     record = read_record(cube.storage) or {"objects": ()}
-    known = {ROOT, RECORD, *record["objects"], *overview_keys(cube)}
+    known = {RECORD, *record["objects"], *overview_keys(cube)}
     for block in cube.plan.blocks:
         known.update((ledger.key_of(block), ledger.failure_key(block)))
         known.update(shard_keys(cube, block))
-    arrays = {"reflectance", *map(array_name, LAYERS), "valid", "source", "y", "x"}
+    arrays = {"reflectance", *map(array_name, LAYERS), "valid", "source", *QUALITY, "y", "x"}
     folders = {*arrays, FOLDER, ledger.PREFIX}
     return sorted(
         key
@@ -58,7 +85,8 @@ def finalise(
     StoreError : the store cannot be written.
     """
     storage = cube.storage
-    missing = set(cube.plan.blocks) - finished_blocks(cube).keys()
+    markers = finished_blocks(cube)
+    missing = set(cube.plan.blocks) - markers.keys()
     if missing:
         raise CubeError("blocks are missing", where=str(storage), got=len(missing))
     record = read_record(storage)
@@ -70,18 +98,37 @@ def finalise(
     with writing(storage):
         for key in strays(cube):
             storage.delete(key)
-        root = _consolidated(storage, record)
+        changed = _described(storage, add_sums(marker.statistics for marker in markers.values()))
+        root = _consolidated(storage, record, changed)
         root["attributes"]["spectile"].update(attributes, status="complete")
-        value = json.dumps(root).encode()
-        # A process that is killed between the two leaves a root that is one of those noted.
-        put_record(storage, {**record, "root": [record["root"][0], ledger.checksum(value)]})
-        storage.put(ROOT, value)
+        changed[ROOT] = json.dumps(root).encode()
+        sums = {key: [record["objects"][key][0], ledger.checksum(value)] for key, value in changed.items()}
+        # A process that is killed on the way leaves objects that are one of those noted. The root comes last.
+        told = {name: attributes[name] for name in TOLD if name in attributes}
+        put_record(storage, {**record, "objects": {**record["objects"], **sums}, "told": told})
+        for key, value in changed.items():
+            if storage.get(key) != value:  # a cube that is complete is left as it is
+                storage.put(key, value)
 
 
-def _consolidated(storage: Storage, record: Mapping[str, Any]) -> dict[str, Any]:
+def _described(storage: Storage, statistics: Mapping[str, Sums]) -> dict[str, bytes]:
+    """The metadata of arrays, by key, with their statistics."""
+    found = {}
+    for name, sums in sorted(statistics.items()):
+        key = f"{name}/{ROOT}"
+        metadata = json.loads(read_metadata(storage, key))
+        metadata["attributes"]["statistics"] = describe(sums)
+        found[key] = json.dumps(metadata).encode()
+    return found
+
+
+def _consolidated(
+    storage: Storage, record: Mapping[str, Any], changed: Mapping[str, bytes]
+) -> dict[str, Any]:
     """The group's metadata with those of its members, which xarray and zarr both read."""
-    keys = [ROOT, *(key for key in record["objects"] if key.endswith("/zarr.json"))]
-    held: dict[str, Any] = {key: cpu.Buffer.from_bytes(storage.get(key) or b"") for key in keys}
+    keys = [key for key in record["objects"] if key.rpartition("/")[2] == ROOT]
+    values = {key: changed.get(key) or storage.get(key) or b"" for key in keys}
+    held: dict[str, Any] = {key: cpu.Buffer.from_bytes(value) for key, value in values.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ZarrUserWarning)  # they are an extension
         zarr.consolidate_metadata(MemoryStore(held))

@@ -69,6 +69,13 @@ class LineSource:
         """The number from 1 of the scene that weighs most, 0 for none: (h, w) uint16, on the grid."""
         return self._combined(window, None)[1]
 
+    @property
+    def ceiling(self) -> NDArray[np.float32] | None:
+        """(3,) reflectance of the largest number that the scenes can hold; None where they differ."""
+        first, *rest = (member.source.ceiling for member in self.members)
+        same = first is not None and all(each is not None and (each == first).all() for each in rest)
+        return first if same else None
+
     def _combined(
         self, window: Window, resampling: Resampling | None
     ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:

@@ -13,6 +13,8 @@ from catalog.errors import UsageError
 
 Layer = Literal["sd", "q05", "q95"]
 LAYERS: tuple[Layer, ...] = get_args(Layer)
+Choice = Literal["sd", "q05", "q95", "quality", "rgb_consistency", "overlap_disagreement"]
+"""What can be asked for: these, and those of ``pipeline.quality_layers``."""
 
 QUANTILE_SAMPLES = 4
 """Samples below which a standard deviation is too rough to put a quantile on it."""
@@ -26,8 +28,8 @@ _LONG_NAMES: dict[Layer, str] = {
 }
 
 
-def choose_layers(wanted: Sequence[Layer] | None, samples: int) -> tuple[Layer, ...]:
-    """The layers beside the mean, in the order of LAYERS, each once.
+def choose_layers(wanted: Sequence[Choice] | None, samples: int) -> tuple[Layer, ...]:
+    """The layers of the samples beside their mean, in the order of LAYERS, each once.
 
     Parameters
     ----------
@@ -41,13 +43,14 @@ def choose_layers(wanted: Sequence[Layer] | None, samples: int) -> tuple[Layer, 
     if wanted is None:
         return ("sd",) if samples > 1 else ()
     asked = f"--layers {','.join(wanted)}"
-    if unknown := set(wanted) - set(LAYERS):
+    if unknown := set(wanted) - set(get_args(Choice)):
         raise UsageError(
-            f"unknown layer {min(unknown)!r}", got=asked, expected=f"{','.join(LAYERS)} or some of them"
-        )
+            f"unknown layer {min(unknown)!r}", got=asked,
+            expected=f"{','.join(get_args(Choice))} or some of them",
+        )  # fmt: skip
     quantiles = bool(set(wanted) & {"q05", "q95"})
     needed = QUANTILE_SAMPLES if quantiles else 2
-    if wanted and samples < needed:
+    if set(wanted) & set(LAYERS) and samples < needed:
         what = "quantile layers take" if quantiles else "the layer sd takes"
         raise UsageError(
             f"{what} {needed} samples or more", got=f"{asked} --samples {samples}",

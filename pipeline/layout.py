@@ -14,13 +14,14 @@ import zarr
 from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
-from catalog.bands import Bands
+from catalog.bands import Bands, good_bands
 from catalog.calibration import Calibration
 from pipeline import ledger
 from pipeline.grid import Grid
 from pipeline.layers import array_name, layer_attributes
 from pipeline.levels import FOLDER
 from pipeline.plan import CHUNK, SHARD, Plan
+from pipeline.quality_layers import FLAGS, quality_attributes
 from pipeline.source import axis_coordinates
 
 if TYPE_CHECKING:
@@ -102,7 +103,10 @@ def _create_arrays(
         "compressors": compressor,
         "config": {"write_empty_chunks": True},
     }
-    placed: dict[str, Any] = {"grid_mapping": "spatial_ref", "coordinates": "fwhm spatial_ref"}
+    placed: dict[str, Any] = {
+        "grid_mapping": "spatial_ref",
+        "coordinates": "fwhm good_wavelengths spatial_ref",
+    }
     scaled: dict[str, Any] = {
         "scale_factor": SCALE, "_FillValue": NODATA, "valid_range": [0, NODATA - 1], "units": "1", **placed,
     }  # fmt: skip
@@ -123,6 +127,19 @@ def _create_arrays(
             "flag_meanings": "masked valid", "grid_mapping": "spatial_ref", "coordinates": "spatial_ref",
         },
     )  # fmt: skip
+    for layer in plan.quality:
+        flags = layer == "quality"
+        storage: dict[str, Any] = {
+            "dtype": "uint8" if flags else "uint16", "fill_value": FLAGS["nodata"] if flags else NODATA,
+        }  # fmt: skip
+        group.create_array(
+            layer, shape=(rows, cols), chunks=(CHUNK, CHUNK), shards=(SHARD, SHARD), **storage,
+            dimension_names=("y", "x"), compressors=compressor, config={"write_empty_chunks": True},
+            attributes={
+                **quality_attributes(layer), **({} if flags else scaled),
+                "grid_mapping": "spatial_ref", "coordinates": "spatial_ref",
+            },
+        )  # fmt: skip
     if plan.scenes:
         group.create_array(
             "source", shape=(rows, cols), chunks=(CHUNK, CHUNK), shards=(SHARD, SHARD), dtype="uint16",
@@ -137,6 +154,15 @@ def _create_arrays(
     for axis, values in axis_coordinates(grid).items():
         lines[axis] = (tuple(values), axis, {"standard_name": f"projection_{axis}_coordinate", "units": "m",
                                              "long_name": f"{axis} of the pixel centre"})  # fmt: skip
+    good = group.create_array(
+        "good_wavelengths", shape=(len(bands),), chunks=(len(bands),), dtype="uint8",
+        dimension_names=("wavelength",),
+        attributes={
+            "long_name": "whether light reaches the ground and the sensor", "flag_values": [0, 1],
+            "flag_meanings": "water_vapour good",
+        },
+    )  # fmt: skip
+    good[:] = good_bands(bands)
     reference = _spatial_ref(grid)
     if "grid_mapping_name" in reference and reference["grid_mapping_name"] == "latitude_longitude":
         for axis, name, units in (("y", "latitude", "degrees_north"), ("x", "longitude", "degrees_east")):

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from pipeline.storage import Storage
 from pipeline.tiling import Block
@@ -39,6 +39,8 @@ class Marker:
     """Time the block took."""
     tiles_kept: int = 0
     """Tiles that had gone through the network for the block before, in the same run."""
+    statistics: Mapping[str, dict[str, list[int]]] = field(default_factory=dict)
+    """Of arrays, by name, the sums that ``pipeline.statistics`` takes."""
 
 
 def write_marker(storage: Storage, block: Block, marker: Marker) -> None:

@@ -14,6 +14,7 @@ from catalog.calibration import Calibration
 from pipeline.blend import tile_weights
 from pipeline.grid import Window
 from pipeline.predict import Predictor
+from pipeline.quality_layers import Doubts, Inspection, Meeting, Overlap, begin, flag_tile
 from pipeline.tiling import Block, Tile, Tiling
 
 
@@ -41,6 +42,8 @@ class Mosaic:
     """What the samples' spread is worth; the predictor's."""
     tiles_kept: int = 0
     """Tiles that had gone through the network for the block before."""
+    doubts: Doubts | None = None
+    """Where it is to be doubted, if that was asked for."""
 
 
 Kept = dict[Tile, NDArray[np.float32]]
@@ -57,6 +60,7 @@ def mosaic_block(
     on_tiles: Callable[[int], None] = lambda done: None,
     kept: Kept | None = None,
     then: Window | None = None,
+    inspection: Inspection | None = None,
 ) -> Mosaic:
     """The blended block. Tiles are summed in the lattice's order, whatever the block, batch or run.
 
@@ -69,6 +73,7 @@ def mosaic_block(
     kept : tiles that were predicted for the block before; they are taken out, and those put in that
         have a share in ``then``. Changes the time, never a value.
     then : the window of the block that is made next.
+    inspection : what to look at for the quality layers.
 
     Raises
     ------
@@ -77,6 +82,13 @@ def mosaic_block(
     shape = block.window.shape
     window = extent(tiling, block.window)
     rgb, valid = source.read(window)
+    inner = block.window.relative_to(window).slices
+    doubts = overlap = None
+    if inspection is not None:
+        colours = rgb[(slice(None), *inner)].copy()
+        doubts = begin(inspection, colours, valid[inner], predictor.bands, predictor.response)
+        if "overlap_disagreement" in inspection.layers:
+            overlap = Overlap(doubts, tiling.halo, block.window)
     rgb = np.where(valid, rgb, predictor.fill[:, None, None])
     summed = np.zeros((samples, len(predictor.bands), *shape), dtype=np.float32)
     tiles = list(tiling.tiles(block.window))
@@ -88,6 +100,17 @@ def mosaic_block(
     taken = len(known)
     for batch in _batches(wanted, predictor.batch, known):
         new = [tile for tile in batch if tile not in known]
+        met: dict[Tile, list[Meeting]] = {}
+        for tile in batch if doubts else ():
+            shared = tile.window.intersection(block.window)
+            assert doubts is not None
+            flag_tile(
+                doubts, shared.relative_to(block.window).slices,
+                padded=not Window(0, 0, *tiling.shape).contains(tile.window),
+                masked=not valid[tile.window.relative_to(window).slices].all(),
+            )  # fmt: skip
+            if overlap is not None:
+                met[tile] = overlap.meet(shared, tile.window, tile_weights(tiling, tile, shared))
         for sample, spectra in enumerate(_predict(new, predictor, samples, rgb, valid, window)):
             predicted = iter(spectra)
             for tile in batch:
@@ -100,12 +123,18 @@ def mosaic_block(
                     if kept is not None and then is not None:
                         _keep(kept, tile, spectrum, then, sample, samples)
                 target = summed[(sample, slice(None), *shared.relative_to(block.window).slices)]
+                for each in met.get(tile, ()):
+                    each.compare(inside, target, shared)
                 target += inside * tile_weights(tiling, tile, shared)
         for tile in batch:
             known.pop(tile, None)
+            if overlap is not None:
+                overlap.note(met[tile], samples)
         on_tiles(len(batch))
-    inner = valid[block.window.relative_to(window).slices].copy()
-    return Mosaic(summed, inner, len(wanted) - taken, len(tiles) - len(wanted), predictor.calibration, taken)
+    return Mosaic(
+        summed, valid[inner].copy(), len(wanted) - taken, len(tiles) - len(wanted), predictor.calibration,
+        taken, doubts,
+    )  # fmt: skip
 
 
 def extent(tiling: Tiling, window: Window) -> Window:
@@ -126,8 +155,10 @@ def _predict(
     if not tiles:
         return repeat(np.empty((0, 0, 0, 0), dtype=np.float32), samples)
     cuts = [tile.window.relative_to(window).slices for tile in tiles]
+    # The order in memory decides the order of sums, and with it the last bit: it must not hang on how many
+    # tiles are stacked, as it does where the input's channels lie side by side.
     return predictor.predict(
-        np.stack([rgb[(slice(None), *cut)] for cut in cuts]),
+        np.ascontiguousarray(np.stack([rgb[(slice(None), *cut)] for cut in cuts])),
         np.stack([valid[cut] for cut in cuts]),
         np.array([(tile.window.row, tile.window.col) for tile in tiles], dtype=np.int64),
         range(samples),

@@ -12,6 +12,7 @@ from catalog.errors import UsageError
 from pipeline.grid import Grid, Window
 from pipeline.layers import Layer, choose_layers
 from pipeline.levels import Level, levels
+from pipeline.quality_layers import QualityLayer
 from pipeline.shares import Share, cells
 from pipeline.tiling import Block, Tiling, blocks
 
@@ -48,6 +49,8 @@ class Plan:
     """Everything else that can change a value, as plain JSON values: scene, radiometry, model."""
     scenes: tuple[Share, ...] = ()
     """The scenes of a flight line, in order, and where each has a share; none for a single scene."""
+    quality: tuple[QualityLayer, ...] = ()
+    """Which layers say where it is to be doubted, as ``choose_quality`` orders them."""
 
     def __post_init__(self) -> None:
         if self.window.size == 0 or not self.grid.window.contains(self.window):
@@ -104,6 +107,11 @@ class Plan:
         }
         return len(tiles & self._shown if self.scenes else tiles)
 
+    @property
+    def _quality_bytes(self) -> int:
+        """Bytes of a pixel of the quality layers."""
+        return sum(1 if layer == "quality" else 2 for layer in self.quality)
+
     @cached_property
     def _held(self) -> set[tuple[int, int]]:
         return set().union(*(cells(share.shards) for share in self.scenes))
@@ -136,6 +144,7 @@ class Plan:
             "bands": self.bands,
             "samples": self.samples,
             "layers": list(self.layers),
+            **({"quality": list(self.quality)} if self.quality else {}),
             "settings": dict(self.settings),
             **({"scenes": [share.to_json() for share in self.scenes]} if self.scenes else {}),
         }
@@ -187,7 +196,8 @@ class Plan:
             blocks_empty=len(list(blocks(self.window, self.block))) - len(self.blocks),
             pixels=pixels,
             redundancy=computed * self.tiling.tile**2 / pixels,
-            output_bytes=pixels * (2 * self.bands * (1 + len(self.layers)) + (3 if self.scenes else 1)),
+            output_bytes=pixels
+            * (2 * self.bands * (1 + len(self.layers)) + (3 if self.scenes else 1) + self._quality_bytes),
             peak_memory_bytes=PROCESS_BYTES
             + predictor_bytes
             + block_bytes(
@@ -252,7 +262,8 @@ def block_bytes(
     pixels = height * width
     reach = tiling.tile + tiling.core
     read = (height + reach) * (width + reach) * (3 * 4 * 3 + 2)
-    sums = pixels * bands * 4 * samples
+    # With what is known of where it is to be doubted: colours, flags, how tiles differ.
+    sums = pixels * (bands * 4 * samples + 21)
     # Arrays are made and written one at a time in strips of a shard's rows: the mean, the counts before
     # and after rounding, and their chunks; with layers also the deviation and the layer itself.
     strip = min(SHARD, height) * width * bands * (20 if layers else 12)

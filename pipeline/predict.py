@@ -22,6 +22,11 @@ class Predictor(Protocol):
         ...
 
     @property
+    def response(self) -> Bands:
+        """The camera that its input is taken to be from, in the order R, G, B."""
+        ...
+
+    @property
     def stride(self) -> int:
         """The network's stride in pixels: tile sizes and tile strides must be multiples of it."""
         ...
@@ -94,6 +99,11 @@ class BandsRepeat:
     """Tiles a call."""
     stride: int = 1
     """It looks at single pixels."""
+
+    @property
+    def response(self) -> Bands:
+        """That between whose centres the colour is interpolated."""
+        return RGB_CAMERA
 
     @property
     def fill(self) -> NDArray[np.float32]:

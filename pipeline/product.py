@@ -70,7 +70,7 @@ def cube_facts(storage: Storage, *, taken: Span | None = None) -> Facts:
         "spectile:model": str(model.get("name", "unknown")),
         **({"spectile:model_digest": str(model["digest"])} if model.get("digest") else {}),
         "spectile:samples": plan.samples,
-        "spectile:layers": list(plan.layers),
+        "spectile:layers": [*plan.layers, *plan.quality],
         "spectile:bands": len(centre_nm),
         "spectile:wavelength_min": min(centre_nm),
         "spectile:wavelength_max": max(centre_nm),
@@ -164,6 +164,12 @@ def _dimensions(plan: Plan, centre_nm: list[float]) -> dict[str, Any]:
             **{name: spectral for name in ("reflectance", *layers)},
             "valid": {**flat, "data_type": "uint8"},
             **({"source": {**flat, "data_type": "uint16", "nodata": 0}} if plan.scenes else {}),
+            **{
+                name: {**flat, "data_type": "uint8"}
+                if name == "quality"
+                else {**flat, "unit": "1", "data_type": "uint16", "nodata": NODATA}
+                for name in plan.quality
+            },
             "fwhm": {"type": "auxiliary", "dimensions": ["wavelength"], "unit": "nm"},
         },
     }

@@ -125,8 +125,8 @@ def declare(
         notice = (
             None
             if kind
-            else f"{where}: uint8 without a scale is taken as a display picture (sRGB, one scene-wide gain); "
-            "its spectra are relative. State --radiometry to choose otherwise"
+            else f"{where.rpartition('/')[2]}: uint8 without a scale is taken as a display picture (sRGB, "
+            "one scene-wide gain); its spectra are relative. State --radiometry to choose otherwise"
         )
         return Radiometry("display", scale=(scale,) * 3, gain=numbers[0] if numbers else None), notice
     if is_float:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.layout import NODATA
+from pipeline.quality_layers import FLAGS
 
 
 def reduce_counts(counts: NDArray[np.uint16], valid: NDArray[np.uint8]) -> NDArray[np.uint16]:
@@ -38,7 +39,19 @@ def reduce_counts(counts: NDArray[np.uint16], valid: NDArray[np.uint8]) -> NDArr
 
 
 def reduce_flat(name: str, values: NDArray[Any]) -> NDArray[Any]:
-    """An array (h, w) without bands: whether any pixel is ``valid``, the first ``source`` there is."""
+    """An array (h, w) without bands.
+
+    Whether any pixel is ``valid``; the first ``source`` there is; of ``quality`` the flags that any has,
+    nodata only where all have it; else the mean of the counts that are not NODATA.
+    """
+    if name in ("rgb_consistency", "overlap_disagreement"):
+        counts: NDArray[Any] = reduce_counts(values[None], (values != NODATA).astype(np.uint8))[0]
+        return counts
+    if name == "quality":
+        nodata = np.uint8(FLAGS["nodata"])
+        quartets = _quartets(values, FLAGS["nodata"])
+        some, every = np.bitwise_or.reduce(quartets), np.bitwise_and.reduce(quartets)
+        return np.asarray((some & ~nodata) | (every & nodata), dtype=np.uint8)
     quartets = _quartets(values, 0)
     if name == "valid":
         return np.asarray(quartets.max(axis=0))

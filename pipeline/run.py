@@ -26,6 +26,7 @@ from pipeline.grid import Window
 from pipeline.ledger import Marker
 from pipeline.mosaic import Kept, Mosaic, Source, extent, mosaic_block
 from pipeline.predict import Predictor
+from pipeline.quality_layers import Inspection
 from pipeline.tiling import Block
 
 LOG = logging.getLogger("spectile")
@@ -130,6 +131,8 @@ class _Run:
 
     def __post_init__(self) -> None:
         self._kept: Kept = {}
+        wanted = self.cube.plan.quality
+        self._inspection = Inspection(wanted, getattr(self.source, "ceiling", None)) if wanted else None
 
     def __enter__(self) -> _Run:
         return self
@@ -230,6 +233,7 @@ class _Run:
             on_tiles=tell,
             kept=self._kept if self.overlapped else None,
             then=None if then is None else then.window,
+            inspection=self._inspection,
         )
 
     def _write(

@@ -100,6 +100,14 @@ class SceneSource:
             rgb, valid = rgb[:, at_rows[:, None], at_cols], valid[at_rows[:, None], at_cols]
         return rgb, valid
 
+    @property
+    def ceiling(self) -> NDArray[np.float32] | None:
+        """(3,) reflectance of the largest number that the channels' data type holds; None of floats."""
+        dtype = np.dtype(self._dataset().dtypes[self.channels[0] - 1])
+        if np.issubdtype(dtype, np.floating) or min(self.radiometry.scale) <= 0:
+            return None
+        return self.radiometry.to_reflectance(np.full(3, np.iinfo(dtype).max, dtype=dtype))
+
     def read_valid(self, window: Window) -> NDArray[np.bool_]:
         """Validity (h, w) bool of a window inside the scene, as ``read`` has it; reads no more than it must.
 

@@ -82,7 +82,7 @@ def inspect_cube(storage: Storage) -> Findings:
     if record is None or record["digest"] != plan.digest:
         metadata[RECORD] = "is damaged"
     else:
-        objects = {ROOT: record["root"], **{key: [value] for key, value in record["objects"].items()}}
+        objects = dict(record["objects"])
         for level in plan.levels:  # those of a cube that was made before there were overviews, too
             objects.setdefault(level.key(ROOT), [])
         for key, sums in objects.items():

@@ -38,7 +38,7 @@ def runtime_closure(name: str) -> dict[str, Distribution]:
             extras = {"", *wanted.extras}
             if needed.marker is None or any(needed.marker.evaluate({"extra": e}) for e in extras):
                 pending.append(needed)
-    del found[canonicalize_name(name)]
+    del found[canonicalize_name(Requirement(name).name)]
     return found
 
 

@@ -57,10 +57,16 @@ def test_a_run_writes_an_item_that_leads_to_what_it_made(scene: Path) -> None:
     said, assets = item["properties"], item["assets"]
     cube = open_cube("out/a.zarr")
     assert said["datetime"] == "2024-06-01T10:30:00Z"
-    assert said["spectile:layers"] == ["sd"]
+    assert said["spectile:layers"] == ["sd", "quality", "rgb_consistency"]
     assert said["proj:code"] == "EPSG:32619"
     assert said["proj:shape"] == [37, 53]
-    assert set(said["cube:variables"]) >= {"reflectance", "reflectance_sd", "valid"}
+    assert set(said["cube:variables"]) >= {
+        "reflectance",
+        "reflectance_sd",
+        "valid",
+        "quality",
+        "rgb_consistency",
+    }
     assert said["cube:dimensions"]["wavelength"]["values"] == cube.wavelength.values.tolist()
     bands = assets["cube"]["bands"]
     assert len(bands) == 48

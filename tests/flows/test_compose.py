@@ -169,7 +169,7 @@ def test_other_samples_than_those_of_the_calibration_are_told(settings, monkeypa
         prepare(replace(settings, samples=samples))
         assert ("calibrated with 16 samples; with 4" in caplog.text) is told
     run_scene(replace(settings, samples=4))
-    assert describe_cube(settings.out)["layers"] == "sd, calibrated with 16 samples"
+    assert describe_cube(settings.out)["layers"] == "sd, calibrated with 16 samples, quality, rgb_consistency"
 
 
 def test_resuming_after_the_scene_changed_is_refused(settings, make_scene):
@@ -212,7 +212,7 @@ def test_an_unreadable_block_fails_by_name_and_the_others_are_done(settings, mak
     process_blocks(prepared, cube, cube.plan.blocks, tally=tally, observer=compose.Silent())
     assert tally.done == 2
     assert [line.split(":")[0] for line in tally.failures] == ["block r0001c0000", "block r0001c0001"]
-    result = compose.conclude(prepared, cube, tally, 0.0)
+    result = compose.conclude(prepared, cube, tally, compose.Silent(), 0.0)
     assert (result.blocks_failed, result.quicklook) == (2, None)
     assert read_status(cube.storage)["status"] == "incomplete"
 

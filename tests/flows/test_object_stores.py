@@ -85,7 +85,7 @@ def whole(scene, tmp_path_factory) -> Storage:
         cube = start_cube(prepared)
         process_blocks(prepared, cube, remaining(cube), tally=Tally(), observer=Silent())
         write_quicklook(cube.storage)
-        compose.finish_cube(cube)
+        compose.finish_cube(cube, compose.told_by(prepared))
         _whole.append(cube.storage)
     return _whole[0]
 
@@ -155,7 +155,7 @@ def test_a_run_that_is_killed_leaves_no_part_and_is_resumed_to_the_same_cube(
     object_server.requests.clear()
     assert run(capsys, *arguments, "--resume")[0] == 0
     puts = [path for method, path, _ in object_server.requests if method == "PUT"]
-    assert len([path for path in puts if "/reflectance/c/" in path]) == 4 - done
+    assert len([path for path in puts if "cube.zarr/reflectance/c/" in path]) == 4 - done
     assert content(there) == content(whole)
     assert verify_cube(there) == []
 

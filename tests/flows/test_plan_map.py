@@ -221,7 +221,7 @@ def test_status_follows_a_run_to_its_end(spectile, make_scene, tmp_path):
     assert "2 of 3 done, 1 missing" in told
 
     process_blocks(prepared, begun, prepared.plan.blocks[2:], tally=Tally(), observer=Silent())
-    finish_cube(begun)
+    finish_cube(begun, {})
     found, summary, _ = look()
     assert set(values(found, "state")) == {"done"}
     assert (summary["status"], summary["percent"], summary["seconds_to_go"]) == ("complete", 100, 0)
@@ -290,7 +290,7 @@ def test_a_block_that_failed_says_why_until_it_is_done(spectile, make_scene, tmp
     assert values(found, "attempts") == [1, 3, 3]
     assert values(found, "error") == [None] * 3
 
-    finish_cube(begun)
+    finish_cube(begun, {})
     spectile("status", cube, "--geojson", out)
     assert values(features(out), "attempts") == [1, 3, 3], "finishing keeps the notes"
 

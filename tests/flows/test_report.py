@@ -52,7 +52,7 @@ def test_a_report_that_fails_fails_no_run(settings, tmp_path, monkeypatch, caplo
         _, result = run_scene(settings)
     assert result.report is None
     assert read_status(open_storage(settings.out))["status"] == "complete"
-    (line,) = [record.message for record in caplog.records if "report" in record.message]
+    (line,) = [record.message for record in caplog.records if "no report" in record.message]
     assert line == "cube.zarr: no report was written: cannot draw cube.zarr"
     assert "report" not in json.loads(Path(result.item).read_text())["assets"]
 

@@ -13,6 +13,7 @@ import zarr
 from flows import cli, compose
 from flows.compose import SceneSettings, run_scene
 from pipeline import run
+from pipeline.quality_layers import QUALITY
 from pipeline.storage import open_storage
 from pipeline.verify import verify_cube
 
@@ -48,7 +49,7 @@ def test_the_parameter_schema_has_the_choices_and_the_limits():
     assert schema["nodata"]["enum"] == ["all", "any"]
     assert schema["samples"]["minimum"] == 1
     (choices,) = (each for each in schema["layers"]["anyOf"] if each["type"] == "array")
-    assert choices["items"]["enum"] == ["sd", "q05", "q95"]
+    assert choices["items"]["enum"] == ["sd", "q05", "q95", *QUALITY]
 
 
 def test_the_flow_makes_the_same_cube_bit_for_bit(settings, prefect_server, monkeypatch):
@@ -81,6 +82,7 @@ def test_the_flow_makes_the_same_cube_bit_for_bit(settings, prefect_server, monk
     assert artifacts["progress"].data == 100
     assert "MPix/s" in artifacts["cube"].data
     assert "quicklook.png" in artifacts["quicklook"].data
+    assert "report.html" in artifacts["report"].data
     # Tasks reach the server as events, so the last ones may be on their way still.
     assert {"blocks r0000c0000 to r0001c0000", "blocks r0001c0001 to r0001c0001"} & {t.name for t in tasks}
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from affine import Affine
 
-from catalog.bands import Bands
+from catalog.bands import RGB_CAMERA, Bands
 from catalog.calibration import Calibration
 
 NORTH_UP = Affine(0.5, 0, 320_000, 0, -0.5, 4_881_000)
@@ -22,6 +22,7 @@ class Positional:
     """
 
     bands: Bands = SIX
+    response: Bands = RGB_CAMERA
     stride: int = 8
     batch: int = 3
     leak: float = 0.0
