@@ -271,24 +271,29 @@ class CubeAccessor(SpectraAccessor):
     def __init__(self, cube: xr.Dataset) -> None:
         self._object = cube
 
-    def mask(self, *, max_sd: float | None = None, max_interval: float | None = None) -> xr.Dataset:
-        """The cube with NaN in reflectance and its layers where it is not valid or not sure enough.
+    def mask(
+        self, *flags: str, max_sd: float | None = None, max_interval: float | None = None
+    ) -> xr.Dataset:
+        """The cube with NaN in reflectance and its layers where it is not valid, flagged or not sure enough.
 
-        Sureness is each band's own: a pixel may keep some of its bands.
+        A flag takes out all bands of a pixel. Sureness is each band's own: a pixel may keep some of its bands.
 
         Parameters
         ----------
+        flags : meanings of ``quality``, such as "saturated"; a pixel goes that has any of them.
         max_sd : the largest standard deviation that stays; takes the layer ``sd``.
         max_interval : the widest interval from 5 % to 95 % that stays; takes the layers ``q05`` and ``q95``.
 
         Raises
         ------
-        UsageError : the cube lacks a layer that it takes.
+        UsageError : the cube lacks a layer that it takes, or there is no such flag.
         """
         cube, spectra = self._object, self._spectra
         keep = spectra.notnull()
         if "valid" in cube:
             keep &= cube["valid"] == 1
+        if flags:
+            keep &= ~self._flagged(flags)
         if max_sd is not None:
             keep &= self._layer("sd") <= max_sd
         if max_interval is not None:
@@ -297,6 +302,16 @@ class CubeAccessor(SpectraAccessor):
         masked = {name: _with_mapping(cube[name].where(keep), cube[name]) for name in names}
         assert isinstance(cube, xr.Dataset)
         return cube.assign(masked)
+
+    def _flagged(self, flags: tuple[str, ...]) -> xr.DataArray:
+        """(y, x) bool, where ``quality`` has any of these flags."""
+        if "quality" not in self._object:
+            raise UsageError("the cube has no layer quality", remedy="make it with --layers quality")
+        quality: xr.DataArray = self._object["quality"]
+        bits = dict(zip(quality.attrs["flag_meanings"].split(), quality.attrs["flag_masks"], strict=True))
+        if unknown := set(flags) - bits.keys():
+            raise UsageError("unknown flag of quality", got=min(unknown), expected=", ".join(bits))
+        return (quality & sum(int(bits[flag]) for flag in set(flags))) > 0
 
     def _layer(self, layer: str) -> xr.DataArray:
         name = f"reflectance_{layer}"

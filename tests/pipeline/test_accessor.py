@@ -13,6 +13,7 @@ import pipeline.accessor  # noqa: F401
 from catalog.bands import SENSORS, VNIR48, Bands, resampling_matrix
 from catalog.errors import UsageError
 from catalog.indices import INDICES
+from pipeline.quality_layers import quality_attributes
 from pipeline.radiometry import linear_to_srgb
 
 ROWS, COLS = 9, 12
@@ -304,6 +305,22 @@ def test_masks_by_the_interval_take_its_layers(cube, values):
     np.testing.assert_array_equal(found[clear], np.where(values * 0.2 <= 0.05, values, np.nan)[clear])
     with pytest.raises(UsageError, match="no layer sd"):
         cube.drop_vars("reflectance_sd").spectile.mask(max_sd=0.1)
+
+
+def test_masks_by_flags_take_out_all_bands_of_a_pixel_that_has_any(cube, values):
+    bits = np.random.default_rng(5).integers(0, 32, (ROWS, COLS)).astype(np.uint8)
+    flagged = cube.assign(quality=(("y", "x"), bits, quality_attributes("quality")))
+    found = flagged.spectile.mask("saturated", "extrapolating")
+    gone = bits & (8 | 16) > 0
+    np.testing.assert_array_equal(found.reflectance.values, np.where(gone, np.nan, values))
+    assert np.isnan(found.reflectance_sd.values[:, gone]).all()
+    np.testing.assert_array_equal(found.quality.values, bits)
+    both = flagged.spectile.mask("padded", "padded", max_sd=0.03).reflectance.values
+    np.testing.assert_array_equal(both, np.where((bits & 2 > 0) | (values / 10 > 0.03), np.nan, values))
+    with pytest.raises(UsageError, match=r"unknown flag .*cloud.*nodata, padded, .*saturated"):
+        flagged.spectile.mask("cloud")
+    with pytest.raises(UsageError, match="no layer quality; .*--layers quality"):
+        cube.spectile.mask("saturated")
 
 
 def test_good_wavelengths_are_the_cubes_own_or_those_outside_water_vapour(cube):
