@@ -271,12 +271,10 @@ class CubeAccessor(SpectraAccessor):
     def __init__(self, cube: xr.Dataset) -> None:
         self._object = cube
 
-    def mask(
-        self, *flags: str, max_sd: float | None = None, max_interval: float | None = None
-    ) -> xr.Dataset:
+    def mask(self, *flags: str, max_sd: float | None = None, max_interval: float | None = None) -> xr.Dataset:
         """The cube with NaN in reflectance and its layers where it is not valid, flagged or not sure enough.
 
-        A flag takes out all bands of a pixel. Sureness is each band's own: a pixel may keep some of its bands.
+        A flag takes out all bands of a pixel; sureness is each band's own, so a pixel may keep some of them.
 
         Parameters
         ----------

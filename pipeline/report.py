@@ -45,7 +45,7 @@ LIMITS = (
     "colour shows. Do not use them to identify minerals, paints or species, to detect a target, to measure a "
     "concentration, to calibrate or validate a sensor, or as evidence that something was there. They are of "
     "use for teaching, for trying out software and downlinks, as a starting point that measurements correct, "
-    "and for coarse land cover where you have checked it yourself (docs/limits.md)."
+    "and for coarse land cover where you have checked it yourself (docs/cube.md)."
 )
 DISPLAY = (
     "The scene was taken as a display picture: its exposure is unknown, so that the level of all spectra is "

@@ -319,7 +319,7 @@ def test_masks_by_flags_take_out_all_bands_of_a_pixel_that_has_any(cube, values)
     np.testing.assert_array_equal(both, np.where((bits & 2 > 0) | (values / 10 > 0.03), np.nan, values))
     with pytest.raises(UsageError, match=r"unknown flag .*cloud.*nodata, padded, .*saturated"):
         flagged.spectile.mask("cloud")
-    with pytest.raises(UsageError, match="no layer quality; .*--layers quality"):
+    with pytest.raises(UsageError, match=r"no layer quality; .*--layers quality"):
         cube.spectile.mask("saturated")
 
 
