@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.faults.bench import Bench, Skipped
 from benchmarks.faults.cubes import differences, everything
-from benchmarks.faults.failpoints import MOMENTS, PHASES, Failpoint
+from benchmarks.faults.failpoints import MOMENTS, PHASES, SHARDS, Failpoint
 from benchmarks.faults.processes import Process, ask, run, spectile
 from flows import cli
 from pipeline.quicklook import quicklook_names
@@ -73,7 +73,7 @@ def happen(event: Event, number: int, bench: Bench) -> None:
 
 def _kill(event: Event, number: int, bench: Bench, folder: Path, chance: random.Random) -> None:
     """Kill a run, in one of six ways; one in eleven has worker processes."""
-    way = ("predict", "shard", "marker", "finish", "time", "time" if number % 4 else "layout")[number % 6]
+    way = ("predict", "shard", "marker", "finish", "time", "layout" if number % 4 == 1 else "time")[number % 6]
     workers = number % 11 == 4
     cube, log = str(folder / "cube.zarr"), folder / "log"
     given = bench.run(cube, *(("--workers", "2") if workers else ()))
@@ -292,7 +292,7 @@ def _target_of(key: str) -> str | None:
         return "plan"
     if key.startswith("ledger/") and not key.endswith("zarr.json"):
         return "marker"
-    return "shard" if key.startswith(("reflectance/c/", "valid/c/")) else "metadata"
+    return "shard" if key.startswith(SHARDS) else "metadata"
 
 
 _HAPPEN: dict[str, Callable[[Event, int, Bench, Path, random.Random], Any]] = {

@@ -19,9 +19,12 @@ from typing import Any
 
 from flows import compose
 from pipeline import objects, predict, storage
+from pipeline.quality_layers import QUALITY
 
 PHASES = ("predict", "shard", "marker", "finish")
 """Prediction, the writing of shards and of markers, and everything written once all blocks are done."""
+SHARDS = tuple(f"{name}/c/" for name in ("reflectance", "valid", *QUALITY))
+"""How keys of the shards of blocks begin."""
 MOMENTS = ("torn", "written", "guarded", "done")
 """With half of an unfinished file, with all of it, right before it is renamed, and right after."""
 
@@ -80,7 +83,7 @@ class _Passages:
             return None
         if self.finishing:
             return "finish"
-        if key.startswith(("reflectance/c/", "valid/c/")):
+        if key.startswith(SHARDS):
             return "shard"
         return "marker" if key.startswith("ledger/r") else "layout"
 
