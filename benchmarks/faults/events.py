@@ -73,7 +73,8 @@ def happen(event: Event, number: int, bench: Bench) -> None:
 
 def _kill(event: Event, number: int, bench: Bench, folder: Path, chance: random.Random) -> None:
     """Kill a run, in one of six ways; one in eleven has worker processes."""
-    way = ("predict", "shard", "marker", "finish", "time", "layout" if number % 4 == 1 else "time")[number % 6]
+    last = "layout" if number % 4 == 1 else "time"
+    way = ("predict", "shard", "marker", "finish", "time", last)[number % 6]
     workers = number % 11 == 4
     cube, log = str(folder / "cube.zarr"), folder / "log"
     given = bench.run(cube, *(("--workers", "2") if workers else ()))
