@@ -433,8 +433,12 @@ def verify(
         bool, typer.Option("--repair", help="Make again what is damaged or missing, and check again.")
     ] = False,
     scene: Annotated[
-        str | None,
-        typer.Option(metavar="SCENE", help="The scene, to make blocks again.", show_default="the plan's URL"),
+        list[str] | None,
+        typer.Option(
+            metavar="SCENE",
+            help="The scene, to make blocks again; of a flight line a folder of them, or each.",
+            show_default="the plan's URL",
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -449,7 +453,7 @@ def verify(
 
         _in_lines()
         with _stoppable():
-            before, left = repair_cube(cube, scene, model)
+            before, left = repair_cube(cube, scene or (), model)
         for problem in before.problems:
             print(f"was: {problem}")
     else:
@@ -460,11 +464,8 @@ def verify(
     for problem in left.problems:
         print(problem)
     if left.problems:
-        remedy = "see spectile verify --repair"
-        if repair and left.cube.plan.scenes:
-            remedy = "spectile flight-line --resume makes the blocks of a flight line"
         found = f"{len(left.problems)} problem(s) found"
-        raise SpectileError(found, where=str(left.cube.storage), remedy=remedy)
+        raise SpectileError(found, where=str(left.cube.storage), remedy="see spectile verify --repair")
     print(f"{left.cube.storage}: every block is as it was written")
 
 

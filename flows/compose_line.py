@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -119,6 +119,48 @@ def _prepare_more(settings: LineSettings, *, dry: bool) -> Prepared:
     )
 
 
+def prepare_line_again(network: SceneSettings, scenes: Sequence[str], plan: Plan) -> Prepared:
+    """The run that made the cube of a line, prepared again: its grid, its gain and its scenes as they were.
+
+    Parameters
+    ----------
+    network : settings that load the plan's model.
+    scenes : where the line's scenes are, as of ``LineSettings``.
+
+    Raises
+    ------
+    SpectileError : as of ``prepare_line``; whether scenes are those of the plan is for the caller to check.
+    """
+    line: Any = plan.settings["line"]
+    facts: list[Any] = [share.facts for share in plan.scenes]
+    first, *others = (tuple(each["channels"]) for each in facts)
+    run = replace(
+        network, scene=scenes[0], nodata=facts[0]["nodata"], checksum="sha256" in facts[0],
+        rgb=first if all(each == first for each in others) else None,
+    )  # fmt: skip
+    settings = LineSettings(
+        tuple(scenes), run, combine=line["combine"], resampling=line["resampling"],
+        radiometry=tuple(
+            f"{each['name']}={radiometry_option(each['radiometry'], measured=line['gain'])}" for each in facts
+        ),
+    )  # fmt: skip
+    named = _in_order(list_scenes(scenes), plan, settings)
+    return _prepare(settings, named, run, dry=False, grid=plan.grid, gain=line["gain"])
+
+
+def radiometry_option(radiometry: Mapping[str, Any], *, measured: float | None = None) -> str:
+    """The value of ``--radiometry`` that declares what a plan holds.
+
+    Parameters
+    ----------
+    measured : a gain that is not the user's, and left out.
+    """
+    kind, gain = radiometry["kind"], radiometry["gain"]
+    if kind == "dn":
+        return f"dn:{radiometry['offset'][0]!r},{radiometry['scale'][0]!r}"
+    return f"display:{gain!r}" if kind == "display" and gain != measured else str(kind)
+
+
 def _in_order(scenes: list[NamedScene], plan: Plan, settings: LineSettings) -> list[NamedScene]:
     """The scenes in the order in which the cube knows them, then those that it does not know yet."""
     known = [str(share.facts["name"]) for share in plan.scenes]
@@ -128,7 +170,7 @@ def _in_order(scenes: list[NamedScene], plan: Plan, settings: LineSettings) -> l
             "a scene of the cube is missing", where=settings.run.out, got=missing[0],
             remedy="name all scenes of the line; blocks on the border need them",
         )  # fmt: skip
-    added = {scene.name for scene in list_scenes((), last=settings.add)}
+    added = {scene.name for scene in list_scenes((), last=settings.add)} if settings.add else set()
     if strange := [scene.name for scene in scenes if scene.name not in added and scene.name not in known]:
         raise UsageError(
             "a scene is not in the cube", where=settings.run.out, got=strange[0], remedy="give it with --add"

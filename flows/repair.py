@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from catalog.errors import CubeError, UsageError
 from flows import compose
 from flows.compose import Observer, Prepared, SceneSettings, Silent, Tally
+from flows.compose_line import prepare_line_again, radiometry_option
 from flows.holding import Beating, holding
 from pipeline import ledger
 from pipeline.cube import put_layout
@@ -23,17 +24,17 @@ LOG = logging.getLogger("spectile")
 
 
 def repair_cube(
-    place: str, scene: str | None = None, model: str | None = None, *, observer: Observer | None = None
+    place: str, scenes: Sequence[str] = (), model: str | None = None, *, observer: Observer | None = None
 ) -> tuple[Findings, Findings]:
     """What was wrong with a cube, and what still is.
 
     Blocks that are damaged or missing are made again, damaged metadata are put again, and what is none of the
-    cube's is removed. Of a flight line, damaged blocks are only marked as not done: ``flight-line --resume``,
-    which is given all its scenes, makes them.
+    cube's is removed.
 
     Parameters
     ----------
-    scene : where the scene is; None takes the URL that the plan names. Only blocks need it.
+    scenes : where the scene is, or those of a flight line (folders and collections, too); none takes the
+        URLs that the plan names. Only blocks need them.
     model : name or path of the model, if not as in the plan.
 
     Raises
@@ -42,20 +43,20 @@ def repair_cube(
     LeaseHeld : a run is writing it.
     SpectileError : the scene or the model cannot be used, or the store cannot be written.
     """
-    with holding(SceneSettings(scene or "", place)) as lease:
+    with holding(SceneSettings("", place)) as lease:
         found = inspect_cube(lease.storage)
         if not found.problems:
             return found, found
         cube, blocks = found.cube, found.blocks
         plan, told = cube.plan, told_of(lease.storage)
-        if blocks and not plan.scenes:
-            with _prepare(_settings(plan, place, scene, model), plan) as prepared:
+        if blocks:
+            with _prepare(plan, place, scenes, model) as prepared:
                 _renew(found, prepared.predictor)
                 failed = _make(prepared, found, Beating(lease, observer or Silent()))
         else:
             if found.metadata:
                 _renew(found, _load(plan, place, model))
-            failed = len(blocks)
+            failed = 0
             _void(found)
         if not failed:
             compose.finish_cube(cube, told)
@@ -83,21 +84,39 @@ def _make(prepared: Prepared, found: Findings, observer: Beating) -> int:
     return len(tally.failures)
 
 
-def _prepare(settings: SceneSettings, plan: Plan) -> Prepared:
+def _prepare(plan: Plan, place: str, scenes: Sequence[str], model: str | None) -> Prepared:
     """The run that made the cube, prepared again.
 
     Raises
     ------
     CubeError : scene, model or software are others.
     """
-    prepared = compose.prepare(settings)
+    where = scenes or _known(plan)
+    if not where:
+        raise UsageError(
+            "the cube does not know in which folder its scene is", where=place, remedy="name it with --scene"
+        )
+    network = _network(plan, place, model)
+    if plan.scenes:
+        prepared = prepare_line_again(network, where, plan)
+    elif len(where) == 1:
+        prepared = compose.prepare(_settings(network, where[0], plan))
+    else:
+        raise UsageError("the cube is of one scene", where=place, got=f"{len(where)} scenes")
     again = replace(prepared, plan=replace(prepared.plan, window=plan.window))
     try:
-        compose.check_same(again, _facts(plan), settings.out)
+        compose.check_same(again, _facts(plan), place)
     except CubeError:
         prepared.__exit__()
         raise
     return again
+
+
+def _known(plan: Plan) -> list[str]:
+    """The URLs of a plan's scenes; none where it does not know them all."""
+    said: Any = plan.settings
+    facts: list[Any] = [share.facts for share in plan.scenes] or [said["scene"]]
+    return [each["url"] for each in facts] if all("url" in each for each in facts) else []
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
@@ -134,23 +153,10 @@ def _network(plan: Plan, place: str, model: str | None) -> SceneSettings:
     )  # fmt: skip
 
 
-def _settings(plan: Plan, place: str, scene: str | None, model: str | None) -> SceneSettings:
+def _settings(network: SceneSettings, scene: str, plan: Plan) -> SceneSettings:
     """The settings of the run that made the cube of a scene, as far as they change a value."""
     said: Any = plan.settings
-    known = said["scene"]
-    where = scene or known.get("url")
-    if where is None:
-        raise UsageError(
-            "the cube does not know in which folder its scene is", where=place, remedy="name it with --scene"
-        )
     return replace(
-        _network(plan, place, model), scene=where, radiometry=_option(said["radiometry"]),
-        nodata=said["nodata"], rgb=tuple(said["channels"]), checksum="sha256" in known,
+        network, scene=scene, radiometry=radiometry_option(said["radiometry"]), nodata=said["nodata"],
+        rgb=tuple(said["channels"]), checksum="sha256" in said["scene"],
     )  # fmt: skip
-
-
-def _option(radiometry: Mapping[str, Any]) -> str:
-    """The value of ``--radiometry`` that declares what a plan holds."""
-    if radiometry["kind"] == "dn":
-        return f"dn:{radiometry['offset'][0]!r},{radiometry['scale'][0]!r}"
-    return f"display:{radiometry['gain']!r}" if radiometry["kind"] == "display" else "reflectance"

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from affine import Affine
 
 from flows import cli, compose
 from pipeline.cube import put_record, read_record, read_status
 from pipeline.storage import Storage, open_storage
 from pipeline.verify import inspect_cube, verify_cube
 from tests.flows.test_object_stores import TILED
+from tests.pipeline.fakes import NORTH_UP
 
 FAST = ("--model", "bands-repeat", "--block", "512")
 
@@ -128,3 +130,27 @@ def test_an_unreadable_block_is_missing_until_the_scene_is_whole(scene, tmp_path
     assert "missing" in out
     assert "r0001c0001" in out
     assert "block r0001c0001 is not done" in verify_cube(cube)
+
+
+def test_the_blocks_of_a_flight_line_are_made_again_from_its_scenes(write_scene, tmp_path, capsys):
+    folder = tmp_path / "line"
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    for number in range(2):
+        values = rng.integers(1, 250 - 90 * number, (3, 400, 500), dtype=np.uint8)
+        place = NORTH_UP @ Affine.translation(0, 300 * number)
+        path = write_scene(values, f"{number}.tif", transform=place, photometric="RGB")
+        path.rename(folder / path.name)
+    out = tmp_path / "line.zarr"
+    assert run(capsys, "flight-line", folder, "--out", out, "--model", "bands-repeat", "--block", 512)[0] == 0
+    cube = open_storage(out)
+    before = content(cube)
+    cube.delete("reflectance/c/0/0/0")
+    cube.put("ledger/r0001c0000.json", b"{half")
+    assert run(capsys, "verify", cube, "--repair")[0] == 2, "its scenes are not known"
+    code, _, said = run(capsys, "verify", cube, "--repair", "--scene", folder / "0.tif")
+    assert (code, "a scene of the cube is missing" in said) == (2, True)
+    code, _, said = run(capsys, "verify", cube, "--repair", "--scene", folder)
+    assert code == 0, said
+    assert content(cube) == before
+    assert verify_cube(cube) == []
