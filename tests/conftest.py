@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,9 @@ os.environ.pop("PREFECT_API_URL", None)  # A developer's own server must see non
 # Tests check correctness; a busy machine must not fail them.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+# Where a shell started the tests in the background, their children would ignore Ctrl-C too.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 _state = tempfile.TemporaryDirectory(prefix="spectile-tests-", ignore_cleanup_errors=True)
 os.environ["PREFECT_HOME"] = _state.name
 
