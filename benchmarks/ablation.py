@@ -111,16 +111,7 @@ def main() -> None:
                 given.out.write_text(json.dumps(rows, indent=1))
                 print(key, rows[key], flush=True)
     print_table(
-        (
-            "variant",
-            "one step",
-            "mean of 16",
-            "sample",
-            "SAM of mean",
-            "CRPS",
-            "variogram at 1 px",
-            "spread/skill before",
-        ),
+        COLUMNS,
         [
             (name, *("/".join(f"{row[k]:.{digits}f}" for row in found) for k, digits in SHOWN))
             for name in given.variants
