@@ -93,6 +93,7 @@ class _Cubes:
         if held is not None and held.complete and held.facts == view.facts:
             view = held  # with what it has read already
         self._open[place] = view
+        self.pools.spectra.submit(view.place, 0.5, 0.5)  # PROJ takes longest the first time
         while len(self._open) > MOST_OPEN:
             self._open.pop(next(iter(self._open)))
         return view
@@ -102,8 +103,9 @@ def _cube(document: Document, *, place: str, cubes: _Cubes, back: bool = False) 
     view = cubes.open(place)
     session = Session(document, cubes.pools)
     spectra = SpectraPane(session, view)
-    for model in (*spectra.map.roots, *spectra.roots, session.status):
-        document.add_root(model)
+    with document.models.freeze():  # else all models are looked through for each
+        for model in (*spectra.map.roots, *spectra.roots, session.status):
+            document.add_root(model)
     spectra.map.refresh()
     _frame(document, view.storage.name, _facts(view), chart=True, back=back)
 

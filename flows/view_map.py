@@ -7,7 +7,7 @@ kept.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from typing import Any
@@ -83,6 +83,12 @@ class Drawn:
     """The cube's pixels that the piece covers."""
     factor: int
     """The level that is on the screen."""
+
+    def shows(self, subject: Subject, window: Window, factor: int, of_screen: bool) -> bool:
+        """Whether it is what would be read for these."""
+        return (self.wanted.subject, self.window, self.factor, self.wanted.of_screen) == (
+            subject, window, factor, of_screen,
+        )  # fmt: skip
 
 
 class MapPane:
@@ -187,7 +193,8 @@ class MapPane:
             return
         self._busy = True
         subject = self.view.subject(self.subject.value, self.band.value)
-        side = max(frame_of(self.map)) or 900
+        # None before the page is laid out: the coarsest level shows the scene at once.
+        side = max(frame_of(self.map))
         wanted = Wanted(subject, self._on_screen(), side, self.stretch.value == "screen")
         self.session.run(self.session.pools.maps, partial(self._make, wanted), self._show, self._settled)
 
@@ -211,7 +218,11 @@ class MapPane:
             self._coarse = subject, view.read(subject, coarsest)
         whole = self._coarse[1]
         level = view.level_for(wanted.window, wanted.side)
-        at = _pixels(wanted.window, level.factor).intersection(level.grid.window)
+        f = level.factor
+        at = _pixels(wanted.window, f).intersection(level.grid.window)
+        covered = Window(at.row * f, at.col * f, at.height * f, at.width * f)
+        if (held := self.drawn) is not None and held.shows(subject, covered, f, wanted.of_screen):
+            return replace(held, wanted=wanted)
         values = whole[(slice(None), *at.slices)]
         if level != coarsest:
             values = view.read(subject, level, at) if at.size else whole[:, :0, :0]
@@ -220,8 +231,6 @@ class MapPane:
             limits = -0.5, len(subject.flags) + 0.5
         palette = np.array([_bytes(colour) for colour in _colours(subject)], dtype=np.uint8)
         piece = picture(values, limits, palette) if level != coarsest and at.size else None
-        f = level.factor
-        covered = Window(at.row * f, at.col * f, at.height * f, at.width * f)
         return Drawn(wanted, limits, picture(whole, limits, palette), piece, covered, f)
 
     def _show(self, drawn: Drawn) -> None:

@@ -313,6 +313,24 @@ def test_on_a_rotated_grid_a_click_takes_the_pixel_under_it(tmp_path: Path) -> N
     np.testing.assert_allclose(spot.spectrum.reflectance, expected, atol=1e-4)
 
 
+def test_the_first_picture_is_coarse_and_what_is_shown_is_not_read_again(
+    cube: Cube, reads: list[tuple[str, int, Window]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pane = SpectraPane(AtOnce(Document(), Pools(None, None)), open_view(str(cube.storage)))  # type: ignore[arg-type]
+    pane.map.refresh()
+    assert [factor for _, factor, _ in reads] == [pane.view.levels[-1].factor]
+    monkeypatch.setattr("flows.view_map.frame_of", lambda drawn: (1000, 800))
+    pane.map._fit()
+    assert len(reads) == 2
+    assert reads[-1][1] < pane.view.levels[-1].factor
+    pane.map._fit()
+    pane.map.show_whole()
+    assert len(reads) == 2
+    pane.map.subject.value = "infrared"
+    pane.map.refresh()
+    assert {title for title, _, _ in reads[2:]} == {"Colour infrared"}
+
+
 def test_places_keep_their_numbers_and_colours_when_others_go(cube: Cube) -> None:
     pane = SpectraPane(AtOnce(Document(), Pools(None, None)), open_view(str(cube.storage)))  # type: ignore[arg-type]
     for col in (100, 200, 300):
