@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -28,7 +29,9 @@ def view(
     try:
         import bokeh  # noqa: F401
     except ImportError as err:
-        raise UsageError("the page takes the extra view", remedy="pip install 'bokeh>=3.8,<4'") from err
+        raise UsageError(
+            "the page takes the extra view", remedy=f"{sys.executable} -m pip install 'bokeh>=3.8,<4'"
+        ) from err
     from flows.view import serve
 
     serve(place, port, browser=not no_browser)

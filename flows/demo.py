@@ -297,6 +297,7 @@ def _print(out: Path, report: Mapping[str, Any], scores: Mapping[str, Score], cl
     console.print_pairs(
         {
             "cube": report["result"]["cube"],
+            "report": report["result"]["report"] or "none",
             "quicklook": report["result"]["quicklook"],
             "picture": out / "demo.png",
             "numbers": out / "numbers.json",

@@ -50,8 +50,8 @@ def test_the_demo_goes_through_a_server_and_ends_with_where_everything_is(tmp_pa
     (out / "demo.png").write_text("of an earlier demo")
     assert cli.main(["demo", "--out", str(out), "--model", "bands-repeat"]) == 0
     told = capsys.readouterr()
-    last = [line.split()[0] for line in told.out.splitlines()[-4:]]
-    assert last == ["cube", "quicklook", "picture", "numbers"]
+    last = [line.split()[0] for line in told.out.splitlines()[-5:]]
+    assert last == ["cube", "report", "quicklook", "picture", "numbers"]
     assert verify_cube(open_storage(out / "cube.zarr")) == []
     assert imread(out / "demo.png").shape[1] > 1000
     numbers = json.loads((out / "numbers.json").read_text())
