@@ -289,3 +289,40 @@ def test_a_run_that_is_stopped_leaves_no_process(settings, how):
     assert code == (-how if how == signal.SIGKILL else 130)
     # Workers whose scheduler is gone may say so, each in its way.
     assert how == signal.SIGKILL or "Traceback" not in said
+
+
+@pytest.mark.data
+def test_a_real_scene_becomes_one_cube_whoever_makes_it(data_dir, tmp_path, hired):
+    """One process; two workers and larger blocks; two workers whose run is killed, and two that go on."""
+    scene = str(data_dir / "neon/2019_BART_5_320000_4881000_image_crop.tif")
+    layers = ("quality", "rgb_consistency", "overlap_disagreement")
+    region = (320_230, 4_881_550, 320_336, 4_881_614)  # 640 × 1060 px: two rows of three blocks
+    alone = SceneSettings(scene, str(tmp_path / "alone.zarr"), model="bands-repeat", block=512,
+                          radiometry="display:0.5", region=region, layers=layers)  # fmt: skip
+    run_scene(alone)
+    made = objects(alone)
+    assert len([key for key in made if key.startswith("reflectance/c/")]) == 6
+
+    large = replace(alone, out=str(tmp_path / "large.zarr"), block=1024, workers=2)
+    run_scene(large)
+    assert objects(large) == made
+
+    killed = replace(alone, out=str(tmp_path / "killed.zarr"), workers=2)
+    command = [sys.executable, "-m", "flows.cli", "run", scene, "--out", killed.out, "--workers", "2",
+               "--model", "bands-repeat", "--block", "512", "--radiometry", "display:0.5",
+               "--region", ",".join(map(str, region)), "--layers", ",".join(layers)]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(Path(killed.out, "ledger").glob("r*.json")):
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert 0 < len(checksums(killed)) < 6
+    run_scene(replace(killed, resume=True))
+    assert objects(killed) == made
+
+
+def objects(settings: SceneSettings) -> dict[str, bytes]:
+    """What arrays and overviews hold and say, statistics included, by key."""
+    root = Path(settings.out)
+    found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {key: value for key, value in found.items() if not key.startswith(("ledger/", "zarr.json"))}
