@@ -124,11 +124,7 @@ def timing(cube: Cube) -> Timing:
 
 def flat(view: View, level: Level, name: str) -> Array:
     """An array without bands at a level, (h, w); where it is scaled its values, NaN where there is none."""
-    values: Array = view.read(Subject("", name), level)[0]
-    scale = view.group[name].attrs.get("scale_factor")
-    if scale is not None:
-        values = np.where(values == NODATA, np.float32(np.nan), values * np.float32(scale))
-    return values
+    return view.read(Subject("", name), level)[0]
 
 
 def spread_points(view: View, level: Level) -> list[Point]:

@@ -124,6 +124,10 @@ def _maps(facts: Facts) -> Iterator[Figure]:
         values = flat(view, facts.level, "rgb_consistency")
         told = "root mean square over red, green and blue, reflectance"
         yield _scalar_map(facts, "Difference from the scene's colours", told, values)
+    if "overlap_disagreement" in view.group:
+        values = flat(view, facts.level, "overlap_disagreement")
+        told = "root mean square over bands and samples, reflectance; none where one tile stands alone"
+        yield _scalar_map(facts, "Difference of overlapping tiles", told, values)
     if facts.flags:
         yield _flag_map(facts)
     if "source" in view.group:

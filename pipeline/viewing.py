@@ -204,7 +204,8 @@ class View:
     def read(self, subject: Subject, level: Level, window: Window | None = None) -> Array:
         """What a map shows, (3, h, w) of colours, else (1, h, w), NaN where there is nothing.
 
-        Flags become the number of the last one that is set, from 1; 0 where none is.
+        Arrays without a scale are read as they are. Of a subject with flags they become the number of the
+        last one that is set, from 1; 0 where none is.
 
         Parameters
         ----------
@@ -214,6 +215,8 @@ class View:
         counts = self._counts(subject, level, at)
         if subject.flags:
             return _last_flag(counts, subject.flags)[None]
+        if "scale_factor" not in self.group[subject.array].attrs:
+            return counts.astype(np.float32)[None]
         values = _decode(counts)
         if not subject.bands:
             return values[None]

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -18,12 +19,16 @@ from pipeline.plan import Plan
 from pipeline.predict import BandsRepeat
 from pipeline.quality_layers import DEFAULT, FLAGS, QUALITY, Inspection, choose_quality
 from pipeline.reduce import reduce_flat
+from pipeline.report import gather
+from pipeline.report_measures import flat
+from pipeline.report_page import render
 from pipeline.run import process_run
 from pipeline.source import open_source
 from pipeline.statistics import add_sums, describe, take_sums
 from pipeline.storage import open_storage
 from pipeline.tiling import Block, Tiling, blocks
 from pipeline.verify import verify_cube
+from pipeline.viewing import open_view
 from tests.pipeline.fakes import NORTH_UP, SIX, Positional
 from tests.pipeline.test_mosaic import Held, scene
 
@@ -168,6 +173,20 @@ def test_quality_is_written_verified_and_in_the_overviews(write_scene, tmp_path)
     np.testing.assert_array_equal(coarse, reduce_flat("quality", flags))
     assert coarse[100, 100] & FLAGS["saturated"]
     np.testing.assert_array_equal(coarse & 1 == 0, stored["overviews/2/valid"][:] == 1)
+
+
+def test_a_report_shows_what_the_layers_hold(write_scene, tmp_path):
+    cube, _ = run(write_scene, tmp_path / "a.zarr")
+    view = open_view(cube.storage)
+    level = view.levels[0]
+    with open_cube(tmp_path / "a.zarr") as found:
+        for name in (*QUALITY, "valid"):
+            np.testing.assert_allclose(flat(view, level, name), found[name].values, atol=1e-7)
+        facts = gather(cube.storage)
+        assert facts.consistency is not None
+        assert facts.consistency.quantiles[0] == pytest.approx(np.nanmedian(found.rgb_consistency), rel=1e-3)
+    page = render(facts).decode()
+    assert {"Difference of overlapping tiles", "Quality"} <= set(re.findall("<h3>([^<]+)</h3>", page))
 
 
 def test_statistics_are_those_of_the_values_whatever_the_block(write_scene, tmp_path):
