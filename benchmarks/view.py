@@ -6,7 +6,7 @@
 
 Nothing of the cube is in memory when a page is opened for the first time, and each page is opened in a
 browser that has kept nothing. Times are from the browser's request, or from the click, until what was asked
-for has been drawn. Prints JSON.
+for has been drawn; CPU seconds are of server and browser together. Prints JSON.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import json
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
+from numpy.typing import NDArray
 from overviews import make
 
 from flows.benchmark import machine
@@ -71,13 +73,23 @@ def served(cube: Path) -> Iterator[tuple[str, float]]:
             process.terminate()
 
 
-def seconds(tab: Any, act: Callable[[], object], until: str) -> float:
-    """Seconds from an act until an expression of JavaScript holds and the page has been drawn."""
-    began = time.perf_counter()
+def taken(tab: Any, act: Callable[[], object], until: str) -> NDArray[np.float64]:
+    """Seconds and CPU seconds from an act until JavaScript says that it is done, and the page is drawn."""
+    began, busy = time.perf_counter(), cpu_seconds()
     act()
     tab.wait_for_function(f"() => !!({until})")
     tab.evaluate(DRAWN)
-    return time.perf_counter() - began
+    return np.array([time.perf_counter() - began, cpu_seconds() - busy])
+
+
+def cpu_seconds() -> float:
+    """What the processes that this one has started have computed."""
+    total = 0.0
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            spent = child.cpu_times()
+            total += spent.user + spent.system
+    return total
 
 
 def measure(cube: Path) -> dict[str, Any]:
@@ -88,12 +100,12 @@ def measure(cube: Path) -> dict[str, Any]:
     chance = np.random.default_rng(1)
     with served(cube) as (url, start), sync_playwright() as playwright:
         path = shutil.which("chromium") or shutil.which("google-chrome")
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser: Any = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         pictures, sharp, clicks = [], [], []
         for visit in range(1 + VISITS):
             tab = browser.new_page(viewport={"width": 1300, "height": 800})
-            pictures.append(seconds(tab, lambda tab=tab: tab.goto(url, wait_until="commit"), SHOWN))
-            sharp.append(pictures[-1] + seconds(tab, lambda: None, SHARP))
+            pictures.append(taken(tab, partial(tab.goto, url, wait_until="commit"), SHOWN))
+            sharp.append(pictures[-1] + taken(tab, lambda: None, SHARP))
             if visit < VISITS:
                 tab.close()
         tab.wait_for_function("() => Bokeh.documents[0].is_idle")
@@ -102,16 +114,19 @@ def measure(cube: Path) -> dict[str, Any]:
         middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         for number in range(1, CLICKS + 1):
             x, y = np.asarray(middle) + 0.8 * side * (chance.random(2) - 0.5)
-            clicks.append(seconds(tab, lambda x=x, y=y: tab.mouse.click(x, y), f"{CURVES} == {number}"))
+            clicks.append(taken(tab, partial(tab.mouse.click, float(x), float(y)), f"{CURVES} == {number}"))
             time.sleep(0.5)  # the page draws nothing else meanwhile
         browser.close()
     return {
         "seconds_of_the_command": round(start, 2),
-        "seconds_to_the_picture": [round(each, 2) for each in pictures],
-        "seconds_until_it_is_sharp": [round(each, 2) for each in sharp],
-        "spectrum_milliseconds": {
-            "first": round(1e3 * clicks[0]), "median": round(1e3 * statistics.median(clicks)),
-            "largest": round(1e3 * max(clicks)),
+        **{
+            name: {
+                kind: {"first": numbers[0], "median": float(np.median(numbers)), "largest": max(numbers)}
+                for kind, numbers in zip(
+                    ("seconds", "cpu_seconds"), np.round(each, 3).T.tolist(), strict=True
+                )
+            }
+            for name, each in {"picture": pictures, "sharp_picture": sharp, "spectrum": clicks}.items()
         },
     }  # fmt: skip
 
