@@ -124,10 +124,11 @@ class Page:
     def click(self, right: float, down: float) -> None:
         self.tab.mouse.click(*self.at(right, down))
 
+    LISTED = "Bokeh.documents[0].get_model_by_name('list').children.map(row => row.children[0].text).join()"
+    """What the list of places says, as HTML."""
+
     def listed(self) -> str:
-        """What the list of places says, as HTML."""
-        rows = "Bokeh.documents[0].get_model_by_name('list').children"
-        return str(self.tab.evaluate(f"{rows}.map(row => row.children[0].text).join()"))
+        return str(self.tab.evaluate(self.LISTED))
 
     def settle(self, count: int) -> None:
         """Wait for so many spectra."""
@@ -204,7 +205,7 @@ def test_a_cube_is_looked_at_by_clicks(
         page.until(f"{page.data('map', 'Patch', 'x')}.length == 3")
         page.click(0.3, 0.3)
         page.settle(3)
-        assert re.search(r"mean of [\d,]+ pixels, ± their sd", page.listed())
+        page.until(rf"/mean of [\d,]+ pixels, ± their sd/.test({page.LISTED})")
 
         tab.get_by_text("✕").first.click()
         page.settle(2)
