@@ -257,7 +257,9 @@ class SpectraPane:
             "</div></div>",
             disable_math=True, sizing_mode="stretch_width",
         )  # fmt: skip
-        remove = Button(label="✕", width=34, align="center", name=f"remove {spot.number}")
+        remove = Button(
+            label="✕", width=34, align="center", margin=(5, 14, 5, 5), name=f"remove {spot.number}"
+        )
         remove.on_click(partial(self._remove, spot))
         return row(shown, remove, sizing_mode="stretch_width")
 

@@ -273,8 +273,9 @@ def _consistency(facts: Facts) -> Figure | None:
     figure, axes = _axes(4.4, 2.7)
     values = facts.consistency.values
     median, high, highest = facts.consistency.quantiles
-    axes.hist(values, bins=np.linspace(0, max(highest, 1e-4), 41), color="#00798c")
-    axes.set(xlabel="difference from the scene's colours (reflectance)", ylabel="pixels of the map")
+    share = np.full(values.size, 100 / values.size)
+    axes.hist(values, bins=np.linspace(0, max(highest, 1e-4), 41), weights=share, color="#00798c")
+    axes.set(xlabel="difference from the scene's colours (reflectance)", ylabel="pixels of the map (%)")
     told = f"median {median:.4f}, 95 % of pixels below {high:.4f}, 99 % below {highest:.4f} reflectance"
     return Figure("Agreement with the scene's colours", told, _svg(figure))
 
