@@ -130,10 +130,13 @@ class BandsRepeat:
     ) -> Iterator[NDArray[np.float32]]:
         """Yield the same (N, B, h, w) reflectance for each sample."""
         centre = np.array(RGB_CAMERA.centre_nm)[::-1]
-        weights = np.array([np.interp(self.bands.centre_nm, centre, row) for row in np.eye(3)], np.float32)
-        spectra = np.einsum("cb,nchw->nbhw", weights, rgb[:, ::-1], optimize=True)
+        weights = np.array(
+            [np.interp(self.bands.centre_nm, centre, row) for row in np.eye(3)[::-1]], np.float32
+        )
+        # Tile by tile and band after band in memory: what blends them goes through it in that order.
+        spectra = weights.T @ rgb.reshape(len(rgb), 3, -1)
         for _ in samples:
-            yield spectra
+            yield spectra.reshape(len(rgb), -1, *rgb.shape[2:])
 
     def halve(self) -> bool:
         """Take half as many tiles a call from now on; False where it takes only one."""

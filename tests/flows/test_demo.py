@@ -56,7 +56,8 @@ def test_the_demo_goes_through_a_server_and_ends_with_where_everything_is(tmp_pa
     assert imread(out / "demo.png").shape[1] > 1000
     numbers = json.loads((out / "numbers.json").read_text())
     assert set(numbers["scores"]) == {
-        "bands-repeat, one sample", "bands-repeat, mean of 4", "ridge", "lookup"
+        "bands-repeat, posterior mean", "bands-repeat, one sample", "bands-repeat, mean of 4",
+        "ridge", "lookup",
     }  # fmt: skip
     # Samples of a predictor that draws nothing are alike.
     first, second, *_ = numbers["scores"].values()
