@@ -64,6 +64,7 @@ class SpectraPane:
         self.session, self.view = session, view
         self.map = MapPane(session, view, on_shown=self._mark_bands)
         self.spots: list[Spot] = []
+        self._entries: dict[int, Any] = {}
         self._build_tools()
         self._build_chart()
         self._build_marks()
@@ -233,7 +234,10 @@ class SpectraPane:
         }  # fmt: skip
         tops = [float(np.nanmax(y)) for y in (*self.curves.data["y"], *(high for _, (_, high) in bounded))]
         self.chart.y_range.update(end=1.05 * max(tops, default=EMPTY / 1.05))
-        self.list.children = [self._entry(spot) for spot in spots] or [self.hint]
+        # The browser keeps what it has drawn of those that stay.
+        held = self._entries
+        self._entries = {spot.number: held.get(spot.number) or self._entry(spot) for spot in spots}
+        self.list.children = [*self._entries.values()] or [self.hint]
         self.clear.disabled = self.save.disabled = not spots
         named = [(spot.name, spot.place, spot.spectrum) for spot in spots]
         self.table.data = {"csv": [to_csv(named, self.view.bands)]}

@@ -336,10 +336,14 @@ def test_places_keep_their_numbers_and_colours_when_others_go(cube: Cube) -> Non
     pane = SpectraPane(AtOnce(Document(), Pools(None, None)), open_view(str(cube.storage)))  # type: ignore[arg-type]
     for col in (100, 200, 300):
         pane._tapped(*pane.map.point(300, col))
+    first, second, third = pane.list.children
     pane._remove(pane.spots[1])
+    assert pane.list.children == [first, third]
     assert [spot.number for spot in pane.spots] == [1, 3]
     pane._tapped(*pane.map.point(300, 400))
     assert [(spot.number, spot.colour) for spot in pane.spots][-1] == (2, "#d55e00")
+    assert pane.list.children[:2] == [first, third]
+    assert pane.list.children[2] is not second
     assert len(pane.curves.data["x"]) == len(pane.bounds.data["x"]) == 3
     pane._tapped(*pane.map.point(300, 400))  # again
     assert len(pane.spots) == 3
