@@ -124,7 +124,8 @@ def timing(cube: Cube) -> Timing:
 
 def flat(view: View, level: Level, name: str) -> Array:
     """An array without bands at a level, (h, w); where it is scaled its values, NaN where there is none."""
-    return view.read(Subject("", name), level)[0]
+    values: Array = view.read(Subject("", name), level)[0]
+    return values
 
 
 def spread_points(view: View, level: Level) -> list[Point]:
