@@ -34,7 +34,7 @@ def prefect(prefect_server, tmp_path_factory) -> Callable[..., str]:
     def run(*arguments: str, module: tuple[str, ...] = ("prefect", "--no-prompt")) -> str:
         done = subprocess.run(
             [sys.executable, "-m", *module, *arguments],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False,
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -93,6 +93,21 @@ def test_pools_limits_and_the_schedule_are_on_the_server(prefect, prefect_server
     }  # fmt: skip
     choices = there["watch"].parameter_openapi_schema["properties"]
     assert choices["device"]["enum"] == ["auto", "cpu", "cuda"]
+
+
+def test_a_schedule_that_is_switched_on_gives_runs(prefect, prefect_server):
+    """Prefect inserts them in a way that SQLAlchemy 2.1 refuses, and tells of it in the server's log only."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+    from prefect.client.schemas.schedules import CronSchedule
+
+    with prefect_server.in_use(), get_client(sync_client=True) as client:
+        there = client.read_deployment_by_name("watch/watch-gpu").id
+        client.create_deployment_schedules(there, [(CronSchedule(cron="0 0 1 1 *"), True)])
+        # What the server does every minute where it does; this one is a lean one.
+        client.request("POST", "/deployments/{id}/schedule", path_params={"id": there}, json={"min_runs": 1})
+        runs = client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[there])))
+    assert [run.state_name for run in runs] == ["Scheduled"]
 
 
 def test_every_deployment_names_a_flow_a_pool_and_parameters_that_the_flow_takes():
