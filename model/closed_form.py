@@ -29,6 +29,8 @@ NEIGHBOURS = 6
 LEAST_WIDTH = 0.05
 """… and at least this, in deviations of the tint."""
 WIDEN = 1.5
+FAINTEST = -60.0
+"""A kernel's exponent is held above this: e⁻⁶⁰ is nothing, but no denormal number, which is slow."""
 
 
 def colour_features(rgb: Tensor) -> Tensor:
@@ -195,7 +197,7 @@ class ClosedForm(nn.Module):
             torch.cat([tint, tint.square()], dim=1),
         )
         # Rounding may lift an exponent above its bound of zero.
-        return torch.cat([standard, exponent.clamp_max_(0.0).exp_()], dim=1)
+        return torch.cat([standard, exponent.clamp_(FAINTEST, 0.0).exp_()], dim=1)
 
 
 def _scatter(residual: Tensor) -> Tensor:
