@@ -172,8 +172,10 @@ def _damage(event: Event, number: int, bench: Bench, folder: Path, chance: rando
 
 def _full(event: Event, number: int, bench: Bench, folder: Path, chance: random.Random) -> None:
     """Let the disk be full at some point of a run; then give it room and go on."""
-    need = sum(len(path.read_bytes()) // 4096 + 2 for path in Path(bench.reference).parent.rglob("*")
-               if path.is_file() and path.suffix != ".log")  # fmt: skip
+    reference = Path(bench.reference)
+    # Without the report: it comes last, and a run that cannot write it says so and is done.
+    needed = [*reference.rglob("*"), *(reference.parent / name for name in quicklook_names(reference.name))]
+    need = sum(-(-path.stat().st_size // 4096) for path in needed if path.is_file())
     pages = int(need * (0.05 + 0.8 * number / COUNTS["full"]) + chance.uniform(0, 0.05) * need)
     event.case = f"room for {100 * pages // need} % of the cube"
     cube, log = str(folder / "disk" / "cube.zarr"), folder / "log"

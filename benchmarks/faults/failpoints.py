@@ -121,7 +121,7 @@ def _arm_finish(passages: _Passages) -> None:
 
 
 def _arm_files(passages: _Passages) -> None:
-    whole, replace = storage.LocalStorage._part, os.replace
+    whole = storage.LocalStorage._part
 
     @contextmanager
     def part(self: storage.LocalStorage, key: str, value: bytes) -> Iterator[tuple[Path, Path]]:
@@ -142,14 +142,17 @@ def _arm_files(passages: _Passages) -> None:
         if moment == "done":
             passages.strike()
 
-    def replacing(source: Any, goal: Any) -> None:
-        if passages.renaming is not None and passages.renaming == goal:
-            passages.renaming = None
-            passages.strike()
-        replace(source, goal)
+    def naming(give: Callable[..., None]) -> Callable[..., None]:
+        def named(source: Any, goal: Any, **how: Any) -> None:
+            if passages.renaming is not None and passages.renaming == goal:
+                passages.renaming = None
+                passages.strike()
+            give(source, goal, **how)
+
+        return named
 
     storage.LocalStorage._part = part  # type: ignore[method-assign]
-    os.replace = replacing  # type: ignore[assignment]
+    os.replace, os.link = naming(os.replace), naming(os.link)
 
 
 def _arm_objects(passages: _Passages) -> None:
