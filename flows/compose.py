@@ -322,13 +322,15 @@ def _plan_run(
     else:
         predictor = _load_predictor(settings) if crew is None else crew.predictor(settings)
     tiling.check_stride(predictor.stride)
-    if predictor.settings.get("estimate") == "posterior mean":
+    estimate = predictor.settings.get("estimate")
+    if estimate == "posterior mean":
         LOG.info("one solver step gives the posterior mean: no noise is drawn")
-        if settings.samples > 1:
-            raise UsageError(
-                "one solver step gives every sample alike", got=f"--samples {settings.samples}",
-                remedy="leave out --steps 1 or --samples",
-            )  # fmt: skip
+    if estimate in ("posterior mean", "regression") and settings.samples > 1:
+        what = "one solver step" if estimate == "posterior mean" else "a regression"
+        raise UsageError(
+            f"{what} gives every sample alike", got=f"--samples {settings.samples}",
+            remedy="leave out --samples, or take a model and steps that draw",
+        )  # fmt: skip
     fitted = predictor.calibration
     if layers and fitted is not None and fitted.samples != settings.samples:
         LOG.warning(
@@ -398,7 +400,15 @@ def _load_predictor(settings: SceneSettings) -> Predictor:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch takes seconds to import; nothing that needs no network should wait for it.
     from model.predictor import load_predictor
+    from model.regression import RegressionPredictor, split_name
 
+    name, kind = split_name(settings.model)
+    if kind is not None:
+        if settings.steps is not None:
+            raise UsageError(
+                "a regression takes no steps", got=f"--model {settings.model} --steps {settings.steps}"
+            )
+        return RegressionPredictor(name, kind, batch=settings.batch)
     predictor: Predictor = load_predictor(
         settings.model,
         steps=settings.steps,

@@ -166,6 +166,10 @@ def describe_models() -> list[list[str]]:
         centre = metadata["cascade"]["bands"]["centre_nm"]
         stored = size(sum(path.stat().st_size for path in folder.iterdir()))
         rows.append([folder.name, str(len(centre)), _range(centre), stored, metadata["digest"][:12]])
+        rows += [
+            [f"{folder.name}:{kind}", str(len(centre)), _range(centre), f"a {what}, in the same files", ""]
+            for kind, what in (("ridge", "regression"), ("lookup", "nearest-neighbour table"))
+        ]
     rows.append(["scdm-paper", "48 or 102", "", "none shipped; spectile train", ""])
     centre = BandsRepeat().bands.centre_nm
     rows.append(["bands-repeat", str(len(centre)), _range(centre), "no network; for tests", ""])
