@@ -39,6 +39,7 @@ from pipeline.flight_line import LineSource
 from pipeline.layers import Choice, choose_layers
 from pipeline.layout import software_version
 from pipeline.ledger import Marker
+from pipeline.overviews import write_overviews
 from pipeline.plan import Estimate, Plan, choose_block
 from pipeline.predict import BandsRepeat, Predictor
 from pipeline.product import TAKEN
@@ -622,7 +623,7 @@ def process_blocks(
 def finish_cube(
     cube: Cube, told: Mapping[str, Any], *, on_region: Callable[[], None] = lambda: None
 ) -> tuple[str, str | None]:
-    """Write quicklook and overviews, declare the cube complete, report on it; where both are.
+    """Make overviews and quicklook, declare the cube complete, report on it; where both are.
 
     Parameters
     ----------
@@ -635,6 +636,7 @@ def finish_cube(
     StoreError : the store or the picture cannot be written.
     """
     markers = finished_blocks(cube).values()
+    write_overviews(cube, on_region=on_region)
     try:
         picture = write_quicklook(cube.storage)
     except OSError as err:
@@ -651,7 +653,6 @@ def finish_cube(
             "tiles_skipped": sum(marker.tiles_skipped for marker in markers),
             **told,
         },
-        on_region=on_region,
     )
     return picture, _report(cube.storage)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import zarr
@@ -69,15 +69,12 @@ def strays(cube: Cube) -> list[str]:
     )
 
 
-def finalise(
-    cube: Cube, *, attributes: Mapping[str, Any], on_region: Callable[[], None] = lambda: None
-) -> None:
-    """Make the overviews, then declare a cube complete, in one step, with its metadata consolidated.
+def finalise(cube: Cube, *, attributes: Mapping[str, Any]) -> None:
+    """Make overviews that are missing, then declare a cube complete, in one step, with consolidated metadata.
 
     Parameters
     ----------
     attributes : more of what the cube says of itself under ``spectile``.
-    on_region : told when a shard of the overviews has been made.
 
     Raises
     ------
@@ -94,7 +91,7 @@ def finalise(
         raise CubeError(
             "the ledger's plan is damaged", where=str(storage), remedy="see spectile verify --repair"
         )
-    write_overviews(cube, on_region=on_region)
+    write_overviews(cube)
     with writing(storage):
         for key in strays(cube):
             storage.delete(key)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from pipeline.grid import Grid
+from pipeline.levels import FOLDER
 from pipeline.plan import SHARD
 from pipeline.radiometry import linear_to_srgb
 from pipeline.storage import Storage
@@ -32,7 +33,7 @@ def quicklook_names(name: str) -> tuple[str, str]:
 def write_quicklook(storage: Storage) -> str:
     """Write both pictures beside the cube; the PNG's place.
 
-    The cube is read strip by strip, so that its size does not matter.
+    They are drawn from an overview, which must be there, so that the cube's size does not matter.
 
     Raises
     ------
@@ -55,33 +56,22 @@ def write_quicklook(storage: Storage) -> str:
 
 
 def _decimated(group: Any, bands: list[int]) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
-    """Block means of some bands over valid pixels, where at least one is, and the factor."""
-    cube, mask = group["reflectance"], group["valid"]
-    scale = float(cube.attrs["scale_factor"])
-    rows, cols = mask.shape
+    """Some bands (N, h, w) of the overview that fits, where they are valid (else 0), and its factor."""
     step = 1
-    while max(rows, cols) > step * LARGEST_SIDE:
-        step *= 2  # a power of two divides the shard, so that no block mean spans two strips
-    shape = -(-rows // step), -(-cols // step)
-    small: NDArray[np.float32] = np.zeros((len(bands), *shape), dtype=np.float32)
-    held = np.zeros(shape, dtype=np.float32)
-    for row in range(0, rows, SHARD):
-        at = slice(row // step, -(-min(row + SHARD, rows) // step))
-        inside = mask[row : row + SHARD].astype(np.float32)
-        held[at] = _sums(inside, step)
-        for place, band in enumerate(bands):
-            strip = cube[band, row : row + SHARD].astype(np.float32) * np.float32(scale)
-            small[place, at] = _sums(strip * inside, step)
-    small /= np.maximum(held, np.float32(1))
-    return small, held > 0, step
-
-
-def _sums(values: NDArray[np.float32], step: int) -> NDArray[np.float32]:
-    rows, cols = values.shape
-    padded = np.pad(values, ((0, -rows % step), (0, -cols % step)))
-    high, wide = padded.shape[0] // step, padded.shape[1] // step
-    sums: NDArray[np.float32] = padded.reshape(high, step, wide, step).sum(axis=(1, 3))
-    return sums
+    while max(group["valid"].shape) > step * LARGEST_SIDE:
+        step *= 2
+    level = group if step == 1 else group[f"{FOLDER}/{step}"]
+    cube, valid = level["reflectance"], level["valid"][:].astype(bool)
+    scale = np.float32(cube.attrs["scale_factor"])
+    distinct, places = np.unique(bands, return_inverse=True)
+    small: NDArray[np.float32] = np.empty((len(bands), *valid.shape), dtype=np.float32)
+    for row in range(0, len(valid), SHARD):
+        # All bands at once: a chunk holds several, and is decoded once.
+        strip = cube.oindex[distinct, slice(row, row + SHARD), slice(None)]
+        for place, counts in zip(small, strip[places], strict=True):
+            place[row : row + SHARD] = counts * scale
+    small[:, ~valid] = 0
+    return small, valid, step
 
 
 def _for_display(bands: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
