@@ -322,8 +322,12 @@ def start_workers(count: int, *, threads: int = 1, gpus: Sequence[str] = ()) -> 
     reach = {"host": "127.0.0.1", "protocol": "tls://", "security": security, "dashboard": False}
     spec = {}
     for number in range(count):
-        # Before torch is imported, which looks once.
-        environment = {"CUDA_VISIBLE_DEVICES": gpus[number]} if gpus else {}
+        environment: dict[str, object] = dict.fromkeys(
+            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads
+        )
+        if gpus:
+            # Before torch is imported, which looks once.
+            environment["CUDA_VISIBLE_DEVICES"] = gpus[number]
         options = {
             **reach, "nthreads": 1, "memory_limit": 0, "env": environment, "silence_logs": logging.CRITICAL,
             "resources": {"GPU": 1} if gpus else {}, "dashboard_address": "127.0.0.1:0",
@@ -334,13 +338,12 @@ def start_workers(count: int, *, threads: int = 1, gpus: Sequence[str] = ()) -> 
         "cls": Scheduler,
         "options": {**reach, "port": 0, "allowed_failures": LOSSES, "dashboard_address": "127.0.0.1:0"},
     }
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     chosen: dict[str, Any] = {
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
-        # Without dask's own MALLOC_TRIM_THRESHOLD_, with which every tile's memory goes back to the system
-        # and comes again page by page: workers were a third as fast.
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(names, threads),
+        # Without dask's MALLOC_TRIM_THRESHOLD_, with which every tile's memory goes back to the system and
+        # comes again page by page: workers were a third as fast.
+        "distributed.nanny.pre-spawn-environ": {},
     }
     with dask.config.set(chosen):
         return SpecCluster(

@@ -75,9 +75,11 @@ def test_each_worker_sees_a_gpu_of_its_own_and_offers_it(cluster):
     with Client(cluster, set_as_default=False) as client:
         seen = client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
         threads = client.run(os.getenv, "OMP_NUM_THREADS")
+        trimming = client.run(os.getenv, "MALLOC_TRIM_THRESHOLD_")
         told = client.scheduler_info()["workers"].values()
     assert sorted(seen.values()) == ["7", "GPU-a"]
     assert set(threads.values()) == {"1"}
+    assert set(trimming.values()) == {None}, "tiles would come from the system page by page"
     assert [worker["resources"] for worker in told] == [{"GPU": 1}] * 2
     assert all(worker.startswith("tls://127.0.0.1") for worker in seen)
 

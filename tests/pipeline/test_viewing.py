@@ -96,7 +96,12 @@ def test_flags_show_the_last_that_is_set_and_flat_layers_their_values(tmp_path: 
     group: Any = zarr.open_group(cube.storage.zarr(), mode="r+", use_consolidated=False)
     for name, dtype, fill, attributes in (
         ("quality", "uint8", 1, {"flag_meanings": "nodata padded saturated", "flag_masks": [1, 2, 8]}),
-        ("rgb_consistency", "uint16", NODATA, {"long_name": "difference from the colours"}),
+        (
+            "rgb_consistency",
+            "uint16",
+            NODATA,
+            {"long_name": "difference from the colours", "scale_factor": 1e-4, "_FillValue": NODATA},
+        ),
     ):
         array = group.require_array(
             name, shape=(20, 30), chunks=(20, 30), dtype=dtype, fill_value=fill, attributes=attributes
