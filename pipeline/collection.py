@@ -35,7 +35,7 @@ from catalog.stac import (
 )
 from catalog.times import to_text
 from catalog.urls import Location, is_url, locate
-from pipeline.storage import Changed, Exists, Storage, open_storage
+from pipeline.storage import Changed, Exists, Storage, open_storage, stem
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -293,7 +293,7 @@ def write_beside(storage: Storage, facts: Facts) -> str:
 
 def beside_name(name: str) -> str:
     """The name of the item that stands beside the cube of this name."""
-    return f"{name.removesuffix('.zarr') or name}.stac.json"
+    return f"{stem(name)}.stac.json"
 
 
 def write_item(storage: Storage, key: str, facts: Facts, placed: Placed) -> None:
@@ -335,8 +335,7 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def _stem(href: str) -> str:
-    name = unquote(href.rpartition("/")[2])
-    return name.removesuffix(".zarr") or name
+    return stem(unquote(href.rpartition("/")[2]))
 
 
 def _href(cube: str, catalog: Storage) -> str:

@@ -29,7 +29,7 @@ from pipeline.layout import ROOT, lay_out
 from pipeline.layout import SCALE as SCALE
 from pipeline.mosaic import Mosaic
 from pipeline.plan import SHARD, Plan
-from pipeline.quality_layers import consistency
+from pipeline.quality_layers import MEASURES, consistency
 from pipeline.shards import encode_shard, read_metadata, shard_key
 from pipeline.shares import Share
 from pipeline.statistics import Sums, add_sums, take_sums
@@ -383,7 +383,7 @@ def open_cube(path: str | Path, *, overview: int = 1) -> xr.Dataset:
         storage.zarr(read_only=True), group=levels[overview].folder or None, mask_and_scale=False,
         decode_coords="all",
     )  # fmt: skip
-    for name in ("reflectance", *map(array_name, LAYERS), "rgb_consistency", "overlap_disagreement"):
+    for name in ("reflectance", *map(array_name, LAYERS), *MEASURES):
         if name in raw:
             counts = raw[name]
             # xarray would decode to float64, twice the memory for nothing.

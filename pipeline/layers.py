@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from catalog.calibration import Calibration
 from catalog.errors import UsageError
+from pipeline.quality_layers import QualityLayer
 
 Layer = Literal["sd", "q05", "q95"]
 LAYERS: tuple[Layer, ...] = get_args(Layer)
-Choice = Literal["sd", "q05", "q95", "quality", "rgb_consistency", "overlap_disagreement"]
-"""What can be asked for: these, and those of ``pipeline.quality_layers``."""
+Choice = Literal[Layer, QualityLayer]
+"""What can be asked for."""
 
 QUANTILE_SAMPLES = 4
 """Samples below which a standard deviation is too rough to put a quantile on it."""

@@ -27,7 +27,7 @@ from pipeline.layers import LAYERS, array_name
 from pipeline.plan import Plan
 from pipeline.quicklook import quicklook_names
 from pipeline.report import report_name
-from pipeline.storage import Storage
+from pipeline.storage import Storage, stem
 
 TAKEN = "taken"
 """The attribute of a cube that says when its scene was taken: first and last moment."""
@@ -100,7 +100,7 @@ def cube_facts(storage: Storage, *, taken: Span | None = None) -> Facts:
         ],
     }
     return Facts(
-        name=storage.name.removesuffix(".zarr") or storage.name,
+        name=stem(storage.name),
         geometry=geometry,
         bbox=_bbox(geometry),
         properties=properties,

@@ -18,6 +18,8 @@ from pipeline.grid import Window
 QualityLayer = Literal["quality", "rgb_consistency", "overlap_disagreement"]
 QUALITY: tuple[QualityLayer, ...] = get_args(QualityLayer)
 """In this order; the names are those of the arrays."""
+MEASURES: tuple[QualityLayer, ...] = QUALITY[1:]
+"""Those in reflectance."""
 DEFAULT: tuple[QualityLayer, ...] = ("quality", "rgb_consistency")
 """Those that cost next to nothing."""
 

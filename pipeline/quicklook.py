@@ -16,7 +16,7 @@ from pipeline.grid import Grid
 from pipeline.levels import FOLDER
 from pipeline.plan import SHARD
 from pipeline.radiometry import linear_to_srgb
-from pipeline.storage import Storage
+from pipeline.storage import Storage, stem
 
 TRUE_COLOUR_NM = (640.0, 550.0, 460.0)
 COLOUR_INFRARED_NM = (860.0, 650.0, 550.0)
@@ -26,8 +26,7 @@ LARGEST_SIDE = 2048
 
 def quicklook_names(name: str) -> tuple[str, str]:
     """The names of the PNG and the COG that stand beside the cube of this name."""
-    stem = name.removesuffix(".zarr") or name
-    return f"{stem}.quicklook.png", f"{stem}.quicklook.tif"
+    return f"{stem(name)}.quicklook.png", f"{stem(name)}.quicklook.tif"
 
 
 def write_quicklook(storage: Storage) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.layout import NODATA
-from pipeline.quality_layers import FLAGS
+from pipeline.quality_layers import FLAGS, MEASURES
 
 
 def reduce_counts(counts: NDArray[np.uint16], valid: NDArray[np.uint8]) -> NDArray[np.uint16]:
@@ -44,7 +44,7 @@ def reduce_flat(name: str, values: NDArray[Any]) -> NDArray[Any]:
     Whether any pixel is ``valid``; the first ``source`` there is; of ``quality`` the flags that any has,
     nodata only where all have it; else the mean of the counts that are not NODATA.
     """
-    if name in ("rgb_consistency", "overlap_disagreement"):
+    if name in MEASURES:
         counts: NDArray[Any] = reduce_counts(values[None], (values != NODATA).astype(np.uint8))[0]
         return counts
     if name == "quality":

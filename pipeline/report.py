@@ -33,7 +33,7 @@ from pipeline.report_measures import (
     statistics,
     timing,
 )
-from pipeline.storage import Storage
+from pipeline.storage import Storage, stem
 from pipeline.viewing import Level, View, open_view
 
 MAP_SIDE = 800
@@ -88,7 +88,7 @@ class Facts:
 
 def report_name(name: str) -> str:
     """The name of the report that stands beside the cube of this name."""
-    return f"{name.removesuffix('.zarr') or name}.report.html"
+    return f"{stem(name)}.report.html"
 
 
 def write_report(storage: Storage, to: Storage | None = None) -> str:
@@ -130,7 +130,7 @@ def gather(storage: Storage) -> Facts:
     told = timing(cube)
     flags = flag_shares(view, level)
     return Facts(
-        name=storage.name.removesuffix(".zarr") or storage.name,
+        name=stem(storage.name),
         settings=_settings(view, plan),
         warnings=tuple(_warnings(view, plan, told, flags)),
         view=view,
@@ -165,7 +165,7 @@ def _settings(view: View, plan: Plan) -> dict[str, str]:
     t = view.grid.transform
     size = f"{np.hypot(t.a, t.d):.6g} × {np.hypot(t.b, t.e):.6g}"
     x, y, lon, lat = view.place(rows / 2, cols / 2)
-    layers = [*plan.layers, *getattr(plan, "quality", ())]
+    layers = [*plan.layers, *plan.quality]
     found = {
         **_scenes(plan),
         "model": f"{_named(model.get('name', 'unknown'))} {str(model.get('digest') or '')[:12]}".strip(),

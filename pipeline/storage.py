@@ -135,6 +135,11 @@ class Storage(ABC):
         return None if found is None else found[0]
 
 
+def stem(name: str) -> str:
+    """What a cube of this name is called, and what stands beside it."""
+    return name.removesuffix(".zarr") or name
+
+
 def open_storage(place: str | Path) -> Storage:
     """The storage at a path or URL; nothing is asked of it yet.
 

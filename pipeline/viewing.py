@@ -31,6 +31,7 @@ from pipeline.layers import LAYERS, Layer, array_name
 from pipeline.pixels import pixels_in
 from pipeline.placing import to_map, transform_points
 from pipeline.plan import SHARD
+from pipeline.quality_layers import QUALITY
 from pipeline.quicklook import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
 from pipeline.radiometry import linear_to_srgb
 from pipeline.storage import Storage, open_storage
@@ -41,9 +42,6 @@ COARSE_SIDE = 512
 """Rows and columns of the coarsest level at most; of the cube's overviews too."""
 LARGEST_AREA = 512 * 512
 """Pixels of the window about an area at most; larger ones are read from a coarser level."""
-
-_FLAT = ("quality", "rgb_consistency", "overlap_disagreement")
-"""Arrays without bands that say where a cube is to be doubted."""
 
 Array = NDArray[np.float32]
 Limits = tuple[float, float]
@@ -150,7 +148,7 @@ class View:
                 found[name] = f"{name.upper().replace('_', ' ')}, {index.title}"
         if "sd" in self.layers:
             found["sd"] = "Uncertainty (sd) of a band"
-        for name in _FLAT:
+        for name in QUALITY:
             if name in self.group:
                 told = str(self.group[name].attrs.get("long_name", name))
                 found[name] = told[:1].upper() + told[1:]
@@ -173,7 +171,7 @@ class View:
             return Subject(f"Reflectance at {centre:.0f} nm", "reflectance", (band,))
         if key == "sd":
             return Subject(f"Standard deviation at {centre:.0f} nm", array_name("sd"), (band,))
-        if key in _FLAT:
+        if key in QUALITY:
             said = self.group[key].attrs
             flags = zip(said.get("flag_meanings", "").split(), said.get("flag_masks", ()), strict=True)
             return Subject(self.subjects[key], key, flags=tuple(flags))
