@@ -238,7 +238,7 @@ class OneStageModule(nn.Module):
         super().__init__()
         self.schedule = linear_schedule()
         self.stage = Stage(stage, COLOUR_FEATURES, source.cube.shape[0], members)
-        rgb, cube = source.rgb.flatten(1).T, source.cube.flatten(1).T
+        rgb, cube, _ = source.pixels(config.seed, None, crop=CROP)
         colour = colour_features(rgb[:, :, None])[:, :, 0]
         self.stage.closed.fit(colour, cube, ridge=config.ridge, generator=generator_of(config.seed, 4, 0))
 

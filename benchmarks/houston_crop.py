@@ -2,9 +2,9 @@
 
     python benchmarks/houston_crop.py [RUNG ...] --data houston_dataset.mat --out FOLDER [--seeds 3]
 
-Rows come cheap first, seed by seed, each of one rung and seed. FOLDER gets rows.json, the report as
-evaluation.json with its table on the terminal, the pictures' arrays, houston-crop.png, and the first seed's
-cascade as a checkpoint.
+Rows come cheap first, seed by seed, each of one rung and seed; the first seed chooses the length of training.
+FOLDER gets rows.json, the report as evaluation.json with its table on the terminal, the pictures' arrays,
+houston-crop.png, and the first seed's cascade as a checkpoint.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def main() -> None:
             key = f"{rung}/{seed}/{given.samples}"
             if key in rows or (seed and rung in CLOSED_FORM):
                 continue
+            first = rows.get(f"{rung}/0/{given.samples}", {}).get("chosen", {})
             row = evaluate_rung(
-                protocol, split, rung, seed=seed, samples=given.samples,
+                protocol, split, rung, seed=seed, samples=given.samples, length=first.get("steps"),
                 trained_as=known.get(SAME_TRAINING.get(rung)),
             )  # fmt: skip
             if rung in SAME_TRAINING.values():

@@ -59,12 +59,13 @@ def evaluate_rung(
     seed: int,
     samples: int,
     training_steps: int | None = None,
+    length: int | None = None,
     trained_as: Row | None = None,
 ) -> Row:
     """Fit one rung under one seed and score it on the test images.
 
-    ``trained_as`` is the row of the rung that ``SAME_TRAINING`` names, under the same seed, where it is
-    known: its model is taken.
+    ``length`` is that of training where another seed has chosen it. ``trained_as`` is the row of the rung
+    that ``SAME_TRAINING`` names, under the same seed, where it is known: its model is taken.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def evaluate_rung(
     check_rungs([rung])
     if samples < 2:
         raise UsageError("samples", got=samples, expected="2 or more")
-    fit = CLOSED_FORM[rung] if rung in CLOSED_FORM else trained(rung, steps=training_steps)
+    fit = CLOSED_FORM[rung] if rung in CLOSED_FORM else trained(rung, steps=training_steps, length=length)
     parts = [split.training / protocol.full_scale, split.validation / protocol.full_scale]
     began = time.perf_counter()
     inputs = [(part[list(protocol.input_bands)], part) for part in parts]
@@ -183,6 +184,7 @@ def evaluate_counts(
                 seed=seed,
                 samples=samples,
                 training_steps=training_steps,
+                length=rows[rung][0]["chosen"].get("steps") if seed else None,
                 trained_as=known.get((SAME_TRAINING.get(rung), seed)),
             )
             if rung in SAME_TRAINING.values():

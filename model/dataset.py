@@ -20,6 +20,11 @@ from catalog.errors import UsageError
 
 Floats = NDArray[np.float32]
 
+FIT_CROPS = 1500
+"""Crops that closed-form fits take pixels from …"""
+FIT_PIXELS = 200
+"""… and how many of each."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingScene:
@@ -166,6 +171,21 @@ class CropSource:
             rgb[n][:, ~inside] = 0.0 if fill is None else fill[:, None]
             bands[n], valid[n] = supported, inside
         return Batch(*(torch.from_numpy(x) for x in (rgb, target, bands, valid)))
+
+    def pixels(
+        self, seed: int, augmentation: Augmentation | None, *, crop: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Valid pixels for closed-form fits: RGB (P, 3), reflectance (P, B), and (P, B) the bands it has."""
+        rng = np.random.default_rng((seed, 3))
+        rgb, target, bands = [], [], []
+        for i in range(FIT_CROPS // 10):
+            batch = self.batch((seed, 0, i), count=10, size=crop, augmentation=augmentation)
+            at = torch.nonzero(batch.valid.flatten())[:, 0]
+            at = at[torch.from_numpy(rng.permutation(len(at))[: 10 * FIT_PIXELS])]
+            rgb.append(batch.rgb.movedim(1, -1).flatten(0, 2)[at])
+            target.append(batch.target.movedim(1, -1).flatten(0, 2)[at])
+            bands.append(batch.bands[at // batch.valid[0].numel()])
+        return torch.cat(rgb), torch.cat(target), torch.cat(bands)
 
     def _camera(
         self, scene: TrainingScene, cube: Floats, augmentation: Augmentation | None, rng: np.random.Generator

@@ -148,14 +148,20 @@ STEPS = {
     "mlp": 2000, "regression": 3200, "regression_noise": 3200, "quantile_regression": 3200, "cascade": 3200,
     "mst_plus_plus": 400, "hscnn_plus": 320,
 }  # fmt: skip
-"""Greatest length of training of each network."""
+"""Greatest length of training of each network …"""
+PARTS = (4, 2, 1)
+"""… and what it is divided by for the lengths that are tried."""
 RATES = {name: 1e-3 for name in STEPS} | {"mlp": 3e-3, "hscnn_plus": 5e-4}
 """Peak learning rate of each."""
 
 
-def trained(name: str, *, steps: int | None = None) -> Fit:
-    """The rung ``name`` of those in ``STEPS``, trained for at most ``steps`` (None: its own)."""
-    length = STEPS[name] if steps is None else steps
+def trained(name: str, *, steps: int | None = None, length: int | None = None) -> Fit:
+    """The rung ``name`` of those in ``STEPS``.
+
+    It is trained for the best of three lengths up to ``steps`` (None: its own greatest), or for ``length``.
+    """
+    longest = STEPS[name] if steps is None else steps
+    lengths = [max(longest // part, 1) for part in PARTS] if length is None else [length]
 
     def build(source: PairSource, seed: int, steps: int) -> Estimator:
         config = TrainConfig(
@@ -176,6 +182,6 @@ def trained(name: str, *, steps: int | None = None) -> Fit:
         return Regression(Direct(networks[name](bands), source), config)
 
     def fit(train_rgb: Floats, train_cube: Floats, val_rgb: Floats, val_cube: Floats, *, seed: int) -> Fitted:
-        return fit_length(train_rgb, train_cube, val_rgb, val_cube, seed=seed, steps=length, build=build)
+        return fit_length(train_rgb, train_cube, val_rgb, val_cube, seed=seed, lengths=lengths, build=build)
 
     return fit

@@ -65,7 +65,7 @@ class Backbone(nn.Module):
                 assert isinstance(network, CompactUNet)
                 network.correction = nn.Conv2d(config.condition_width, bands * levels * FOLD**2, 1)
                 nn.init.zeros_(network.correction.weight)
-        rgb, cube = source.rgb.flatten(1).T, source.cube.flatten(1).T
+        rgb, cube, _ = source.pixels(seed, None, crop=CROP)
         generator = torch.Generator().manual_seed(seed)
         colour = colour_features(rgb[:, :, None])[:, :, 0]
         self.stage.closed.fit(colour, cube, ridge=TrainConfig.ridge, generator=generator)

@@ -7,7 +7,7 @@ that of the run, from the same seed, on both parts together.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -20,8 +20,6 @@ from model.ladder import Fitted, Floats, join
 
 CROP = 32
 BATCH = 8
-PARTS = (4, 2, 1)
-"""Lengths that are tried: the greatest divided by these."""
 WATCH_SAMPLES = 8
 """Draws on validation of those that can draw."""
 STILL = Augmentation(
@@ -67,6 +65,14 @@ class PairSource(CropSource):
         target = torch.stack(cube)
         return Batch(torch.stack(rgb), target, torch.ones(target.shape[:2]), torch.ones(count, size, size))
 
+    def pixels(
+        self, seed: int, augmentation: Augmentation | None, *, crop: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Every pixel once: crops show those near the image's edges half as often."""
+        del seed, augmentation, crop
+        rgb, target = self.rgb.flatten(1).T, self.cube.flatten(1).T
+        return rgb, target, torch.ones_like(target)
+
 
 class Estimator(Protocol):
     """A network on its way: what can be trained, watched and used."""
@@ -99,10 +105,10 @@ def fit_length(
     val_cube: Floats,
     *,
     seed: int,
-    steps: int,
+    lengths: Sequence[int],
     build: Callable[[PairSource, int, int], Estimator],
 ) -> Fitted:
-    """Choose the length of training on validation, then train for as long on everything.
+    """Choose one of the lengths of training on validation, then train for as long on everything.
 
     Each length is a run of its own with its own schedule of the learning rate: a long run that is cut
     short has not come to rest. ``build`` takes what to train on, a seed and a number of steps.
@@ -119,7 +125,7 @@ def fit_length(
 
     training = PairSource(train_rgb, train_cube)
     tries: dict[int, tuple[float, nn.Module]] = {}
-    for length in sorted({max(steps // part, 1) for part in PARTS}):
+    for length in sorted(set(lengths)):
         estimator, module = run(training, length)
         tries[length] = estimator.error(module, val_rgb, val_cube), module
     best = min(tries, key=lambda length: tries[length][0])

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,8 +42,6 @@ GRAIN_RATE = 0.01
 CALIBRATION_CROPS = 4
 """Of each validation scene."""
 CALIBRATION_SAMPLES = 16
-FIT_CROPS = 1500
-FIT_PIXELS = 200
 
 
 @dataclass(frozen=True)
@@ -176,16 +173,8 @@ def training_pixels(
     """
     if not any(source.complete):
         raise UsageError("no training scene has every band of the model", remedy="add one that covers them")
-    rng = np.random.default_rng((seed, 3))
-    rgb, target, bands = [], [], []
-    for i in range(FIT_CROPS // 10):
-        batch = source.batch((seed, 0, i), count=10, size=crop, augmentation=augmentation)
-        at = torch.nonzero(batch.valid.flatten())[:, 0]
-        at = at[torch.from_numpy(rng.permutation(len(at))[: 10 * FIT_PIXELS])]
-        rgb.append(batch.rgb.movedim(1, -1).flatten(0, 2)[at])
-        target.append(batch.target.movedim(1, -1).flatten(0, 2)[at])
-        bands.append(batch.bands[at // batch.valid[0].numel()])
-    return torch.cat(rgb), complete_spectra(torch.cat(target), torch.cat(bands))
+    rgb, target, bands = source.pixels(seed, augmentation, crop=crop)
+    return rgb, complete_spectra(target, bands)
 
 
 def complete_spectra(spectra: Tensor, bands: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from flows.evaluate import evaluate_counts, evaluate_folder, find_data, summaris
 from flows.protocols import PROTOCOLS, read_counts
 from model import checkpoint
 from model.cascade import CascadeConfig, SpectralCascade, StageConfig
+from model.ladder_networks import trained
 
 SCORES = {"rmse", "sam", "mpsnr", "mssim", "mrae", "ergas"}
 CALIBRATION = {"spread_skill", "coverage", "crps", "energy_score"}
@@ -108,10 +109,25 @@ def test_nothing_that_is_chosen_depends_on_the_test_columns(crop: Path) -> None:
         assert chosen[0] == chosen[1]
 
 
-def test_the_report_has_every_score_of_a_sampler_and_the_mean_alone_of_others(
-    crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_first_seed_chooses_the_length_of_training_for_all(
+    crop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.train.FIT_CROPS", 20)
+    lengths = []
+
+    def build(name: str, *, steps: int | None, length: int | None) -> object:
+        lengths.append(length)
+        return trained(name, steps=steps, length=length)
+
+    monkeypatch.setattr(evaluate, "trained", build)
+    report, _, _ = evaluate_counts(PROTOCOLS["houston-crop"], crop, rungs=["mlp"], seeds=3, training_steps=4)
+    chosen = [row["chosen"]["steps"] for row in report["models"]["mlp"]["seeds"]]
+    assert lengths == [None, chosen[0], chosen[0]]
+    assert set(chosen) == {chosen[0]}
+
+
+def test_the_report_has_every_score_of_a_sampler_and_the_mean_alone_of_others(
+    crop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "crop.json"
     code = _run(
         "--protocol", "houston-crop", "--data", crop, "--rungs", "knn,cascade", "--seeds", 2,

@@ -50,7 +50,7 @@ def test_the_flow_trains_and_shows_curves_samples_and_the_table(
 
     from flows.train_model import train_model
 
-    monkeypatch.setattr("model.train.FIT_CROPS", 20)
+    monkeypatch.setattr("model.dataset.FIT_CROPS", 20)
     recipe, out = tmp_path / "recipe.toml", tmp_path / "out"
     recipe.write_text(RECIPE)
     with prefect_server.in_use():

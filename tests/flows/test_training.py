@@ -78,7 +78,7 @@ def _data(folder: Path) -> None:
 
 
 def test_a_recipe_becomes_a_checkpoint_that_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.train.FIT_CROPS", 20)
+    monkeypatch.setattr("model.dataset.FIT_CROPS", 20)
     _data(tmp_path)
     (tmp_path / "recipe.toml").write_text(RECIPE)
     lines: list[str] = []

@@ -48,7 +48,7 @@ size = 64
 
 
 def test_a_recipe_becomes_a_cube(make_scene, tmp_path, monkeypatch):
-    monkeypatch.setattr("model.train.FIT_CROPS", 20)
+    monkeypatch.setattr("model.dataset.FIT_CROPS", 20)
     path, out = tmp_path / "recipe.toml", tmp_path / "trained"
     path.write_text(RECIPE)
     table = train_from_recipe(path, tmp_path, out)

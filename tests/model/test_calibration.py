@@ -36,7 +36,7 @@ def _scene() -> TrainingScene:
 
 @pytest.fixture
 def model_and_batch(monkeypatch: pytest.MonkeyPatch) -> tuple[SpectralCascade, Batch]:
-    monkeypatch.setattr("model.train.FIT_CROPS", 20)
+    monkeypatch.setattr("model.dataset.FIT_CROPS", 20)
     torch.manual_seed(0)
     source = CropSource([_scene()], VNIR48, RGB_CAMERA)
     model = SpectralCascade(CascadeConfig(VNIR48, RGB_CAMERA, stages=STAGES, members=2)).eval()

@@ -37,8 +37,7 @@ RUNGS: dict[str, Fit] = CLOSED_FORM | {name: trained(name, steps=4) for name in 
 
 
 @pytest.fixture(autouse=True)
-def _few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.train.FIT_CROPS", 20)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("ladder_regression", "ladder_networks"):
         monkeypatch.setattr(f"model.{module}.BATCH", 2)
 
@@ -128,3 +127,16 @@ def test_crops_keep_input_and_truth_together_whatever_way_they_are_turned() -> N
     turned = PairSource(rgb, cube).batch((0,), count=6, size=8, augmentation=STILL)
     assert turned.rgb.equal(turned.target[:, [9, 5, 1]])
     assert not turned.rgb.equal(batch.rgb)
+
+
+def test_closed_forms_are_fitted_to_every_pixel_once() -> None:
+    rgb, spectra, bands = PairSource(*TRAIN).pixels(0, STILL, crop=8)
+    assert rgb.equal(spectra[:, [9, 5, 1]])
+    np.testing.assert_array_equal(spectra.T.reshape(TRAIN[1].shape), TRAIN[1])
+    assert bool((bands == 1).all())
+
+
+def test_the_length_of_training_is_chosen_or_given() -> None:
+    chosen = trained("mlp", steps=8)(*TRAIN, *VAL, seed=0).chosen["steps"]
+    assert chosen in (2, 4, 8)
+    assert trained("mlp", steps=8, length=3)(*TRAIN, *VAL, seed=0).chosen["steps"] == 3

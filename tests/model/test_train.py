@@ -38,7 +38,7 @@ SCENES = [_scene(seed) for seed in range(3)]
 
 @pytest.fixture(autouse=True)
 def _few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.train.FIT_CROPS", 20)
+    monkeypatch.setattr("model.dataset.FIT_CROPS", 20)
 
 
 def _train(folder: Path, config: TrainConfig = CONFIG, stop_after: int | None = None) -> SpectralCascade:
