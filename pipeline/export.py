@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from catalog.urls import locate, nested
 from pipeline.cube import load_plan, read_status
 from pipeline.grid import Grid, Window
 from pipeline.plan import CHUNK, SHARD
+from pipeline.shards import read_bands
 from pipeline.storage import open_storage
 
 Format = Literal["cog", "geotiff", "envi", "netcdf", "zarr2"]
@@ -100,7 +101,7 @@ class Part:
             if self.chosen is None:
                 values: NDArray[Any] = self.array[place.slices][None]
             else:
-                values = self.array.oindex[(_indexer(self.chosen), *place.slices)]
+                values = read_bands(self.array, self.chosen, place.slices)
         except (ValueError, RuntimeError, OSError) as err:
             raise BlockError(
                 "the cube cannot be read", where=f"{self.layer} at row {place.row}, column {place.col}",
@@ -234,12 +235,6 @@ def _window(grid: Grid, region: Box | None, crs: str | None) -> Window:
             remedy="give its CRS with --region-crs if it is not the cube's",
         )  # fmt: skip
     return window
-
-
-def _indexer(chosen: Sequence[int]) -> slice | NDArray[np.intp]:
-    if chosen == tuple(range(chosen[0], chosen[-1] + 1)):
-        return slice(chosen[0], chosen[-1] + 1)
-    return np.asarray(chosen)
 
 
 def _pieces(part: Part, progress: Callable[[int, int], None]) -> Pieces:

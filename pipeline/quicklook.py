@@ -16,6 +16,7 @@ from pipeline.grid import Grid
 from pipeline.levels import FOLDER
 from pipeline.plan import SHARD
 from pipeline.radiometry import linear_to_srgb
+from pipeline.shards import read_bands
 from pipeline.storage import Storage, stem
 
 TRUE_COLOUR_NM = (640.0, 550.0, 460.0)
@@ -62,13 +63,12 @@ def _decimated(group: Any, bands: list[int]) -> tuple[NDArray[np.float32], NDArr
     level = group if step == 1 else group[f"{FOLDER}/{step}"]
     cube, valid = level["reflectance"], level["valid"][:].astype(bool)
     scale = np.float32(cube.attrs["scale_factor"])
-    distinct, places = np.unique(bands, return_inverse=True)
+    distinct = sorted(set(bands))
     small: NDArray[np.float32] = np.empty((len(bands), *valid.shape), dtype=np.float32)
     for row in range(0, len(valid), SHARD):
-        # All bands at once: a chunk holds several, and is decoded once.
-        strip = cube.oindex[distinct, slice(row, row + SHARD), slice(None)]
-        for place, counts in zip(small, strip[places], strict=True):
-            place[row : row + SHARD] = counts * scale
+        strip = read_bands(cube, distinct, (slice(row, row + SHARD), slice(None)))
+        for place, band in zip(small, bands, strict=True):
+            place[row : row + SHARD] = strip[distinct.index(band)] * scale
     small[:, ~valid] = 0
     return small, valid, step
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,16 @@ def shard_key(name: str, row: int, col: int) -> str:
 
 def _chunk(spectral: bool, row: int, col: int) -> str:
     return f"c/0/{row}/{col}" if spectral else f"c/{row}/{col}"
+
+
+def read_bands(array: Any, bands: Sequence[int], at: tuple[slice, slice]) -> NDArray[Any]:
+    """(N, h, w) some bands of an opened spectral array, as they are stored.
+
+    Neighbours are read at once, others one by one: zarr takes four times as long for a list.
+    """
+    if tuple(bands) == tuple(range(bands[0], bands[-1] + 1)):
+        return np.asarray(array[(slice(bands[0], bands[-1] + 1), *at)])
+    return np.stack([array[(band, *at)] for band in bands])
 
 
 def read_metadata(storage: Storage, key: str) -> bytes:
