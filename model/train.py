@@ -22,7 +22,7 @@ from catalog.errors import UsageError
 from model import checkpoint
 from model.calibration import calibrate_bands, calibrate_stages
 from model.cascade import CascadeConfig, SpectralCascade, Stage, drawn_by
-from model.closed_form import colour_features
+from model.closed_form import Prepared, colour_features
 from model.dataset import Augmentation, Batch, CropSource, Floats, TrainingScene
 from model.ema import Ema
 from model.grain import fit_grain, random_grained
@@ -201,9 +201,10 @@ def fit_means(model: SpectralCascade, source: CropSource, config: TrainConfig) -
     coarse = target[:, list(model.config.coarse_bands)]
     generator = generator_of(config.seed, 4, 0)
     model.stage(0).closed.fit(colour, coarse, ridge=config.ridge, generator=generator)
-    noisy = _perturb(
-        model.stage(0), colour[:, :, None, None], coarse[:, :, None, None], config.coarse_noise, generator
-    )[:, :, 0, 0]
+    known = model.stage(0).closed.prepare(colour[:, :, None, None])
+    noisy = _perturb(model.stage(0), known, coarse[:, :, None, None], config.coarse_noise, generator)[
+        :, :, 0, 0
+    ]
     model.stage(1).closed.fit(
         torch.cat([colour, noisy], dim=1), target, ridge=config.ridge, generator=generator
     )
@@ -212,7 +213,7 @@ def fit_means(model: SpectralCascade, source: CropSource, config: TrainConfig) -
 
 
 def _perturb(
-    stage: Stage, colour: Tensor, coarse: Tensor, scale: float, generator: torch.Generator
+    stage: Stage, prepared: Prepared, coarse: Tensor, scale: float, generator: torch.Generator
 ) -> Tensor:
     """Coarse bands (N, n, h, w) as an imperfect first stage would give them.
 
@@ -224,7 +225,7 @@ def _perturb(
     size = scale * torch.rand((count, 1, 1, 1), generator=generator) * math.sqrt(0.5)
     own = random_grained(stage.grain, count, height, width, generator)
     shared = torch.randn((count, components, 1, 1), generator=generator)
-    exact = stage.closed.prepare(colour)._replace(mean=coarse)
+    exact = prepared._replace(mean=coarse)
     error = stage.add_residual(exact, stage.diffused * stage.deviation, size * (own + shared))
     return error.mean.clamp_min(0.0)
 
@@ -249,11 +250,12 @@ def train_step(
     generator = generator_of(config.seed, 2, step)
     positions = list(model.config.coarse_bands)
     colour, coarse = colour_features(batch.rgb), batch.target[:, positions]
-    noisy = _perturb(model.stage(0), colour, coarse, config.coarse_noise, generator)
+    known = model.stage(0).closed.prepare(colour)
+    noisy = _perturb(model.stage(0), known, coarse, config.coarse_noise, generator)
     first = stage_loss(
         model.stage(0),
         model.schedule,
-        colour,
+        known,
         coarse,
         batch.bands[:, positions],
         batch,
@@ -264,7 +266,7 @@ def train_step(
     second = stage_loss(
         model.stage(1),
         model.schedule,
-        torch.cat([colour, noisy], dim=1),
+        model.stage(1).closed.prepare(torch.cat([colour, noisy], dim=1)),
         batch.target,
         batch.bands,
         batch,
@@ -285,7 +287,7 @@ def train_step(
 def stage_loss(
     stage: Stage,
     schedule: Schedule,
-    given: Tensor,
+    known: Prepared,
     target: Tensor,
     bands: Tensor,
     batch: Batch,
@@ -298,12 +300,12 @@ def stage_loss(
     Bands (N, T) that a scene lacks: z_0 is then the most likely one given the others under the residual's
     Gaussian, and each component counts as far as the others determine it.
     """
-    encoded = stage.encode(stage.closed.prepare(given), member)
+    encoded = stage.encode(known, member)
     prepared = encoded.prepared
     mask = bands[:, :, None, None] * batch.valid[:, None]
     loss = mean_loss(prepared.mean, target, mask, stage.closed.residual_variance, config.angle)
-    left, known = stage.components((target - prepared.mean.detach()) / prepared.size, bands)
-    weight = known[:, :, None, None] * batch.valid[:, None]
+    left, shown = stage.components((target - prepared.mean.detach()) / prepared.size, bands)
+    weight = shown[:, :, None, None] * batch.valid[:, None]
     # Spikes of real sensors lie further out, and would own the gradient.
     limit = MAX_COMPONENT * stage.deviation[:, None, None]
     left = left.clamp(-limit, limit)
