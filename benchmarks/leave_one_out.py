@@ -152,8 +152,15 @@ def run(fold: str, recipe: Recipe, sets: SceneSets, out_dir: Path) -> dict[str, 
 
 
 def shipped(fold: str, recipe: Recipe, sets: SceneSets) -> dict[str, Any]:
-    """Measure the shipped weights on a scene."""
-    model, rungs = load_cascade(checkpoint.load(recipe.name)), load_baselines(recipe.name)
+    """Measure the shipped weights on a scene; k-NN is fitted to the scenes that they were trained on."""
+    model = load_cascade(checkpoint.load(recipe.name))
+    unseen = [stem for name in UNSEEN for stem in FOLDS[name]]
+    training, validation = (
+        [scene for scene in scenes if scene.name.split("/")[0] not in unseen]
+        for scenes in (sets.training, sets.validation)
+    )
+    rungs: dict[str, Any] = {**load_baselines(recipe.name)}
+    rungs["knn"] = Spectra(_neighbours(recipe, training, validation))
     return evaluate(model, crops_of(fold, recipe, sets), samples=16, seed=1, baselines=rungs)
 
 
