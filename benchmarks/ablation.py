@@ -223,8 +223,7 @@ class OneStage:
             group["lr"] = learning_rate(config, step)
         loss = stage_loss(
             stage, self.module.schedule, stage.closed.prepare(colour_features(batch.rgb)), batch.target,
-            batch.bands, batch,
-            config, generator_of(config.seed, 2, step), step % len(stage.networks),
+            batch.bands, batch, config, generator_of(config.seed, 2, step), step % len(stage.networks),
         )  # fmt: skip
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from flows.training import fit_baselines
 from flows.training_data import SceneSets, build_scenes
 from model import checkpoint
 from model.baselines import load_baselines
+from model.cascade import SpectralCascade
 from model.dataset import Batch, CropSource, TrainingScene
 from model.evaluation import evaluate, held_out_crops
 from model.ladder import Neighbours, fit_neighbours
@@ -74,21 +76,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of each fold; the recipe's own if unsaid")
     parser.add_argument("--shipped", action="store_true", help="measure the shipped weights instead")
     given = parser.parse_args()
-    if unknown := set(given.folds) - set(FOLDS):
-        parser.error(f"unknown fold {min(unknown)}")
+    offered = UNSEEN if given.shipped else tuple(FOLDS)
+    if unknown := set(given.folds) - set(offered):
+        parser.error(f"no fold {min(unknown)} among {', '.join(offered)}")
+    if given.shipped and given.steps:
+        parser.error("--shipped trains nothing: leave out --steps")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     given.out.mkdir(parents=True, exist_ok=True)
     store = given.out / "rows.json"
     rows: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {}
-    missing = [fold for fold in given.folds or (UNSEEN if given.shipped else FOLDS) if fold not in rows]
+    missing = [fold for fold in given.folds or offered if fold not in rows]
     if missing:
         recipe, sets = everything(Path(os.environ["SPECTILE_DATA"]))
         if given.steps:
             recipe = replace(recipe, training=replace(recipe.training, steps=given.steps))
+        known = shipped(recipe, sets) if given.shipped else None
     for fold in missing:
-        rows[fold] = (
-            shipped(fold, recipe, sets) if given.shipped else run(fold, recipe, sets, given.out / fold)
-        )
+        model, rungs = known or trained_without(fold, recipe, sets, given.out / fold)
+        row = evaluate(model, crops_of(fold, recipe, sets), samples=16, seed=1, baselines=rungs)
+        rows[fold] = {**row, "k": rungs["knn"].model.chosen["k"], "steps": recipe.training.steps}
         part = store.with_suffix(".partial")
         part.write_text(json.dumps(rows, indent=1))
         os.replace(part, store)
@@ -96,8 +102,7 @@ def main() -> None:
     lines = []
     for fold, row in rows.items():
         for name in ("ridge", "knn", "lookup", "closed_form", "one_step", "sample", "mean_of_samples"):
-            if name in row:
-                lines.append((fold, name, f"{row[name]['rmse']:.4f}", f"{row[name]['sam']:.4f}"))
+            lines.append((fold, name, f"{row[name]['rmse']:.4f}", f"{row[name]['sam']:.4f}"))
     print_table(("left out", "model", "RMSE", "SAM"), lines)
 
 
@@ -131,37 +136,37 @@ def jasper_ridge(data: Path) -> tuple[NDArray[np.float16], Bands]:
     return (counts * 2e-4).astype(np.float16), bands.subset(keep)
 
 
-def run(fold: str, recipe: Recipe, sets: SceneSets, out_dir: Path) -> dict[str, Any]:
-    """Train without a scene and measure on it."""
-
-    def others(scenes: list[TrainingScene]) -> list[TrainingScene]:
-        return [scene for scene in scenes if scene.name.split("/")[0] not in FOLDS[fold]]
-
-    training, validation = others(sets.training), others(sets.validation)
+def trained_without(
+    fold: str, recipe: Recipe, sets: SceneSets, out_dir: Path
+) -> tuple[SpectralCascade, dict[str, Any]]:
+    """The recipe trained without a scene, and its rungs."""
+    training, validation = without([fold], sets)
     cascade = recipe.config()
     train(
         recipe.training, cascade, training, validation, out_dir,
         metadata={"name": f"without-{fold}", "prediction": "v"},
         progress=lambda record: None if "of" in record else print(fold, dict(record), flush=True),
     )  # fmt: skip
-    model = load_cascade(checkpoint.load(out_dir))
     rungs: dict[str, Any] = fit_baselines(recipe, cascade, SceneSets(training, validation, [], []))
     rungs["knn"] = Spectra(_neighbours(recipe, training, validation))
-    row = evaluate(model, crops_of(fold, recipe, sets), samples=16, seed=1, baselines=rungs)
-    return {**row, "k": rungs["knn"].model.chosen["k"], "steps": recipe.training.steps}
+    return load_cascade(checkpoint.load(out_dir)), rungs
 
 
-def shipped(fold: str, recipe: Recipe, sets: SceneSets) -> dict[str, Any]:
-    """Measure the shipped weights on a scene; k-NN is fitted to the scenes that they were trained on."""
-    model = load_cascade(checkpoint.load(recipe.name))
-    unseen = [stem for name in UNSEEN for stem in FOLDS[name]]
+def shipped(recipe: Recipe, sets: SceneSets) -> tuple[SpectralCascade, dict[str, Any]]:
+    """The shipped weights and their rungs; k-NN is fitted to the scenes that they were trained on."""
+    rungs: dict[str, Any] = {**load_baselines(recipe.name)}
+    rungs["knn"] = Spectra(_neighbours(recipe, *without(UNSEEN, sets)))
+    return load_cascade(checkpoint.load(recipe.name)), rungs
+
+
+def without(folds: Sequence[str], sets: SceneSets) -> tuple[list[TrainingScene], list[TrainingScene]]:
+    """The scenes for training and for validation that are of none of the folds."""
+    stems = {stem for fold in folds for stem in FOLDS[fold]}
     training, validation = (
-        [scene for scene in scenes if scene.name.split("/")[0] not in unseen]
+        [scene for scene in scenes if scene.name.split("/")[0] not in stems]
         for scenes in (sets.training, sets.validation)
     )
-    rungs: dict[str, Any] = {**load_baselines(recipe.name)}
-    rungs["knn"] = Spectra(_neighbours(recipe, training, validation))
-    return evaluate(model, crops_of(fold, recipe, sets), samples=16, seed=1, baselines=rungs)
+    return training, validation
 
 
 def crops_of(fold: str, recipe: Recipe, sets: SceneSets) -> Batch:

@@ -202,12 +202,9 @@ def fit_means(model: SpectralCascade, source: CropSource, config: TrainConfig) -
     generator = generator_of(config.seed, 4, 0)
     model.stage(0).closed.fit(colour, coarse, ridge=config.ridge, generator=generator)
     known = model.stage(0).closed.prepare(colour[:, :, None, None])
-    noisy = _perturb(model.stage(0), known, coarse[:, :, None, None], config.coarse_noise, generator)[
-        :, :, 0, 0
-    ]
-    model.stage(1).closed.fit(
-        torch.cat([colour, noisy], dim=1), target, ridge=config.ridge, generator=generator
-    )
+    noisy = _perturb(model.stage(0), known, coarse[:, :, None, None], config.coarse_noise, generator)
+    given = torch.cat([colour, noisy[:, :, 0, 0]], dim=1)
+    model.stage(1).closed.fit(given, target, ridge=config.ridge, generator=generator)
     fill: Floats = rgb.mean(0).numpy()
     return fill
 
