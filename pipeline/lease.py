@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from catalog.errors import LeaseHeld, LeaseLost, StoreError
 from pipeline import ledger
-from pipeline.storage import Exists, Storage
+from pipeline.storage import Exists, Storage, agree
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -180,17 +180,18 @@ class Fenced(Storage):
 
     def put_guarded(self, key: str, value: bytes, guard: Callable[[], None]) -> None:
         """Write an object, if the lease is held and the guard agrees."""
+        self.inner.put_guarded(key, value, self._and(guard))
 
+    def put_new(self, key: str, value: bytes, guard: Callable[[], None] = agree) -> str:
+        """Write an object that is not there yet, if the lease is held and the guard agrees."""
+        return self.inner.put_new(key, value, self._and(guard))
+
+    def _and(self, guard: Callable[[], None]) -> Callable[[], None]:
         def both() -> None:
             guard()
             self.fence.check()
 
-        self.inner.put_guarded(key, value, both)
-
-    def put_new(self, key: str, value: bytes) -> str:
-        """Write an object that is not there yet, if the lease is held."""
-        self.fence.check()
-        return self.inner.put_new(key, value)
+        return both
 
     def put_if(self, key: str, value: bytes, version: str) -> str:
         """Replace an object that still has this version, if the lease is held."""

@@ -22,7 +22,7 @@ from zarr.storage import ObjectStore
 
 from catalog.errors import SpectileError, StoreError
 from catalog.urls import Location
-from pipeline.storage import TRIES, Changed, Exists, Storage, checked
+from pipeline.storage import TRIES, Changed, Exists, Storage, agree, checked
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -184,8 +184,9 @@ class ObjectStorage(Storage):
         with told(self.at(key)):
             obstore.put(self._store, key, value, use_multipart=False)
 
-    def put_new(self, key: str, value: bytes) -> str:
-        """Write an object if there is none; its version."""
+    def put_new(self, key: str, value: bytes, guard: Callable[[], None] = agree) -> str:
+        """Ask the guard, and write an object if there is none; its version."""
+        guard()
         with told(self.at(key)):
             try:
                 return self._version(obstore.put(self._store, key, value, mode="create"))

@@ -40,6 +40,10 @@ class Changed(Exception):
     """The object is not as it was when its version was read, or is gone."""
 
 
+def agree() -> None:
+    """The guard of those who need none."""
+
+
 class Storage(ABC):
     """A place for objects. Keys use slashes; a put replaces the object in one step.
 
@@ -74,8 +78,8 @@ class Storage(ABC):
         """Write an object; a reader sees the old one or the new one, never a part."""
 
     @abstractmethod
-    def put_new(self, key: str, value: bytes) -> str:
-        """Write an object that is not there yet; its version.
+    def put_new(self, key: str, value: bytes, guard: Callable[[], None] = agree) -> str:
+        """Write an object that is not there yet, unless ``guard`` raises; its version.
 
         Raises
         ------
@@ -219,16 +223,18 @@ class LocalStorage(Storage):
 
     def put(self, key: str, value: bytes) -> None:
         """Write a file beside the old one and rename it."""
-        with self._part(key, value) as (part, path):
-            os.replace(part, path)
+        self._land(key, value, agree, os.replace)
 
-    def put_new(self, key: str, value: bytes) -> str:
-        """Write a file and link it to its name; its version."""
-        with self._part(key, value) as (part, path):
+    def put_new(self, key: str, value: bytes, guard: Callable[[], None] = agree) -> str:
+        """Write a file, ask the guard and link it to its name; its version."""
+
+        def link(part: Path, path: Path) -> None:
             try:
                 os.link(part, path)
             except FileExistsError as err:
                 raise Exists(key) from err
+
+        self._land(key, value, guard, link)
         return _version(value)
 
     def put_if(self, key: str, value: bytes, version: str) -> str:
@@ -242,15 +248,22 @@ class LocalStorage(Storage):
 
     def put_guarded(self, key: str, value: bytes, guard: Callable[[], None]) -> None:
         """Write a file beside the old one, ask the guard and rename it."""
+        self._land(key, value, guard, os.replace)
+
+    def _land(
+        self, key: str, value: bytes, guard: Callable[[], None], land: Callable[[Path, Path], None]
+    ) -> None:
+        """Write a file beside its place, ask the guard and move it there."""
         for _ in range(TRIES):
             guard()  # before a folder or a file is made
             try:
                 with self._part(key, value) as (part, path):
                     guard()
-                    os.replace(part, path)
+                    land(part, path)
                     return
             except FileNotFoundError:
-                # Swept away: by a successor, which the guard will tell, or by one that was overtaken itself.
+                # Swept away: by a successor, which the guard will tell, by one that was overtaken itself, or
+                # by the one that got what both raced for.
                 continue
         raise OSError(f"{key}: the unfinished file is removed again and again")
 

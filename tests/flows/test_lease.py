@@ -58,6 +58,7 @@ def before(work, place, but="nothing"):
     return stopping
 
 os.replace = before(os.replace, 1)
+os.link = before(os.link, 1, but="lease-")
 ObjectStorage.put_new = before(ObjectStorage.put_new, 1, but="lease-")
 ObjectStorage.put_if = before(ObjectStorage.put_if, 1)
 sys.exit(cli.main(sys.argv[3:]))
@@ -122,6 +123,7 @@ def woken(process: subprocess.Popen) -> tuple[int, list[str]]:
         ("valid/c/0/0", 1, RESUMED), ("reflectance/c/0/0/1", 1, REPLACED),
         ("ledger/r0001c0000.json", 1, RESUMED), ("wavelength/c/0", 1, RESUMED),
         ("cube.zarr/zarr.json", 2, REPLACED), ("lease-00000001.json", 1, RESUMED),
+        ("cube.stac.json", 1, RESUMED),
     ],
 )  # fmt: skip
 def test_a_run_that_was_stopped_and_overtaken_changes_not_one_byte(scene, cube, at, count, option):
