@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,16 +31,18 @@ from flows.evaluate import find_data
 from flows.protocols import PROTOCOLS, read_counts
 from model import ladder_networks
 from model.calibration import calibrate_stages
-from model.cascade import DEFAULT_STAGES, SpectralCascade, Stage
-from model.closed_form import COLOUR_FEATURES, colour_features
+from model.cascade import DEFAULT_STAGES, Encoded, SpectralCascade, Stage
+from model.closed_form import COLOUR_FEATURES, Prepared, colour_features
 from model.ema import Ema
 from model.grain import random_grained, white_grain
 from model.ladder import Floats
 from model.ladder_networks import CascadeRung, Diffusion
 from model.ladder_training import BATCH, CROP, STILL, PairSource, averaged, padded_image, whole
 from model.metrics import calibration, residual_structure, spectral_angle
-from model.schedule import linear_schedule
-from model.train import TrainConfig, learning_rate, stage_loss
+from model.networks.unet_compact import CompactUNet
+from model.parameterization import Prediction, to_x0
+from model.schedule import Schedule, linear_schedule
+from model.train import MAX_WEIGHT, TrainConfig, learning_rate, stage_loss
 from model.training_run import generator_of
 
 SAMPLES = 16
@@ -61,6 +65,12 @@ class Variant:
     """Whether the noise is white."""
     grain_calibrated: bool = True
     """Whether samples have the grain of the validation residual, or of the training residual."""
+    prediction: Prediction = "v"
+    """What the denoiser's output stands for."""
+    max_weight: float = MAX_WEIGHT
+    """The loss on x̂_0 counts SNR + 1 times, at most so often."""
+    corrected: bool = True
+    """Whether the branch corrects the mean; else it is the closed form's and the denoiser's average stays."""
 
 
 VARIANTS: dict[str, Variant] = {
@@ -79,6 +89,11 @@ VARIANTS: dict[str, Variant] = {
     "no spectral angle": Variant(training={"angle": 0.0}),
     "exact coarse bands": Variant(training={"coarse_noise": 0.0}),
     "no weight decay": Variant(training={"weight_decay": 0.0}),
+    "x0": Variant(prediction="x0"),
+    "weights of EDM": Variant(max_weight=math.inf),
+    "equal weights": Variant(max_weight=1.0),
+    "no correction": Variant(corrected=False),
+    "no residual": Variant(corrected=False, training={"ridge": 1e9}),
 }
 
 
@@ -102,10 +117,8 @@ def main() -> None:
             key = f"{name}/{seed}/{given.steps}"
             if key not in rows:
                 with ExitStack() as stack:
-                    if VARIANTS[name].white:
-                        stack.enter_context(patch("model.train.fit_grain", _white))
-                    if VARIANTS[name].white or not VARIANTS[name].grain_calibrated:
-                        stack.enter_context(patch("model.calibration._calibrate_grain"))
+                    for each in patches(VARIANTS[name]):
+                        stack.enter_context(each)
                     row = run(VARIANTS[name], parts[0], parts[1], bands, seed, given.steps)
                 rows[key] = {k: v * (protocol.full_scale if k in IN_COUNTS else 1.0) for k, v in row.items()}
                 given.out.write_text(json.dumps(rows, indent=1))
@@ -118,6 +131,36 @@ def main() -> None:
             if (found := [rows[key] for key in rows if key.startswith(f"{name}/")])
         ],
     )
+
+
+def patches(variant: Variant) -> Iterator[AbstractContextManager[Any]]:
+    """What a variant changes that no configuration says."""
+    if variant.white:
+        yield patch("model.train.fit_grain", _white)
+    if variant.white or not variant.grain_calibrated:
+        yield patch("model.calibration._calibrate_grain")
+    if variant.prediction != "v":
+        yield patch("model.cascade.to_x0", lambda output, x, at, _: to_x0(output, x, at, variant.prediction))
+    yield patch("model.train.MAX_WEIGHT", variant.max_weight)
+    if not variant.corrected:
+        yield patch.object(Stage, "encode", _uncorrected)
+        yield patch.object(Stage, "sample", partialmethod(_with_average, Stage.sample))
+
+
+def _uncorrected(stage: Stage, prepared: Prepared, member: int = 0) -> Encoded:
+    network = stage.networks[member]
+    assert isinstance(network, CompactUNet)
+    return Encoded(prepared, network.encode(prepared.condition)[1], network)
+
+
+def _with_average(
+    stage: Stage, sample: Any, encoded: Encoded, schedule: Schedule, steps: int, draw: Callable[[int], Tensor]
+) -> Tensor:
+    """A sample whose average, which ``Stage.sample`` takes off, is added again."""
+    noise, last = draw(0), float(schedule.steps)
+    average = stage.estimate(noise, torch.full((len(noise),), last), schedule.alpha_bar_at(last), encoded)
+    z: Tensor = sample(stage, encoded, schedule, steps, lambda step: noise)
+    return z + average
 
 
 def _white(components: Tensor, weight: Tensor) -> Tensor:
