@@ -2,7 +2,7 @@
 
     SPECTILE_DATA=… python benchmarks/solver.py --model FOLDER [--samples 16] [--json FILE]
 
-FOLDER is the cascade that benchmarks/houston_crop.py left (OUT/cascade). Both stages take the same number
+FOLDER is the cascade that benchmarks/houston_crop.py left in its own folder. Both stages take the same number
 of steps. The spread is as calibrated for the default steps in every row. The test columns are looked at,
 so the default was not chosen here: it is the recipe's.
 """

@@ -561,10 +561,14 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a picture there; not for folder.")
     ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep rows there; again, it goes on where it stopped."),
+    ] = None,
 ) -> None:
     """Measure models: train the ladder on a scene in counts, or test a model on scenes in reflectance."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
-    _check_json(json_file, str(data), str(report))
+    _check_json(json_file, str(data), str(data))
     from flows.evaluate import COLUMNS, evaluate_by_name, table
 
     _in_lines()
@@ -572,7 +576,7 @@ def evaluate(
         facts = evaluate_by_name(
             protocol, data, models=model or (), rungs=None if rungs is None else rungs.split(","),
             seeds=seeds, samples=samples, peaks=_parse_peaks(peaks), training_steps=training_steps,
-            report=report, announce=LOG.info,
+            report=report, keep=keep, announce=LOG.info,
         )  # fmt: skip
     print(", ".join(f"{key}: {facts[key]}" for key in ("protocol", "unit", "rgb_bands", "peaks", "mpsnr")))
     for key in ("split", "remarks"):

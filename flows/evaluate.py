@@ -13,6 +13,7 @@ import numpy as np
 
 from catalog.bands import Bands, resampling_matrix
 from catalog.errors import UsageError
+from flows.evaluation_rows import Rows, digest
 from flows.protocols import PROTOCOLS, Floats, Protocol, Split, read_counts
 from model.baselines import FILE, load_baselines
 from model.checkpoint import locate
@@ -160,23 +161,34 @@ def evaluate_counts(
     seeds: int = 3,
     samples: int = 16,
     training_steps: int | None = None,
+    keep: Path | None = None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> tuple[dict[str, Any], Split, dict[str, dict[str, Floats]]]:
     """The report of a protocol in counts, its split, and the first seed's pictures.
 
+    Rows are measured seed by seed, cheap rungs first. With a folder ``keep`` each is kept there, and those
+    that are there are not measured again (``flows/evaluation_rows.py``).
+
     Raises
     ------
     UsageError
-        Where a rung does not exist or the scene is not the protocol's.
+        Where a rung does not exist, the scene is not the protocol's, or the rows kept are of another
+        evaluation.
     """
     check_rungs(rungs)
     split = protocol.cut(read_counts(data, protocol.bands))
-    rows: dict[str, list[dict[str, Any]]] = {}
-    pictures = {}
-    known: dict[tuple[str | None, int], Row] = {}
-    for rung in rungs:
-        for seed in range(1 if rung in CLOSED_FORM else seeds):
+    identity = {
+        "protocol": protocol.name, "peaks": list(protocol.peaks), "samples": samples,
+        "training_steps": training_steps, "sha256": digest(data),
+    }  # fmt: skip
+    rows = Rows(keep, identity)
+    for seed in range(seeds):
+        known: dict[str | None, Row] = {}
+        for rung in rungs:
+            if rows.find(rung, seed) or (seed and rung in CLOSED_FORM):
+                continue
             announce(f"{rung}, seed {seed}")
+            first = rows.find(rung, 0)
             row = evaluate_rung(
                 protocol,
                 split,
@@ -184,15 +196,17 @@ def evaluate_counts(
                 seed=seed,
                 samples=samples,
                 training_steps=training_steps,
-                length=rows[rung][0]["chosen"].get("steps") if seed else None,
-                trained_as=known.get((SAME_TRAINING.get(rung), seed)),
+                length=first["chosen"].get("steps") if first else None,
+                trained_as=known.get(SAME_TRAINING.get(rung)),
             )
             if rung in SAME_TRAINING.values():
-                known[rung, seed] = row
-            rows.setdefault(rung, []).append(row.facts)
-            if seed == 0:
-                pictures[rung] = row.picture
-    return report_counts(protocol, rows), split, pictures
+                known[rung] = row
+            rows.add(rung, seed, row.facts, row.picture, row.fitted)
+    return (
+        report_counts(protocol, {rung: rows.of(rung, seeds) for rung in rungs}),
+        split,
+        rows.pictures(rungs),
+    )
 
 
 def report_counts(protocol: Protocol, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
@@ -354,9 +368,12 @@ def evaluate_by_name(
     peaks: Sequence[float] = (),
     training_steps: int | None = None,
     report: Path | None = None,
+    keep: Path | None = None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """The report of a protocol by its name; with a folder ``report``, its picture is written there.
+
+    ``keep`` is the folder of rows that a stopped evaluation goes on from.
 
     Raises
     ------
@@ -364,9 +381,9 @@ def evaluate_by_name(
         Where an option does not go with the protocol, or the data or a model cannot be used.
     """
     if name == FOLDER:
-        if rungs is not None or report is not None:
+        if rungs is not None or report is not None or keep is not None:
             raise UsageError(
-                "the protocol folder trains nothing and draws nothing", got="--rungs or --report"
+                "the protocol folder trains nothing and draws nothing", got="--rungs, --report or --keep"
             )
         if data is None or not data.is_dir():
             raise UsageError("no folder of scenes", got=data, remedy="name it with --data")
@@ -389,6 +406,7 @@ def evaluate_by_name(
         seeds=seeds,
         samples=samples,
         training_steps=training_steps,
+        keep=keep,
         announce=announce,
     )
     if report is not None:

@@ -274,3 +274,47 @@ def test_the_mean_of_the_real_crop_has_the_known_error() -> None:
     # An independent computation on the same columns gave 3455 DN and 0.1827 rad.
     assert report["models"]["mean"]["mean"]["rmse"] == pytest.approx(3455, abs=1)
     assert report["models"]["mean"]["mean"]["sam"] == pytest.approx(0.1827, abs=1e-4)
+
+
+def test_an_evaluation_that_was_stopped_goes_on_with_the_same_report(
+    crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure, measured = evaluate.evaluate_rung, []
+
+    def stopping(protocol: object, split: object, rung: str, **how: object) -> object:
+        measured.append((rung, how["seed"]))
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return measure(protocol, split, rung, **how)  # type: ignore[arg-type]
+
+    def report(keep: str | None, *more: object) -> dict[str, object]:
+        out = tmp_path / "report.json"
+        given = () if keep is None else ("--keep", tmp_path / keep, "--report", tmp_path / keep)
+        code = _run(
+            "--protocol", "houston-crop", "--data", crop, "--rungs", "mean,mlp,cascade", "--seeds", 2,
+            "--samples", 2, "--training-steps", 4, "--json", out, *given, *more,
+        )  # fmt: skip
+        return json.loads(out.read_text()) if code == 0 else {"code": code}
+
+    monkeypatch.setattr(evaluate, "evaluate_rung", stopping)
+    assert report("kept")["code"] != 0
+    # Cheap rungs first, and of what has no seed one row.
+    resumed = report("kept")
+    assert measured[:3] == [("mean", 0), ("mlp", 0), ("cascade", 0)]
+    assert measured[3:] == [("cascade", 0), ("mlp", 1), ("cascade", 1)]
+    assert report("kept") == resumed
+    assert len(measured) == 6
+    whole = report(None)
+    for found in (resumed, whole):
+        for model in found["models"].values():
+            for row in (model, *model["seeds"]):
+                del row["fit_seconds"], row["predict_seconds"]
+    assert resumed == whole
+    assert (tmp_path / "kept" / "cascade" / "model.json").exists()
+    assert (tmp_path / "kept" / "houston-crop.png").read_bytes()[:4] == b"\x89PNG"
+    capsys.readouterr()
+    assert report("kept", "--training-steps", 5)["code"] == 2
+    assert "of another evaluation (got training_steps 4" in capsys.readouterr().err
+    (tmp_path / "kept" / "rows.json").write_text("{")
+    assert report("kept")["code"] == 2
+    assert "the rows cannot be read" in capsys.readouterr().err
