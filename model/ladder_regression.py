@@ -67,7 +67,7 @@ class Backbone(nn.Module):
                 nn.init.zeros_(network.correction.weight)
         rgb, cube, _ = source.pixels(seed, None, crop=CROP)
         generator = torch.Generator().manual_seed(seed)
-        colour = colour_features(rgb[:, :, None])[:, :, 0]
+        colour = colour_features(rgb)
         self.stage.closed.fit(colour, cube, ridge=TrainConfig.ridge, generator=generator)
 
     def forward(self, rgb: Tensor) -> Tensor:

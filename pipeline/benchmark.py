@@ -176,7 +176,7 @@ class _Unwatched:
 
 
 def time_block(
-    cube: Cube, block: Block, *, source: Source, predictor: Predictor, clock: Callable[[], float]
+    cube: Cube, block: Block, *, source: pipeline.run.Scene, predictor: Predictor, clock: Callable[[], float]
 ) -> dict[str, float]:
     """Seconds of a block's parts, made alone and one part after another, in the order of the work.
 

@@ -53,11 +53,20 @@ class Watch(Protocol):
         ...
 
 
+class Scene(Source, Protocol):
+    """What a run needs of a scene."""
+
+    @property
+    def ceiling(self) -> NDArray[np.float32] | None:
+        """(3,) the greatest reflectance that the scene can hold; None where nothing limits it."""
+        ...
+
+
 def process_run(
     cube: Cube,
     blocks: Sequence[Block],
     *,
-    source: Source,
+    source: Scene,
     predictor: Predictor,
     watch: Watch,
     retries: int = 2,
@@ -119,7 +128,7 @@ class _Reading:
 @dataclass
 class _Run:
     cube: Cube
-    source: Source
+    source: Scene
     predictor: Predictor
     watch: Watch
     retries: int
@@ -132,7 +141,7 @@ class _Run:
     def __post_init__(self) -> None:
         self._kept: Kept = {}
         wanted = self.cube.plan.quality
-        self._inspection = Inspection(wanted, getattr(self.source, "ceiling", None)) if wanted else None
+        self._inspection = Inspection(wanted, self.source.ceiling) if wanted else None
 
     def __enter__(self) -> _Run:
         return self

@@ -40,7 +40,7 @@ def _fitted() -> SpectralCascade:
     torch.manual_seed(0)
     model = SpectralCascade(CONFIG).eval()
     rgb, spectra = _pixels()
-    colour = colour_features(rgb[:, :, None])[:, :, 0]
+    colour = colour_features(rgb)
     coarse = spectra[:, list(CONFIG.coarse_bands)]
     generator = torch.Generator().manual_seed(0)
     model.stage(0).closed.fit(colour, coarse, ridge=1e-6, generator=generator)
