@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 
 from catalog.bands import Bands
+from catalog.calibration import Calibration
 from flows.console import print_table
 from flows.recipe import Recipe, read_recipe
 from flows.sources import SceneSource
@@ -35,8 +36,9 @@ from model.cascade import SpectralCascade
 from model.dataset import Batch, CropSource, TrainingScene
 from model.evaluation import evaluate, held_out_crops
 from model.ladder import Neighbours, fit_neighbours
-from model.predictor import load_cascade
-from model.train import train, training_pixels
+from model.means import training_pixels
+from model.predictor import load_calibration, load_cascade
+from model.train import train
 from pipeline.spectral_library import read_spectral_library
 
 RECIPE = Path(__file__).parents[1] / "model/recipes/vnir48.toml"
@@ -47,6 +49,8 @@ WEIGHT = 0.06
 PIXELS = 40_000
 """Of the neighbours."""
 CROPS = 12
+Tried = tuple[SpectralCascade, Calibration | None, dict[str, Any]]
+"""A model, what it says of its own uncertainty, and its rungs."""
 
 FOLDS: dict[str, tuple[str, ...]] = {
     "houston": ("houston_dataset",),
@@ -92,8 +96,10 @@ def main() -> None:
             recipe = replace(recipe, training=replace(recipe.training, steps=given.steps))
         known = shipped(recipe, sets) if given.shipped else None
     for fold in missing:
-        model, rungs = known or trained_without(fold, recipe, sets, given.out / fold)
-        row = evaluate(model, crops_of(fold, recipe, sets), samples=16, seed=1, baselines=rungs)
+        model, factors, rungs = known or trained_without(fold, recipe, sets, given.out / fold)
+        row = evaluate(
+            model, crops_of(fold, recipe, sets), samples=16, seed=1, baselines=rungs, factors=factors
+        )
         rows[fold] = {**row, "k": rungs["knn"].model.chosen["k"], "steps": recipe.training.steps}
         part = store.with_suffix(".partial")
         part.write_text(json.dumps(rows, indent=1))
@@ -121,7 +127,7 @@ def everything(data: Path) -> tuple[Recipe, SceneSets]:
     sets = build_scenes(replace(recipe, scenes=(*scenes, *whole)), recipe.config(), data)
     cube, bands = jasper_ridge(data)
     valid = np.ones(cube.shape[1:], dtype=bool)
-    sets.training.append(TrainingScene("jasper_ridge/training", cube, bands, valid, WEIGHT))
+    sets.training.append(TrainingScene("jasper_ridge/training", cube, bands, valid, WEIGHT, JASPER_RIDGE))
     sets.held_out.append(TrainingScene("jasper_ridge/held_out", cube, bands, valid))
     return recipe, sets
 
@@ -136,9 +142,7 @@ def jasper_ridge(data: Path) -> tuple[NDArray[np.float16], Bands]:
     return (counts * 2e-4).astype(np.float16), bands.subset(keep)
 
 
-def trained_without(
-    fold: str, recipe: Recipe, sets: SceneSets, out_dir: Path
-) -> tuple[SpectralCascade, dict[str, Any]]:
+def trained_without(fold: str, recipe: Recipe, sets: SceneSets, out_dir: Path) -> Tried:
     """The recipe trained without a scene, and its rungs."""
     training, validation = without([fold], sets)
     cascade = recipe.config()
@@ -149,14 +153,17 @@ def trained_without(
     )  # fmt: skip
     rungs: dict[str, Any] = fit_baselines(recipe, cascade, SceneSets(training, validation, [], []))
     rungs["knn"] = Spectra(_neighbours(recipe, training, validation))
-    return load_cascade(checkpoint.load(out_dir)), rungs
+    loaded = checkpoint.load(out_dir)
+    return load_cascade(loaded), load_calibration(loaded, cascade.bands), rungs
 
 
-def shipped(recipe: Recipe, sets: SceneSets) -> tuple[SpectralCascade, dict[str, Any]]:
+def shipped(recipe: Recipe, sets: SceneSets) -> Tried:
     """The shipped weights and their rungs; k-NN is fitted to the scenes that they were trained on."""
     rungs: dict[str, Any] = {**load_baselines(recipe.name)}
     rungs["knn"] = Spectra(_neighbours(recipe, *without(UNSEEN, sets)))
-    return load_cascade(checkpoint.load(recipe.name)), rungs
+    loaded = checkpoint.load(recipe.name)
+    model = load_cascade(loaded)
+    return model, load_calibration(loaded, model.config.bands), rungs
 
 
 def without(folds: Sequence[str], sets: SceneSets) -> tuple[list[TrainingScene], list[TrainingScene]]:

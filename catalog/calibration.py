@@ -16,8 +16,9 @@ class Calibration:
     """Factors that turn the standard deviation s of the samples (ddof 1) into an error to expect.
 
     Quantiles of the standardised residuals (truth − mean) / s on data that no training saw: the
-    normalised scores of Papadopoulos et al. (2002), split off for calibration as in Lei et al. (2018).
-    What they promise holds on average over data like those, and not for a scene of another kind.
+    normalised scores of Papadopoulos et al. (2002), split off for calibration as in Lei et al. (2018),
+    widened by what errors grow in places that training never saw. What they promise holds on average over
+    data like those, and not for a scene of another kind.
     """
 
     samples: int
@@ -50,6 +51,13 @@ class Calibration:
 
     def __len__(self) -> int:
         return len(self.spread)
+
+    def widened(self, factor: float) -> Calibration:
+        """All factors times one."""
+        spread, low, high = (
+            tuple(value * factor for value in side) for side in (self.spread, self.low, self.high)
+        )
+        return Calibration(self.samples, spread, low, high)
 
     def to_json(self) -> dict[str, Any]:
         """The calibration as plain values."""

@@ -39,6 +39,9 @@ class SceneSource:
     """What it is."""
     licence: str
     """Its terms."""
+    site: str = ""
+    """The place that it shows, the same for all sources of one place; its path, if unsaid. Places are left
+    out in turn to learn how far to trust the model in others."""
     glob: str = "*"
     """Which files of a folder."""
     scale: float | None = None

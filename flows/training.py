@@ -20,9 +20,10 @@ from model.cascade import CascadeConfig, SpectralCascade
 from model.cascade_paper import ScdmCascade
 from model.dataset import CropSource
 from model.evaluation import evaluate, groups, held_out_crops, shuffle_factor
-from model.predictor import load_predictor
+from model.means import training_pixels
+from model.predictor import load_calibration, load_predictor
 from model.presets import ScdmPreset
-from model.train import train, training_pixels
+from model.train import train
 from model.train_paper import train_paper
 from model.training_run import LOG, Progress
 
@@ -87,13 +88,16 @@ def train_from_recipe(
     announce("fitting the baselines")
     rungs = fit_baselines(recipe, cascade, sets)
     announce("measuring on held-out scenes")
+    factors = load_calibration(checkpoint.load(out_dir), cascade.bands)
     table: dict[str, Any] = {}
     for group, positions in groups([scene.name for scene in sets.held_out]).items():
         source = CropSource([sets.held_out[i] for i in positions], cascade.bands, cascade.response)
         batch = held_out_crops(
             source, crops=recipe.crops, size=max(64, recipe.training.crop), seed=recipe.training.seed
         )
-        table[group] = evaluate(model, batch, samples=recipe.samples, seed=1, baselines=rungs)
+        table[group] = evaluate(
+            model, batch, samples=recipe.samples, seed=1, baselines=rungs, factors=factors
+        )
         if isinstance(model, SpectralCascade) and all(source.complete):
             table[group]["shuffle_factor"] = round(shuffle_factor(model, batch, seed=1), 2)
     loaded = checkpoint.load(out_dir)

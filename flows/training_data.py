@@ -218,7 +218,7 @@ def _divide(scene: Hyperspectral, source: SceneSource, name: str, weight: float)
         if end > first:
             # Bilinear enlargement would leak a part's first column into its neighbour: cut before it.
             share = weight if part == "training" else 1.0
-            parts[part] = _enlarged(scene, slice(first, end), source.zoom, f"{name}/{part}", share)
+            parts[part] = _enlarged(scene, slice(first, end), source, f"{name}/{part}", share)
         first = end
     return parts
 
@@ -229,12 +229,16 @@ def _check(scene: TrainingScene, bands: Bands, cameras: Sequence[Bands]) -> None
         CropSource([scene], bands, camera)
 
 
-def _enlarged(scene: Hyperspectral, columns: slice, factor: int, name: str, weight: float) -> TrainingScene:
+def _enlarged(
+    scene: Hyperspectral, columns: slice, source: SceneSource, name: str, weight: float
+) -> TrainingScene:
+    factor = source.zoom
     cube = zoom(scene.cube[:, :, columns], (1, factor, factor), order=1, grid_mode=True, mode="nearest")
     valid = zoom(scene.valid[:, columns].astype(np.uint8), factor, order=0, grid_mode=True, mode="nearest")
     # Noise takes dark pixels below zero, which no reflectance is.
     positive = np.maximum(cube, 0.0).astype(np.float16)
-    return TrainingScene(name, positive, scene.bands, valid.astype(bool), weight)
+    site = source.site or source.path
+    return TrainingScene(name, positive, scene.bands, valid.astype(bool), weight, site)
 
 
 def _read_library(

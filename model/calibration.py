@@ -19,6 +19,8 @@ from model.closed_form import colour_features
 from model.dataset import Batch
 from model.grain import fit_grain
 
+CALIBRATION_CROPS = 4
+"""Of each validation scene."""
 SPREAD_SAMPLES = 8
 """Draws of each stage's components, over all networks."""
 LEAST_SPREAD = 0.1

@@ -40,6 +40,8 @@ class TrainingScene:
     """(H, W), False where the pixel must not be learned from."""
     weight: float = 1.0
     """How often it is drawn, against the others."""
+    site: str = ""
+    """The place that it shows; empty where it shows none, as simulated scenes and libraries do."""
 
     def __post_init__(self) -> None:
         bands, *size = self.cube.shape

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from catalog.calibration import Calibration
 from model.baselines import Baseline
 from model.cascade import SpectralCascade, drawn_by
 from model.cascade_paper import ScdmCascade
@@ -35,12 +36,14 @@ def evaluate(
     seed: int,
     baselines: Mapping[str, Baseline],
     steps: int | None = None,
+    factors: Calibration | None = None,
 ) -> dict[str, Any]:
     """RMSE (reflectance), SAM (radians) and MRAE of each predictor, and the samples' calibration.
 
     ``one_step`` is the posterior mean, ``sample`` one draw at the default steps, ``mean_of_samples`` the
-    mean of all draws, ``closed_form`` what the compact cascade's means give. Only bands that every crop
-    has are counted.
+    mean of all draws, ``closed_form`` what the compact cascade's means give; ``calibrated_90`` is the share
+    of values within the interval that the calibration's factors give. Only bands that every crop has are
+    counted.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
@@ -82,6 +85,12 @@ def evaluate(
         "crps": round(known.crps, 5),
         "coverage": {str(level): round(share, 3) for level, share in known.coverage.items()},
     }
+    if factors is not None:
+        low, high = (torch.tensor(side)[bands][:, None, None] for side in (factors.low, factors.high))
+        deviation, error = draws[:, :, bands].std(dim=0), truth - draws[:, :, bands].mean(dim=0)
+        inside = (error >= low * deviation) & (error <= high * deviation)
+        counted = (batch.valid[:, None] > 0).expand_as(inside)
+        result["calibrated_90"] = round(float(inside[counted].float().mean()), 3)
     if isinstance(model, SpectralCascade):
         result["closed_form"] = scores(model.closed_form(batch.rgb.to(device)).cpu())
     for name, baseline in baselines.items():

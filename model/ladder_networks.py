@@ -35,11 +35,12 @@ from model.ladder_training import (
     padded_image,
     whole,
 )
+from model.means import fit_means
 from model.metrics import calibration
 from model.networks.hscnn_plus import HSCNNPlus
 from model.networks.mst_plus_plus import MSTPlusPlus
 from model.networks.pixel_mlp import PixelMLP
-from model.train import TrainConfig, fit_means, train_step
+from model.train import TrainConfig, train_step
 
 CALIBRATION_SAMPLES = 16
 MEMBERS = 4

@@ -307,7 +307,7 @@ def load_predictor(
         dtype=number,
         compiled=compiled,
         # Fitted at the checkpoint's own steps; with others the samples spread by another amount.
-        calibration=_calibration(loaded, cascade.config.bands) if count == cascade.config.steps else None,
+        calibration=load_calibration(loaded, cascade.config.bands) if count == cascade.config.steps else None,
     )
 
 
@@ -322,7 +322,13 @@ def _check_steps(cascade: SpectralCascade | ScdmCascade, steps: int) -> None:
         raise UsageError("solver steps", got=steps, expected=f"1 to {cascade.schedule.steps}")
 
 
-def _calibration(loaded: checkpoint.Checkpoint, bands: Bands) -> Calibration | None:
+def load_calibration(loaded: checkpoint.Checkpoint, bands: Bands) -> Calibration | None:
+    """What a checkpoint says of its bands' uncertainty; None where it says nothing.
+
+    Raises
+    ------
+    CheckpointError : it is damaged, or of other bands.
+    """
     if (said := loaded.metadata.get("calibration")) is None:
         return None
     calibration = Calibration.from_json(said)

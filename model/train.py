@@ -18,17 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from catalog.errors import UsageError
 from model import checkpoint
-from model.calibration import calibrate_bands, calibrate_stages
+from model.calibration import CALIBRATION_CROPS, calibrate_bands, calibrate_stages
 from model.cascade import CascadeConfig, SpectralCascade, Stage, drawn_by
 from model.closed_form import Prepared, colour_features
 from model.dataset import Augmentation, Batch, CropSource, Floats, TrainingScene
 from model.ema import Ema
 from model.grain import fit_grain, random_grained
 from model.losses import spectral_loss
+from model.means import fit_means, perturb
 from model.parameterization import add_noise
 from model.schedule import Schedule
+from model.sites import leave_sites_out, site_factor
 from model.training_run import Progress, generator_of, run_steps, scene_facts
 
 MAX_WEIGHT = 5.0
@@ -39,8 +40,6 @@ DEVIATION_RATE = 0.02
 """By how much a batch moves the running deviation of the components …"""
 GRAIN_RATE = 0.01
 """… and their grain."""
-CALIBRATION_CROPS = 4
-"""Of each validation scene."""
 CALIBRATION_SAMPLES = 16
 
 
@@ -138,11 +137,13 @@ def train(
     )
     model = averaged(cascade, ema)
     if stop_after is None or stop_after >= config.steps:
-        _finish(model, watch, out_dir, config)
+        _finish(model, source, watch, out_dir, config)
     return model
 
 
-def _finish(model: SpectralCascade, watch: CropSource, out_dir: Path, config: TrainConfig) -> None:
+def _finish(
+    model: SpectralCascade, source: CropSource, watch: CropSource, out_dir: Path, config: TrainConfig
+) -> None:
     """Store the networks in half precision, calibrate what was stored, and say so in the checkpoint."""
     networks = dict(model.named_parameters())
     model.load_state_dict({k: v.half() if k in networks else v for k, v in model.state_dict().items()})
@@ -152,9 +153,12 @@ def _finish(model: SpectralCascade, watch: CropSource, out_dir: Path, config: Tr
     )
     calibrate_stages(model, batch, seed=config.seed)
     factors = calibrate_bands(model, batch, samples=CALIBRATION_SAMPLES, seed=config.seed)
+    sites = leave_sites_out(model, source.scenes, watch.scenes, config)
+    factors = factors.widened(site_factor(sites))
     metadata = checkpoint.load(out_dir).metadata
     tensors = {k: v.half() if k in networks else v for k, v in model.state_dict().items()}
-    checkpoint.save(out_dir, tensors, {**metadata, "calibration": factors.to_json()})
+    facts = {"calibration": factors.to_json(), "sites": {k: v._asdict() for k, v in sites.items()}}
+    checkpoint.save(out_dir, tensors, {**metadata, **facts})
 
 
 def averaged(cascade: CascadeConfig, ema: Ema) -> SpectralCascade:
@@ -162,69 +166,6 @@ def averaged(cascade: CascadeConfig, ema: Ema) -> SpectralCascade:
     model = SpectralCascade(cascade).eval()
     model.load_state_dict(ema.state()[0])
     return model
-
-
-def training_pixels(
-    source: CropSource, seed: int, augmentation: Augmentation | None, *, crop: int = 64
-) -> tuple[Tensor, Tensor]:
-    """Spectra for closed-form fits: rgb (P, 3) and reflectance (P, B) of valid pixels.
-
-    Bands that a scene lacks are those that its others make likely: ridge regression on complete pixels.
-    """
-    if not any(source.complete):
-        raise UsageError("no training scene has every band of the model", remedy="add one that covers them")
-    rgb, target, bands = source.pixels(seed, augmentation, crop=crop)
-    return rgb, complete_spectra(target, bands)
-
-
-def complete_spectra(spectra: Tensor, bands: Tensor) -> Tensor:
-    """(P, B) spectra whose missing bands, zero in ``bands`` (P, B), follow from those they have."""
-    whole = bands.min(dim=1).values > 0
-    reference = spectra[whole].double()
-    filled = spectra.clone()
-    for pattern in torch.unique(bands[~whole], dim=0):
-        known, rows = pattern > 0, (bands == pattern).all(dim=1)
-        centre = reference.mean(0)
-        x, y = reference[:, known] - centre[known], reference[:, ~known] - centre[~known]
-        gram = x.T @ x
-        gram.diagonal().add_(1e-4 * gram.diagonal().mean())
-        slope = torch.linalg.solve(gram, x.T @ y)
-        likely = centre[~known] + (spectra[rows][:, known].double() - centre[known]) @ slope
-        filled[rows.nonzero(), (~known).nonzero()[:, 0]] = likely.clamp_min(0.0).to(spectra.dtype)
-    return filled
-
-
-def fit_means(model: SpectralCascade, source: CropSource, config: TrainConfig) -> Floats:
-    """Set both stages' closed-form parts; returns the (3,) mean input, which stands in for masked pixels."""
-    rgb, target = training_pixels(source, config.seed, config.augmentation, crop=config.crop)
-    colour = colour_features(rgb[:, :, None])[:, :, 0]
-    coarse = target[:, list(model.config.coarse_bands)]
-    generator = generator_of(config.seed, 4, 0)
-    model.stage(0).closed.fit(colour, coarse, ridge=config.ridge, generator=generator)
-    known = model.stage(0).closed.prepare(colour[:, :, None, None])
-    noisy = _perturb(model.stage(0), known, coarse[:, :, None, None], config.coarse_noise, generator)
-    given = torch.cat([colour, noisy[:, :, 0, 0]], dim=1)
-    model.stage(1).closed.fit(given, target, ridge=config.ridge, generator=generator)
-    fill: Floats = rgb.mean(0).numpy()
-    return fill
-
-
-def _perturb(
-    stage: Stage, prepared: Prepared, coarse: Tensor, scale: float, generator: torch.Generator
-) -> Tensor:
-    """Coarse bands (N, n, h, w) as an imperfect first stage would give them.
-
-    The error has the residual's covariance and a random size per crop; half of its variance is shared by
-    the crop, because the first stage errs by objects rather than by pixels.
-    """
-    count, _, height, width = coarse.shape
-    components = stage.config.components
-    size = scale * torch.rand((count, 1, 1, 1), generator=generator) * math.sqrt(0.5)
-    own = random_grained(stage.grain, count, height, width, generator)
-    shared = torch.randn((count, components, 1, 1), generator=generator)
-    exact = prepared._replace(mean=coarse)
-    error = stage.add_residual(exact, stage.diffused * stage.deviation, size * (own + shared))
-    return error.mean.clamp_min(0.0)
 
 
 def train_step(
@@ -248,7 +189,7 @@ def train_step(
     positions = list(model.config.coarse_bands)
     colour, coarse = colour_features(batch.rgb), batch.target[:, positions]
     known = model.stage(0).closed.prepare(colour)
-    noisy = _perturb(model.stage(0), known, coarse, config.coarse_noise, generator)
+    noisy = perturb(model.stage(0), known, coarse, config.coarse_noise, generator)
     first = stage_loss(
         model.stage(0),
         model.schedule,

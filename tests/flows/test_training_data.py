@@ -77,6 +77,11 @@ def test_folders_are_divided_by_use_and_share_their_weight(tmp_path: Path) -> No
         "val/v/validation",
         "test/t/held_out",
     ]
+    # A folder is one place, unless the recipe says which.
+    assert {scene.site for scene in sets.training} == {"train"}
+    pit = {"site": "the pit", "good_nm": GOOD}
+    other = _build(tmp_path, _source("train", **pit), _source("val", **pit, validation=True))
+    assert {scene.site for scene in other.training + other.validation} == {"the pit"}
     paths = [facts["path"] for facts in sets.data]
     assert paths == ["train/0.tif", "train/1.tif", "train/2.tif", "val/v.tif", "test/t.tif"]
     assert len({facts["sha256"] for facts in sets.data}) == 5

@@ -19,8 +19,9 @@ from model.calibration import (
 )
 from model.cascade import CascadeConfig, SpectralCascade, StageConfig, drawn_by
 from model.dataset import Batch, CropSource, TrainingScene
+from model.means import fit_means
 from model.metrics import calibration
-from model.train import TrainConfig, fit_means
+from model.train import TrainConfig
 
 STAGES = (StageConfig(3, 8, 1, 8, kernels=16), StageConfig(3, 8, 1, 8))
 

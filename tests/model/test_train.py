@@ -15,8 +15,9 @@ from catalog.errors import CheckpointError, UsageError
 from model import checkpoint
 from model.cascade import CascadeConfig, SpectralCascade, Stage, StageConfig
 from model.dataset import Augmentation, CropSource, TrainingScene
+from model.means import complete_spectra
 from model.schedule import linear_schedule
-from model.train import TrainConfig, complete_spectra, learning_rate, random_times, train
+from model.train import TrainConfig, learning_rate, random_times, train
 
 CASCADE = CascadeConfig(
     VNIR48, RGB_CAMERA, stages=(StageConfig(2, 8, 1, 8, kernels=8), StageConfig(2, 8, 1, 8))
