@@ -568,8 +568,10 @@ def evaluate(
 ) -> None:
     """Measure models: train the ladder on a scene in counts, or test a model on scenes in reflectance."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
-    _check_json(json_file, str(data), str(data))
     from flows.evaluate import COLUMNS, evaluate_by_name, table
+    from flows.evaluation_rows import ROWS
+
+    _check_json(json_file, str(data), f"{keep}/{ROWS}")
 
     _in_lines()
     with _stoppable():

@@ -288,7 +288,7 @@ def test_an_evaluation_that_was_stopped_goes_on_with_the_same_report(
         return measure(protocol, split, rung, **how)  # type: ignore[arg-type]
 
     def report(keep: str | None, *more: object) -> dict[str, object]:
-        out = tmp_path / "report.json"
+        out = tmp_path / (keep or "") / "report.json"
         given = () if keep is None else ("--keep", tmp_path / keep, "--report", tmp_path / keep)
         code = _run(
             "--protocol", "houston-crop", "--data", crop, "--rungs", "mean,mlp,cascade", "--seeds", 2,
@@ -297,7 +297,11 @@ def test_an_evaluation_that_was_stopped_goes_on_with_the_same_report(
         return json.loads(out.read_text()) if code == 0 else {"code": code}
 
     monkeypatch.setattr(evaluate, "evaluate_rung", stopping)
+    (tmp_path / "kept").mkdir()
     assert report("kept")["code"] != 0
+    capsys.readouterr()
+    assert report("kept", "--json", tmp_path / "kept" / "rows.json")["code"] == 2
+    assert "would overwrite" in capsys.readouterr().err
     # Cheap rungs first, and of what has no seed one row.
     resumed = report("kept")
     assert measured[:3] == [("mean", 0), ("mlp", 0), ("cascade", 0)]
