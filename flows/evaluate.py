@@ -13,8 +13,9 @@ import numpy as np
 
 from catalog.bands import Bands, resampling_matrix
 from catalog.errors import UsageError
-from flows.evaluation_rows import Rows, digest
+from flows.evaluation_rows import Rows
 from flows.protocols import PROTOCOLS, Floats, Protocol, Split, read_counts
+from flows.training_data import digest
 from model.baselines import FILE, load_baselines
 from model.checkpoint import locate
 from model.ladder import CLOSED_FORM, Fitted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -83,12 +82,6 @@ class Rows:
                 with np.load(self._folder / f"{rung}.npz") as arrays:
                     self._pictures[rung] = dict(arrays)
         return {rung: self._pictures[rung] for rung in rungs}
-
-
-def digest(path: Path) -> str:
-    """The sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -292,14 +292,14 @@ def _mosaic(spectra: NDArray[np.float32], source: LibrarySource, seed: int) -> N
 
 
 def _facts(path: Path, relative: str, name: str, licence: str) -> dict[str, str]:
-    return {"name": name, "path": relative, "sha256": _digest(path), "licence": licence}
+    return {"name": name, "path": relative, "sha256": digest(path), "licence": licence}
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     """The sha256 of a file, or of a folder's files and their names in order."""
     if path.is_dir():
         files = sorted(each for each in path.rglob("*") if each.is_file())
-        lines = (f"{_digest(each)}  {each.relative_to(path).as_posix()}\n" for each in files)
+        lines = (f"{digest(each)}  {each.relative_to(path).as_posix()}\n" for each in files)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

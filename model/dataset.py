@@ -6,6 +6,7 @@ what makes a resumed training run exactly the one that was never interrupted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -109,6 +110,11 @@ class Batch:
     """(N, B) float32, one where the scene has the band."""
     valid: Tensor
     """(N, h, w) float32, one where the pixel counts."""
+
+    def rmse(self, estimate: Tensor) -> float:
+        """RMSE, reflectance, of an estimate (N, B, h, w) over what is known and counts."""
+        weight = self.valid[:, None] * self.bands[:, :, None, None]
+        return math.sqrt(float(((estimate - self.target).square() * weight).sum() / weight.sum()))
 
 
 class CropSource:

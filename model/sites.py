@@ -14,11 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
 
 from model.calibration import CALIBRATION_CROPS
 from model.cascade import SpectralCascade, drawn_by
-from model.dataset import Batch, CropSource, TrainingScene
+from model.dataset import CropSource, TrainingScene
 from model.means import fit_means
 from model.training_run import generator_of
 
@@ -71,7 +70,7 @@ def leave_sites_out(
         batch = watch.batch(key, count=len(which), size=config.crop, augmentation=None, scenes=which)
         draw = drawn_by(generator_of(config.seed, 5, 0), model, len(which), *batch.rgb.shape[2:])
         own, left_out = model.sample(batch.rgb, draw, steps=1), fitted.closed_form(batch.rgb)
-        found[site] = SiteErrors(_rmse(own, batch), _rmse(left_out, batch))
+        found[site] = SiteErrors(batch.rmse(own), batch.rmse(left_out))
     return found
 
 
@@ -81,8 +80,3 @@ def site_factor(errors: Mapping[str, SiteErrors]) -> float:
         return 1.0
     ratios = [max(site.left_out / site.own, 1.0) for site in errors.values()]
     return math.exp(sum(map(math.log, ratios)) / len(ratios))
-
-
-def _rmse(estimate: Tensor, batch: Batch) -> float:
-    weight = batch.valid[:, None] * batch.bands[:, :, None, None]
-    return math.sqrt(float(((estimate - batch.target).square() * weight).sum() / weight.sum()))

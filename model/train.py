@@ -310,13 +310,8 @@ def validate(model: SpectralCascade, source: CropSource) -> dict[str, float]:
     scenes = [i // 2 for i in range(count)]
     batch = source.batch((0,), count=count, size=64, augmentation=None, scenes=scenes)
     draw = drawn_by(generator_of(0, 5, 0), model, count, *batch.rgb.shape[2:])
-    weight = batch.valid[:, None] * batch.bands[:, :, None, None]
-
-    def error(estimate: Tensor) -> float:
-        return round(math.sqrt(float(((estimate - batch.target).square() * weight).sum() / weight.sum())), 5)
-
     return {
-        "closed_form_rmse": error(model.closed_form(batch.rgb)),
-        "mean_rmse": error(model.sample(batch.rgb, draw, steps=1)),
-        "sample_rmse": error(model.sample(batch.rgb, draw)),
+        "closed_form_rmse": round(batch.rmse(model.closed_form(batch.rgb)), 5),
+        "mean_rmse": round(batch.rmse(model.sample(batch.rgb, draw, steps=1)), 5),
+        "sample_rmse": round(batch.rmse(model.sample(batch.rgb, draw)), 5),
     }
