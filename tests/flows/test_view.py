@@ -176,6 +176,7 @@ def test_a_cube_is_looked_at_by_clicks(
         page.settle(1)
         page.click(0.6, 0.7)
         page.settle(2)
+        tab.get_by_text(re.compile("^Point [12]$")).nth(1).wait_for()  # drawn a moment after its spectrum
         assert tab.get_by_text(re.compile("^Point [12]$")).count() == 2
         curves = tab.evaluate(f"{page.data('chart', 'MultiLine', 'y')}.map(y => Array.from(y))")
         places = re.findall(r"x ([\d.]+) · y ([\d.]+)", page.listed())
