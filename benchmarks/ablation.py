@@ -26,24 +26,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flows.console import print_table
-from flows.evaluate import find_data
-from flows.protocols import PROTOCOLS, read_counts
-from model import ladder_networks
-from model.calibration import calibrate_stages
-from model.cascade import DEFAULT_STAGES, Encoded, SpectralCascade, Stage
-from model.closed_form import COLOUR_FEATURES, Prepared, colour_features
-from model.ema import Ema
-from model.grain import random_grained, white_grain
-from model.ladder import Floats
-from model.ladder_networks import CascadeRung, Diffusion
-from model.ladder_training import BATCH, CROP, STILL, PairSource, averaged, padded_image, whole
-from model.metrics import calibration, residual_structure, spectral_angle
-from model.networks.unet_compact import CompactUNet
-from model.parameterization import Prediction, to_x0
-from model.schedule import Schedule, linear_schedule
-from model.train import MAX_WEIGHT, TrainConfig, learning_rate, stage_loss
-from model.training_run import generator_of
+from spectile.flows.console.console import print_table
+from spectile.flows.evaluation.evaluate import find_data
+from spectile.flows.evaluation.protocols import PROTOCOLS, read_counts
+from spectile.model.cascade.calibration import calibrate_stages
+from spectile.model.cascade.cascade import DEFAULT_STAGES, Encoded, SpectralCascade, Stage
+from spectile.model.cascade.train import MAX_WEIGHT, TrainConfig, learning_rate, stage_loss
+from spectile.model.closed.closed_form import COLOUR_FEATURES, Prepared, colour_features
+from spectile.model.diffusion.grain import random_grained, white_grain
+from spectile.model.diffusion.parameterization import Prediction, to_x0
+from spectile.model.diffusion.schedule import Schedule, linear_schedule
+from spectile.model.measure import ladder_networks
+from spectile.model.measure.ladder import Floats
+from spectile.model.measure.ladder_networks import CascadeRung, Diffusion
+from spectile.model.measure.ladder_training import (
+    BATCH,
+    CROP,
+    STILL,
+    PairSource,
+    averaged,
+    padded_image,
+    whole,
+)
+from spectile.model.measure.metrics import calibration, residual_structure, spectral_angle
+from spectile.model.networks.unet_compact import CompactUNet
+from spectile.model.training.ema import Ema
+from spectile.model.training.run import generator_of
 
 SAMPLES = 16
 
@@ -136,12 +144,15 @@ def main() -> None:
 def patches(variant: Variant) -> Iterator[AbstractContextManager[Any]]:
     """What a variant changes that no configuration says."""
     if variant.white:
-        yield patch("model.train.fit_grain", _white)
+        yield patch("spectile.model.cascade.train.fit_grain", _white)
     if variant.white or not variant.grain_calibrated:
-        yield patch("model.calibration._calibrate_grain")
+        yield patch("spectile.model.cascade.calibration._calibrate_grain")
     if variant.prediction != "v":
-        yield patch("model.cascade.to_x0", lambda output, x, at, _: to_x0(output, x, at, variant.prediction))
-    yield patch("model.train.MAX_WEIGHT", variant.max_weight)
+        yield patch(
+            "spectile.model.cascade.cascade.to_x0",
+            lambda output, x, at, _: to_x0(output, x, at, variant.prediction),
+        )
+    yield patch("spectile.model.cascade.train.MAX_WEIGHT", variant.max_weight)
     if not variant.corrected:
         yield patch.object(Stage, "encode", _uncorrected)
         yield patch.object(Stage, "sample", partialmethod(_with_average, Stage.sample))

@@ -21,10 +21,10 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from flows.compose import SceneSettings, prepare, run_scene
-from flows.compose_line import LineSettings, line_settings, prepare_line, run_line
-from pipeline.grid import Window
-from pipeline.shares import cells
+from spectile.flows.run.line import LineSettings, line_settings, prepare_line, run_line
+from spectile.flows.run.prepare import SceneSettings, prepare, run_scene
+from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.plan.shares import cells
 
 METRE = Affine(1, 0, 500_000, 0, -1, 4_000_000)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from flows import cli
+from spectile.flows.commands import app as cli
 
 
 def main() -> int:

@@ -23,23 +23,23 @@ import torch
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from catalog.bands import Bands
-from catalog.calibration import Calibration
-from flows.console import print_table
-from flows.recipe import Recipe, read_recipe
-from flows.sources import SceneSource
-from flows.training import fit_baselines
-from flows.training_data import SceneSets, build_scenes
-from model import checkpoint
-from model.baselines import load_baselines
-from model.cascade import SpectralCascade
-from model.dataset import Batch, CropSource, TrainingScene
-from model.evaluation import evaluate, held_out_crops
-from model.ladder import Neighbours, fit_neighbours
-from model.means import training_pixels
-from model.predictor import load_calibration, load_cascade
-from model.train import train
-from pipeline.spectral_library import read_spectral_library
+from spectile.catalog.bands import Bands
+from spectile.catalog.calibration import Calibration
+from spectile.flows.console.console import print_table
+from spectile.flows.training.data import SceneSets, build_scenes
+from spectile.flows.training.recipe import Recipe, read_recipe
+from spectile.flows.training.sources import SceneSource
+from spectile.flows.training.train import fit_baselines
+from spectile.model import checkpoint
+from spectile.model.cascade.cascade import SpectralCascade
+from spectile.model.cascade.means import training_pixels
+from spectile.model.cascade.train import train
+from spectile.model.closed.baselines import load_baselines
+from spectile.model.data.crops import Batch, CropSource, TrainingScene
+from spectile.model.measure.evaluation import evaluate, held_out_crops
+from spectile.model.measure.ladder import Neighbours, fit_neighbours
+from spectile.model.predict.predictor import load_calibration, load_cascade
+from spectile.pipeline.scene.spectra import read_spectral_library
 
 RECIPE = Path(__file__).parents[1] / "model/recipes/vnir48.toml"
 AVIRIS_BANDS = "spectral_libraries/s07_AV95_envi.sli"

@@ -19,18 +19,18 @@ import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 
-from catalog.bands import VNIR48
-from flows.benchmark import machine
-from flows.compose import peak_memory_bytes
-from pipeline import ledger
-from pipeline.cube import Cube, create_cube
-from pipeline.grid import Grid
-from pipeline.layout import NODATA
-from pipeline.overviews import write_overviews
-from pipeline.plan import SHARD, Plan
-from pipeline.shards import encode_shard, read_metadata, shard_key
-from pipeline.storage import open_storage
-from pipeline.tiling import Tiling
+from spectile.catalog.bands import VNIR48
+from spectile.flows.benchmark.model import machine
+from spectile.flows.run.prepare import peak_memory_bytes
+from spectile.pipeline.cube import ledger
+from spectile.pipeline.cube.layout import NODATA
+from spectile.pipeline.cube.overviews import write_overviews
+from spectile.pipeline.cube.record import Cube, create_cube
+from spectile.pipeline.cube.shards import encode_shard, read_metadata, shard_key
+from spectile.pipeline.geometry.grid import Grid
+from spectile.pipeline.geometry.tiling import Tiling
+from spectile.pipeline.plan.plan import SHARD, Plan
+from spectile.pipeline.store.base import open_storage
 
 KINDS = 4
 

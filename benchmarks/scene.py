@@ -27,19 +27,19 @@ from typing import Any
 import numpy as np
 import zarr
 
-from flows.benchmark import machine
-from flows.compose import SceneSettings, prepare
-from pipeline.cube import SCALE, load_plan, open_cube
-from pipeline.mosaic import mosaic_block
-from pipeline.quality import seams
-from pipeline.simulate import Simulator
-from pipeline.source import open_source
-from pipeline.storage import open_storage
-from pipeline.tiling import Block
-from pipeline.verify import verify_cube
+from spectile.flows.benchmark.model import machine
+from spectile.flows.run.prepare import SceneSettings, prepare
+from spectile.pipeline.block.mosaic import mosaic_block
+from spectile.pipeline.cube.record import SCALE, load_plan, open_cube
+from spectile.pipeline.cube.verify import verify_cube
+from spectile.pipeline.geometry.tiling import Block
+from spectile.pipeline.product.quality import seams
+from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.simulate.scene import Simulator
+from spectile.pipeline.store.base import open_storage
 
 BART = "neon/2019_BART_5_320000_4881000_image_crop.tif"
-SPECTILE = [sys.executable, "-m", "flows.cli"]
+SPECTILE = [sys.executable, "-m", "spectile"]
 
 
 def scene(folder: Path) -> Path:

@@ -20,14 +20,14 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from flows.console import print_table
-from flows.evaluate import find_data
-from flows.protocols import PROTOCOLS, read_counts
-from model import checkpoint
-from model.ladder_networks import Diffusion
-from model.metrics import calibration, spectral_angle
-from model.predictor import load_cascade
-from model.sampler import ancestral
+from spectile.flows.console.console import print_table
+from spectile.flows.evaluation.evaluate import find_data
+from spectile.flows.evaluation.protocols import PROTOCOLS, read_counts
+from spectile.model import checkpoint
+from spectile.model.diffusion.sampler import ancestral
+from spectile.model.measure.ladder_networks import Diffusion
+from spectile.model.measure.metrics import calibration, spectral_angle
+from spectile.model.predict.predictor import load_cascade
 
 STEPS = (2, 4, 8, 16)
 
@@ -49,8 +49,10 @@ def main() -> None:
         rows[f"DPM-Solver++(2M), {steps}"] = measure(model, test, protocol, steps, given.samples)
     # The library has one sampler for the compact cascade; the other takes its place here alone.
     with (
-        patch("model.cascade.dpm_solver_pp_2m", ancestral),
-        patch("model.cascade.logsnr_grid", lambda schedule, steps: list(range(steps, -1, -1))),
+        patch("spectile.model.cascade.cascade.dpm_solver_pp_2m", ancestral),
+        patch(
+            "spectile.model.cascade.cascade.logsnr_grid", lambda schedule, steps: list(range(steps, -1, -1))
+        ),
     ):
         steps = model.schedule.steps
         rows[f"ancestral, {steps}"] = measure(model, test, protocol, steps, given.samples)

@@ -18,12 +18,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from catalog.index import Query, newest, to_parquet, to_table
-from catalog.stac import COG_TYPE, ZARR_TYPE, Facts, Placed, build_item
-from catalog.times import parse_open_span
-from flows.benchmark import machine
-from pipeline.collection import Collection
-from pipeline.storage import LocalStorage
+from spectile.catalog.index import Query, newest, to_parquet, to_table
+from spectile.catalog.stac import COG_TYPE, ZARR_TYPE, Facts, Placed, build_item
+from spectile.catalog.times import parse_open_span
+from spectile.flows.benchmark.model import machine
+from spectile.pipeline.stac.collection import Collection
+from spectile.pipeline.store.base import LocalStorage
 
 SEARCHES = {
     "everything": Query(),

@@ -31,8 +31,8 @@ import psutil
 from numpy.typing import NDArray
 from overviews import make
 
-from flows.benchmark import machine
-from pipeline.finish import finalise
+from spectile.flows.benchmark.model import machine
+from spectile.pipeline.cube.finish import finalise
 
 CLICKS = 20
 VISITS = 5
@@ -59,7 +59,7 @@ def forget(cube: Path) -> None:
 def served(cube: Path) -> Iterator[tuple[str, float]]:
     """The command in a process of its own: the page's address, and the seconds until it was told."""
     began = time.perf_counter()
-    command = [sys.executable, "-m", "flows.cli", "view", str(cube), "--port", "0", "--no-browser"]
+    command = [sys.executable, "-m", "spectile", "view", str(cube), "--port", "0", "--no-browser"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:

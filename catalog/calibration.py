@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from catalog.errors import CheckpointError
+from spectile.catalog.errors import CheckpointError
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalog.redaction import redact
+from spectile.catalog.redaction import redact
 
 
 class SpectileError(Exception):

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 
-from catalog.errors import UsageError
-from catalog.stac import COLLECTION_ID, STAC_VERSION, build_collection, from_root, item_key
-from catalog.times import OpenSpan, parse_span
+from spectile.catalog.errors import UsageError
+from spectile.catalog.stac import COLLECTION_ID, STAC_VERSION, build_collection, from_root, item_key
+from spectile.catalog.times import OpenSpan, parse_span
 
 Bounds = tuple[float, float, float, float]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from catalog.errors import UsageError
-from catalog.urls import Location, is_url, locate
+from spectile.catalog.errors import UsageError
+from spectile.catalog.urls import Location, is_url, locate
 
 RASTERS = (".tif", ".tiff", ".jp2", ".vrt", ".img")
 """What the files of a folder that are scenes end in."""

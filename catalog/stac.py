@@ -15,9 +15,9 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from catalog.errors import UsageError
-from catalog.times import UNKNOWN_START, Span, parse_span, to_text
-from catalog.urls import is_url
+from spectile.catalog.errors import UsageError
+from spectile.catalog.times import UNKNOWN_START, Span, parse_span, to_text
+from spectile.catalog.urls import is_url
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator

@@ -7,7 +7,7 @@ from calendar import monthrange
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from catalog.errors import UsageError
+from spectile.catalog.errors import UsageError
 
 Span = tuple[datetime, datetime]
 """First and last moment; the same twice where it is one."""

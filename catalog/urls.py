@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from catalog.errors import UsageError
-from catalog.redaction import redact_url
+from spectile.catalog.errors import UsageError
+from spectile.catalog.redaction import redact_url
 
 _SCHEMES = ("s3", "gs", "https", "http")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")

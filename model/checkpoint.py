@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from catalog.errors import CheckpointError
+from spectile.catalog.errors import CheckpointError
 
 TENSORS = "model.safetensors"
 METADATA = "model.json"

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from catalog.errors import UsageError
+from spectile.catalog.errors import UsageError
 
 
 def visible_gpus() -> list[str]:

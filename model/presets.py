@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from catalog.bands import PAVIA_CENTRE, SENSORS, Bands, coarse_indices
-from model.dataset import Augmentation
-from model.networks.unet_shared_encoder import SharedEncoderConfig
-from model.schedule import Schedule, linear_schedule
-from model.truncation import TruncationTarget
+from spectile.catalog.bands import PAVIA_CENTRE, SENSORS, Bands, coarse_indices
+from spectile.model.data.crops import Augmentation
+from spectile.model.diffusion.schedule import Schedule, linear_schedule
+from spectile.model.diffusion.truncation import TruncationTarget
+from spectile.model.networks.unet_shared_encoder import SharedEncoderConfig
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ import zarr
 from numpy.typing import NDArray
 from rasterio.windows import Window as At
 
-import pipeline.ledger
-import pipeline.run
-from catalog.errors import BlockError
-from pipeline.cube import Cube
-from pipeline.ledger import Marker
-from pipeline.mosaic import Source
-from pipeline.predict import Predictor
-from pipeline.simulate import Simulator
-from pipeline.tiling import Block, Tiling
+import spectile.pipeline.cube.ledger
+import spectile.pipeline.run
+from spectile.catalog.errors import BlockError
+from spectile.pipeline.block.mosaic import Source
+from spectile.pipeline.block.predict import Predictor
+from spectile.pipeline.cube.ledger import Marker
+from spectile.pipeline.cube.record import Cube
+from spectile.pipeline.geometry.tiling import Block, Tiling
+from spectile.pipeline.simulate.scene import Simulator
 
 SQUARE = 1024
 """Rows and columns of the simulated landscape that scenes repeat, px."""
@@ -176,7 +176,12 @@ class _Unwatched:
 
 
 def time_block(
-    cube: Cube, block: Block, *, source: pipeline.run.Scene, predictor: Predictor, clock: Callable[[], float]
+    cube: Cube,
+    block: Block,
+    *,
+    source: spectile.pipeline.run.Scene,
+    predictor: Predictor,
+    clock: Callable[[], float],
 ) -> dict[str, float]:
     """Seconds of a block's parts, made alone and one part after another, in the order of the work.
 
@@ -193,7 +198,7 @@ def time_block(
         clock=clock,
     ) as spent:  # fmt: skip
         start = clock()
-        pipeline.run.process_run(
+        spectile.pipeline.run.process_run(
             cube, [block], source=source, predictor=predictor, watch=_Unwatched(), overlapped=False
         )
         whole = clock() - start

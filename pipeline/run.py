@@ -18,16 +18,16 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.errors import BlockError, StoreError
-from pipeline.attempts import note_failure
-from pipeline.cube import Cube, write_block
-from pipeline.flight_line import LineSource
-from pipeline.grid import Window
-from pipeline.ledger import Marker
-from pipeline.mosaic import Kept, Mosaic, Source, extent, mosaic_block
-from pipeline.predict import Predictor
-from pipeline.quality_layers import Inspection
-from pipeline.tiling import Block
+from spectile.catalog.errors import BlockError, StoreError
+from spectile.pipeline.block.mosaic import Kept, Mosaic, Source, extent, mosaic_block
+from spectile.pipeline.block.predict import Predictor
+from spectile.pipeline.cube.attempts import note_failure
+from spectile.pipeline.cube.ledger import Marker
+from spectile.pipeline.cube.record import Cube, write_block
+from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.geometry.tiling import Block
+from spectile.pipeline.line.source import LineSource
+from spectile.pipeline.plan.quality_layers import Inspection
 
 LOG = logging.getLogger("spectile")
 

@@ -41,13 +41,13 @@ def test_geometry_loads_neither_torch_nor_prefect_dask_or_zarr(module: str) -> N
 
 
 def test_the_catalog_loads_nothing_heavy() -> None:
-    loaded = imported("import catalog.bands, catalog.errors")
+    loaded = imported("import spectile.catalog.bands, spectile.catalog.errors")
     assert not loaded & {"torch", "prefect", "dask", "zarr", "xarray", "rasterio"}
 
 
 def test_help_loads_neither_torch_nor_prefect() -> None:
     loaded = imported(
-        "import sys; from flows.cli import main; sys.argv = ['spectile', '--help']\n"
+        "import sys; from spectile.flows.commands.app import main; sys.argv = ['spectile', '--help']\n"
         "try: main()\nexcept SystemExit: pass"
     )
     assert "typer" in loaded
@@ -102,7 +102,7 @@ def test_an_installed_wheel_finds_its_weights_from_any_folder(wheel: Path, tmp_p
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     code = (
-        "import model.predictor as p\n"
+        "import spectile.model.predict.predictor as p\n"
         "predictor = p.load_predictor('vnir48', steps=None, seed=0, batch=None, device='cpu')\n"
         "print(p.__file__, len(predictor.bands.centre_nm))"
     )

@@ -13,11 +13,11 @@ import pytest
 import rasterio
 
 import spectile
-from catalog.errors import SceneError, UsageError
-from flows import compose
-from flows.compose import SceneSettings, run_scene
-from pipeline.simulate import Simulator
-from pipeline.source import open_source
+from spectile.catalog.errors import SceneError, UsageError
+from spectile.flows.run import prepare as compose
+from spectile.flows.run.prepare import SceneSettings, run_scene
+from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.simulate.scene import Simulator
 
 ROOT = Path(__file__).parents[1]
 FAST = {"model": "bands-repeat", "block": 512}

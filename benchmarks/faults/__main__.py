@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks.faults.bench import Bench
 from benchmarks.faults.events import COUNTS, Event, happen
 from benchmarks.faults.table import tell
-from pipeline import quicklook
+from spectile.pipeline.product import quicklook
 
 
 def main() -> int:
@@ -91,7 +91,7 @@ def _lines(path: Path) -> list[str]:
 
 def _import_all() -> None:
     """All that runs import: forked processes then start at once."""
-    for name in ("obstore", "rioxarray", "flows.crew", "flows.repair"):
+    for name in ("obstore", "rioxarray", "spectile.flows.run.crew", "spectile.flows.run.repair"):
         importlib.import_module(name)
     # Drawing takes half of a run's time; that the picture is written is what counts.
     quicklook._png = lambda *_: b"a picture"

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import zarr
 
-from pipeline import ledger
-from pipeline.quicklook import quicklook_names
-from pipeline.storage import Storage, open_storage
+from spectile.pipeline.cube import ledger
+from spectile.pipeline.product.quicklook import quicklook_names
+from spectile.pipeline.store.base import Storage, open_storage
 
 RUN_TIME = ("seconds", "tiles", "tiles_kept", "checksum")
 """What a marker tells of the run that made the block, and its checksum, which covers that."""

@@ -18,8 +18,8 @@ from benchmarks.faults.bench import Bench, Skipped
 from benchmarks.faults.cubes import differences, everything
 from benchmarks.faults.failpoints import MOMENTS, PHASES, SHARDS, Failpoint
 from benchmarks.faults.processes import Process, ask, run, spectile
-from flows import cli
-from pipeline.quicklook import quicklook_names
+from spectile.flows.commands import app as cli
+from spectile.pipeline.product.quicklook import quicklook_names
 
 COUNTS = {"kill": 100, "worker": 5, "damage": 50, "full": 10, "race": 10}
 """The kinds of events, and how many of each make a campaign."""

@@ -17,9 +17,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows import compose
-from pipeline import objects, predict, storage
-from pipeline.quality_layers import QUALITY
+from spectile.flows.run import prepare as compose
+from spectile.pipeline.block import predict
+from spectile.pipeline.plan.quality_layers import QUALITY
+from spectile.pipeline.store import base as storage
+from spectile.pipeline.store import objects
 
 PHASES = ("predict", "shard", "marker", "finish")
 """Prediction, the writing of shards and of markers, and everything written once all blocks are done."""

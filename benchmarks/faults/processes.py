@@ -14,7 +14,8 @@ from typing import Any
 
 from benchmarks.faults import failpoints
 from benchmarks.faults.failpoints import Failpoint
-from flows import cli, crew
+from spectile.flows.commands import app as cli
+from spectile.flows.run import crew
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PATIENCE = 900
@@ -124,7 +125,7 @@ def spectile(
 
     def work() -> int:
         if fresh:
-            os.execv(sys.executable, [sys.executable, "-m", "flows.cli", *arguments])
+            os.execv(sys.executable, [sys.executable, "-m", "spectile", *arguments])
         passed = failpoints.arm(point) if point or counts else None
         if point:
             crew._DEAF += f"; from benchmarks.faults import failpoints; failpoints.arm(failpoints.{point!r})"

@@ -1,7 +1,7 @@
 """The U-Net of SCDM (Chen et al. 2024, section III-B), whose two encoders share their weights.
 
 The text leaves much open; the reading here is the one whose parameters and multiply-adds are those
-measured on the authors' network (tests/model/test_unet_shared_encoder.py holds the counts to 0.1 %):
+measured on the authors' network (tests/model/networks/test_unet_shared_encoder.py holds the counts to 0.1 %):
 
 - The encoder runs twice, on the noisy state and on the condition; only the 3x3 stems differ. Both runs
   go down to the bottom level, since even its blocks feed the decoder.
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from catalog.errors import UsageError
+from spectile.catalog.errors import UsageError
 
 
 @dataclass(frozen=True)

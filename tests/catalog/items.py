@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from catalog.stac import COG_TYPE, ZARR_TYPE, Facts
-from catalog.times import parse_span
+from spectile.catalog.stac import COG_TYPE, ZARR_TYPE, Facts
+from spectile.catalog.times import parse_span
 
 
 def made_up(

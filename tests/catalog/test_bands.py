@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.bands import (
+from spectile.catalog.bands import (
     PAVIA_CENTRE,
     RGB_CAMERA,
     SENSORS,
@@ -16,7 +16,7 @@ from catalog.bands import (
     coarse_indices,
     resampling_matrix,
 )
-from catalog.errors import UsageError
+from spectile.catalog.errors import UsageError
 
 NEON_LIKE = Bands.evenly_spaced(383.5, 2512.0, 426)
 

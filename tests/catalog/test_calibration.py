@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from catalog.calibration import Calibration
-from catalog.errors import CheckpointError
+from spectile.catalog.calibration import Calibration
+from spectile.catalog.errors import CheckpointError
 
 GIVEN = Calibration(8, spread=(1.5, 0.1 + 0.2), low=(-2.0, -0.1), high=(1.25, 3.0))
 

@@ -1,6 +1,6 @@
 import copy
 
-from catalog.errors import BlockError, SceneError, SpectileError, UsageError
+from spectile.catalog.errors import BlockError, SceneError, SpectileError, UsageError
 
 
 def test_an_error_says_what_where_got_expected_and_the_remedy_in_one_line():

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import BufferReader
 
-from catalog.errors import UsageError
-from catalog.index import Query, from_parquet, newest, replace_rows, search, to_parquet, to_table
-from catalog.stac import Placed, build_item
-from catalog.times import parse_open_span
+from spectile.catalog.errors import UsageError
+from spectile.catalog.index import Query, from_parquet, newest, replace_rows, search, to_parquet, to_table
+from spectile.catalog.stac import Placed, build_item
+from spectile.catalog.times import parse_open_span
 from tests.catalog.items import made_up
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

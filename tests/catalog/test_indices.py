@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalog.indices import INDICES
+from spectile.catalog.indices import INDICES
 
 # Reflectance of a leaf-like surface where the indices take it.
 LEAF = {

@@ -7,8 +7,8 @@ from typing import Any
 import pystac
 import pytest
 
-from catalog.errors import UsageError
-from catalog.stac import (
+from spectile.catalog.errors import UsageError
+from spectile.catalog.stac import (
     EXTENSIONS,
     Placed,
     build_collection,

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from catalog.errors import UsageError
-from catalog.times import parse_open_span, parse_span, taken, to_text
+from spectile.catalog.errors import UsageError
+from spectile.catalog.times import parse_open_span, parse_span, taken, to_text
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from catalog.errors import SpectileError, UsageError
-from catalog.redaction import redact, redact_url
-from catalog.urls import Location, locate, nested
+from spectile.catalog.errors import SpectileError, UsageError
+from spectile.catalog.redaction import redact, redact_url
+from spectile.catalog.urls import Location, locate, nested
 
 SECRET = "wJalrXUtnFEMI"
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows import compose
-from flows.server import LocalServer
+from spectile.flows.deployed.server import LocalServer
+from spectile.flows.run import prepare as compose
 
 
 @pytest.fixture(autouse=True)

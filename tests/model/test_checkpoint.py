@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from catalog.errors import CheckpointError
-from model import checkpoint
+from spectile.catalog.errors import CheckpointError
+from spectile.model import checkpoint
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
 FACTS = {"name": "tiny", "held_out": {"rmse": 0.01}, "fill": [0.1, 0.2, 0.3]}

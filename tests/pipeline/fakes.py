@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from affine import Affine
 
-from catalog.bands import RGB_CAMERA, Bands
-from catalog.calibration import Calibration
+from spectile.catalog.bands import RGB_CAMERA, Bands
+from spectile.catalog.calibration import Calibration
 
 NORTH_UP = Affine(0.5, 0, 320_000, 0, -0.5, 4_881_000)
 

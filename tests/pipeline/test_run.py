@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from catalog.errors import BlockError, StoreError
-from pipeline import run as run_module
-from pipeline.cube import Cube, create_cube, finished_blocks
-from pipeline.grid import Grid
-from pipeline.plan import Plan
-from pipeline.run import process_run
-from pipeline.storage import LocalStorage
-from pipeline.tiling import Tiling
+from spectile.catalog.errors import BlockError, StoreError
+from spectile.pipeline import run as run_module
+from spectile.pipeline.cube.record import Cube, create_cube, finished_blocks
+from spectile.pipeline.geometry.grid import Grid
+from spectile.pipeline.geometry.tiling import Tiling
+from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.run import process_run
+from spectile.pipeline.store.base import LocalStorage
 from tests.pipeline.fakes import Positional
 
 SHAPE = (520, 1060)  # two rows of three blocks

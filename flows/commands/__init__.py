@@ -1,0 +1,4 @@
+"""The command line: each module parses and calls one function.
+
+app: ``main`` and the main commands · cli_*: the others · demo: the demonstration.
+"""

@@ -1,0 +1,85 @@
+"""``spectile export``: a cube, or a part of it, as a file for other software."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Literal
+
+import typer
+
+from spectile.flows.commands import app as cli
+from spectile.flows.console import console
+
+
+@cli.app.command()
+def export(
+    cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube, a path or URL.")],
+    to: Annotated[
+        Literal["cog", "geotiff", "envi", "netcdf", "zarr2"],
+        typer.Option(help="The format; zarr2 is a folder, envi a file with its header beside it."),
+    ],
+    out: Annotated[str, typer.Option(metavar="FILE", help="The file or folder to write.")],
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NM,NM-NM,B001,...",
+            help="The bands nearest to wavelengths, nm, all within ranges, or by number.",
+            show_default="all",
+        ),
+    ] = None,
+    region: Annotated[
+        Any,
+        typer.Option(
+            parser=cli._parse_region,
+            metavar="XMIN,YMIN,XMAX,YMAX",
+            help="Part of the cube, in units of its CRS.",
+            show_default="the whole cube",
+        ),
+    ] = None,
+    region_crs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CRS",
+            help="CRS of the region, x first; EPSG:4326 is longitude, latitude.",
+            show_default="the cube's",
+        ),
+    ] = None,
+    layer: Annotated[
+        str, typer.Option(metavar="NAME", help="reflectance, sd, q05, q95, valid, or another that it has.")
+    ] = "reflectance",
+    dtype: Annotated[
+        Literal["stored", "float32"],
+        typer.Option(help="Stored counts with scale and nodata, or reflectance with NaN for none."),
+    ] = "stored",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an export that is there.")] = False,
+    allow_incomplete: Annotated[
+        bool, typer.Option("--allow-incomplete", help="Export an unfinished cube; what is missing is nodata.")
+    ] = False,
+) -> None:
+    """Write a cube, or a part of it, as a file for other software.
+
+    It is read piece by piece, and appears under its name when it is whole.
+    """
+    cli._in_lines()
+    from spectile.pipeline.product.export import export_cube
+
+    said = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= console.SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            cli.LOG.info("%d of %d pieces, %.0f %%", done, total, 100 * done / total)
+
+    with cli._stoppable():
+        facts = export_cube(
+            cube, out, to=to, bands=bands, region=region, region_crs=region_crs, layer=layer, dtype=dtype,
+            replace=replace, allow_incomplete=allow_incomplete, progress=progress,
+        )  # fmt: skip
+    count, rows, cols = facts["shape"]
+    console.print_pairs(
+        {
+            "export": f"{facts['out']}, {facts['format']}, {console.size(facts['bytes'])}",
+            "holds": f"{facts['layer']}, {rows} × {cols} px, {count} band(s), {facts['dtype']}",
+        }
+    )

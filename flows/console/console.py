@@ -1,0 +1,222 @@
+"""What a person sees of a run: log lines, progress, tables and errors. No heavy import."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+if TYPE_CHECKING:
+    from spectile.flows.run.prepare import Observer
+    from spectile.pipeline.geometry.tiling import Block
+    from spectile.pipeline.plan.plan import Estimate, Plan
+
+LOG = logging.getLogger("spectile")
+
+SECONDS_BETWEEN_LINES = 5.0
+"""A run that writes to a file or a pipe says how it goes this often at most."""
+
+_CURRENT: ContextVar[Observer | None] = ContextVar("observer", default=None)
+
+
+@contextmanager
+def observed_by(observer: Observer) -> Iterator[None]:
+    """Let an observer watch the flow that is called inside; a flow's parameters can only be plain values."""
+    token = _CURRENT.set(observer)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def current_observer() -> Observer | None:
+    """The observer of the caller, if there is one."""
+    return _CURRENT.get()
+
+
+def log_to(console: Console) -> None:
+    """Print the run's log lines, and the warnings of libraries, on a console.
+
+    Prefect's own lines are left out: they are kept with the flow run, where its server shows them. Call it
+    before Prefect is imported, which puts a handler of its own on a root logger that has none.
+    """
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, ConsoleHandler)]:
+        root.removeHandler(handler)
+    handler = ConsoleHandler(console)
+    handler.setFormatter(_Formatter())
+    handler.addFilter(lambda record: not record.name.startswith(("prefect", "httpx", "uvicorn")))
+    root.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        return f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {level}{record.getMessage()}"
+
+
+class ConsoleHandler(logging.Handler):
+    """A handler that prints on a rich console, which may be drawing the progress at the same time."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record as one line."""
+        self._console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+
+
+class RunProgress:
+    """An observer that shows blocks, tiles, speed and time left: live on a terminal, else in lines."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._started = self._said = time.perf_counter()
+        self._tiles = self._tiles_done = self._pixels = 0
+        self.blocks = 0
+        """Blocks of the run, 0 before it is planned."""
+        self.blocks_done = 0
+        """Blocks that are done, those of earlier runs included."""
+
+    def __enter__(self) -> RunProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._live.stop()
+
+    def begin(self, plan: Plan, estimate: Estimate, done: Sequence[Block]) -> None:
+        """Take the measure of the run and say what it will do."""
+        self._started = self._said = time.perf_counter()
+        self.blocks, self.blocks_done = estimate.blocks, len(done)
+        self._tiles = estimate.tiles - sum(plan.tiling.count(block.window) for block in done)
+        self._pixels = estimate.pixels - sum(plan.pixels(block) for block in done)
+        before = f", {len(done)} of them done before" if done else ""
+        LOG.info(
+            "%d blocks%s, %d tiles to do, about %s of memory",
+            self.blocks, before, self._tiles, size(estimate.peak_memory_bytes),
+        )  # fmt: skip
+        if self._console.is_terminal and self._tiles:
+            self._task = self._live.add_task(self.line(), total=self._tiles)
+            self._live.start()
+
+    def tiles(self, count: int) -> None:
+        """Count tiles."""
+        self._tiles_done += count
+        self._show()
+
+    def block(self, block: Block, seconds: float) -> None:
+        """Count a block."""
+        self.blocks_done += 1
+        self._show()
+
+    def line(self) -> str:
+        """How the run goes, in a line."""
+        share = self._tiles_done / max(self._tiles, 1)
+        seconds = time.perf_counter() - self._started
+        speed = share * self._pixels / 1e6 / max(seconds, 1e-9)
+        left = f", {duration(seconds * (1 - share) / share)} left" if share > 0 else ""
+        return (
+            f"blocks {self.blocks_done}/{self.blocks}, tiles {self._tiles_done}/{self._tiles}, "
+            f"{speed:.2f} MPix/s{left}"
+        )
+
+    def _show(self) -> None:
+        if self._task is not None:
+            self._live.update(self._task, completed=self._tiles_done, description=self.line())
+        elif time.perf_counter() - self._said >= SECONDS_BETWEEN_LINES:
+            self._said = time.perf_counter()
+            LOG.info(self.line())
+
+
+def print_error(message: object) -> None:
+    """Print an error as one line on stderr, whatever is in it."""
+    print("spectile: error:", " ".join(str(message).split()), file=sys.stderr, flush=True)
+
+
+def print_pairs(pairs: Mapping[str, object]) -> None:
+    """Print names and values in two columns on stdout; never cut or wrapped, so that it can be piped."""
+    width = max(map(len, pairs))
+    for name, value in pairs.items():
+        print(f"{name:<{width}}  {value}")
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout, the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        first, *rest = (
+            f"{cell:<{width}}" if i == 0 else f"{cell:>{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join((first, *rest)).rstrip())
+
+
+def plan_pairs(report: Mapping[str, Any]) -> dict[str, object]:
+    """What a run would cost, from its report, as names and values."""
+    plan, model = report["plan"], report["model"]
+    bands, rows, columns = plan["shape"]
+    hours = plan["hours"]
+    layers = f", layers {', '.join(plan['layers'])}" if plan["layers"] else ""
+    empty = f", {plan['blocks_empty']} more are empty" if plan["blocks_empty"] else ""
+    return {
+        "scene": f"{report['scene']}",
+        "cube": f"{rows} × {columns} px, {bands} bands, {plan['samples']} sample(s){layers}",
+        "model": f"{model['name']} on {model['device']}, {model['steps']} steps, seed {report['seed']}",
+        "tiles": f"{plan['tiles'] - plan['tiles_masked']} of {plan['tile']} px, halo {plan['halo']} px",
+        "blocks": f"{plan['blocks']} of {plan['block']} px{empty}",
+        "redundancy": f"{plan['redundancy']:.2f} pixels computed for each pixel written",
+        "output": f"{size(plan['output_bytes'])} before compression",
+        "peak memory": size(plan["peak_memory_bytes"]),
+        "hours": "unknown" if hours is None else f"{hours:.3g} ({duration(hours * 3600)}), as timed here",
+    }
+
+
+def result_pairs(report: Mapping[str, Any]) -> dict[str, object]:
+    """What a run did, from its report, as names and values."""
+    result = report["result"]
+    bands, rows, columns = report["plan"]["shape"]
+    return {
+        "cube": result["cube"],
+        "quicklook": result["quicklook"] or "none, since blocks are missing",
+        "report": result["report"] or "none",
+        "size": f"{rows} × {columns} px, {bands} bands",
+        "blocks": f"{result['blocks_done']} of {report['plan']['blocks']} done",
+        "speed": f"{result['megapixels_per_second']:.3f} MPix/s "
+        f"({result['megapixels']:.2f} MPix in {duration(result['seconds'])})",
+        "peak memory": size(result["peak_memory_bytes"]),
+    }
+
+
+def size(count: float) -> str:
+    """A number of bytes with its unit, in powers of ten."""
+    for unit in ("B", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def duration(seconds: float) -> str:
+    """A time that a person can read."""
+    if seconds < 90:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

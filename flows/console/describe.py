@@ -1,0 +1,195 @@
+"""What a cube holds and what models there are, told from their metadata alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rasterio.crs import CRS
+
+from spectile.flows.console.console import duration, size
+from spectile.pipeline.block.predict import BandsRepeat
+from spectile.pipeline.cube.lease import read_beat
+from spectile.pipeline.cube.record import Cube, finished_blocks, load_plan, read_status
+from spectile.pipeline.plan.layers import array_name
+from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.store.base import Storage, open_storage
+
+MODEL_COLUMNS = ("model", "bands", "range, nm", "weights", "digest")
+HELD_OUT_COLUMNS = (
+    "model", "held-out scenes", "RMSE", "SAM, rad", "RMSE of mean", "ridge RMSE", "lookup RMSE",
+)  # fmt: skip
+_SCORES = (
+    ("sample", "rmse"), ("sample", "sam"), ("mean_of_samples", "rmse"), ("ridge", "rmse"), ("lookup", "rmse"),
+)  # fmt: skip
+
+
+def describe_cube(place: str | Path) -> dict[str, object]:
+    """Names and values for a person to read; of a cube that is not finished too.
+
+    Raises
+    ------
+    CubeError : there is no cube.
+    """
+    storage = open_storage(place)
+    status, plan = read_status(storage), load_plan(storage)
+    run = describe_run(storage)
+    settings: dict[str, Any] = dict(plan.settings)
+    model, grid = settings.get("model", {}), plan.cube_grid
+    bounds = ", ".join(f"{value:.10g}" for value in grid.bounds)
+    return {
+        "cube": storage,
+        "status": f"{status['status']}, {run['blocks_done']} of {run['blocks']} blocks done",
+        "run": _run(run),
+        **({"missing": _missing(run["missing"])} if run["missing"] else {}),
+        "shape": f"{plan.bands} bands × {grid.shape[0]} rows × {grid.shape[1]} columns",
+        "bands": _bands(storage),
+        "CRS": _crs(plan),
+        "bounds": f"{bounds} (x min, y min, x max, y max)",
+        "pixel size": "{:.6g} × {:.6g}".format(*_pixel_size(plan)),
+        **(
+            _line(plan)
+            if plan.scenes
+            else {
+                "scene": settings.get("scene", {}).get("name", "unknown"),
+                "radiometry": json.dumps(settings.get("radiometry")),
+            }
+        ),
+        "model": f"{model.get('name')} {str(model.get('digest'))[:12]}".strip(),
+        "steps": model.get("steps"),
+        "sampler": model.get("sampler"),
+        "seed": model.get("seed"),
+        "samples": plan.samples,
+        "layers": _layers(storage, plan),
+        "version": status.get("version", "unknown"),
+        "digest": plan.digest,
+        "size": f"{size(storage.size())} stored",
+    }
+
+
+def describe_run(storage: Storage) -> dict[str, Any]:
+    """How the making of a cube stands, for programs.
+
+    ``state`` is ``done``, ``running``, ``stalled`` (alive, but nothing finished for ten minutes) or
+    ``stopped``; then ``blocks``, ``blocks_done``, ``missing`` (names of blocks) and of the last run
+    ``process``, ``since`` (UTC), ``beat_seconds`` (since its last sign of life, as far as clocks agree),
+    ``idle_seconds`` (how long it had then finished nothing) and ``block``, the first that was not done; null
+    where no run is known.
+
+    Raises
+    ------
+    CubeError : there is no cube.
+    """
+    plan, beat = load_plan(storage), read_beat(storage)
+    done = finished_blocks(Cube(storage, plan))
+    complete = read_status(storage)["status"] == "complete"
+    state = beat.state if beat else "stopped"
+    return {
+        "state": "done" if complete and state == "stopped" else state,
+        "blocks": len(plan.blocks),
+        "blocks_done": len(done),
+        "missing": [block.name for block in plan.blocks if block not in done],
+        "process": beat.pid if beat else None,
+        "since": beat.since if beat else None,
+        "beat_seconds": round(beat.age(), 1) if beat else None,
+        "idle_seconds": beat.idle if beat else None,
+        "block": beat.block or None if beat else None,
+    }
+
+
+def _run(run: Mapping[str, Any]) -> str:
+    told = [str(run["state"])]
+    if run["state"] in ("running", "stalled"):
+        told += [f"beat {duration(run['beat_seconds'])} ago", f"process {run['process']}"]
+        told += [f"at block {run['block']}"] if run["block"] else []
+    if run["state"] == "stalled":
+        told.append(f"nothing finished for {duration(run['idle_seconds'])}")
+    return ", ".join(told)
+
+
+def _missing(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"blocks {', '.join(names[:5])}{more}"
+
+
+def _line(plan: Plan) -> dict[str, object]:
+    line: Any = plan.settings.get("line", {})
+    kinds = {json.dumps(share.facts.get("radiometry")): None for share in plan.scenes}
+    return {
+        "scenes": f"{len(plan.scenes)}: {', '.join(str(share.facts['name']) for share in plan.scenes)}",
+        "combined": f"{line.get('combine')}, {line.get('resampling')}",
+        "radiometry": " and ".join(kinds),
+    }
+
+
+def _bands(storage: Storage) -> str:
+    import zarr
+
+    group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
+    centres, widths = group["wavelength"][:], group["fwhm"][:]
+    return (
+        f"{len(centres)}, {centres.min():g} to {centres.max():g} nm, "
+        f"FWHM {widths.min():g} to {widths.max():g} nm"
+    )
+
+
+def _layers(storage: Storage, plan: Plan) -> str:
+    import zarr
+
+    if not plan.layers:
+        return ", ".join(plan.quality) or "none"
+    group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
+    fitted = group[array_name(plan.layers[0])].attrs.get("calibration_samples")
+    told = "not calibrated" if fitted is None else f"calibrated with {fitted} samples"
+    return ", ".join([*plan.layers, told, *plan.quality])
+
+
+def _crs(plan: Plan) -> str:
+    crs = CRS.from_wkt(plan.grid.crs_wkt)
+    code = crs.to_epsg()
+    name = plan.grid.crs_wkt.split('"')[1]
+    return f"EPSG:{code} ({name})" if code else name
+
+
+def _pixel_size(plan: Plan) -> tuple[float, float]:
+    t = plan.grid.transform
+    return float((t.a**2 + t.d**2) ** 0.5), float((t.b**2 + t.e**2) ** 0.5)
+
+
+def describe_models() -> list[list[str]]:
+    """A row for each model, in the order of MODEL_COLUMNS."""
+    rows = []
+    for folder, metadata in _shipped():
+        centre = metadata["cascade"]["bands"]["centre_nm"]
+        stored = size(sum(path.stat().st_size for path in folder.iterdir()))
+        rows.append([folder.name, str(len(centre)), _range(centre), stored, metadata["digest"][:12]])
+        rows += [
+            [f"{folder.name}:{kind}", str(len(centre)), _range(centre), f"a {what}, in the same files", ""]
+            for kind, what in (("ridge", "regression"), ("lookup", "nearest-neighbour table"))
+        ]
+    rows.append(["scdm-paper", "48 or 102", "", "none shipped; spectile train", ""])
+    centre = BandsRepeat().bands.centre_nm
+    rows.append(["bands-repeat", str(len(centre)), _range(centre), "no network; for tests", ""])
+    return rows
+
+
+def describe_held_out() -> list[list[str]]:
+    """A row for each model and group of held-out scenes, in the order of HELD_OUT_COLUMNS."""
+    return [
+        [folder.name, group, *(f"{scores[name][key]:.4f}" for name, key in _SCORES)]
+        for folder, metadata in _shipped()
+        for group, scores in metadata.get("held_out", {}).items()
+    ]
+
+
+def _shipped() -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folder and the metadata of each checkpoint in the package; the weights are not read."""
+    for path in sorted(Path(str(files("model") / "weights")).glob("*/model.json")):
+        yield path.parent, json.loads(path.read_text(encoding="utf-8"))
+
+
+def _range(centre_nm: Sequence[float]) -> str:
+    return f"{centre_nm[0]:g} to {centre_nm[-1]:g}"

@@ -1,0 +1,217 @@
+"""Plans and cubes as maps: a polygon for each block, with what it costs and how far it is."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spectile.catalog.errors import UsageError
+from spectile.catalog.scenes import list_scenes
+from spectile.catalog.urls import locate, nested
+from spectile.flows.console.console import duration, size
+from spectile.flows.run import line as compose_line
+from spectile.flows.run import prepare as compose
+from spectile.flows.run.line import LineSettings
+from spectile.flows.run.prepare import SceneSettings
+from spectile.pipeline.cube.attempts import read_failures
+from spectile.pipeline.cube.lease import read_beat
+from spectile.pipeline.cube.record import Cube, finished_blocks, load_plan, read_status
+from spectile.pipeline.geometry.footprint import footprints
+from spectile.pipeline.geometry.tiling import Block, blocks
+from spectile.pipeline.plan.plan import Plan, block_bytes
+from spectile.pipeline.store.base import open_storage
+
+Feature = dict[str, Any]
+"""A GeoJSON feature of a block."""
+
+PLAN_COLUMNS = ("scene", "blocks", "empty", "tiles", "MPix", "cube", "memory", "time")
+STATES = ("done", "running", "failed", "missing", "empty")
+
+_SUMMED = ("blocks", "blocks_empty", "tiles", "tiles_masked", "pixels", "output_bytes", "hours")
+
+
+def scene_settings(scenes: Sequence[str], given: Mapping[str, Any]) -> list[SceneSettings]:
+    """The settings of each scene; folders and STAC item collections stand for what they list.
+
+    Raises
+    ------
+    UsageError : no scene is there, or two have one name.
+    """
+    return [SceneSettings(scene.place, **given) for scene in list_scenes(scenes)]
+
+
+def map_plans(settings: Sequence[SceneSettings] | LineSettings) -> tuple[list[Feature], dict[str, Any]]:
+    """The features of all blocks of one plan or several, and a report for programs.
+
+    No pixel is read, of a line its masks only.
+
+    Raises
+    ------
+    SpectileError : a scene, the model or a setting cannot be used.
+    """
+    features, reports = [], []
+    before = None
+    for each in [settings] if isinstance(settings, LineSettings) else settings:
+        if isinstance(each, LineSettings):
+            prepared = compose_line.prepare_line(each, dry=True)
+        else:
+            prepared = before = compose.prepare(each, dry=True, like=before)
+        reports.append(compose.report(prepared))
+        seconds = (prepared.seconds_per_tile or 0) * prepared.plan.samples
+        features += _features(prepared.plan, reports[-1]["scene"], seconds, {})
+    total = {key: sum(report["plan"][key] for report in reports) for key in _SUMMED}
+    total["peak_memory_bytes"] = max(report["plan"]["peak_memory_bytes"] for report in reports)
+    return features, {"version": reports[0]["version"], "total": total, "scenes": reports}
+
+
+def plan_rows(report: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each plan of a report, in the order of PLAN_COLUMNS; of several also their total."""
+    rows = [(each["scene"], each["plan"]) for each in report["scenes"]]
+    if len(rows) > 1:
+        rows.append(("total", report["total"]))
+    return [
+        [
+            name, str(plan["blocks"]), str(plan["blocks_empty"]), str(plan["tiles"] - plan["tiles_masked"]),
+            f"{plan['pixels'] / 1e6:.2f}", size(plan["output_bytes"]), size(plan["peak_memory_bytes"]),
+            duration(plan["hours"] * 3600),
+        ]
+        for name, plan in rows
+    ]  # fmt: skip
+
+
+def map_cube(place: str) -> tuple[list[Feature], dict[str, Any]]:
+    """The features of a cube's blocks with their states, and a summary. Reads the ledger, no pixel.
+
+    Raises
+    ------
+    CubeError : there is no cube.
+    """
+    storage = open_storage(place)
+    status, plan = read_status(storage), load_plan(storage)
+    cube = Cube(storage, plan)
+    done, failures = finished_blocks(cube), read_failures(cube, plan.blocks)
+    beat = read_beat(storage)
+    # A run tells the first block that it has not done; workers may be at others as well.
+    running = beat.block if beat and beat.state != "stopped" else None
+    spent = sum(marker.seconds for marker in done.values())
+    tiles = sum(plan.computed_tiles(block) for block in done)
+    seconds_per_tile = spent / tiles if tiles else None
+    known: dict[Block, dict[str, Any]] = {}
+    for block in plan.blocks:
+        marker, failure = done.get(block), failures.get(block)
+        if marker:
+            state = "done"
+        elif block.name == running:
+            state = "running"
+        else:
+            state = "failed" if failure else "missing"
+        known[block] = {
+            "state": state,
+            "attempts": (failure.attempts if failure else 0) + (marker is not None),
+            "seconds": marker.seconds if marker else None,
+            "pixels_valid": marker.valid_pixels if marker else None,
+            "error": failure.error if failure and not marker else None,
+        }
+    scene: Any = plan.settings.get("scene", {})
+    features = _features(plan, str(scene.get("name", "unknown")), seconds_per_tile, known)
+    counts = Counter(feature["properties"]["state"] for feature in features)
+    pixels = sum(plan.pixels(block) for block in plan.blocks)
+    pixels_done = sum(plan.pixels(block) for block in done)
+    todo = sum(plan.computed_tiles(block) for block in plan.blocks if block not in done)
+    return features, {
+        "cube": str(storage),
+        "status": status["status"],
+        "run": beat.state if beat else "stopped",
+        "blocks": {"total": len(plan.blocks), **{state: counts[state] for state in STATES}},
+        "percent": round(100 * pixels_done / pixels, 2),
+        "pixels": pixels,
+        "pixels_done": pixels_done,
+        "pixels_valid": sum(marker.valid_pixels for marker in done.values()),
+        "seconds": round(spent, 3),
+        "seconds_to_go": None if seconds_per_tile is None else round(todo * seconds_per_tile, 3),
+    }
+
+
+def status_pairs(summary: Mapping[str, Any]) -> dict[str, object]:
+    """The summary of a cube as names and values for a person to read."""
+    counts = summary["blocks"]
+    told = [f"{counts[state]} {state}" for state in STATES[1:] if counts[state]]
+    to_go = summary["seconds_to_go"]
+    return {
+        "cube": summary["cube"],
+        "status": f"{summary['status']}, run {summary['run']}",
+        "blocks": ", ".join([f"{counts['done']} of {counts['total']} done", *told]),
+        "pixels": f"{summary['pixels_done'] / 1e6:.2f} of {summary['pixels'] / 1e6:.2f} MPix, "
+        f"{summary['percent']:.3g} %; {summary['pixels_valid'] / 1e6:.2f} MPix valid",
+        "time": f"{duration(summary['seconds'])} for the blocks that are done",
+        "to go": "unknown" if to_go is None else f"{duration(to_go)}, one block after another",
+    }
+
+
+def check_map(place: str, data: Sequence[str]) -> None:
+    """Refuse a place for a map that would be found out only after the work.
+
+    Parameters
+    ----------
+    data : files and cubes that it must not replace or lie in.
+
+    Raises
+    ------
+    UsageError : no map can be written there.
+    """
+    if not place.endswith((".geojson", ".json")):
+        raise UsageError("a map is GeoJSON", got=place, expected="a name that ends in .geojson")
+    if any(nested(locate(each), locate(place)) for each in data):
+        raise UsageError("the map would overwrite data", where=place, remedy="choose another file")
+
+
+def write_map(place: str, features: Sequence[Feature]) -> None:
+    """Write features as one GeoJSON document, in one step; what is there is replaced.
+
+    Raises
+    ------
+    StoreError, OSError : it cannot be written.
+    """
+    document = {"type": "FeatureCollection", "features": list(features)}
+    storage = open_storage(place)
+    storage.parent.put(storage.name, json.dumps(document, allow_nan=False, ensure_ascii=False).encode())
+
+
+def _features(
+    plan: Plan, scene: str, seconds_per_tile: float | None, known: Mapping[Block, Mapping[str, Any]]
+) -> list[Feature]:
+    """A feature for each block of the window, those without data included.
+
+    Parameters
+    ----------
+    scene : the name of a single scene.
+    known : what the ledger says of blocks; nothing of any in a plan.
+    """
+    estimate = plan.estimate(predictor_bytes=0)
+    every = list(blocks(plan.window, plan.block))
+    found = []
+    for block, geometry in zip(every, footprints(plan.grid, [b.window for b in every]), strict=True):
+        pixels = plan.pixels(block)
+        tiles = plan.computed_tiles(block) if pixels else 0
+        held = block_bytes(plan.block, block.window, plan.tiling, plan.bands, plan.samples, plan.layers)
+        properties = {
+            "scene": _scenes_at(plan, block) if plan.scenes else scene,
+            "block": block.name,
+            "empty": not pixels,
+            "tiles": tiles,
+            "pixels": pixels,
+            "cube_bytes": pixels * (estimate.output_bytes // estimate.pixels),
+            "memory_bytes": held if pixels else 0,
+            "seconds_estimated": None if seconds_per_tile is None else round(tiles * seconds_per_tile, 3),
+            **(known.get(block, {"state": "empty"}) if known else {}),
+        }
+        found.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    return found
+
+
+def _scenes_at(plan: Plan, block: Block) -> str:
+    """The scenes of a flight line that a block's tiles show."""
+    tiles = plan.tiling.span(block.window)
+    return ", ".join(str(share.facts["name"]) for share in plan.scenes if share.touches(tiles))

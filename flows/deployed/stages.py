@@ -1,0 +1,131 @@
+"""The stages of a Prefect flow that makes a cube: a task for each run of blocks, one to finish.
+
+A module of its own, since flows of single scenes and of flight lines share it, and a file that Prefect loads
+by its path holds only what it looks for there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import (
+    create_link_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Failed
+from prefect.utilities.annotations import quote
+
+from spectile.catalog.urls import locate
+from spectile.flows.console.console import current_observer, result_pairs
+from spectile.flows.run import prepare as compose
+from spectile.flows.run.holding import Beating
+from spectile.flows.run.prepare import Observer, Prepared, Result, Silent, Tally
+from spectile.pipeline.cube.lease import Lease
+from spectile.pipeline.cube.record import Cube
+from spectile.pipeline.geometry.tiling import Block
+
+# Prefect walks through every object that goes in or out of a task in search of futures, unless it is quoted.
+unwalked: Callable[[Any], Any] = quote
+
+
+@task(
+    name="process-run",
+    task_run_name="blocks {first} to {last}",
+    cache_policy=NO_CACHE,
+    # A store that fails may be a network share that comes back; one that stays full should not hold a
+    # worker. Blocks that cannot be read are noted in the tally and not tried again.
+    retries=2,
+    retry_delay_seconds=[2, 10],
+)
+def process_run(
+    prepared: Prepared,
+    cube: Cube,
+    blocks: list[Block],
+    *,
+    tally: Tally,
+    observer: Observer,
+    first: str,
+    last: str,
+) -> None:
+    """Compute and write contiguous blocks, named from first to last, and add what was done to the tally."""
+    tally.failures.clear()  # a second attempt tries them again
+    undone = set(compose.remaining(cube))
+    todo = [block for block in blocks if block in undone]
+    compose.process_blocks(prepared, cube, todo, tally=tally, observer=observer)
+
+
+@task(name="finish-scene", cache_policy=NO_CACHE)
+def finish_scene(
+    prepared: Prepared, cube: Cube, tallies: list[Tally], observer: Observer, started: float
+) -> Any:
+    """Finish the cube, unless blocks failed; what the run did, quoted."""
+    total = Tally()
+    for tally in tallies:
+        total.done += tally.done
+        total.tiles += tally.tiles
+        total.tiles_skipped += tally.tiles_skipped
+        total.tiles_kept += tally.tiles_kept
+        total.pixels += tally.pixels
+        total.failures += tally.failures
+        total.peak_memory_bytes = max(total.peak_memory_bytes, tally.peak_memory_bytes)
+    return unwalked(compose.conclude(prepared, cube, total, observer, started))
+
+
+def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> dict[str, Any]:
+    """Make and finish a cube, inside a flow; the report, as the data of a failed state where blocks failed.
+
+    Parameters
+    ----------
+    lease : the cube's, which is held.
+    started : when the flow began, by ``time.perf_counter``.
+    """
+    observer = Beating(lease, current_observer() or Silent())
+    todo = compose.remaining(cube)
+    blocks = prepared.plan.blocks
+    observer.begin(prepared.plan, prepared.estimate, [block for block in blocks if block not in todo])
+    before = len(blocks) - len(todo)
+    progress = create_progress_artifact(
+        progress=100 * before / len(blocks), description=f"{len(blocks)} blocks of {cube.storage}"
+    )
+    assert isinstance(progress, UUID)  # it is a coroutine inside an event loop only
+    tallies: list[Tally] = []
+    for run in compose.runs(prepared, todo):
+        tallies.append(Tally())
+        process_run(
+            unwalked(prepared),
+            unwalked(cube),
+            unwalked(run),
+            tally=unwalked(tallies[-1]),
+            observer=unwalked(observer),
+            first=run[0].name,
+            last=run[-1].name,
+        )
+        done = before + sum(tally.done for tally in tallies)
+        update_progress_artifact(progress, progress=100 * done / len(blocks))
+    finished: Any = finish_scene(
+        unwalked(prepared), unwalked(cube), unwalked(tallies), unwalked(observer), started
+    )
+    result: Result = finished.unquote()
+    report = compose.report(prepared, result)
+    create_table_artifact(
+        [{"what": name, "value": str(value)} for name, value in result_pairs(report).items()],
+        key="cube",
+        description=f"{prepared.settings.scene} with {prepared.settings.model}",
+    )
+    for key, written in (("quicklook", result.quicklook), ("report", result.report)):
+        if written is not None:
+            place = locate(written)
+            link = place.absolute().as_uri() if isinstance(place, Path) else str(place)
+            create_link_artifact(link, key=key, link_text=key)
+    if result.blocks_failed:
+        why = f"{result.blocks_failed} blocks failed: {'; '.join(result.failures[:5])}"
+        failed: Any = Failed(message=why, data=report)
+        return failed  # type: ignore[no-any-return]
+    return report

@@ -1,0 +1,72 @@
+"""A run holds its cube: the lease, and the observer through which its beat says how the run goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from spectile.pipeline.cube.lease import Lease, hold
+from spectile.pipeline.cube.record import occupied, read_record, read_status, writing
+from spectile.pipeline.product.quicklook import quicklook_names
+from spectile.pipeline.product.report import report_name
+from spectile.pipeline.stac.collection import beside_name
+from spectile.pipeline.store.base import open_storage
+
+if TYPE_CHECKING:
+    from spectile.flows.run.prepare import Observer, SceneSettings
+    from spectile.pipeline.geometry.tiling import Block
+    from spectile.pipeline.plan.plan import Estimate, Plan
+
+
+@contextmanager
+def holding(settings: SceneSettings) -> Iterator[Lease]:
+    """Hold the lease of the cube that a run writes, or of the place where it will be.
+
+    Raises
+    ------
+    LeaseHeld : another run is writing the cube.
+    CubeError : something else is there; nothing is put beside it.
+    StoreError : the store cannot be written.
+    """
+    storage = open_storage(settings.out)
+    if occupied(storage) and read_record(storage) is None:
+        read_status(storage)
+    beside = (*quicklook_names(storage.name), report_name(storage.name), beside_name(storage.name))
+    with writing(storage), hold(storage, settings.lease, beside=beside) as lease:
+        yield lease
+
+
+class Beating:
+    """An observer that tells a lease what it is told, and then another observer."""
+
+    def __init__(self, lease: Lease, observer: Observer) -> None:
+        self._lease = lease
+        self._observer = observer
+        self._todo: dict[Block, None] = {}
+        self._blocks = 0
+
+    def begin(self, plan: Plan, estimate: Estimate, done: Sequence[Block]) -> None:
+        """Note the blocks."""
+        self._todo = dict.fromkeys(plan.blocks)
+        for block in done:
+            self._todo.pop(block, None)
+        self._blocks = len(plan.blocks)
+        self._tell()
+        self._observer.begin(plan, estimate, done)
+
+    def tiles(self, count: int) -> None:
+        """Note that the run moves."""
+        self._lease.tell()
+        self._observer.tiles(count)
+
+    def block(self, block: Block, seconds: float) -> None:
+        """Note a block."""
+        self._todo.pop(block, None)
+        self._tell()
+        self._observer.block(block, seconds)
+
+    def _tell(self) -> None:
+        first = next(iter(self._todo), None)
+        done = self._blocks - len(self._todo)
+        self._lease.tell(blocks=self._blocks, done=done, block=first.name if first else "")

@@ -1,0 +1,230 @@
+"""A flight line, composed: several scenes → one source → what ``compose`` does with any.
+
+The command line and the Prefect flow both call these functions and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from spectile.catalog.errors import CubeError, UsageError
+from spectile.catalog.scenes import NamedScene, list_scenes
+from spectile.catalog.times import join, parse_span, to_text
+from spectile.flows.run import prepare as compose
+from spectile.flows.run.holding import Beating, holding
+from spectile.flows.run.prepare import Observer, Prepared, Result, SceneSettings, Silent
+from spectile.pipeline.cube.record import Cube, load_plan, put_layout
+from spectile.pipeline.geometry.placing import Resampling
+from spectile.pipeline.line.grid import Frame
+from spectile.pipeline.line.members import Combine
+from spectile.pipeline.line.source import open_line
+from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.store.base import Storage, open_storage
+
+LOG = logging.getLogger("spectile")
+
+
+@dataclass(frozen=True)
+class LineSettings:
+    """What a user sets for a flight line; the command line's options bear the fields' names."""
+
+    scenes: tuple[str, ...]
+    """RGB rasters, folders of them, STAC item collections."""
+    run: SceneSettings
+    """What is set as for a single scene; its ``scene`` is the first of the line's."""
+    crs: str | None = None
+    """CRS of the line; None takes the scenes' own, or the UTM zone of their middle."""
+    resolution: float | None = None
+    """Side of a pixel, in units of the CRS; None takes the finest of the scenes."""
+    frame: Frame = "north-up"
+    """Whether rows run along the line or the map."""
+    extent: tuple[float, float, float, float] | None = None
+    """(x_min, y_min, x_max, y_max) in the CRS; None takes what the scenes cover."""
+    combine: Combine = "feather"
+    """How scenes share a pixel."""
+    resampling: Resampling = "bilinear"
+    """How RGB comes between the pixels of a scene."""
+    radiometry: tuple[str, ...] = ()
+    """What numbers mean: KIND for all scenes, NAME=KIND for one."""
+    add: tuple[str, ...] = ()
+    """Scenes to add to a cube that is there."""
+
+
+_OF_A_SCENE = {"scene", "radiometry"}
+"""Settings of a single scene that a line has in its own way."""
+
+
+def line_settings(given: Mapping[str, Any]) -> LineSettings:
+    """The settings from flat names: those of LineSettings, and those of SceneSettings in place of ``run``."""
+    own = {field.name for field in fields(LineSettings)} - {"run"}
+    of_the_run = {field.name for field in fields(SceneSettings)} - _OF_A_SCENE
+    scenes = tuple(given["scenes"])
+    first = (*scenes, "")[0]
+    run = SceneSettings(scene=first, **{name: given[name] for name in of_the_run & given.keys()})
+    lists = {name: tuple(given[name]) for name in ("scenes", "radiometry", "add") if given.get(name)}
+    plain = {name: given[name] for name in (own & given.keys()) - {"scenes", "radiometry", "add"}}
+    return LineSettings(run=run, **{"scenes": scenes, **plain, **lists})
+
+
+def flat_settings(settings: LineSettings) -> dict[str, Any]:
+    """The settings as ``line_settings`` takes them."""
+    run = {name: value for name, value in asdict(settings.run).items() if name not in _OF_A_SCENE}
+    own = {field.name: getattr(settings, field.name) for field in fields(LineSettings) if field.name != "run"}
+    return {**run, **own}
+
+
+def prepare_line(settings: LineSettings, *, dry: bool = False) -> Prepared:
+    """Open the scenes, choose the grid, load the model and plan the run.
+
+    Parameters
+    ----------
+    dry : read masks only, which say what is empty; otherwise as of ``compose.prepare``.
+
+    Raises
+    ------
+    SpectileError : a scene, the model or a setting cannot be used.
+    """
+    if settings.add:
+        return _prepare_more(settings, dry=dry)
+    scenes = list_scenes(settings.scenes)
+    return _prepare(settings, scenes, settings.run, dry=dry)
+
+
+def _prepare_more(settings: LineSettings, *, dry: bool) -> Prepared:
+    """As ``prepare_line``, of a cube that is there, with scenes added: its grid and its gain stay."""
+    chosen = [name for name in ("crs", "resolution", "extent") if getattr(settings, name) is not None]
+    if settings.frame != "north-up":
+        chosen.append("frame")
+    if chosen:
+        raise UsageError(
+            "the grid of a line is fixed when its cube is created",
+            got=" ".join(f"--{name}" for name in chosen),
+            remedy="leave it out with --add, or start a new cube",
+        )
+    if settings.run.overwrite:
+        raise UsageError("--add and --overwrite exclude each other")
+    plan = load_plan(open_storage(settings.run.out))
+    if not plan.scenes:
+        raise CubeError(
+            "scenes can be added to a flight line only", where=settings.run.out, got="the cube of one scene"
+        )
+    scenes = _in_order(list_scenes(settings.scenes, last=settings.add), plan, settings)
+    line: Any = plan.settings["line"]
+    return _prepare(
+        settings, scenes, replace(settings.run, resume=True), dry=dry, grid=plan.grid, gain=line["gain"]
+    )
+
+
+def prepare_line_again(network: SceneSettings, scenes: Sequence[str], plan: Plan) -> Prepared:
+    """The run that made the cube of a line, prepared again: its grid, its gain and its scenes as they were.
+
+    Parameters
+    ----------
+    network : settings that load the plan's model.
+    scenes : where the line's scenes are, as of ``LineSettings``.
+
+    Raises
+    ------
+    SpectileError : as of ``prepare_line``; whether scenes are those of the plan is for the caller to check.
+    """
+    line: Any = plan.settings["line"]
+    facts: list[Any] = [share.facts for share in plan.scenes]
+    first, *others = (tuple(each["channels"]) for each in facts)
+    run = replace(
+        network, scene=scenes[0], nodata=facts[0]["nodata"], checksum="sha256" in facts[0],
+        rgb=first if all(each == first for each in others) else None,
+    )  # fmt: skip
+    settings = LineSettings(
+        tuple(scenes), run, combine=line["combine"], resampling=line["resampling"],
+        radiometry=tuple(
+            f"{each['name']}={radiometry_option(each['radiometry'], measured=line['gain'])}" for each in facts
+        ),
+    )  # fmt: skip
+    named = _in_order(list_scenes(scenes), plan, settings)
+    return _prepare(settings, named, run, dry=False, grid=plan.grid, gain=line["gain"])
+
+
+def radiometry_option(radiometry: Mapping[str, Any], *, measured: float | None = None) -> str:
+    """The value of ``--radiometry`` that declares what a plan holds.
+
+    Parameters
+    ----------
+    measured : a gain that is not the user's, and left out.
+    """
+    kind, gain = radiometry["kind"], radiometry["gain"]
+    if kind == "dn":
+        return f"dn:{radiometry['offset'][0]!r},{radiometry['scale'][0]!r}"
+    return f"display:{gain!r}" if kind == "display" and gain != measured else str(kind)
+
+
+def _in_order(scenes: list[NamedScene], plan: Plan, settings: LineSettings) -> list[NamedScene]:
+    """The scenes in the order in which the cube knows them, then those that it does not know yet."""
+    known = [str(share.facts["name"]) for share in plan.scenes]
+    by_name = {scene.name: scene for scene in scenes}
+    if missing := [name for name in known if name not in by_name]:
+        raise UsageError(
+            "a scene of the cube is missing", where=settings.run.out, got=missing[0],
+            remedy="name all scenes of the line; blocks on the border need them",
+        )  # fmt: skip
+    added = {scene.name for scene in list_scenes((), last=settings.add)} if settings.add else set()
+    if strange := [scene.name for scene in scenes if scene.name not in added and scene.name not in known]:
+        raise UsageError(
+            "a scene is not in the cube", where=settings.run.out, got=strange[0], remedy="give it with --add"
+        )
+    return [by_name[name] for name in known] + [scene for scene in scenes if scene.name not in known]
+
+
+def _prepare(
+    settings: LineSettings, scenes: list[NamedScene], run: SceneSettings, *, dry: bool, **fixed: Any
+) -> Prepared:
+    if run.datetime is None and (
+        span := join([parse_span(each.taken) if each.taken else None for each in scenes])
+    ):
+        run = replace(run, datetime="/".join(map(to_text, span)))
+    compose.check_output(run, [scene.place for scene in scenes], dry=dry)
+    source = open_line(
+        scenes, crs=settings.crs, resolution=settings.resolution, frame=settings.frame,
+        extent=settings.extent, combine=settings.combine, resampling=settings.resampling,
+        radiometry=settings.radiometry, nodata_rule=run.nodata, channels=run.rgb, measure=not dry, **fixed,
+    )  # fmt: skip
+    LOG.info("flight line of %d scene(s): %d × %d px", len(scenes), *source.grid.shape)
+    return compose.plan_run(run, source, {} if dry else {"line": source.settings()}, dry=dry)
+
+
+def start_line(prepared: Prepared, settings: LineSettings, storage: Storage | None = None) -> Cube:
+    """The cube to write: a new one, the one that is there, or that one with scenes added.
+
+    Parameters
+    ----------
+    storage : as of ``compose.start_cube``.
+
+    Raises
+    ------
+    CubeError : the cube that is there was made from other settings.
+    """
+    plan, storage = prepared.plan, storage or open_storage(prepared.settings.out)
+    if settings.add:
+        there = load_plan(storage)
+        fewer = replace(plan, scenes=plan.scenes[: len(there.scenes)])
+        # Otherwise start_cube says what differs.
+        if fewer.digest == there.digest != plan.digest:
+            predictor = prepared.predictor
+            put_layout(storage, plan, predictor.bands, calibration=predictor.calibration)
+    return compose.start_cube(prepared, storage)
+
+
+def run_line(settings: LineSettings, *, observer: Observer | None = None) -> tuple[Prepared, Result]:
+    """Process a flight line in this process, from the files to the finished cube.
+
+    Raises
+    ------
+    SpectileError : a scene, the model or a setting cannot be used, or the store cannot be written.
+    """
+    started = time.perf_counter()
+    with prepare_line(settings) as prepared, holding(settings.run) as lease:
+        cube = start_line(prepared, settings, lease.storage)
+        return prepared, compose.carry_out(prepared, cube, Beating(lease, observer or Silent()), started)

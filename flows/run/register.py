@@ -1,0 +1,59 @@
+"""A run's item: beside the cube always, and in the catalog where one is named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spectile.catalog.errors import StoreError, UsageError
+from spectile.catalog.times import Span, join, parse_span, taken
+from spectile.pipeline.line.source import LineSource
+from spectile.pipeline.stac.collection import open_collection, write_beside
+from spectile.pipeline.stac.item import cube_facts
+
+if TYPE_CHECKING:
+    from spectile.flows.run.prepare import SceneSettings
+    from spectile.pipeline.scene.raster import SceneSource
+    from spectile.pipeline.store.base import Storage
+
+
+def check_catalog(settings: SceneSettings) -> None:
+    """Refuse a catalog or a time that would be found out only after the run.
+
+    Raises
+    ------
+    UsageError : the catalog cannot name the cube, or the time is none.
+    """
+    if settings.datetime is not None:
+        parse_span(settings.datetime)
+    collection = open_collection(settings.catalog)
+    if collection is not None:
+        collection.place(settings.out)
+
+
+def taken_of(settings: SceneSettings, source: SceneSource | LineSource) -> Span | None:
+    """When the scene, or all scenes of a line, were taken: as the user says, else by their own metadata."""
+    if settings.datetime is not None:
+        return parse_span(settings.datetime)
+    scenes = [member.source for member in source.members] if isinstance(source, LineSource) else [source]
+    return join([taken(scene.tags()) for scene in scenes])
+
+
+def register(settings: SceneSettings, cube: Storage) -> str:
+    """Write the item of a cube beside it and into the catalog; the place of the one beside it.
+
+    Raises
+    ------
+    StoreError : it cannot be written; the cube itself is not touched.
+    """
+    try:
+        facts = cube_facts(cube)
+        place = write_beside(cube, facts)
+        collection = open_collection(settings.catalog)
+        if collection is not None:
+            collection.add(settings.out, facts)
+    except (OSError, StoreError, UsageError) as err:
+        raise StoreError(
+            "the blocks are written, but the cube's STAC item is not", where=str(cube),
+            got=getattr(err, "strerror", None) or str(err), remedy="run spectile catalog add later",
+        ) from err  # fmt: skip
+    return place

@@ -1,0 +1,162 @@
+"""A damaged cube is made whole from its own plan: blocks that are damaged or missing, and metadata."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from spectile.catalog.errors import CubeError, UsageError
+from spectile.flows.run import prepare as compose
+from spectile.flows.run.holding import Beating, holding
+from spectile.flows.run.line import prepare_line_again, radiometry_option
+from spectile.flows.run.prepare import Observer, Prepared, SceneSettings, Silent, Tally
+from spectile.pipeline.block.predict import Predictor
+from spectile.pipeline.cube import ledger
+from spectile.pipeline.cube.finish import told_of
+from spectile.pipeline.cube.overviews import void_regions
+from spectile.pipeline.cube.record import put_layout
+from spectile.pipeline.cube.verify import Findings, inspect_cube
+from spectile.pipeline.plan.plan import Plan
+
+LOG = logging.getLogger("spectile")
+
+
+def repair_cube(
+    place: str, scenes: Sequence[str] = (), model: str | None = None, *, observer: Observer | None = None
+) -> tuple[Findings, Findings]:
+    """What was wrong with a cube, and what still is.
+
+    Blocks that are damaged or missing are made again, damaged metadata are put again, and what is none of the
+    cube's is removed.
+
+    Parameters
+    ----------
+    scenes : where the scene is, or those of a flight line (folders and collections, too); none takes the
+        URLs that the plan names. Only blocks need them.
+    model : name or path of the model, if not as in the plan.
+
+    Raises
+    ------
+    CubeError : there is no cube, or scene or model are not those that it was made from.
+    LeaseHeld : a run is writing it.
+    SpectileError : the scene or the model cannot be used, or the store cannot be written.
+    """
+    with holding(SceneSettings("", place)) as lease:
+        found = inspect_cube(lease.storage)
+        if not found.problems:
+            return found, found
+        cube, blocks = found.cube, found.blocks
+        plan, told = cube.plan, told_of(lease.storage)
+        if blocks:
+            with _prepare(plan, place, scenes, model) as prepared:
+                _renew(found, prepared.predictor)
+                failed = _make(prepared, found, Beating(lease, observer or Silent()))
+        else:
+            if found.metadata:
+                _renew(found, _load(plan, place, model))
+            failed = 0
+            _void(found)
+        if not failed:
+            compose.finish_cube(cube, told)
+        return found, inspect_cube(lease.storage)
+
+
+def _void(found: Findings) -> None:
+    ledger.void(found.cube.storage, [ledger.key_of(block) for block in found.shards])
+    void_regions(found.cube.storage, found.overviews)
+
+
+def _renew(found: Findings, predictor: Predictor) -> None:
+    if found.metadata:
+        put_layout(found.cube.storage, found.cube.plan, predictor.bands, calibration=predictor.calibration)
+
+
+def _make(prepared: Prepared, found: Findings, observer: Beating) -> int:
+    """Make the blocks again; how many failed."""
+    _void(found)  # or another run would take them for done while they are made
+    cube, blocks = found.cube, found.blocks
+    done = [block for block in cube.plan.blocks if block not in set(blocks)]
+    observer.begin(cube.plan, prepared.estimate, done)
+    tally = Tally()
+    compose.process_blocks(prepared, cube, blocks, tally=tally, observer=observer)
+    return len(tally.failures)
+
+
+def _prepare(plan: Plan, place: str, scenes: Sequence[str], model: str | None) -> Prepared:
+    """The run that made the cube, prepared again.
+
+    Raises
+    ------
+    CubeError : scene, model or software are others.
+    """
+    where = scenes or _known(plan)
+    if not where:
+        raise UsageError(
+            "the cube does not know in which folder its scene is", where=place, remedy="name it with --scene"
+        )
+    network = _network(plan, place, model)
+    if plan.scenes:
+        prepared = prepare_line_again(network, where, plan)
+    elif len(where) == 1:
+        prepared = compose.prepare(_settings(network, where[0], plan))
+    else:
+        raise UsageError("the cube is of one scene", where=place, got=f"{len(where)} scenes")
+    again = replace(prepared, plan=replace(prepared.plan, window=plan.window))
+    try:
+        compose.check_same(again, _facts(plan), place)
+    except CubeError:
+        prepared.__exit__()
+        raise
+    return again
+
+
+def _known(plan: Plan) -> list[str]:
+    """The URLs of a plan's scenes; none where it does not know them all."""
+    said: Any = plan.settings
+    facts: list[Any] = [share.facts for share in plan.scenes] or [said["scene"]]
+    return [each["url"] for each in facts] if all("url" in each for each in facts) else []
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    return {"digest": plan.digest, "plan": plan.to_json(), "block": plan.block}
+
+
+def _load(plan: Plan, place: str, model: str | None) -> Predictor:
+    """The model that made the cube.
+
+    Raises
+    ------
+    CubeError : it is another.
+    """
+    predictor = compose._load_predictor(_network(plan, place, model))
+    was: Any = plan.settings["model"]
+    if dict(predictor.settings) != was:
+        raise CubeError(
+            "the cube was made with another model", where=place,
+            got=f"digest {str(predictor.settings['digest'])[:12]}", expected=f"digest {was['digest'][:12]}",
+            remedy="name it with --model",
+        )  # fmt: skip
+    return predictor
+
+
+def _network(plan: Plan, place: str, model: str | None) -> SceneSettings:
+    """Settings that load the model of a plan."""
+    said: Any = plan.settings["model"]
+    return SceneSettings(
+        "", place, model=model or said["name"], steps=said["steps"] or None, seed=said["seed"],
+        samples=plan.samples, layers=(*plan.layers, *plan.quality), device=said["device"],
+        dtype=said["dtype"],
+        compiled=said.get("compiled", False), tile=plan.tiling.tile, halo=plan.tiling.halo, block=plan.block,
+        resume=True,
+    )  # fmt: skip
+
+
+def _settings(network: SceneSettings, scene: str, plan: Plan) -> SceneSettings:
+    """The settings of the run that made the cube of a scene, as far as they change a value."""
+    said: Any = plan.settings
+    return replace(
+        network, scene=scene, radiometry=radiometry_option(said["radiometry"]), nodata=said["nodata"],
+        rgb=tuple(said["channels"]), checksum="sha256" in said["scene"],
+    )  # fmt: skip

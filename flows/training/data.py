@@ -1,0 +1,311 @@
+"""The scenes of a recipe: from files, libraries and the simulator, checked before a step is taken."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import zoom
+from scipy.spatial import cKDTree
+
+from spectile.catalog.bands import SENSORS, Bands, NearestBands
+from spectile.catalog.errors import SceneError, SpectileError, UsageError
+from spectile.flows.training.recipe import PaperRecipe, Recipe, sensor_bands
+from spectile.flows.training.sources import (
+    LibrarySource,
+    ResponseSource,
+    SceneSource,
+    SimulatedScenes,
+    Sources,
+)
+from spectile.model.cascade.cascade import CascadeConfig
+from spectile.model.data.crops import CameraResponse, CropSource, TrainingScene
+from spectile.model.presets import ScdmPreset
+from spectile.pipeline.scene.formats import Layout
+from spectile.pipeline.scene.hyperspectral import Hyperspectral, read_bands, read_hyperspectral, scene_files
+from spectile.pipeline.scene.spectra import SpectralLibrary, read_responses, read_spectral_library
+from spectile.pipeline.simulate.scene import Simulator
+
+VALIDATION_SEED = 1_000_000
+HELD_OUT_SEED = 2_000_000
+"""Simulated scenes of the two sets are numbered from here; training scenes from zero."""
+
+MOST_REFLECTANCE = 1.6
+"""A scene whose median is above this is not in reflectance."""
+
+
+@dataclass(frozen=True)
+class SceneSets:
+    """Scenes by what they are for."""
+
+    training: list[TrainingScene]
+    """To learn from."""
+    validation: list[TrainingScene]
+    """To choose by."""
+    held_out: list[TrainingScene]
+    """For the table alone."""
+    data: list[dict[str, str]]
+    """Name, path, sha256 and licence of every file that was used."""
+
+
+def build_scenes(
+    recipe: Sources,
+    cascade: CascadeConfig | ScdmPreset,
+    data_dir: Path,
+    responses: Sequence[CameraResponse] = (),
+) -> SceneSets:
+    """Every scene of a recipe.
+
+    Parameters
+    ----------
+    recipe : where they come from.
+    cascade : the model whose bands and camera they must serve.
+    data_dir : what the recipe's paths are below.
+    responses : others that the camera may have, which they must serve too.
+
+    Raises
+    ------
+    SpectileError
+        Where a file cannot be used, or the scenes together cannot train and validate the model.
+    """
+    sets = SceneSets([], [], [], [])
+    if recipe.simulator is not None:
+        _simulate(recipe.simulator, cascade, sets)
+    cameras = [cascade.response, *(response.bands for response in responses)]
+    for scene in recipe.scenes:
+        _read_scenes(scene, data_dir, sets, cascade.bands, cameras)
+    for library in recipe.libraries:
+        _read_library(library, data_dir, sets, cascade.bands, cameras)
+    nm = cascade.bands.centre_nm
+    for what, scenes in (("training", sets.training), ("validation", sets.validation)):
+        if not scenes:
+            raise UsageError(
+                f"no scenes for {what}",
+                where=recipe.name,
+                remedy="see docs/training.md on how a recipe divides scenes",
+            )
+        if not any(CropSource(scenes, cascade.bands, cascade.response).complete):
+            raise UsageError(
+                f"no scene for {what} has every band of the model",
+                where=recipe.name,
+                remedy=f"add one whose good_nm reach {nm[0]:g} to {nm[-1]:g} nm, or [simulator]",
+            )
+    return sets
+
+
+def camera_responses(recipe: Recipe | PaperRecipe, data_dir: Path) -> tuple[CameraResponse, ...]:
+    """The responses of a recipe's camera, the expected one first; a published model has its own."""
+    if isinstance(recipe, PaperRecipe):
+        return (CameraResponse(recipe.config().response),)
+    if not recipe.responses:
+        raise UsageError("responses name at least the expected one", where=recipe.name)
+    found = []
+    for given in recipe.responses:
+        source = ResponseSource(sensor=given) if isinstance(given, str) else given
+        found.append(CameraResponse(_response(source, data_dir), source.weight))
+    return tuple(found)
+
+
+def _response(source: ResponseSource, data_dir: Path) -> Bands:
+    if source.file is not None and source.channels is not None:
+        return read_responses(data_dir / source.file, source.channels, wavelength_unit=source.wavelength_unit)
+    if source.nearest_nm is not None:
+        return NearestBands(source.nearest_nm, (1.0, 1.0, 1.0))
+    bands = sensor_bands(source.sensor or "")
+    if len(bands) != 3:
+        raise UsageError(
+            "a camera's response has three channels", got=f"{source.sensor} with {len(bands)} bands"
+        )
+    return bands
+
+
+def _simulate(plan: SimulatedScenes, cascade: CascadeConfig | ScdmPreset, sets: SceneSets) -> None:
+    for first, count, into in (
+        (0, plan.scenes, sets.training),
+        (VALIDATION_SEED, plan.validation, sets.validation),
+        (HELD_OUT_SEED, plan.held_out, sets.held_out),
+    ):
+        for number in range(count):
+            simulator = Simulator(
+                seed=first + number,
+                shape=(plan.size, plan.size),
+                bands=cascade.bands,
+                pixel_size_m=plan.pixel_sizes_m[number % len(plan.pixel_sizes_m)],
+                sun_elevation_deg=plan.sun_elevations_deg[number % len(plan.sun_elevations_deg)],
+                sun_azimuth_deg=(37.0 * number) % 360.0,
+            )
+            cube = simulator.truth(0, 0, plan.size, plan.size).astype(np.float16)
+            valid = np.ones(cube.shape[1:], dtype=bool)
+            name = f"simulated/{first + number}"
+            into.append(TrainingScene(name, cube, cascade.bands, valid, plan.weight / count))
+    facts = {"name": "the project's own simulator, materials of the set train", "licence": "Apache-2.0"}
+    sets.data.append({**facts, "path": f"seeds 0 to {plan.scenes - 1}", "sha256": ""})
+
+
+def _read_scenes(
+    source: SceneSource, data_dir: Path, sets: SceneSets, bands: Bands, cameras: Sequence[Bands]
+) -> None:
+    """Read the file of a source, or every file of its folder; all that are bad go into one error."""
+    place = data_dir / source.path
+    own = None if source.bands_of is None else _bands_of(source, data_dir)
+    files = scene_files(place, source.glob)
+    problems = []
+    for path in files:
+        # Files of a folder are one group in the held-out table.
+        name = place.stem if path == place else f"{place.stem}/{path.stem}"
+        try:
+            parts = _divide(_read_scene(path, source, own), source, name, source.weight / len(files))
+            for part, scene in parts.items():
+                _check(scene, bands, cameras if part == "training" else cameras[:1])
+                getattr(sets, part).append(scene)
+            inside = "" if path == place else f"/{path.relative_to(place).as_posix()}"
+            relative = source.path.rstrip("/") + inside
+            sets.data.append(_facts(path, relative, source.name, source.licence))
+        except SpectileError as err:
+            if path == place:
+                raise
+            problems.append(str(err))
+    if problems:
+        raise SceneError(
+            f"{len(problems)} of {len(files)} files cannot be used: {'; '.join(problems)}",
+            where=source.path,
+        )
+
+
+def _bands_of(source: SceneSource, data_dir: Path) -> Bands:
+    name = source.bands_of or ""
+    # The layout is that of the scene; the other file's own format says the rest.
+    unit = Layout(wavelength_unit=source.wavelength_unit)
+    return SENSORS[name] if name in SENSORS else read_bands(data_dir / name, layout=unit)
+
+
+def _read_scene(path: Path, source: SceneSource, bands: Bands | None) -> Hyperspectral:
+    scene = read_hyperspectral(
+        path,
+        layout=source.layout,
+        bands=bands,
+        scale=source.scale,
+        nodata=source.nodata,
+        bad_nm=source.bad_nm,
+    )
+    try:
+        scene = scene.within(*source.good_nm)
+    except SceneError as err:
+        raise SceneError(str(err), where=path.name) from err
+    if source.despike is not None:
+        scene = scene.despiked(source.despike)
+        if not scene.valid.any():
+            raise SceneError("every pixel holds a spike", where=path.name, remedy="raise despike")
+    middle = float(np.median(scene.cube[:, scene.valid]))
+    if middle > MOST_REFLECTANCE:
+        raise SceneError(
+            "the values are no reflectance", where=path.name, got=f"a median of {middle:g}",
+            remedy="check its scale",
+        )  # fmt: skip
+    return scene
+
+
+def _divide(scene: Hyperspectral, source: SceneSource, name: str, weight: float) -> dict[str, TrainingScene]:
+    """The columns of a scene by the set that they are for."""
+    columns = scene.valid.shape[1]
+    if source.held_out or source.validation:
+        ends = (0, columns if source.validation else 0, columns)
+    else:
+        edge = columns - source.held_out_columns
+        ends = (edge - source.validation_columns, edge, columns)
+        if ends[0] <= 0:
+            raise UsageError("no column is left to train on", where=name, got=f"{columns} in all")
+    parts, first = {}, 0
+    for part, end in zip(("training", "validation", "held_out"), ends, strict=True):
+        if end > first:
+            # Bilinear enlargement would leak a part's first column into its neighbour: cut before it.
+            share = weight if part == "training" else 1.0
+            parts[part] = _enlarged(scene, slice(first, end), source, f"{name}/{part}", share)
+        first = end
+    return parts
+
+
+def _check(scene: TrainingScene, bands: Bands, cameras: Sequence[Bands]) -> None:
+    """Raise where the scene has none of the bands, or does not cover a camera's channels."""
+    for camera in cameras:
+        CropSource([scene], bands, camera)
+
+
+def _enlarged(
+    scene: Hyperspectral, columns: slice, source: SceneSource, name: str, weight: float
+) -> TrainingScene:
+    factor = source.zoom
+    cube = zoom(scene.cube[:, :, columns], (1, factor, factor), order=1, grid_mode=True, mode="nearest")
+    valid = zoom(scene.valid[:, columns].astype(np.uint8), factor, order=0, grid_mode=True, mode="nearest")
+    # Noise takes dark pixels below zero, which no reflectance is.
+    positive = np.maximum(cube, 0.0).astype(np.float16)
+    site = source.site or source.path
+    return TrainingScene(name, positive, scene.bands, valid.astype(bool), weight, site)
+
+
+def _read_library(
+    source: LibrarySource, data_dir: Path, sets: SceneSets, model_bands: Bands, cameras: Sequence[Bands]
+) -> None:
+    path = data_dir / source.path
+    library = read_spectral_library(path, wavelength_unit=source.wavelength_unit)
+    spectra, keep = _usable(library)
+    bands = library.bands.subset(keep)
+    held = np.random.default_rng(0).permutation(len(spectra)) < round(source.held_out * len(spectra))
+    training, held_out = spectra[~held], spectra[held]
+    stem = Path(source.path).stem
+    for number in range(source.scenes):
+        cube = _mosaic(training, source, number)
+        valid = np.ones(cube.shape[1:], dtype=bool)
+        sets.training.append(
+            TrainingScene(f"{stem}/{number}", cube, bands, valid, source.weight / source.scenes)
+        )
+    for number in range(2):
+        cube = _mosaic(held_out, source, HELD_OUT_SEED + number)
+        valid = np.ones(cube.shape[1:], dtype=bool)
+        sets.held_out.append(TrainingScene(f"{stem}/held_out_{number}", cube, bands, valid))
+    _check(sets.training[-1], model_bands, cameras)
+    sets.data.append(_facts(path, source.path, source.name, source.licence))
+
+
+def _usable(library: SpectralLibrary) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Spectra without a gap up to 1100 nm and of plausible reflectance, and the bands kept."""
+    keep = np.flatnonzero(np.asarray(library.bands.centre_nm) <= 1100.0)
+    spectra = library.spectra[:, keep]
+    whole = np.isfinite(spectra).all(axis=1)
+    spectra = spectra[whole]
+    plausible = (spectra.min(axis=1) > 0.0) & (spectra.max(axis=1) < 1.1)
+    return spectra[plausible], keep
+
+
+def _mosaic(spectra: NDArray[np.float32], source: LibrarySource, seed: int) -> NDArray[np.float16]:
+    """(B, size, size) cells of the nearest of random sites; each a mixture of two spectra, shaded."""
+    rng = np.random.default_rng([7, seed])
+    sites = (source.size // source.cell) ** 2
+    place = rng.uniform(0, source.size, (sites, 2))
+    first, second = rng.integers(len(spectra), size=(2, sites))
+    # Half of the cells are pure.
+    part = np.where(rng.random(sites) < 0.5, 0.0, rng.random(sites))[:, None]
+    shade = rng.uniform(0.5, 1.0, (sites, 1))
+    mixed = shade * ((1.0 - part) * spectra[first] + part * spectra[second])
+    pixels = np.indices((source.size, source.size)).reshape(2, -1).T
+    _, nearest = cKDTree(place).query(pixels)
+    cube: NDArray[np.float16] = mixed[nearest].T.reshape(-1, source.size, source.size).astype(np.float16)
+    return cube
+
+
+def _facts(path: Path, relative: str, name: str, licence: str) -> dict[str, str]:
+    return {"name": name, "path": relative, "sha256": digest(path), "licence": licence}
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file, or of a folder's files and their names in order."""
+    if path.is_dir():
+        files = sorted(each for each in path.rglob("*") if each.is_file())
+        lines = (f"{digest(each)}  {each.relative_to(path).as_posix()}\n" for each in files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,148 @@
+"""Recipes: what to train on what, as TOML files read into dataclasses, strictly."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from spectile.catalog.bands import RGB_CAMERA, SENSORS, Bands
+from spectile.catalog.errors import UsageError
+from spectile.flows.training.sources import EvenBands, ResponseSource, Sources
+from spectile.model.cascade.cascade import DEFAULT_STAGES, CascadeConfig, StageConfig
+from spectile.model.cascade.train import TrainConfig
+from spectile.model.diffusion.truncation import TruncationTarget
+from spectile.model.networks.unet_shared_encoder import SharedEncoderSizes
+from spectile.model.presets import GUIDANCE, ScdmPreset, TrainingPreset, scdm_paper
+
+
+def sensor_bands(name: str) -> Bands:
+    """The bands of a sensor by its name; UsageError where none has it."""
+    if name not in SENSORS:
+        raise UsageError("unknown sensor", got=name, expected=", ".join(SENSORS))
+    return SENSORS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Sources):
+    """A training run of the compact cascade, everything but the folders."""
+
+    kind: Literal["cascade"] = "cascade"
+    """Of the model."""
+    sensor: str | EvenBands = "vnir48"
+    """The bands it predicts, by name or at equal spacing."""
+    responses: tuple[str | ResponseSource, ...] = ("rgb_camera",)
+    """Of the camera: the expected one, then others that varied crops draw too. A name is a sensor's."""
+    coarse: int = 12
+    """Bands of the first stage."""
+    members: int = 1
+    """Networks a stage, which take turns in training and in drawing samples."""
+    steps: int = 4
+    """Solver steps by default."""
+    stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES
+    """The two stages."""
+    training: TrainConfig = field(default_factory=TrainConfig)
+    """How to train."""
+
+    def config(self, response: Bands = RGB_CAMERA) -> CascadeConfig:
+        """The model that is trained, for an input of that response."""
+        bands = sensor_bands(self.sensor) if isinstance(self.sensor, str) else self.sensor.bands
+        return CascadeConfig(bands, response, self.coarse, self.stages, self.members, steps=self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperRecipe(Sources):
+    """A training run of SCDM as published; every default is the published value, ours where there is none."""
+
+    kind: Literal["scdm-paper"]
+    """Of the model."""
+    dataset: Literal["houston", "pavia"] = "houston"
+    """Whose bands, input channels, coarse bands, normalisation and percentiles are taken."""
+    counts: float = 10_000.0
+    """Digital numbers of reflectance 1, which the normalisation is in."""
+    network: SharedEncoderSizes = field(default_factory=SharedEncoderSizes)
+    """The sizes of both stages' networks."""
+    guidance: float = GUIDANCE
+    """Weight s of the guidance, in the second stage; 0 is without."""
+    truncation: TruncationTarget = "x_t"
+    """What the truncation clamps: the state as in the code, or the noise estimate as in the paper."""
+    steps: int = 1000
+    """Evaluations a stage by default; all 1000 as published."""
+    training: TrainingPreset = field(default_factory=TrainingPreset)
+    """How to train."""
+
+    def config(self) -> ScdmPreset:
+        """The model that is trained."""
+        published = scdm_paper(self.dataset)
+        first, second = (
+            replace(
+                stage,
+                network=replace(stage.network, **asdict(self.network)),
+                truncation=self.truncation,
+            )
+            for stage in published.stages
+        )
+        return replace(
+            published,
+            stages=(first, replace(second, guidance=self.guidance)),
+            training=self.training,
+            counts=self.counts,
+            steps=self.steps,
+        )
+
+
+RECIPES: dict[str, type[Recipe] | type[PaperRecipe]] = {"cascade": Recipe, "scdm-paper": PaperRecipe}
+"""By the key ``kind``, which is ``cascade`` where a recipe has none."""
+
+
+def read_recipe(path: Path) -> Recipe | PaperRecipe:
+    """The recipe in a TOML file.
+
+    Raises
+    ------
+    UsageError
+        Where the file is missing or no TOML, a key is unknown or missing, or a value is of a wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise UsageError(f"not a recipe: {err}", where=str(path)) from err
+    kind = table.get("kind", "cascade")
+    form = RECIPES.get(kind) if isinstance(kind, str) else None
+    if form is None:
+        raise UsageError("unknown kind of model", where=path.name, got=kind, expected=", ".join(RECIPES))
+    _reject_unknown(form, table, path.name)
+    training = table.get("training")
+    if isinstance(training, dict) and "responses" in (training.get("augmentation") or {}):
+        raise UsageError("responses are a key of the recipe itself", where=path.name)
+    try:
+        return TypeAdapter[Recipe | PaperRecipe](form).validate_python(table)
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = f"{path.name}: {'.'.join(map(str, first['loc']))}"
+        raise UsageError(str(first["msg"]), where=where, got=first["input"]) from err
+
+
+def _reject_unknown(kind: Any, value: object, where: str) -> None:
+    """Raise where a table has a key that its dataclass lacks, at any depth."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _reject_unknown(kind, item, f"{where}[{index}]")
+    elif isinstance(value, dict):
+        classes = _dataclasses(kind)
+        if not classes:
+            return
+        hints = get_type_hints(classes[0])
+        known = [entry.name for entry in fields(classes[0])]
+        for key, item in value.items():
+            if key not in known:
+                raise UsageError(f"unknown key {key}", where=where, expected=", ".join(known))
+            _reject_unknown(hints[key], item, f"{where}: {key}")
+
+
+def _dataclasses(kind: Any) -> list[Any]:
+    """The dataclasses in a type, at any depth of unions and tuples."""
+    return [kind] if is_dataclass(kind) else [found for arg in get_args(kind) for found in _dataclasses(arg)]

@@ -1,0 +1,183 @@
+"""What recipes may train on: simulated scenes, scenes and libraries from files, responses of the camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spectile.catalog.bands import Bands
+from spectile.catalog.errors import UsageError
+from spectile.pipeline.scene.formats import Axes, Layout, Unit
+
+
+@dataclass(frozen=True)
+class SimulatedScenes:
+    """Scenes from the simulator's materials for training."""
+
+    scenes: int = 160
+    """For training."""
+    validation: int = 8
+    """For choosing the baselines and watching."""
+    held_out: int = 12
+    """For the table in the checkpoint."""
+    size: int = 192
+    """Side, pixels."""
+    pixel_sizes_m: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
+    """Scenes take these in turn."""
+    sun_elevations_deg: tuple[float, ...] = (35.0, 48.0, 62.0)
+    """And these."""
+    weight: float = 0.8
+    """How often all of them together are drawn."""
+
+
+@dataclass(frozen=True)
+class SceneSource:
+    """One real scene."""
+
+    path: str
+    """Below the data folder; of a folder, every file that ``glob`` matches is a scene."""
+    name: str
+    """What it is."""
+    licence: str
+    """Its terms."""
+    site: str = ""
+    """The place that it shows, the same for all sources of one place; its path, if unsaid. Places are left
+    out in turn to learn how far to trust the model in others."""
+    glob: str = "*"
+    """Which files of a folder."""
+    scale: float | None = None
+    """Reflectance per count, where the file does not carry it."""
+    nodata: float | None = None
+    """What a missing sample holds, counts, where the file does not carry it."""
+    bands_of: str | None = None
+    """Whose bands these are, where the file does not carry them: a sensor's name, or a file below the
+    data folder (CSV with columns wavelength and fwhm, or a hyperspectral one)."""
+    dataset: str | None = None
+    """The array inside a MATLAB, HDF5 or Zarr file."""
+    wavelengths: str | None = None
+    """The array of band centres inside a MATLAB or HDF5 file."""
+    fwhm: str | None = None
+    """The array of band widths inside it."""
+    axes: Axes | None = None
+    """The order of the array's axes in a MATLAB or HDF5 file: b band, y row, x column; ``yxb`` if unsaid."""
+    wavelength_unit: Unit = "nm"
+    """Of wavelengths whose file does not say it."""
+    good_nm: tuple[float, float] = (400.0, 1100.0)
+    """Bands outside are left out, after pixels were masked that lack any band."""
+    bad_nm: tuple[tuple[float, float], ...] = ()
+    """Ranges of bands that are left out before, as those are that the file itself calls bad."""
+    despike: float | None = None
+    """Pixels are masked where a band stands out from its neighbours by this many robust deviations."""
+    weight: float = 0.05
+    """How often it, or all scenes of a folder together, are drawn."""
+    zoom: int = 3
+    """Enlarged by this factor, bilinear: neighbours mix linearly, and crops see edges of several pixels."""
+    held_out_columns: int = 0
+    """Columns at the right that are never looked at in training."""
+    held_out: bool = False
+    """Whether all of it is not."""
+    validation_columns: int = 0
+    """Columns to watch the training by, left of those held out."""
+    validation: bool = False
+    """Whether all of it is for that."""
+
+    def __post_init__(self) -> None:
+        if self.held_out and self.validation:
+            raise UsageError("a scene is held out or for validation, not both", where=self.path)
+        if (self.held_out or self.validation) and (self.held_out_columns or self.validation_columns):
+            raise UsageError("a scene is used whole or by columns, not both", where=self.path)
+
+    @property
+    def layout(self) -> Layout:
+        """Where inside the file things are."""
+        return Layout(self.dataset, self.wavelengths, self.fwhm, self.axes, self.wavelength_unit)
+
+
+@dataclass(frozen=True)
+class LibrarySource:
+    """A spectral library, shown to the network as mosaics of flat cells."""
+
+    path: str
+    """Below the data folder."""
+    name: str
+    """What it is."""
+    licence: str
+    """Its terms."""
+    scenes: int = 12
+    """Mosaics for training."""
+    size: int = 192
+    """Side, pixels."""
+    cell: int = 12
+    """Mean side of a cell, pixels."""
+    held_out: float = 0.1
+    """Share of the spectra that is never trained on."""
+    weight: float = 0.08
+    """How often all mosaics together are drawn."""
+    wavelength_unit: Unit = "nm"
+    """Where the header does not say it."""
+
+
+@dataclass(frozen=True)
+class EvenBands:
+    """Bands at equal spacing, each as wide as that."""
+
+    first_nm: float
+    """Centre of the first."""
+    last_nm: float
+    """Centre of the last."""
+    count: int
+    """How many."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first_nm < self.last_nm or self.count < 2:
+            raise UsageError("bands need first_nm below last_nm and a count of 2 or more", got=self)
+
+    @property
+    def bands(self) -> Bands:
+        """The bands."""
+        return Bands.evenly_spaced(self.first_nm, self.last_nm, self.count)
+
+
+@dataclass(frozen=True)
+class ResponseSource:
+    """A response of the camera, in the order R, G, B: one of ``sensor``, ``file`` and ``nearest_nm``."""
+
+    sensor: str | None = None
+    """A sensor's name: Gaussians."""
+    file: str | None = None
+    """Measured curves below the data folder: .sli, .csv, .xls or .mat."""
+    channels: tuple[str | int, str | int, str | int] | None = None
+    """The file's curves of R, G and B by name or number, from 1."""
+    wavelength_unit: Unit = "nm"
+    """Where the file does not say it."""
+    licence: str = "not stated"
+    """The file's terms."""
+    nearest_nm: tuple[float, float, float] | None = None
+    """The scene's single bands nearest to these."""
+    weight: float = 1.0
+    """How often a varied crop draws it."""
+
+    def __post_init__(self) -> None:
+        if [self.sensor, self.file, self.nearest_nm].count(None) != 2:
+            raise UsageError("a response has one of sensor, file and nearest_nm")
+        if (self.file is None) != (self.channels is None):
+            raise UsageError("a response has channels where, and only where, it has a file")
+        if not self.weight > 0:
+            raise UsageError("a response has a positive weight", got=self.weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What any model can be trained on and measured with."""
+
+    name: str
+    """Of the model."""
+    simulator: SimulatedScenes | None = None
+    """Simulated scenes, if any."""
+    scenes: tuple[SceneSource, ...] = ()
+    """Real scenes."""
+    libraries: tuple[LibrarySource, ...] = ()
+    """Spectral libraries."""
+    samples: int = 20
+    """Draws a crop in the held-out table."""
+    crops: int = 2
+    """Crops of each held-out scene in it."""

@@ -1,0 +1,216 @@
+"""A training run from a recipe: readers and simulator into scenes, training, baselines, held-out table."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spectile.flows.training.data import SceneSets, build_scenes, camera_responses
+from spectile.flows.training.recipe import PaperRecipe, Recipe, read_recipe
+from spectile.flows.training.report import draw_curves, draw_samples
+from spectile.model import checkpoint
+from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade
+from spectile.model.cascade.means import training_pixels
+from spectile.model.cascade.train import train
+from spectile.model.closed import baselines
+from spectile.model.data.crops import CropSource
+from spectile.model.measure.evaluation import evaluate, groups, held_out_crops, shuffle_factor
+from spectile.model.predict.predictor import load_calibration, load_predictor
+from spectile.model.presets import ScdmPreset
+from spectile.model.scdm.cascade import ScdmCascade
+from spectile.model.scdm.train import train_paper
+from spectile.model.training.run import LOG, Progress
+
+CURVES = "curves.png"
+SAMPLES = "samples.png"
+PICTURED_CROPS = 3
+PICTURED_SAMPLES = 4
+PICTURED_STEPS = 8
+"""Solver steps of the pictures at most: a thousand of the published model would take minutes a crop."""
+
+
+def train_from_recipe(
+    recipe_path: Path,
+    data_dir: Path,
+    out_dir: Path,
+    *,
+    progress: Progress = lambda record: None,
+    announce: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Train as the recipe says and write the checkpoint with its baselines; returns the held-out table.
+
+    Parameters
+    ----------
+    recipe_path : TOML, see ``Recipe``.
+    data_dir : the folder that the recipe's paths are below.
+    out_dir : where the checkpoint goes; a run that was interrupted there is continued.
+    progress : is called with each record of the training log.
+    announce : is called with a line as each part begins.
+
+    Raises
+    ------
+    SpectileError
+        Where the recipe, the data or the folder cannot be used.
+    """
+    recipe = read_recipe(recipe_path)
+    responses = camera_responses(recipe, data_dir)
+    cascade: CascadeConfig | ScdmPreset
+    if isinstance(recipe, Recipe):
+        cascade = recipe.config(responses[0].bands)
+        if len(responses) > 1:
+            augmentation = replace(recipe.training.augmentation, responses=responses)
+            recipe = replace(recipe, training=replace(recipe.training, augmentation=augmentation))
+    else:
+        cascade = recipe.config()
+    announce("reading and simulating scenes")
+    sets = build_scenes(recipe, cascade, data_dir, responses[1:])
+    metadata: dict[str, Any] = {
+        "name": recipe.name,
+        "recipe": tomllib.loads(recipe_path.read_text(encoding="utf-8")),
+        "data": sets.data,
+        "schedule": {"kind": "linear", "timesteps": cascade.timesteps, "beta": [1e-4, 0.02]},
+    }
+    announce(f"training on {len(sets.training)} scenes")
+
+    def report(record: Mapping[str, Any]) -> None:
+        progress(record)
+        if is_validation(record):
+            draw_curves(out_dir / CURVES, _log_of(out_dir))
+            _draw_samples(recipe, cascade, sets, out_dir, int(record["step"]))
+
+    model = _train(recipe, cascade, sets, out_dir, metadata, report)
+    announce("fitting the baselines")
+    rungs = fit_baselines(recipe, cascade, sets)
+    announce("measuring on held-out scenes")
+    factors = load_calibration(checkpoint.load(out_dir), cascade.bands)
+    table: dict[str, Any] = {}
+    for group, positions in groups([scene.name for scene in sets.held_out]).items():
+        source = CropSource([sets.held_out[i] for i in positions], cascade.bands, cascade.response)
+        batch = held_out_crops(
+            source, crops=recipe.crops, size=max(64, recipe.training.crop), seed=recipe.training.seed
+        )
+        table[group] = evaluate(
+            model, batch, samples=recipe.samples, seed=1, baselines=rungs, factors=factors
+        )
+        if isinstance(model, SpectralCascade) and all(source.complete):
+            table[group]["shuffle_factor"] = round(shuffle_factor(model, batch, seed=1), 2)
+    loaded = checkpoint.load(out_dir)
+    checkpoint.save(out_dir, loaded.tensors, {**loaded.metadata, "held_out": table})
+    baselines.save_baselines(str(out_dir), *rungs.values())
+    return table
+
+
+def is_validation(record: Mapping[str, Any]) -> bool:
+    """Whether a record of the log is of a validation; those of losses say of how many steps they are."""
+    return "of" not in record
+
+
+def is_storage_failure(task: object, run: object, state: Any) -> bool:
+    """Whether a task's attempt failed on a disk or a share, for Prefect's retries."""
+    try:
+        state.result()
+    except OSError:
+        return True
+    except Exception:  # every other failure would be the same again
+        return False
+    return False
+
+
+def _log_of(out_dir: Path) -> list[dict[str, Any]]:
+    """The records of a run; what was repeated after an interruption counts as it was repeated."""
+    lines = (out_dir / LOG).read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    latest = {(record["step"], is_validation(record)): record for record in records}
+    return [latest[key] for key in sorted(latest)]
+
+
+def _draw_samples(
+    recipe: Recipe | PaperRecipe,
+    cascade: CascadeConfig | ScdmPreset,
+    sets: SceneSets,
+    out_dir: Path,
+    step: int,
+) -> None:
+    """Draw what the checkpoint that was just saved makes of a few validation crops."""
+    predictor = load_predictor(str(out_dir), steps=min(recipe.steps, PICTURED_STEPS), batch=PICTURED_CROPS)
+    source = CropSource(sets.validation, cascade.bands, cascade.response)
+    count, scenes = PICTURED_CROPS, len(source.scenes)
+    batch = source.batch(
+        (recipe.training.seed, 8),
+        count=count,
+        size=recipe.training.crop,
+        augmentation=None,
+        fill=predictor.fill,
+        scenes=[i * scenes // count for i in range(count)],
+    )
+    rgb, valid = batch.rgb.numpy(), batch.valid.numpy() > 0
+    origins = np.zeros((count, 2), dtype=np.int64)
+    origins[:, 1] = np.arange(count) * recipe.training.crop
+    samples = list(predictor.predict(rgb, valid, origins, range(PICTURED_SAMPLES)))
+    draw_samples(
+        out_dir / SAMPLES,
+        bands=cascade.bands,
+        rgb=rgb,
+        truth=batch.target.numpy(),
+        known=batch.bands.numpy() > 0,
+        sample=samples[0],
+        mean=np.mean(samples, axis=0),
+        title=f"validation crops at step {step}; mean of {PICTURED_SAMPLES}",
+    )
+
+
+def _train(
+    recipe: Recipe | PaperRecipe,
+    cascade: CascadeConfig | ScdmPreset,
+    sets: SceneSets,
+    out_dir: Path,
+    metadata: Mapping[str, Any],
+    progress: Progress,
+) -> SpectralCascade | ScdmCascade:
+    """Train the recipe's kind of model."""
+    scaling = "reflectance in, reflectance out; "
+    if isinstance(cascade, ScdmPreset):
+        facts = {**metadata, "prediction": "eps", "scaling": scaling + "normalisation is in the preset"}
+        return train_paper(
+            cascade, sets.training, sets.validation, out_dir, metadata=facts, progress=progress
+        )
+    assert isinstance(recipe, Recipe)
+    facts = {**metadata, "prediction": "v", "scaling": scaling + "whitening is among the tensors"}
+    return train(
+        recipe.training,
+        cascade,
+        sets.training,
+        sets.validation,
+        out_dir,
+        metadata=facts,
+        progress=progress,
+    )
+
+
+def fit_baselines(
+    recipe: Recipe | PaperRecipe, cascade: CascadeConfig | ScdmPreset, sets: SceneSets
+) -> dict[str, Any]:
+    """Ridge and lookup on the training scenes, with and without augmentation: whichever validates better."""
+    source = CropSource(sets.training, cascade.bands, cascade.response)
+    watch = CropSource(sets.validation, cascade.bands, cascade.response)
+    seed = recipe.training.seed
+    chosen = baselines.Pixels(*(x.numpy() for x in training_pixels(watch, seed + 1, None)))
+    best: dict[str, Any] = {}
+    for augmentation in dict.fromkeys((None, recipe.training.augmentation)):
+        rgb, spectra = training_pixels(source, seed, augmentation)
+        pixels = baselines.Pixels(rgb.numpy(), spectra.numpy())
+        for name, fit in (
+            ("ridge", baselines.fit_ridge),
+            ("lookup", partial(baselines.fit_lookup, seed=seed)),
+        ):
+            fitted = fit(pixels, chosen)
+            error = partial(baselines.pixel_rmse, pixels=chosen)
+            best[name] = min(best.get(name, fitted), fitted, key=error)
+    return best

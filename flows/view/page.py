@@ -1,0 +1,174 @@
+"""The server of the page ``spectile view``: on loopback, for one cube or the cubes of one catalog."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import webbrowser
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from html import escape
+from pathlib import Path
+
+from bokeh.application import Application
+from bokeh.application.handlers.function import FunctionHandler
+from bokeh.document import Document
+from bokeh.models import Div
+from bokeh.server.server import Server
+from rasterio.crs import CRS
+
+from spectile.catalog.errors import SpectileError, UsageError
+from spectile.catalog.index import Query
+from spectile.catalog.stac import COLLECTION_FILE
+from spectile.flows.view.view_catalog import CatalogPage
+from spectile.flows.view.view_session import Pools, Session
+from spectile.flows.view.view_spectra import SpectraPane
+from spectile.pipeline.product.view import View, open_view
+from spectile.pipeline.stac.collection import Collection
+from spectile.pipeline.store.base import open_storage
+
+LOG = logging.getLogger("spectile")
+
+ADDRESS = "127.0.0.1"
+WARNING = (
+    "Synthetic estimate: three colours do not determine a spectrum. Not for identifying materials, detecting "
+    "targets, measuring or calibrating."
+)
+THREADS = 4
+"""Pieces of maps that are read at a time, of all pages together."""
+MOST_OPEN = 4
+"""Cubes that stay open."""
+_HERE = Path(__file__).parent
+
+
+def make_server(place: str, port: int) -> Server:
+    """The server for a cube or a catalog, which is opened before anybody asks; it runs when its loop does.
+
+    Parameters
+    ----------
+    port : 0 takes a free one.
+
+    Raises
+    ------
+    CubeError, UsageError : there is neither a cube nor a catalog, or the port is taken.
+    StoreError : the place cannot be read.
+    """
+    storage = open_storage(place)
+    cubes = _Cubes()
+    if storage.get(COLLECTION_FILE) is not None:
+        collection = Collection(storage)
+        collection.search(Query())
+        return _listening(partial(_catalog_or_cube, collection=collection, cubes=cubes), port)
+    cubes.open(place)
+    return _listening(partial(_cube, place=place, cubes=cubes), port)
+
+
+def serve(place: str, port: int, *, browser: bool) -> None:
+    """Serve the page until Ctrl-C or SIGTERM; ``browser`` opens it. Raises as ``make_server``."""
+    server = make_server(place, port)
+    url = f"http://{ADDRESS}:{server.port}/"
+    LOG.info("%s is shown at %s; Ctrl-C ends it", place, url)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: server.io_loop.add_callback_from_signal(server.io_loop.stop))
+    server.start()
+    if browser:
+        server.io_loop.add_callback(webbrowser.open, url)
+    server.io_loop.start()
+    server.stop()
+
+
+class _Cubes:
+    """Cubes that are open, and the threads that read them."""
+
+    def __init__(self) -> None:
+        self.pools = Pools(ThreadPoolExecutor(THREADS), ThreadPoolExecutor(1))
+        self._open: dict[str, View] = {}
+
+    def open(self, place: str) -> View:
+        """The cube at a place; one that is open and has not changed is not read again."""
+        held = self._open.pop(place, None)
+        view = open_view(place)
+        if held is not None and held.complete and held.facts == view.facts:
+            view = held  # with what it has read already
+        self._open[place] = view
+        self.pools.spectra.submit(view.place, 0.5, 0.5)  # PROJ takes longest the first time
+        while len(self._open) > MOST_OPEN:
+            self._open.pop(next(iter(self._open)))
+        return view
+
+
+def _cube(document: Document, *, place: str, cubes: _Cubes, back: bool = False) -> None:
+    view = cubes.open(place)
+    session = Session(document, cubes.pools)
+    spectra = SpectraPane(session, view)
+    with document.models.freeze():  # else all models are looked through for each
+        for model in (*spectra.map.roots, *spectra.roots, session.status):
+            document.add_root(model)
+    spectra.map.refresh()
+    _frame(document, view.storage.name, _facts(view), chart=True, back=back)
+
+
+def _catalog_or_cube(document: Document, *, collection: Collection, cubes: _Cubes) -> None:
+    """The catalog, or with ``?id=`` the cube of one of its items; there is no way to any other cube."""
+    asked = document.session_context.request.arguments.get("id")
+    try:
+        if asked:
+            _cube(document, place=collection.cube(asked[0].decode()), cubes=cubes, back=True)
+            return
+        page = CatalogPage(document, collection)
+    except (SpectileError, OSError, UnicodeDecodeError) as err:
+        document.clear()
+        for name in ("map", "list", "status"):
+            document.add_root(Div(name=name, text=escape(str(err)) if name == "status" else ""))
+        _frame(document, "Cannot be shown", str(err), chart=False, back=True)
+    else:
+        _frame(document, collection.storage.name, page.said, chart=False)
+
+
+def _facts(view: View) -> str:
+    crs = CRS.from_wkt(view.grid.crs_wkt)
+    authority = crs.to_authority()
+    rows, cols = view.grid.shape
+    centres = view.bands.centre_nm
+    high, wide = view.pixel_m
+    size = f"{wide:.3g} m" if abs(high - wide) < 0.01 * wide else f"{wide:.3g} × {high:.3g} m"
+    plan = view.facts["plan"]
+    model = plan.get("settings", {}).get("model") or {}
+    parts = [
+        "" if view.complete else "not finished",
+        f"{cols:,} × {rows:,} px of {size}",
+        ":".join(authority) if authority else crs.to_dict().get("proj", "own CRS"),
+        f"{len(centres)} bands, {min(centres):.0f}–{max(centres):.0f} nm",
+        str(model.get("name", "")),
+        f"{plan['samples']} samples" if plan.get("samples", 1) > 1 else "",
+    ]
+    return " · ".join(filter(None, parts))
+
+
+def _frame(document: Document, heading: str, facts: str, *, chart: bool, back: bool = False) -> None:
+    """Put the models that a document has into the page; ``chart`` says whether spectra are among them."""
+    document.title = heading
+    document.template = (_HERE / "view.html").read_text(encoding="utf-8")
+    css = (_HERE / "view.css").read_text(encoding="utf-8")
+    document.template_variables.update(
+        heading=heading, facts=facts, css=css, warning=WARNING, chart=chart, back=back
+    )
+
+
+def _listening(page: Callable[[Document], None], port: int) -> Server:
+    try:
+        with socket.socket() as probe:  # Tornado leaves one open where it cannot bind
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((ADDRESS, port))
+    except OSError as err:
+        raise UsageError(
+            "the port cannot be used", got=f"--port {port}, {err.strerror}",
+            remedy="use another, or --port 0 for a free one",
+        ) from err  # fmt: skip
+    return Server(
+        {"/": Application(FunctionHandler(page))}, address=ADDRESS, port=port,
+        # What pages of other sites in the same browser send is refused; the port is the server's own.
+        allow_websocket_origin=[ADDRESS, "localhost"],
+    )  # fmt: skip

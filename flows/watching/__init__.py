@@ -1,0 +1,4 @@
+"""What is new in an inbox, into cubes.
+
+sweep: one round over the inbox.
+"""

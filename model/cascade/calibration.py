@@ -1,0 +1,153 @@
+"""How far a cascade's samples must spread, measured on data that it was not trained on.
+
+Two things are measured. The spread and the grain of each stage's components: a network leaves less of its
+training data than of others, and what it leaves there is whiter, so that its samples are too sure and too
+rough. Then, per band of the finished cube, the factors
+that turn the standard deviation of K samples into a standard deviation and quantiles of the truth.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from spectile.catalog.calibration import Calibration
+from spectile.model.cascade.cascade import SpectralCascade, Stage, drawn_by
+from spectile.model.closed.closed_form import colour_features
+from spectile.model.data.crops import Batch
+from spectile.model.diffusion.grain import fit_grain
+
+CALIBRATION_CROPS = 4
+"""Of each validation scene."""
+SPREAD_SAMPLES = 8
+"""Draws of each stage's components, over all networks."""
+LEAST_SPREAD = 0.1
+GREATEST_SPREAD = 5.0
+LEAST_DEVIATION = 1e-5
+"""Standard deviations of samples are held above this, reflectance."""
+QUANTILES = (0.05, 0.95)
+NORMAL = (1.0, -1.6448536, 1.6448536)
+"""Spread, low and high of a normal law that the samples follow."""
+
+
+@torch.inference_mode()
+def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None:
+    """Set both stages' ``grain`` and ``spread`` to those of each component's error on the crops, in place.
+
+    The second stage is given true coarse bands, so that it does not answer for the first one's errors.
+    """
+    positions = list(model.config.coarse_bands)
+    colour = colour_features(batch.rgb)
+    coarse = batch.target[:, positions]
+    for index, given, target, bands in (
+        (0, colour, coarse, batch.bands[:, positions]),
+        (1, torch.cat([colour, coarse], dim=1), batch.target, batch.bands),
+    ):
+        stage = model.stage(index)
+        _calibrate_grain(stage, given, target, bands, batch.valid)
+        draw = drawn_by(torch.Generator().manual_seed(seed), model, 1, *batch.rgb.shape[2:])
+        sums, total = torch.zeros(2, 3, stage.config.components), torch.zeros(stage.config.components)
+        repeats = max(SPREAD_SAMPLES // model.config.members, 2)
+        for n in range(len(given)):
+            prepared = stage.closed.prepare(given[n : n + 1])
+            left, drawn = [], []
+            for member in range(model.config.members):
+                encoded = stage.encode(prepared, member)
+                off, known = stage.components(
+                    (target[n : n + 1] - encoded.prepared.mean) / prepared.size, bands[n : n + 1]
+                )
+                for _ in range(repeats):
+                    z = stage.sample(encoded, model.schedule, model.config.steps, partial(draw, index))
+                    left.append(off[0])
+                    drawn.append(z[0] * stage.deviation[:, None, None])
+            # Errors count as reflectance: dark pixels, whose relative errors are large, do not.
+            weight = known[0, :, None, None] * batch.valid[n] * prepared.size[0].square()
+            sums += _moments(torch.stack(left), torch.stack(drawn), weight)
+            total += weight.sum((1, 2))
+        found = _matching(sums, model.config.members * repeats)
+        # A component that no crop shows keeps its spread.
+        stage.spread.copy_(torch.where(total > 0, found, stage.spread))
+
+
+def _calibrate_grain(stage: Stage, given: Tensor, target: Tensor, bands: Tensor, valid: Tensor) -> None:
+    """Set the grain to that of the mean's error, where a crop shows it."""
+    left, weights = [], []
+    for n in range(len(given)):
+        prepared = stage.closed.prepare(given[n : n + 1])
+        error = (target[n : n + 1] - stage.posterior_mean(prepared)) / prepared.size
+        off, known = stage.components(error, bands[n : n + 1])
+        left.append(off)
+        weights.append(known[:, :, None, None] * valid[n] * prepared.size.square())
+    weight = torch.cat(weights)
+    shown = weight.sum((0, 2, 3)) > 0
+    stage.grain[shown] = fit_grain(torch.cat(left), weight)[shown]
+
+
+def _moments(left: Tensor, drawn: Tensor, weight: Tensor) -> Tensor:
+    """(2, 3, K) sums over pixels of products of the draws' means, and of their covariances over draws.
+
+    Of draws (R, K, h, w): what a network's mean leaves over with itself, with what was drawn, and the latter
+    with itself.
+    """
+    pairs = ((left, left), (left, drawn), (drawn, drawn))
+    means = [a.mean(0) * b.mean(0) for a, b in pairs]
+    covariances = [((a - a.mean(0)) * (b - b.mean(0))).sum(0) / (len(a) - 1) for a, b in pairs]
+    stacked = torch.stack([torch.stack(means), torch.stack(covariances)])
+    return (stacked * weight).sum((-2, -1))
+
+
+def _matching(sums: Tensor, draws: int) -> Tensor:
+    """(K,) by what the drawn must be multiplied for the truth to be like one more draw.
+
+    Then the mean of R draws errs by (1 + 1/R) times their variance; both are quadratic in it. What the
+    networks disagree about is spread already; what they draw on average is error.
+    """
+    constant, linear, square = sums[0] - (1.0 + 1.0 / draws) * sums[1]
+    root = (linear.square() - square * constant).clamp_min(0.0).sqrt()
+    # More spread than error at any factor has no root: then the draws' mean alone is too far off.
+    factor = torch.where(square < 0, (linear - root) / square, torch.full_like(square, GREATEST_SPREAD))
+    return factor.nan_to_num(1.0).clamp(LEAST_SPREAD, GREATEST_SPREAD)
+
+
+@torch.inference_mode()
+def calibrate_bands(model: SpectralCascade, batch: Batch, *, samples: int, seed: int) -> Calibration:
+    """The factors of each band, from ``samples`` draws of each crop at the default steps."""
+    draw = drawn_by(torch.Generator().manual_seed(seed), model, 1, *batch.rgb.shape[2:])
+    deviations, errors = [], []
+    for n in range(len(batch.rgb)):
+        drawn = torch.stack([model.sample(batch.rgb[n : n + 1], draw, number=k)[0] for k in range(samples)])
+        deviations.append(drawn.std(0))
+        errors.append(batch.target[n] - drawn.mean(0))
+    counted = (batch.valid[:, None] * batch.bands[:, :, None, None]) > 0
+    return fit_factors(torch.stack(errors), torch.stack(deviations), counted, samples=samples)
+
+
+def fit_factors(errors: Tensor, deviations: Tensor, counted: Tensor, *, samples: int) -> Calibration:
+    """The factors of each band from errors of the mean and deviations of the samples.
+
+    Parameters
+    ----------
+    errors, deviations : (N, B, h, w) truth − mean of the samples, and the samples' standard deviation.
+    counted : (N, B, h, w) bool, what is known and valid; a band with nothing keeps a normal law's factors.
+    samples : K, how many samples the mean and the deviation are of.
+    """
+    factors = []
+    for band in range(errors.shape[1]):
+        at = counted[:, band]
+        if not at.any():
+            factors.append(NORMAL)
+            continue
+        error, deviation = errors[:, band][at].double(), deviations[:, band][at].double()
+        deviation = deviation.clamp_min(LEAST_DEVIATION)
+        low, high = (_quantile(error / deviation, q) for q in QUANTILES)
+        ratio = float((error.square().mean() / deviation.square().mean()).sqrt())
+        factors.append((max(ratio, 1e-6), low, max(high, low + 1e-6)))
+    spread, lows, highs = zip(*factors, strict=True)
+    return Calibration(samples, spread, lows, highs)
+
+
+def _quantile(values: Tensor, q: float) -> float:
+    """The q-quantile; torch's own refuses more than 2^24 values."""
+    return float(values.kthvalue(min(max(round(q * (len(values) + 1)), 1), len(values))).values)

@@ -1,0 +1,344 @@
+"""The two-stage spectral cascade: RGB → coarse bands → all bands (Chen et al. 2024, section III-A).
+
+Each stage gives a mean (in closed form, corrected by the network's condition branch) and diffuses what the
+mean leaves over, in a few whitened principal components. Both departures from the paper, which diffuses
+every band as it is, put the network's work where the uncertainty is; ``docs/model.md`` has the measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from spectile.catalog.bands import Bands, coarse_indices
+from spectile.model.closed.closed_form import COLOUR_FEATURES, ClosedForm, Prepared, colour_features
+from spectile.model.diffusion.grain import random_grained, white_grain
+from spectile.model.diffusion.parameterization import to_x0
+from spectile.model.diffusion.sampler import dpm_solver_pp_2m
+from spectile.model.diffusion.schedule import Schedule, linear_schedule, logsnr_grid
+from spectile.model.networks.unet_compact import CompactConfig, CompactUNet, Features
+
+REFLECTANCE_LIMIT = 1.6
+"""Predictions are clipped to [0, 1.6]: specular targets exceed one, nothing passive exceeds this."""
+
+DrawStage = Callable[[int, int], Tensor]
+"""(stage, step) → (N, K, h, w) noise of unit variance, with that stage's grain."""
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage: how many components it diffuses and how large its network is."""
+
+    components: int
+    """K, principal components of the residual that are diffused; the rest is left at its mean."""
+    condition_width: int
+    """Width of the condition branch at half resolution."""
+    condition_blocks: int
+    """Residual blocks a level in the condition branch."""
+    width: int
+    """Width of the denoiser at half resolution."""
+    norm: Literal["channel", "group"] = "channel"
+    """Normalisation per pixel, or over the tile in groups."""
+    kernels: int = 0
+    """Gaussian kernels of the colour that the mean is linear in, beside the polynomial features."""
+    guidance: float = 0.0
+    """ICMG scale s: x̂ = (1 + s)·x̂(c) − s·x̂(∅); 0 is off and costs nothing (SCDM, equation 15)."""
+
+
+DEFAULT_STAGES = (
+    StageConfig(components=8, condition_width=48, condition_blocks=1, width=48, kernels=512),
+    StageConfig(components=8, condition_width=32, condition_blocks=1, width=32),
+)
+
+
+@dataclass(frozen=True)
+class CascadeConfig:
+    """Everything that fixes the cascade's structure."""
+
+    bands: Bands
+    """The bands it predicts."""
+    response: Bands
+    """The spectral response that the input is expected to have, in the order R, G, B."""
+    coarse: int = 12
+    """Bands of the first stage, at equal intervals."""
+    stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES
+    """RGB → coarse, RGB and coarse → all."""
+    members: int = 1
+    """Networks a stage, alike but for their first weights; sample k is drawn with number k modulo this."""
+    timesteps: int = 1000
+    """T of the linear schedule, beta 1e-4 to 0.02."""
+    steps: int = 4
+    """Solver steps by default; 1 gives the posterior mean."""
+
+    @property
+    def coarse_bands(self) -> tuple[int, ...]:
+        """Positions of the coarse bands among all."""
+        return coarse_indices(len(self.bands), self.coarse)
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as plain JSON values."""
+        value = asdict(self)
+        value["bands"], value["response"] = self.bands.to_json(), self.response.to_json()
+        value["stages"] = [asdict(stage) for stage in self.stages]
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> CascadeConfig:
+        """The configuration that ``to_json`` wrote."""
+        first, second = (StageConfig(**stage) for stage in value["stages"])
+        rest = {key: value[key] for key in ("coarse", "members", "timesteps", "steps")}
+        bands, response = Bands.from_json(value["bands"]), Bands.from_json(value["response"])
+        return cls(bands=bands, response=response, stages=(first, second), **rest)
+
+
+class Encoded(NamedTuple):
+    """What a network makes of the condition, once for all steps."""
+
+    prepared: Prepared
+    """With the mean corrected."""
+    features: Features
+    """For the denoiser."""
+    network: CompactUNet
+    """Whose they are."""
+
+
+class Stage(nn.Module):
+    """A mean plus a diffused residual: y = W·f + b + u(f)·(A·m(f) + A_K·(σ ∘ z)), z diffused given f.
+
+    W, b, u and A are the closed form's (``model/closed/closed_form.py``), A_K the first K columns of A.
+    m is what the condition branch makes of the surroundings; σ (K,), ``deviation``, is what it leaves of
+    each component, measured as it learns, so that z stays white. ``spread`` multiplies σ in samples: a
+    network leaves less of its training data than of others, and calibration says by how much.
+    ``grain`` (K, scales) is how what it leaves hangs together in space (``model/diffusion/grain.py``); the noise of
+    the diffusion has the same, so that the network need not make it.
+    """
+
+    deviation: Tensor
+    spread: Tensor
+    grain: Tensor
+
+    def __init__(self, config: StageConfig, features: int, targets: int, members: int = 1) -> None:
+        super().__init__()
+        self.config = config
+        self.closed = ClosedForm(features, targets, config.kernels)
+        shape = CompactConfig(
+            condition_channels=self.closed.condition_channels,
+            targets=targets,
+            components=config.components,
+            condition_width=config.condition_width,
+            condition_blocks=config.condition_blocks,
+            width=config.width,
+            norm=config.norm,
+        )
+        self.networks = nn.ModuleList([CompactUNet(shape) for _ in range(members)])
+        self.register_buffer("deviation", torch.ones(config.components))
+        self.register_buffer("spread", torch.ones(config.components))
+        self.register_buffer("grain", white_grain(config.components))
+
+    @property
+    def diffused(self) -> Tensor:
+        """A_K (T, K), the part of the basis that is diffused."""
+        return self.closed.basis[:, : self.config.components]
+
+    def encode(self, prepared: Prepared, member: int = 0) -> Encoded:
+        """What one of the networks makes of the condition: a corrected mean and features."""
+        network = self.networks[member]
+        assert isinstance(network, CompactUNet)
+        correction, features = network.encode(prepared.condition)
+        return Encoded(self.add_residual(prepared, self.closed.basis, correction), features, network)
+
+    def posterior_mean(self, prepared: Prepared) -> Tensor:
+        """(N, T, h, w), the mean over all networks."""
+        means = [self.encode(prepared, member).prepared.mean for member in range(len(self.networks))]
+        return torch.stack(means).mean(0)
+
+    def estimate(self, noisy: Tensor, t: Tensor, alpha_bar: float | Tensor, encoded: Encoded) -> Tensor:
+        """ẑ_0 from z_t: the network gives v, which makes its output of unit scale at every t."""
+        return to_x0(encoded.network(noisy, t, encoded.features), noisy, alpha_bar, "v")
+
+    def sample(
+        self, encoded: Encoded, schedule: Schedule, steps: int, draw: Callable[[int], Tensor]
+    ) -> Tensor:
+        """One sample of z, (N, K, h, w).
+
+        The first estimate, which is made of noise alone, is what the denoiser thinks z to be on average.
+        It is taken off: the mean is the condition branch's to say, and what the denoiser remembers of its
+        training data would shift every sample alike.
+        """
+        scale = self.config.guidance
+        null = encoded
+        if scale != 0.0:
+            half, quarter = encoded.features
+            null = encoded._replace(features=(torch.zeros_like(half), torch.zeros_like(quarter)))
+
+        average: list[Tensor] = []
+
+        def estimate_at(noisy: Tensor, time: float) -> Tensor:
+            t = torch.full((len(noisy),), time, device=noisy.device)
+            alpha_bar = schedule.alpha_bar_at(time)
+            estimate = self.estimate(noisy, t, alpha_bar, encoded)
+            if scale == 0.0:
+                return estimate
+            return (1.0 + scale) * estimate - scale * self.estimate(noisy, t, alpha_bar, null)
+
+        def denoise(noisy: Tensor, time: float) -> Tensor:
+            estimate = estimate_at(noisy, time)
+            if not average:
+                average.append(estimate)
+            return estimate
+
+        z = dpm_solver_pp_2m(denoise, schedule, times=logsnr_grid(schedule, steps), draw=draw)
+        return z - average[0]
+
+    def components(self, residual: Tensor, bands: Tensor) -> tuple[Tensor, Tensor]:
+        """Components (N, K, h, w) of residual / u (N, T, h, w), and how far (N, K) the bands show each.
+
+        Bands (N, T) that are not known are zero: components are then the most likely ones given the others.
+        """
+        basis = self.diffused
+        # Noise of 1 % of the smallest component keeps the solution finite where bands are missing.
+        floor = 0.01 * basis.square().sum(0).min()
+        gram = torch.einsum("tk,nt,tl->nkl", basis, bands, basis)
+        inverse = torch.linalg.inv(gram + floor * torch.eye(basis.shape[1]))
+        project = torch.einsum("nkl,tl,nt->nkt", inverse, basis, bands)
+        known = torch.einsum("nkt,tk->nk", project, basis)
+        return torch.einsum("nkt,nthw->nkhw", project, residual), known
+
+    def add_residual(self, prepared: Prepared, basis: Tensor, components: Tensor) -> Prepared:
+        """The mean moved by u·basis·components, of a (T, K) basis and (N, K, h, w); not clipped."""
+        residual = (basis @ components.flatten(2)).reshape(prepared.mean.shape)
+        return prepared._replace(mean=torch.addcmul(prepared.mean, prepared.size, residual))
+
+
+@dataclass(eq=False)
+class Begun:
+    """What is the same for all samples of one colour image."""
+
+    colour: Tensor
+    """(N, 19, h, w) features."""
+    prepared: Prepared
+    """Of the first stage."""
+    encoded: dict[int, Encoded] = field(default_factory=dict)
+    """Of the first stage, by number of the network; filled as they are needed."""
+
+
+class SpectralCascade(nn.Module):
+    """RGB → n coarse bands → N bands, each stage conditioned on what came before."""
+
+    def __init__(self, config: CascadeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.schedule = linear_schedule(config.timesteps)
+        first, second = config.stages
+        self.stages = nn.ModuleList(
+            [
+                Stage(first, COLOUR_FEATURES, config.coarse, config.members),
+                Stage(second, COLOUR_FEATURES + config.coarse, len(config.bands), config.members),
+            ]
+        )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def stage(self, index: int) -> Stage:
+        """The first (0) or second (1) stage."""
+        stage = self.stages[index]
+        assert isinstance(stage, Stage)
+        return stage
+
+    @property
+    def stride(self) -> int:
+        """The networks' stride in pixels."""
+        return CompactUNet.stride
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Peak activations of one tile, measured at 256² and 512²."""
+        return 2500
+
+    @property
+    def begun_bytes_per_pixel(self) -> int:
+        """Of ``Begun``, once every network was asked."""
+        first, coarse = self.config.stages[0], self.config.coarse
+        condition = self.stage(0).closed.condition_channels
+        features = first.width / 4 + first.width * 1.5 / 16
+        return int(4 * (COLOUR_FEATURES + coarse + 1 + condition + self.config.members * (features + coarse)))
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """How it samples, as plain JSON values."""
+        guidance = [stage.guidance for stage in self.config.stages]
+        return {"sampler": "dpm_solver_pp_2m", "guidance": guidance, "members": self.config.members}
+
+    def sample(self, rgb: Tensor, draw: DrawStage, *, steps: int | None = None, number: int = 0) -> Tensor:
+        """One sample of the cube, (N, B, h, w) reflectance in [0, 1.6].
+
+        Parameters
+        ----------
+        rgb : (N, 3, h, w) float32, linear reflectance as seen through ``config.response``.
+        draw : the noise of (stage, step); one step draws none.
+        steps : solver steps a stage; None is the configuration's default, 1 gives the posterior mean.
+        number : of the sample, which says whose networks draw it.
+        """
+        return self.finish(self.begin(rgb), draw, steps=steps, number=number)
+
+    def begin(self, rgb: Tensor) -> Begun:
+        """What the colour (N, 3, h, w) alone says, once for all samples of it."""
+        colour = colour_features(rgb)
+        return Begun(colour, self.stage(0).closed.prepare(colour))
+
+    def finish(self, begun: Begun, draw: DrawStage, *, steps: int | None = None, number: int = 0) -> Tensor:
+        """One sample as of ``sample``; ``begun`` keeps what its networks made of the colour."""
+        count = steps or self.config.steps
+        if count == 1:
+            coarse = _bounded(self.stage(0).posterior_mean(begun.prepared))
+        else:
+            member = number % self.config.members
+            if member not in begun.encoded:
+                begun.encoded[member] = self.stage(0).encode(begun.prepared, member)
+            coarse = self._draw(0, begun.encoded[member], count, draw)
+        return self._second(torch.cat([begun.colour, coarse], dim=1), count, number, draw)
+
+    def refine(
+        self, rgb: Tensor, coarse: Tensor, draw: DrawStage, *, steps: int | None = None, number: int = 0
+    ) -> Tensor:
+        """The second stage alone: all bands from RGB and given coarse bands (N, n, h, w)."""
+        given = torch.cat([colour_features(rgb), coarse], dim=1)
+        return self._second(given, steps or self.config.steps, number, draw)
+
+    def closed_form(self, rgb: Tensor) -> Tensor:
+        """(N, B, h, w) what the means of both stages give without any network."""
+        colour = colour_features(rgb)
+        coarse = self.stage(0).closed.prepare(colour).mean
+        return self.stage(1).closed.prepare(torch.cat([colour, coarse], dim=1)).mean
+
+    def _second(self, given: Tensor, count: int, number: int, draw: DrawStage) -> Tensor:
+        stage = self.stage(1)
+        prepared = stage.closed.prepare(given)
+        if count == 1:
+            return _bounded(stage.posterior_mean(prepared))
+        return self._draw(1, stage.encode(prepared, number % self.config.members), count, draw)
+
+    def _draw(self, index: int, encoded: Encoded, count: int, draw: DrawStage) -> Tensor:
+        stage = self.stage(index)
+        z = stage.sample(encoded, self.schedule, count, lambda step: draw(index, step))
+        scaled = stage.diffused * (stage.spread * stage.deviation)
+        return _bounded(stage.add_residual(encoded.prepared, scaled, z).mean)
+
+
+def _bounded(reflectance: Tensor) -> Tensor:
+    return reflectance.clamp(0.0, REFLECTANCE_LIMIT)
+
+
+def drawn_by(
+    generator: torch.Generator, model: SpectralCascade, count: int, height: int, width: int
+) -> DrawStage:
+    """The stages' noise for ``count`` images at a time, the next of a generator at each call."""
+
+    def draw(stage: int, step: int) -> Tensor:
+        del step  # the solver draws once
+        return random_grained(model.stage(stage).grain, count, height, width, generator)
+
+    return draw

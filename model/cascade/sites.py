@@ -1,0 +1,82 @@
+"""How much more a cascade errs in places that it was not trained on, by leaving out each place it was.
+
+Validation strips lie beside training columns: what is calibrated on them is too sure of every other place.
+The unit that is exchangeable with a user's scene is a place, so places are what is held out (grouped
+cross-validation, Roberts et al. 2017). Trainings without each would take as long as as many trainings;
+the closed form is fitted again in seconds, and in new places the networks add nothing to it on average
+(docs/evaluation.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from spectile.model.cascade.calibration import CALIBRATION_CROPS
+from spectile.model.cascade.cascade import SpectralCascade, drawn_by
+from spectile.model.cascade.means import fit_means
+from spectile.model.data.crops import CropSource, TrainingScene
+from spectile.model.training.run import generator_of
+
+if TYPE_CHECKING:
+    from spectile.model.cascade.train import TrainConfig
+
+MOST_SITES = 8
+"""Places that are left out; each is a fit of half a minute."""
+
+
+class SiteErrors(NamedTuple):
+    """RMSE on the validation crops of a place, reflectance."""
+
+    own: float
+    """Of the model's mean, which was trained there."""
+    left_out: float
+    """Of the closed form without that place."""
+
+
+@torch.inference_mode()
+def leave_sites_out(
+    model: SpectralCascade,
+    scenes: Sequence[TrainingScene],
+    validation: Sequence[TrainingScene],
+    config: TrainConfig,
+) -> dict[str, SiteErrors]:
+    """The errors of places that have validation scenes, and without which the model can be fitted.
+
+    Parameters
+    ----------
+    model : the trained cascade.
+    scenes, validation : what it was trained on and watched by.
+    config : how it was trained.
+    """
+    cascade = model.config
+    sites = sorted({scene.site for scene in validation} - {""})
+    found = {}
+    for site in sites[:: math.ceil(len(sites) / MOST_SITES) or 1]:
+        rest = [scene for scene in scenes if scene.site != site]
+        if len(rest) == len(scenes) or not rest:
+            continue
+        source = CropSource(rest, cascade.bands, cascade.response)
+        if not any(source.complete):
+            continue
+        fitted = SpectralCascade(cascade).eval()
+        fit_means(fitted, source, config)
+        watch = CropSource([s for s in validation if s.site == site], cascade.bands, cascade.response)
+        which = [index for index in range(len(watch.scenes)) for _ in range(CALIBRATION_CROPS)]
+        key = (config.seed, 8)
+        batch = watch.batch(key, count=len(which), size=config.crop, augmentation=None, scenes=which)
+        draw = drawn_by(generator_of(config.seed, 5, 0), model, len(which), *batch.rgb.shape[2:])
+        own, left_out = model.sample(batch.rgb, draw, steps=1), fitted.closed_form(batch.rgb)
+        found[site] = SiteErrors(batch.rmse(own), batch.rmse(left_out))
+    return found
+
+
+def site_factor(errors: Mapping[str, SiteErrors]) -> float:
+    """By how much errors grow in a new place: the geometric mean over places, each at least one."""
+    if not errors:
+        return 1.0
+    ratios = [max(site.left_out / site.own, 1.0) for site in errors.values()]
+    return math.exp(sum(map(math.log, ratios)) / len(ratios))

@@ -1,0 +1,317 @@
+"""Training of the spectral cascade: closed-form means first, then both stages' networks together.
+
+A stage learns two things at once: the correction of its mean, under the squared error and the spectral
+angle, and the denoiser of what the corrected mean leaves over.
+
+The stages do not wait for each other: the second is trained on true coarse bands with noise of the
+first stage's residual added (noise conditioning, Ho et al. 2022), as the paper's Table III asks for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spectile.model import checkpoint
+from spectile.model.cascade.calibration import CALIBRATION_CROPS, calibrate_bands, calibrate_stages
+from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage, drawn_by
+from spectile.model.cascade.means import fit_means, perturb
+from spectile.model.cascade.sites import leave_sites_out, site_factor
+from spectile.model.closed.closed_form import Prepared, colour_features
+from spectile.model.data.crops import Augmentation, Batch, CropSource, Floats, TrainingScene
+from spectile.model.diffusion.grain import fit_grain, random_grained
+from spectile.model.diffusion.losses import spectral_loss
+from spectile.model.diffusion.parameterization import add_noise
+from spectile.model.diffusion.schedule import Schedule
+from spectile.model.training.ema import Ema
+from spectile.model.training.run import Progress, generator_of, run_steps, scene_facts
+
+MAX_WEIGHT = 5.0
+"""The loss on x̂_0 counts SNR + 1 times, which is the loss on v, at most 5 (Hang et al. 2023)."""
+MAX_COMPONENT = 4.0
+"""Whitened residuals are clipped to ±4 deviations in training."""
+DEVIATION_RATE = 0.02
+"""By how much a batch moves the running deviation of the components …"""
+GRAIN_RATE = 0.01
+"""… and their grain."""
+CALIBRATION_SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train; with the scenes and the cascade's configuration it fixes the result."""
+
+    steps: int = 3000
+    """Optimiser steps."""
+    batch: int = 12
+    """Crops a step."""
+    crop: int = 64
+    """Side of a crop, pixels; a multiple of the network's stride."""
+    learning_rate: float = 1e-3
+    """Peak of the cosine schedule."""
+    warmup: int = 150
+    """Steps of linear rise before it."""
+    weight_decay: float = 1e-3
+    """AdamW's."""
+    ema_decay: float = 0.998
+    """Of the averaged weights, which are the ones that are saved."""
+    condition_dropout: float = 0.0
+    """Share of crops whose condition is zeroed, which guidance needs (p_unc of SCDM: 0.1)."""
+    angle: float = 2.0
+    """Weight of SCDM's spectral loss, 1 − cos, of the mean, beside its squared error in units of the
+    closed form's."""
+    coarse_noise: float = 0.15
+    """Largest scale of the first stage's residual that is added to the second stage's coarse bands."""
+    ridge: float = 1e-5
+    """Penalty of the closed-form means on standardised coefficients."""
+    seed: int = 0
+    """Of everything random."""
+    log_every: int = 25
+    """Steps between lines of the log."""
+    validate_every: int = 500
+    """Steps between validations and saved states."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """How the input is varied."""
+
+
+def train(
+    config: TrainConfig,
+    cascade: CascadeConfig,
+    scenes: Sequence[TrainingScene],
+    validation: Sequence[TrainingScene],
+    out_dir: Path,
+    *,
+    metadata: Mapping[str, Any],
+    progress: Progress = lambda record: None,
+    stop_after: int | None = None,
+) -> SpectralCascade:
+    """The trained cascade, whose checkpoint is in ``out_dir`` with its log and its state.
+
+    A run that finds its own state in ``out_dir`` continues from it and ends with the same weights as one
+    that was never interrupted.
+
+    Parameters
+    ----------
+    config, cascade : what to train and how.
+    scenes, validation : to learn from, and to watch; validation decides nothing here.
+    out_dir : the checkpoint's folder.
+    metadata : facts for the checkpoint: name, recipe, data, held-out metrics.
+    progress : is called with each record that goes to the log.
+    stop_after : end early after this step, as an interruption would.
+
+    Raises
+    ------
+    UsageError
+        Where the scenes cannot be used, or no scene has every band.
+    CheckpointError
+        Where the state in ``out_dir`` is of another configuration, or damaged.
+    """
+    source = CropSource(scenes, cascade.bands, cascade.response)
+    watch = CropSource(validation, cascade.bands, cascade.response)
+    torch.manual_seed(config.seed)
+    model = SpectralCascade(cascade)
+    fill = fit_means(model, source, config)
+    facts = {**metadata, "fill": fill.tolist(), "cascade": cascade.to_json(), "training": asdict(config)}
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
+    ema = Ema(model, decay=config.ema_decay, start=config.warmup)
+    run_steps(
+        model,
+        optimiser,
+        ema,
+        out_dir,
+        identity={"training": asdict(config), "cascade": cascade.to_json(), "scenes": scene_facts(scenes)},
+        facts=facts,
+        steps=config.steps,
+        log_every=config.log_every,
+        validate_every=config.validate_every,
+        step=lambda step: train_step(model, source, optimiser, config, fill, step),
+        validate=lambda: validate(averaged(cascade, ema), watch),
+        progress=progress,
+        stop_after=stop_after,
+    )
+    model = averaged(cascade, ema)
+    if stop_after is None or stop_after >= config.steps:
+        _finish(model, source, watch, out_dir, config)
+    return model
+
+
+def _finish(
+    model: SpectralCascade, source: CropSource, watch: CropSource, out_dir: Path, config: TrainConfig
+) -> None:
+    """Store the networks in half precision, calibrate what was stored, and say so in the checkpoint."""
+    networks = dict(model.named_parameters())
+    model.load_state_dict({k: v.half() if k in networks else v for k, v in model.state_dict().items()})
+    scenes = [i for i in range(len(watch.scenes)) for _ in range(CALIBRATION_CROPS)]
+    batch = watch.batch(
+        (config.seed, 8), count=len(scenes), size=config.crop, augmentation=None, scenes=scenes
+    )
+    calibrate_stages(model, batch, seed=config.seed)
+    factors = calibrate_bands(model, batch, samples=CALIBRATION_SAMPLES, seed=config.seed)
+    sites = leave_sites_out(model, source.scenes, watch.scenes, config)
+    factors = factors.widened(site_factor(sites))
+    metadata = checkpoint.load(out_dir).metadata
+    tensors = {k: v.half() if k in networks else v for k, v in model.state_dict().items()}
+    facts = {"calibration": factors.to_json(), "sites": {k: v._asdict() for k, v in sites.items()}}
+    checkpoint.save(out_dir, tensors, {**metadata, **facts})
+
+
+def averaged(cascade: CascadeConfig, ema: Ema) -> SpectralCascade:
+    """The cascade with the averaged weights, in evaluation mode."""
+    model = SpectralCascade(cascade).eval()
+    model.load_state_dict(ema.state()[0])
+    return model
+
+
+def train_step(
+    model: SpectralCascade,
+    source: CropSource,
+    optimiser: torch.optim.Optimizer,
+    config: TrainConfig,
+    fill: Floats,
+    step: int,
+) -> dict[str, float]:
+    """One optimiser step on both stages of one member, each in turn; the losses."""
+    member = step % model.config.members
+    batch = source.batch(
+        (config.seed, 1, step),
+        count=config.batch,
+        size=config.crop,
+        augmentation=config.augmentation,
+        fill=fill,
+    )
+    generator = generator_of(config.seed, 2, step)
+    positions = list(model.config.coarse_bands)
+    colour, coarse = colour_features(batch.rgb), batch.target[:, positions]
+    known = model.stage(0).closed.prepare(colour)
+    noisy = perturb(model.stage(0), known, coarse, config.coarse_noise, generator)
+    first = stage_loss(
+        model.stage(0),
+        model.schedule,
+        known,
+        coarse,
+        batch.bands[:, positions],
+        batch,
+        config,
+        generator,
+        member,
+    )
+    second = stage_loss(
+        model.stage(1),
+        model.schedule,
+        model.stage(1).closed.prepare(torch.cat([colour, noisy], dim=1)),
+        batch.target,
+        batch.bands,
+        batch,
+        config,
+        generator,
+        member,
+    )
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(config, step)
+    optimiser.zero_grad(set_to_none=True)
+    (first + second).backward()  # type: ignore[no-untyped-call]
+    for index in (0, 1):
+        torch.nn.utils.clip_grad_norm_(model.stage(index).parameters(), 1.0)
+    optimiser.step()
+    return {"first": round(first.item(), 5), "second": round(second.item(), 5)}
+
+
+def stage_loss(
+    stage: Stage,
+    schedule: Schedule,
+    known: Prepared,
+    target: Tensor,
+    bands: Tensor,
+    batch: Batch,
+    config: TrainConfig,
+    generator: torch.Generator,
+    member: int = 0,
+) -> Tensor:
+    """The loss of the corrected mean plus the weighted loss on ẑ_0, over valid pixels.
+
+    Bands (N, T) that a scene lacks: z_0 is then the most likely one given the others under the residual's
+    Gaussian, and each component counts as far as the others determine it.
+    """
+    encoded = stage.encode(known, member)
+    prepared = encoded.prepared
+    mask = bands[:, :, None, None] * batch.valid[:, None]
+    loss = mean_loss(prepared.mean, target, mask, stage.closed.residual_variance, config.angle)
+    left, shown = stage.components((target - prepared.mean.detach()) / prepared.size, bands)
+    weight = shown[:, :, None, None] * batch.valid[:, None]
+    # Spikes of real sensors lie further out, and would own the gradient.
+    limit = MAX_COMPONENT * stage.deviation[:, None, None]
+    left = left.clamp(-limit, limit)
+    _measure(stage, left, weight)
+    truth = left / stage.deviation[:, None, None]
+    if config.condition_dropout > 0:
+        keep = torch.rand((len(truth), 1, 1, 1), generator=generator) >= config.condition_dropout
+        half, quarter = encoded.features
+        encoded = encoded._replace(features=(half * keep, quarter * keep))
+    t = random_times(len(target), schedule, generator)
+    alpha_bar = schedule.alpha_bar_of(t, truth)
+    eps = random_grained(stage.grain, len(truth), truth.shape[2], truth.shape[3], generator)
+    estimate = stage.estimate(add_noise(truth, eps, alpha_bar), t, alpha_bar, encoded)
+    # Components count as their deviation: equal weights spend the network on sensor noise.
+    share = stage.diffused.norm(dim=0) * stage.deviation
+    share = share / share.mean()
+    snr_weight = (alpha_bar / (1.0 - alpha_bar) + 1.0).clamp_max(MAX_WEIGHT)
+    error = (estimate - truth).square() * share[:, None, None] * weight * snr_weight
+    pixels = batch.valid.sum().clamp_min(1.0)
+    total: Tensor = loss + error.sum() / (pixels * truth.shape[1])
+    return total
+
+
+def mean_loss(mean: Tensor, target: Tensor, mask: Tensor, variance: Tensor, angle: float) -> Tensor:
+    """The squared error of (N, T, h, w) in units of ``variance`` plus ``angle`` times 1 − cos."""
+    mask = mask.expand_as(target)
+    squared = ((mean - target).square() * mask).sum() / mask.sum().clamp_min(1.0)
+    loss: Tensor = squared / variance + angle * spectral_loss(mean, target, mask=mask)
+    return loss
+
+
+@torch.no_grad()
+def _measure(stage: Stage, left: Tensor, weight: Tensor) -> None:
+    """Move the stage's deviation and grain towards those of a batch's components (N, K, h, w)."""
+    stage.grain.lerp_(fit_grain(left, weight), GRAIN_RATE)
+    deviation = stage.deviation
+    total = weight.sum(dim=(0, 2, 3))
+    found = ((left.square() * weight).sum(dim=(0, 2, 3)) / total.clamp_min(1.0)).sqrt()
+    deviation.copy_(torch.where(total > 0, deviation.lerp(found, DEVIATION_RATE), deviation).clamp_min(1e-3))
+
+
+def random_times(count: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
+    """(count,) integer times: a quarter at T, where the mean is made, the rest even in log-SNR."""
+    low, high = schedule.log_snr(schedule.steps), schedule.log_snr(1)
+    at = torch.rand(count, generator=generator)
+    drawn = [schedule.time_of_log_snr(low + (high - low) * float(u)) for u in at]
+    times = torch.tensor(drawn).round().clamp(1, schedule.steps).long()
+    times[torch.rand(count, generator=generator) < 0.25] = schedule.steps
+    return times
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then a cosine to 1 % of the peak."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    share = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share)))
+
+
+@torch.inference_mode()
+def validate(model: SpectralCascade, source: CropSource) -> dict[str, float]:
+    """RMSE on fixed crops: the posterior mean, one sample, and the closed-form mean of both stages."""
+    count = 2 * len(source.scenes)
+    scenes = [i // 2 for i in range(count)]
+    batch = source.batch((0,), count=count, size=64, augmentation=None, scenes=scenes)
+    draw = drawn_by(generator_of(0, 5, 0), model, count, *batch.rgb.shape[2:])
+    return {
+        "closed_form_rmse": round(batch.rmse(model.closed_form(batch.rgb)), 5),
+        "mean_rmse": round(batch.rmse(model.sample(batch.rgb, draw, steps=1)), 5),
+        "sample_rmse": round(batch.rmse(model.sample(batch.rgb, draw)), 5),
+    }

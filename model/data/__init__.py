@@ -1,0 +1,4 @@
+"""What networks learn from.
+
+crops: pairs of colours and spectra, cut into crops.
+"""

@@ -1,0 +1,94 @@
+"""Samplers: functions from a denoiser, a schedule and noise to a sample of x_0.
+
+All share one form. ``denoise(x_t, t)`` estimates x_0 from a state; ``times`` falls from T to 0 and the
+denoiser is evaluated at each time but the last; ``draw(0)`` is x_T and ``draw(i)`` the noise added in
+the i-th step, standard normal. The step to t = 0 returns the estimate itself, so ``times = (T, 0)``
+returns the posterior mean at t = T.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+from spectile.model.diffusion.parameterization import to_eps
+from spectile.model.diffusion.schedule import Schedule
+
+Denoiser = Callable[[Tensor, float], Tensor]
+Draw = Callable[[int], Tensor]
+
+
+def ancestral(
+    denoise: Denoiser,
+    schedule: Schedule,
+    *,
+    times: Sequence[float],
+    draw: Draw,
+    truncate: Denoiser | None = None,
+) -> Tensor:
+    """A sample by the reverse Markov chain with variance beta_t (Ho et al. 2020, algorithm 2).
+
+    Written with x_0 in place of eps, which is the same mean (SCDM, equation 9), and for any two times
+    t > s: beta = 1 - alpha_bar_t / alpha_bar_s (Nichol and Dhariwal 2021, section 4).
+    ``truncate(x_t, t)``, where given, replaces each state before anything is made of it.
+    """
+    x = draw(0)
+    for i, (t, s) in enumerate(pairwise(times), start=1):
+        if truncate is not None:
+            x = truncate(x, t)
+        x_0 = denoise(x, t)
+        if s == 0:
+            return x_0
+        alpha_bar_t, alpha_bar_s = schedule.alpha_bar_at(t), schedule.alpha_bar_at(s)
+        beta = 1.0 - alpha_bar_t / alpha_bar_s
+        weight_0 = math.sqrt(alpha_bar_s) * beta / (1.0 - alpha_bar_t)
+        weight_t = math.sqrt(1.0 - beta) * (1.0 - alpha_bar_s) / (1.0 - alpha_bar_t)
+        x = weight_0 * x_0 + weight_t * x + math.sqrt(beta) * draw(i)
+    raise AssertionError("times must end at 0")
+
+
+def ddim(
+    denoise: Denoiser, schedule: Schedule, *, times: Sequence[float], draw: Draw, eta: float = 0.0
+) -> Tensor:
+    """A sample by DDIM (Song et al. 2021, equations 12 and 16); eta = 0 is deterministic in x_T."""
+    x = draw(0)
+    for i, (t, s) in enumerate(pairwise(times), start=1):
+        x_0 = denoise(x, t)
+        if s == 0:
+            return x_0
+        alpha_bar_t, alpha_bar_s = schedule.alpha_bar_at(t), schedule.alpha_bar_at(s)
+        eps = to_eps(x_0, x, alpha_bar_t)
+        # Equation 16: the posterior's standard deviation, times eta.
+        sigma = eta * math.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s))
+        x = math.sqrt(alpha_bar_s) * x_0 + math.sqrt(1.0 - alpha_bar_s - sigma**2) * eps
+        if eta > 0.0:
+            x = x + sigma * draw(i)
+    raise AssertionError("times must end at 0")
+
+
+def dpm_solver_pp_2m(denoise: Denoiser, schedule: Schedule, *, times: Sequence[float], draw: Draw) -> Tensor:
+    """A sample by DPM-Solver++(2M) (Lu et al. 2022, "DPM-Solver++", algorithm 2); only x_T is drawn.
+
+    lambda = ln(a / s) is half the log-SNR. The first step has no history and the last goes to infinite
+    lambda: both are first order, the last because extrapolating there is unstable (same, section 5.2).
+    """
+    x = draw(0)
+    before: Tensor | None = None
+    h_before = 0.0
+    for t, s in pairwise(times):
+        x_0 = denoise(x, t)
+        if s == 0:
+            return x_0
+        alpha_bar_t, alpha_bar_s = schedule.alpha_bar_at(t), schedule.alpha_bar_at(s)
+        h = 0.5 * (schedule.log_snr(s) - schedule.log_snr(t))
+        estimate = x_0
+        if before is not None:
+            half_over_r = 0.5 * h / h_before
+            estimate = (1.0 + half_over_r) * x_0 - half_over_r * before
+        ratio = math.sqrt((1.0 - alpha_bar_s) / (1.0 - alpha_bar_t))
+        x = ratio * x - math.sqrt(alpha_bar_s) * math.expm1(-h) * estimate
+        before, h_before = x_0, h
+    raise AssertionError("times must end at 0")

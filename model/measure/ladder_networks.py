@@ -1,0 +1,194 @@
+"""The rungs of the ladder that are trained by steps, all in the same way, and the cascade beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from spectile.catalog.bands import Bands
+from spectile.catalog.calibration import Calibration
+from spectile.model import checkpoint
+from spectile.model.cascade.calibration import calibrate_bands, calibrate_stages
+from spectile.model.cascade.cascade import (
+    DEFAULT_STAGES,
+    CascadeConfig,
+    SpectralCascade,
+    StageConfig,
+    drawn_by,
+)
+from spectile.model.cascade.means import fit_means
+from spectile.model.cascade.train import TrainConfig, train_step
+from spectile.model.measure.ladder import Fit, Fitted, Floats
+from spectile.model.measure.ladder_regression import (
+    LEVELS,
+    Backbone,
+    Direct,
+    NoisyRegression,
+    QuantileRegression,
+    Regression,
+    chosen,
+)
+from spectile.model.measure.ladder_training import (
+    BATCH,
+    CROP,
+    STILL,
+    WATCH_SAMPLES,
+    Estimator,
+    PairSource,
+    fit_length,
+    padded_image,
+    whole,
+)
+from spectile.model.measure.metrics import calibration
+from spectile.model.networks.hscnn_plus import HSCNNPlus
+from spectile.model.networks.mst_plus_plus import MSTPlusPlus
+from spectile.model.networks.pixel_mlp import PixelMLP
+
+CALIBRATION_SAMPLES = 16
+MEMBERS = 4
+"""Networks of the cascade, and of the regressions that are compared with it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Diffusion:
+    """A trained cascade; its single estimate is the posterior mean, one solver step a stage."""
+
+    model: SpectralCascade
+    """RGB → coarse → all bands."""
+    chosen: dict[str, object]
+    """The length of training."""
+    calibration: Calibration | None = None
+    """Per band, from the validation part."""
+
+    def predict(self, rgb: Floats) -> Floats:
+        """(B, h, w) float32."""
+        return self.draw(rgb, torch.Generator().manual_seed(0), steps=1)
+
+    def save(self, folder: Path) -> None:
+        """Write the cascade as a checkpoint; what it expects are the counts of one scene, not reflectance."""
+        checkpoint.save(
+            folder,
+            self.model.state_dict(),
+            {
+                "name": folder.name,
+                "cascade": self.model.config.to_json(),
+                "chosen": self.chosen,
+                "calibration": None if self.calibration is None else self.calibration.to_json(),
+            },
+        )
+
+    def samples(self, rgb: Floats, count: int, *, seed: int) -> Floats:
+        """(count, B, h, w) float32 samples at the default steps."""
+        generator = torch.Generator().manual_seed(seed)
+        return np.stack([self.draw(rgb, generator, number=number) for number in range(count)])
+
+    def draw(
+        self, rgb: Floats, generator: torch.Generator, *, steps: int | None = None, number: int = 0
+    ) -> Floats:
+        """Sample ``number``, (B, h, w) float32."""
+        padded, height, width = padded_image(rgb)
+
+        draw = drawn_by(generator, self.model, 1, *padded.shape[2:])
+        with torch.inference_mode():
+            cube = self.model.sample(padded, draw, steps=steps, number=number)
+            out: Floats = cube[0, :, :height, :width].numpy()
+        return out
+
+
+class CascadeRung:
+    """Trains the cascade as ``spectile train`` does, both stages together."""
+
+    def __init__(
+        self,
+        source: PairSource,
+        config: TrainConfig,
+        stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES,
+        members: int = MEMBERS,
+    ) -> None:
+        # Wavelengths decide nothing here: the crops' input is given, not simulated through a response.
+        count = source.cube.shape[0]
+        bands = Bands.evenly_spaced(1.0, float(count), count)
+        coarse = max(round(3.0 * (count / 3.0) ** 0.5), 1)
+        first, second = (
+            replace(stage, components=min(stage.components, limit))
+            for stage, limit in zip(stages, (coarse, count), strict=True)
+        )
+        cascade = CascadeConfig(bands, bands.subset([0, 1, 2]), coarse, (first, second), members)
+        self._model, self._config = SpectralCascade(cascade), config
+        self._fill = fit_means(self._model, source, config)
+        self._optimiser = torch.optim.AdamW(self._model.parameters(), weight_decay=config.weight_decay)
+
+    @property
+    def module(self) -> SpectralCascade:
+        """The cascade."""
+        return self._model
+
+    def step(self, source: PairSource, step: int) -> None:
+        """One optimiser step."""
+        train_step(self._model, source, self._optimiser, self._config, self._fill, step)
+
+    def error(self, module: nn.Module, rgb: Floats, cube: Floats) -> float:
+        """The CRPS, after the spread was calibrated."""
+        assert isinstance(module, SpectralCascade)
+        calibrate_stages(module, whole(rgb, cube), seed=0)
+        drawn = torch.from_numpy(Diffusion(module, {}).samples(rgb, WATCH_SAMPLES, seed=0))
+        return calibration(torch.from_numpy(cube), drawn, torch.ones(cube.shape[1:])).crps
+
+    def fitted(
+        self, module: nn.Module, steps: int, watched: nn.Module, rgb: Floats, cube: Floats
+    ) -> Diffusion:
+        """The rung, calibrated by weights that never saw the validation part."""
+        assert isinstance(module, SpectralCascade)
+        assert isinstance(watched, SpectralCascade)
+        for mine, other in zip(module.stages, watched.stages, strict=True):
+            for name in ("spread", "grain"):
+                mine.get_buffer(name).copy_(other.get_buffer(name))
+        factors = calibrate_bands(watched, whole(rgb, cube), samples=CALIBRATION_SAMPLES, seed=1)
+        return Diffusion(module, chosen(module, steps), factors)
+
+
+STEPS = {
+    "mlp": 2000, "regression": 3200, "regression_noise": 3200, "quantile_regression": 3200, "cascade": 3200,
+    "mst_plus_plus": 400, "hscnn_plus": 320,
+}  # fmt: skip
+"""Greatest length of training of each network …"""
+PARTS = (4, 2, 1)
+"""… and what it is divided by for the lengths that are tried."""
+RATES = {name: 1e-3 for name in STEPS} | {"mlp": 3e-3, "hscnn_plus": 5e-4}
+"""Peak learning rate of each."""
+
+
+def trained(name: str, *, steps: int | None = None, length: int | None = None) -> Fit:
+    """The rung ``name`` of those in ``STEPS``.
+
+    It is trained for the best of three lengths up to ``steps`` (None: its own greatest), or for ``length``.
+    """
+    longest = STEPS[name] if steps is None else steps
+    lengths = [max(longest // part, 1) for part in PARTS] if length is None else [length]
+
+    def build(source: PairSource, seed: int, steps: int) -> Estimator:
+        config = TrainConfig(
+            steps=steps, batch=BATCH, crop=CROP, learning_rate=RATES[name], warmup=max(steps // 20, 1),
+            seed=seed, augmentation=STILL,
+        )  # fmt: skip
+        bands = source.cube.shape[0]
+        if name == "cascade":
+            return CascadeRung(source, config)
+        if name in ("regression", "regression_noise"):
+            return NoisyRegression(Backbone(DEFAULT_STAGES[0], source, seed, members=MEMBERS), config)
+        if name == "quantile_regression":
+            levels = len(LEVELS)
+            return QuantileRegression(
+                Backbone(DEFAULT_STAGES[0], source, seed, members=MEMBERS, levels=levels), config
+            )
+        networks = {"mlp": PixelMLP, "hscnn_plus": HSCNNPlus, "mst_plus_plus": MSTPlusPlus}
+        return Regression(Direct(networks[name](bands), source), config)
+
+    def fit(train_rgb: Floats, train_cube: Floats, val_rgb: Floats, val_cube: Floats, *, seed: int) -> Fitted:
+        return fit_length(train_rgb, train_cube, val_rgb, val_cube, seed=seed, lengths=lengths, build=build)
+
+    return fit

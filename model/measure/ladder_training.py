@@ -1,0 +1,159 @@
+"""How the ladder's networks are trained: the same crops, averaging and choice of length for all.
+
+Each is trained on training pixels for several lengths; the length that did best on validation pixels is
+that of the run, from the same seed, on both parts together.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spectile.model.data.crops import Augmentation, Batch, CropSource
+from spectile.model.measure.ladder import Fitted, Floats, join
+from spectile.model.training.ema import Ema
+
+CROP = 32
+BATCH = 8
+WATCH_SAMPLES = 8
+"""Draws on validation of those that can draw."""
+STILL = Augmentation(
+    nominal=1.0, illumination=(1.0, 1.0), texture=0.0, input_gain=0.0, channel_gain=0.0,
+    sensor_noise=0.0, masked=0.0,
+)  # fmt: skip
+"""Nothing is varied but the crops' orientation: input and truth are counts of one sensor."""
+
+
+class PairSource(CropSource):
+    """Crops of one image whose input is given rather than simulated from its bands."""
+
+    def __init__(self, rgb: Floats, cube: Floats) -> None:
+        self.rgb = torch.from_numpy(np.ascontiguousarray(rgb))
+        self.cube = torch.from_numpy(np.ascontiguousarray(cube))
+
+    @property
+    def complete(self) -> list[bool]:
+        """The one image has every band."""
+        return [True]
+
+    def batch(
+        self, key: tuple[int, ...], *, count: int, size: int, augmentation: Augmentation | None, **_: object
+    ) -> Batch:
+        """Crops of random key ``key``, turned and flipped unless ``augmentation`` is None."""
+        rng = np.random.default_rng(key)
+        height, width = self.rgb.shape[1:]
+        size = min(size, height, width)
+        rgb: list[Tensor] = []
+        cube: list[Tensor] = []
+        for _crop in range(count):
+            # Around a random pixel, so that the image's edges are seen as often as its middle.
+            row, col = (
+                int(np.clip(rng.integers(extent) - size // 2, 0, extent - size)) for extent in (height, width)
+            )
+            turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+            for image, crops in ((self.rgb, rgb), (self.cube, cube)):
+                crop = image[:, row : row + size, col : col + size]
+                if augmentation is not None:
+                    crop = crop.rot90(turns, (1, 2))
+                    crop = crop.flip(2) if flip else crop
+                crops.append(crop)
+        target = torch.stack(cube)
+        return Batch(torch.stack(rgb), target, torch.ones(target.shape[:2]), torch.ones(count, size, size))
+
+    def pixels(
+        self, seed: int, augmentation: Augmentation | None, *, crop: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Every pixel once: crops show those near the image's edges half as often."""
+        del seed, augmentation, crop
+        rgb, target = self.rgb.flatten(1).T, self.cube.flatten(1).T
+        return rgb, target, torch.ones_like(target)
+
+
+class Estimator(Protocol):
+    """A network on its way: what can be trained, watched and used."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Its weights."""
+        ...
+
+    def step(self, source: PairSource, step: int) -> None:
+        """One optimiser step."""
+        ...
+
+    def error(self, module: nn.Module, rgb: Floats, cube: Floats) -> float:
+        """What the length of training is chosen by; lower is better. May calibrate the module in place."""
+        ...
+
+    def fitted(self, module: nn.Module, steps: int, watched: nn.Module, rgb: Floats, cube: Floats) -> Fitted:
+        """The rung with the given (averaged) weights after so many steps.
+
+        ``watched`` are the weights of as many steps that never saw the validation part (rgb, cube).
+        """
+        ...
+
+
+def fit_length(
+    train_rgb: Floats,
+    train_cube: Floats,
+    val_rgb: Floats,
+    val_cube: Floats,
+    *,
+    seed: int,
+    lengths: Sequence[int],
+    build: Callable[[PairSource, int, int], Estimator],
+) -> Fitted:
+    """Choose one of the lengths of training on validation, then train for as long on everything.
+
+    Each length is a run of its own with its own schedule of the learning rate: a long run that is cut
+    short has not come to rest. ``build`` takes what to train on, a seed and a number of steps.
+    """
+
+    def run(source: PairSource, length: int) -> tuple[Estimator, nn.Module]:
+        torch.manual_seed(seed)
+        estimator = build(source, seed, length)
+        ema = Ema(estimator.module, decay=0.98, start=20)
+        for step in range(length):
+            estimator.step(source, step)
+            ema.update(estimator.module)
+        return estimator, averaged(estimator, ema)
+
+    training = PairSource(train_rgb, train_cube)
+    tries: dict[int, tuple[float, nn.Module]] = {}
+    for length in sorted(set(lengths)):
+        estimator, module = run(training, length)
+        tries[length] = estimator.error(module, val_rgb, val_cube), module
+    best = min(tries, key=lambda length: tries[length][0])
+    everything = PairSource(join(train_rgb, val_rgb), join(train_cube, val_cube))
+    estimator, module = run(everything, best)
+    return estimator.fitted(module, best, tries[best][1], val_rgb, val_cube)
+
+
+def averaged(estimator: Estimator, ema: Ema) -> nn.Module:
+    """A copy of the network with its averaged weights."""
+    module = copy.deepcopy(estimator.module)
+    module.load_state_dict(ema.state()[0])
+    return module.eval()
+
+
+def whole(rgb: Floats, cube: Floats) -> Batch:
+    """An image as a batch of one, reflected to the compact network's stride; the rest does not count."""
+    padded, height, width = padded_image(rgb)
+    target = torch.zeros((1, len(cube), *padded.shape[2:]))
+    target[0, :, :height, :width] = torch.from_numpy(cube)
+    valid = torch.zeros((1, *padded.shape[2:]))
+    valid[0, :height, :width] = 1.0
+    return Batch(padded, target, torch.ones(1, len(cube)), valid)
+
+
+def padded_image(rgb: Floats) -> tuple[Tensor, int, int]:
+    """(1, 3, h, w) reflected at the lower right to multiples of the compact network's stride."""
+    height, width = rgb.shape[1:]
+    missing = [(0, 0), (0, -height % 8), (0, -width % 8)]
+    padded = np.pad(rgb, missing, mode="symmetric")
+    return torch.from_numpy(padded)[None], height, width

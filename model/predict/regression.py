@@ -1,0 +1,90 @@
+"""The baselines of a checkpoint as predictors of their own: they draw nothing, and cost next to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectile.catalog.bands import Bands
+from spectile.catalog.calibration import Calibration
+from spectile.catalog.errors import UsageError
+from spectile.model import checkpoint
+from spectile.model.closed.baselines import FILE, load_baselines
+from spectile.model.predict.predictor import RUNTIME_BYTES, load_cascade
+
+KINDS = ("ridge", "lookup")
+BATCH = 4
+WORKING_BYTES = 1024
+"""A pixel's terms, or its nearest codes and their spectra, while a tile is made."""
+
+
+def split_name(model: str) -> tuple[str, str | None]:
+    """``vnir48:ridge`` → (``vnir48``, ``ridge``); of a model without a colon the second is None."""
+    name, colon, kind = model.rpartition(":")
+    return (name, kind) if colon and kind in KINDS else (model, None)
+
+
+class RegressionPredictor:
+    """A per-pixel estimate of the mean; implements the pipeline's ``Predictor``."""
+
+    def __init__(self, model: str, kind: str, *, batch: int | None = None) -> None:
+        """Load ``ridge`` or ``lookup`` of a shipped model's name or of a checkpoint folder.
+
+        Raises
+        ------
+        CheckpointError
+            Where the checkpoint or its baselines are missing or damaged.
+        UsageError
+            Where the batch is less than 1.
+        """
+        if batch is not None and batch < 1:
+            raise UsageError("batch", got=batch, expected="1 or more")
+        loaded = checkpoint.load(model)
+        config = load_cascade(loaded).config
+        self.bands: Bands = config.bands
+        """The bands of what it predicts."""
+        self.response: Bands = config.response
+        """The camera that its input is taken to be from, in the order R, G, B."""
+        self.stride = 1
+        """It looks at single pixels."""
+        self.batch = batch or BATCH
+        """The largest number of tiles a call takes."""
+        self.fill: NDArray[np.float32] = np.asarray(loaded.metadata["fill"], dtype=np.float32)
+        """(3,) the training data's mean RGB."""
+        self.calibration: Calibration | None = None
+        """None: it has no samples."""
+        self._regression = load_baselines(model)[kind]
+        self._settings: dict[str, object] = {
+            "name": f"{loaded.metadata['name']}:{kind}",
+            "digest": checkpoint.digest_of({}, checkpoint.read_tensors(loaded.folder / FILE)),
+            "steps": 0, "estimate": "regression", "seed": 0, "dtype": "float32", "device": "cpu",
+        }  # fmt: skip
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """Everything that can change a value, as plain JSON values."""
+        return dict(self._settings)
+
+    def predict(
+        self,
+        rgb: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        origins: NDArray[np.int64],
+        samples: range,
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the same (N, B, h, w) float32 reflectance for each sample; one tile is made at a time."""
+        out = np.stack([np.ascontiguousarray(self._regression.predict(tile)) for tile in rgb])
+        for _ in samples:
+            yield out
+
+    def halve(self) -> bool:
+        """Take half as many tiles a call from now on; False where it takes only one."""
+        self.batch, before = max(1, self.batch // 2), self.batch
+        return self.batch < before
+
+    def memory(self, tile: int) -> int:
+        """Bytes that a call takes at its peak for square tiles of ``tile`` pixels."""
+        output = 2 * self.batch * len(self.bands) * 4 * tile**2
+        return int(RUNTIME_BYTES + output + WORKING_BYTES * tile**2)

@@ -1,0 +1,179 @@
+"""Training of SCDM as published (Chen et al. 2024, algorithm 1): each stage by itself.
+
+One step of a run is one step of each stage on the same crops. That changes neither stage, since they share
+no weight: the second learns from true coarse bands, as published, and Adam keeps its moments by parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spectile.catalog.errors import UsageError
+from spectile.model.data.crops import Batch, CropSource, Floats, TrainingScene
+from spectile.model.device import resolve_device
+from spectile.model.diffusion.guidance import drop_condition
+from spectile.model.diffusion.losses import scdm_loss
+from spectile.model.diffusion.parameterization import add_noise
+from spectile.model.presets import ScdmPreset
+from spectile.model.scdm.cascade import KIND, ScdmCascade
+from spectile.model.training.ema import Ema
+from spectile.model.training.run import Progress, generator_of, run_steps, scene_facts
+
+
+def train_paper(
+    preset: ScdmPreset,
+    scenes: Sequence[TrainingScene],
+    validation: Sequence[TrainingScene],
+    out_dir: Path,
+    *,
+    metadata: Mapping[str, Any],
+    device: str = "auto",
+    progress: Progress = lambda record: None,
+    stop_after: int | None = None,
+) -> ScdmCascade:
+    """The trained cascade, on the device, whose checkpoint is in ``out_dir`` with its log and its state.
+
+    A run that finds its own state in ``out_dir`` continues from it. On a CPU it ends with the same weights,
+    to the bit, as one that was never interrupted; on CUDA as far as its kernels repeat themselves.
+
+    Parameters
+    ----------
+    preset : what to train and how.
+    scenes, validation : to learn from, and to watch; validation decides nothing here.
+    out_dir : the checkpoint's folder.
+    metadata : facts for the checkpoint: name, recipe, data, held-out metrics.
+    device : ``auto``, ``cpu`` or ``cuda``.
+    progress : is called with each record that goes to the log.
+    stop_after : end early after this step, as an interruption would.
+
+    Raises
+    ------
+    UsageError
+        Where the scenes, the size of the crops or the device cannot be used.
+    CheckpointError
+        Where the state in ``out_dir`` is of another configuration, or damaged.
+    """
+    training, where = preset.training, torch.device(resolve_device(device))
+    source = CropSource(scenes, preset.bands, preset.response)
+    watch = CropSource(validation, preset.bands, preset.response)
+    torch.manual_seed(training.seed)
+    model = ScdmCascade(preset).to(where)
+    if training.crop % model.stride:
+        raise UsageError(
+            "crops do not fit the network", got=training.crop, expected=f"a multiple of {model.stride}"
+        )
+    fill = mean_input(preset)
+    facts = {**metadata, "kind": KIND, "fill": fill.tolist(), "preset": preset.to_json()}
+    optimiser = torch.optim.Adam(model.parameters(), lr=training.learning_rate)
+    ema = Ema(model, decay=training.ema_decay, start=training.ema_start)
+
+    def averaged() -> ScdmCascade:
+        average = ScdmCascade(preset).eval()
+        average.load_state_dict(ema.tensors)
+        return average.to(where)
+
+    run_steps(
+        model,
+        optimiser,
+        ema,
+        out_dir,
+        identity={"preset": preset.to_json(), "scenes": scene_facts(scenes)},
+        facts=facts,
+        steps=training.iterations,
+        log_every=training.log_every,
+        validate_every=training.validate_every,
+        step=lambda step: _step(model, source, optimiser, fill, step),
+        validate=lambda: validate(averaged(), watch, fill),
+        progress=progress,
+        stop_after=stop_after,
+    )
+    return averaged()
+
+
+def mean_input(preset: ScdmPreset) -> Floats:
+    """(3,) the reflectance that is 0 after normalisation: what masked pixels hold, and the null condition."""
+    return np.full(3, preset.offset / preset.counts, dtype=np.float32)
+
+
+def _step(
+    model: ScdmCascade, source: CropSource, optimiser: torch.optim.Optimizer, fill: Floats, step: int
+) -> dict[str, float]:
+    """One step of each stage; the losses."""
+    training = model.config.training
+    batch = source.batch(
+        (training.seed, 1, step),
+        count=training.batch,
+        size=training.crop,
+        augmentation=training.augmentation,
+        fill=fill,
+    )
+    generator = generator_of(training.seed, 2, step)
+    # The networks' dropout draws from the global generator, which must depend on the step alone too.
+    torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    optimiser.zero_grad(set_to_none=True)
+    losses = {}
+    for index, name in enumerate(("first", "second")):
+        loss = stage_loss(model, index, batch, generator)
+        # By stage, so that one stage's activations are gone before the other's are made.
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses[name] = round(loss.item(), 5)
+    optimiser.step()
+    return losses
+
+
+def stage_loss(model: ScdmCascade, index: int, batch: Batch, generator: torch.Generator) -> Tensor:
+    """SCDM equation 15 for one stage; what a scene lacks is 0 after normalisation and does not count."""
+    preset, network = model.config, model.stage(index)
+    stage, training, coarse = preset.stages[index], preset.training, list(preset.coarse)
+    device = next(network.parameters()).device
+    batch = Batch(*(getattr(batch, field.name).to(device) for field in fields(batch)))
+    mask = batch.bands[:, :, None, None] * batch.valid[:, None]
+    truth = model.normalise(batch.target) * mask
+    if index == 0:
+        x_0, mask, condition = truth[:, coarse], mask[:, coarse], model.normalise(batch.rgb)
+    else:
+        x_0, condition = truth, truth[:, coarse]
+    if stage.guidance > 0.0:
+        condition = drop_condition(condition, training.condition_dropout, generator=generator)
+    t = torch.randint(1, preset.timesteps + 1, (len(x_0),), generator=generator)
+    eps = torch.randn(x_0.shape, generator=generator).to(device)
+    alpha_bar = preset.schedule.alpha_bar_of(t, x_0)
+    x_t = add_noise(x_0, eps, alpha_bar)
+    # The published network counts 0 to T - 1.
+    output = network(x_t, (t - 1).to(device), condition)
+    return scdm_loss(
+        output,
+        eps,
+        x_0=x_0,
+        x_t=x_t,
+        alpha_bar=alpha_bar,
+        offset=preset.offset,
+        scale=preset.scale,
+        kind=training.noise_loss,
+        spectral_weight=training.spectral_weight,
+        mask=mask,
+    )
+
+
+@torch.inference_mode()
+def validate(model: ScdmCascade, source: CropSource, fill: Floats) -> dict[str, float]:
+    """The loss of each stage on fixed crops, times and noise: a sample of all T steps would take hours."""
+    count = 4 * len(source.scenes)
+    crops = [
+        source.batch(
+            (0, i), count=1, size=model.config.training.crop, augmentation=None, fill=fill, scenes=[i // 4]
+        )
+        for i in range(count)
+    ]
+    losses = {}
+    for index, name in enumerate(("first_validation", "second_validation")):
+        values = [stage_loss(model, index, crop, generator_of(0, 5, i)) for i, crop in enumerate(crops)]
+        losses[name] = round(float(torch.stack(values).mean()), 5)
+    return losses

@@ -1,0 +1,4 @@
+"""What every training needs.
+
+run: steps, resuming, checkpoints · ema: the moving average of weights.
+"""

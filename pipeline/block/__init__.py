@@ -1,0 +1,4 @@
+"""One block: its tiles, what the network makes of them, their blended sum.
+
+predict: the protocol ``Predictor`` and a stand-in · mosaic: ``mosaic_block``.
+"""

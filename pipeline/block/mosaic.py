@@ -1,0 +1,190 @@
+"""One block of a cube: its tiles, what the network makes of them, and their blended sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectile.catalog.calibration import Calibration
+from spectile.pipeline.block.predict import Predictor
+from spectile.pipeline.geometry.blend import tile_weights
+from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.geometry.tiling import Block, Tile, Tiling
+from spectile.pipeline.plan.quality_layers import Doubts, Inspection, Meeting, Overlap, begin, flag_tile
+
+
+class Source(Protocol):
+    """What a block needs of a scene."""
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Reflectance (3, h, w) float32 and validity (h, w) bool of a window, mirrored outside."""
+        ...
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """The blended samples of one block."""
+
+    samples: NDArray[np.float32]
+    """(K, B, h, w) float32, reflectance. Where not valid the values mean nothing."""
+    valid: NDArray[np.bool_]
+    """(h, w) bool, where the scene is valid."""
+    tiles: int
+    """Tiles that went through the network."""
+    tiles_skipped: int
+    """Tiles left out because the scene is masked all over them."""
+    calibration: Calibration | None = None
+    """What the samples' spread is worth; the predictor's."""
+    tiles_kept: int = 0
+    """Tiles that had gone through the network for the block before."""
+    doubts: Doubts | None = None
+    """Where it is to be doubted, if that was asked for."""
+
+
+Kept = dict[Tile, NDArray[np.float32]]
+"""Tiles that the next block of a run shares: their samples (K, B, h, w), cut to what lies in that block."""
+
+
+def mosaic_block(
+    block: Block,
+    *,
+    source: Source,
+    tiling: Tiling,
+    predictor: Predictor,
+    samples: int,
+    on_tiles: Callable[[int], None] = lambda done: None,
+    kept: Kept | None = None,
+    then: Window | None = None,
+    inspection: Inspection | None = None,
+) -> Mosaic:
+    """The blended block. Tiles are summed in the lattice's order, whatever the block, batch or run.
+
+    A tile that is masked all over is left out. Every tile that touches a valid pixel holds one, so the
+    weights of a valid pixel add up to one without being renormalised.
+
+    Parameters
+    ----------
+    on_tiles : told how many tiles have been finished since the last call.
+    kept : tiles that were predicted for the block before; they are taken out, and those put in that
+        have a share in ``then``. Changes the time, never a value.
+    then : the window of the block that is made next.
+    inspection : what to look at for the quality layers.
+
+    Raises
+    ------
+    MemoryError : there is not enough memory. ``kept`` has lost its tiles; the block can be made again.
+    """
+    shape = block.window.shape
+    window = extent(tiling, block.window)
+    rgb, valid = source.read(window)
+    inner = block.window.relative_to(window).slices
+    doubts = overlap = None
+    if inspection is not None:
+        colours = rgb[(slice(None), *inner)].copy()
+        doubts = begin(inspection, colours, valid[inner], predictor.bands, predictor.response)
+        if "overlap_disagreement" in inspection.layers:
+            overlap = Overlap(doubts, tiling.halo, block.window)
+    rgb = np.where(valid, rgb, predictor.fill[:, None, None])
+    summed = np.zeros((samples, len(predictor.bands), *shape), dtype=np.float32)
+    tiles = list(tiling.tiles(block.window))
+    wanted = [tile for tile in tiles if valid[tile.window.relative_to(window).slices].any()]
+    on_tiles(len(tiles) - len(wanted))
+    known = {} if kept is None else {tile: kept[tile] for tile in wanted if tile in kept}
+    if kept is not None:
+        kept.clear()
+    taken = len(known)
+    for batch in _batches(wanted, predictor.batch, known):
+        new = [tile for tile in batch if tile not in known]
+        met: dict[Tile, list[Meeting]] = {}
+        for tile in batch if doubts else ():
+            shared = tile.window.intersection(block.window)
+            assert doubts is not None
+            flag_tile(
+                doubts, shared.relative_to(block.window).slices,
+                padded=not Window(0, 0, *tiling.shape).contains(tile.window),
+                masked=not valid[tile.window.relative_to(window).slices].all(),
+            )  # fmt: skip
+            if overlap is not None:
+                met[tile] = overlap.meet(shared, tile.window, tile_weights(tiling, tile, shared))
+        for sample, spectra in enumerate(_predict(new, predictor, samples, rgb, valid, window)):
+            predicted = iter(spectra)
+            for tile in batch:
+                shared = tile.window.intersection(block.window)
+                if tile in known:
+                    inside = known[tile][sample]
+                else:
+                    spectrum = next(predicted)
+                    inside = spectrum[(slice(None), *shared.relative_to(tile.window).slices)]
+                    if kept is not None and then is not None:
+                        _keep(kept, tile, spectrum, then, sample, samples)
+                target = summed[(sample, slice(None), *shared.relative_to(block.window).slices)]
+                for each in met.get(tile, ()):
+                    each.compare(inside, target, shared)
+                target += inside * tile_weights(tiling, tile, shared)
+        for tile in batch:
+            known.pop(tile, None)
+            if overlap is not None:
+                overlap.note(met[tile], samples)
+        on_tiles(len(batch))
+    return Mosaic(
+        summed, valid[inner].copy(), len(wanted) - taken, len(tiles) - len(wanted), predictor.calibration,
+        taken, doubts,
+    )  # fmt: skip
+
+
+def extent(tiling: Tiling, window: Window) -> Window:
+    """What must be read to make a window: all of the tiles that have a share in it."""
+    tiles = [tile.window for tile in tiling.tiles(window)]
+    return tiles[0].union(tiles[-1])
+
+
+def _predict(
+    tiles: list[Tile],
+    predictor: Predictor,
+    samples: int,
+    rgb: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    window: Window,
+) -> Iterator[NDArray[np.float32]]:
+    """One (N, B, h, w) array of spectra for each sample; rgb and valid cover the window."""
+    if not tiles:
+        return repeat(np.empty((0, 0, 0, 0), dtype=np.float32), samples)
+    cuts = [tile.window.relative_to(window).slices for tile in tiles]
+    # The order in memory decides the order of sums, and with it the last bit: it must not hang on how many
+    # tiles are stacked, as it does where the input's channels lie side by side.
+    return predictor.predict(
+        np.ascontiguousarray(np.stack([rgb[(slice(None), *cut)] for cut in cuts])),
+        np.stack([valid[cut] for cut in cuts]),
+        np.array([(tile.window.row, tile.window.col) for tile in tiles], dtype=np.int64),
+        range(samples),
+    )
+
+
+def _keep(
+    kept: Kept, tile: Tile, spectrum: NDArray[np.float32], then: Window, sample: int, samples: int
+) -> None:
+    share = tile.window.intersection(then)
+    if share.size:
+        if tile not in kept:
+            kept[tile] = np.empty((samples, len(spectrum), *share.shape), dtype=np.float32)
+        kept[tile][sample] = spectrum[(slice(None), *share.relative_to(tile.window).slices)]
+
+
+def _batches(tiles: list[Tile], size: int, known: Container[Tile]) -> Iterator[list[Tile]]:
+    """The tiles in order, cut so that no more than ``size`` of a batch must be predicted."""
+    batch: list[Tile] = []
+    new = 0
+    for tile in tiles:
+        if tile not in known:
+            if new == size:
+                yield batch
+                batch, new = [], 0
+            new += 1
+        batch.append(tile)
+    if batch:
+        yield batch

@@ -1,0 +1,133 @@
+"""The end of a run: overviews are made, leftovers of other cubes go, and the cube is declared complete."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import zarr
+from zarr.core.buffer import cpu
+from zarr.errors import ZarrUserWarning
+from zarr.storage import MemoryStore
+
+from spectile.catalog.errors import CubeError
+from spectile.pipeline.cube import ledger
+from spectile.pipeline.cube.layout import ROOT
+from spectile.pipeline.cube.overviews import overview_keys, write_overviews
+from spectile.pipeline.cube.record import (
+    RECORD,
+    Cube,
+    finished_blocks,
+    put_record,
+    read_record,
+    read_status,
+    shard_keys,
+    writing,
+)
+from spectile.pipeline.cube.shards import read_metadata
+from spectile.pipeline.cube.statistics import Sums, add_sums, describe
+from spectile.pipeline.geometry.levels import FOLDER
+from spectile.pipeline.plan.layers import LAYERS, array_name
+from spectile.pipeline.plan.quality_layers import QUALITY
+from spectile.pipeline.store.base import Storage
+
+TOLD = ("taken", "warnings")
+"""What only the run that finishes a cube knows, of what ``finalise`` is given."""
+
+
+def told_of(storage: Storage) -> dict[str, Any]:
+    """The attributes TOLD of a cube, from whichever of their two copies is whole."""
+    record = read_record(storage)
+    if record is not None:
+        return dict(record.get("told", {}))
+    try:
+        said = read_status(storage)
+    except CubeError:
+        return {}
+    return {name: said[name] for name in TOLD if name in said}
+
+
+def strays(cube: Cube) -> list[str]:
+    """The keys of objects that look like a cube's and are none of this one's.
+
+    They are left by one that was replaced: shards of a larger extent, arrays of layers that this one lacks,
+    markers of blocks of another size.
+    """
+    record = read_record(cube.storage) or {"objects": ()}
+    known = {RECORD, *record["objects"], *overview_keys(cube)}
+    for block in cube.plan.blocks:
+        known.update((ledger.key_of(block), ledger.failure_key(block)))
+        known.update(shard_keys(cube, block))
+    arrays = {"reflectance", *map(array_name, LAYERS), "valid", "source", *QUALITY, "y", "x"}
+    folders = {*arrays, FOLDER, ledger.PREFIX}
+    return sorted(
+        key
+        for key in cube.storage.walk()
+        if key.partition("/")[0] in folders and key not in known and not ledger.is_lease(key)
+    )
+
+
+def finalise(cube: Cube, *, attributes: Mapping[str, Any]) -> None:
+    """Make overviews that are missing, then declare a cube complete, in one step, with consolidated metadata.
+
+    Parameters
+    ----------
+    attributes : more of what the cube says of itself under ``spectile``.
+
+    Raises
+    ------
+    CubeError : blocks are missing, or are damaged where overviews are to be made of them.
+    StoreError : the store cannot be written.
+    """
+    storage = cube.storage
+    markers = finished_blocks(cube)
+    missing = set(cube.plan.blocks) - markers.keys()
+    if missing:
+        raise CubeError("blocks are missing", where=str(storage), got=len(missing))
+    record = read_record(storage)
+    if record is None:
+        raise CubeError(
+            "the ledger's plan is damaged", where=str(storage), remedy="see spectile verify --repair"
+        )
+    write_overviews(cube)
+    with writing(storage):
+        for key in strays(cube):
+            storage.delete(key)
+        changed = _described(storage, add_sums(marker.statistics for marker in markers.values()))
+        root = _consolidated(storage, record, changed)
+        root["attributes"]["spectile"].update(attributes, status="complete")
+        changed[ROOT] = json.dumps(root).encode()
+        sums = {key: [record["objects"][key][0], ledger.checksum(value)] for key, value in changed.items()}
+        # A process that is killed on the way leaves objects that are one of those noted. The root comes last.
+        told = {name: attributes[name] for name in TOLD if name in attributes}
+        put_record(storage, {**record, "objects": {**record["objects"], **sums}, "told": told})
+        for key, value in changed.items():
+            if storage.get(key) != value:  # a cube that is complete is left as it is
+                storage.put(key, value)
+
+
+def _described(storage: Storage, statistics: Mapping[str, Sums]) -> dict[str, bytes]:
+    """The metadata of arrays, by key, with their statistics."""
+    found = {}
+    for name, sums in sorted(statistics.items()):
+        key = f"{name}/{ROOT}"
+        metadata = json.loads(read_metadata(storage, key))
+        metadata["attributes"]["statistics"] = describe(sums)
+        found[key] = json.dumps(metadata).encode()
+    return found
+
+
+def _consolidated(
+    storage: Storage, record: Mapping[str, Any], changed: Mapping[str, bytes]
+) -> dict[str, Any]:
+    """The group's metadata with those of its members, which xarray and zarr both read."""
+    keys = [key for key in record["objects"] if key.rpartition("/")[2] == ROOT]
+    values = {key: changed.get(key) or storage.get(key) or b"" for key in keys}
+    held: dict[str, Any] = {key: cpu.Buffer.from_bytes(value) for key, value in values.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)  # they are an extension
+        zarr.consolidate_metadata(MemoryStore(held))
+    root: dict[str, Any] = json.loads(held[ROOT].to_bytes())
+    return root

@@ -1,0 +1,278 @@
+"""The overviews of a cube, each made from the level before: means over two by two pixels.
+
+A shard of an overview is made from up to four shards. Its marker in the ledger holds the checksums of its
+bytes and a digest of all that it was made from. So what is missing, or was made from blocks that have been
+made again, is known by the ledger alone, and the same cube has the same overviews however it came about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectile.catalog.errors import CubeError
+from spectile.pipeline.cube import ledger
+from spectile.pipeline.cube.record import Cube, finished_blocks, writing
+from spectile.pipeline.cube.reduce import reduce_counts, reduce_flat
+from spectile.pipeline.cube.shards import Shard, encode_shard, read_metadata, shard_key
+from spectile.pipeline.geometry.levels import Level
+from spectile.pipeline.plan.plan import SHARD
+from spectile.pipeline.store.base import Storage
+
+BUDGET = 1_000_000_000
+"""Bytes that the regions in hand may take together."""
+THREADS = 4
+"""Regions that are made at once at most."""
+_RULE = "1"
+"""Of how values are made; with another one all overviews are made again."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A shard of all arrays of an overview."""
+
+    level: Level
+    """The overview."""
+    row: int
+    """Row of the shard."""
+    col: int
+    """Column of the shard."""
+    finer: Level
+    """The level that it is made from."""
+    sources: tuple[tuple[int, int], ...]
+    """(row, column) of the shards there that hold data."""
+
+    @property
+    def name(self) -> str:
+        """The region as people read it."""
+        return f"{self.level.folder} r{self.row:04d}c{self.col:04d}"
+
+    @property
+    def key(self) -> str:
+        """The key of its marker."""
+        return f"{ledger.PREFIX}/overview-{self.level.factor}-r{self.row:04d}c{self.col:04d}.json"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of its pixels."""
+        rows, cols = self.level.shape
+        return min(SHARD, rows - self.row * SHARD), min(SHARD, cols - self.col * SHARD)
+
+    def keys(self, cube: Cube) -> list[str]:
+        """The keys of its shards."""
+        return [self.level.key(shard_key(name, self.row, self.col)) for name in cube.arrays]
+
+    def inputs(self, cube: Cube, known: Mapping[str, str], metadata: Mapping[str, str]) -> str | None:
+        """The digest of what it is made from; None where a shard of that is not done.
+
+        Parameters
+        ----------
+        known : the checksums of the shards of the level before, by key.
+        metadata : what decides the bytes of the level's shards, by the array's name.
+        """
+        keys = [self.finer.key(shard_key(name, *place)) for place in self.sources for name in cube.arrays]
+        if not known.keys() >= set(keys):
+            return None
+        said = [_RULE, sorted(metadata.items()), [[key, known[key]] for key in keys]]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Made:
+    """The marker of a region."""
+
+    inputs: str
+    """Digest of what it was made from."""
+    checksums: Mapping[str, str]
+    """Key of each of its shards and the checksum of its bytes."""
+
+
+def write_overviews(cube: Cube, *, on_region: Callable[[], None] = lambda: None) -> int:
+    """Make the regions that are missing or were made from other bytes; how many.
+
+    Parameters
+    ----------
+    on_region : told when one has been made.
+
+    Raises
+    ------
+    CubeError : a shard that is to be read is damaged.
+    StoreError : the store cannot be written.
+    """
+    made = 0
+    storage, known = cube.storage, _of_blocks(cube)
+    for finer, level in pairwise(cube.plan.levels):
+        with writing(storage):
+            metadata = {each: {name: read_metadata(storage, each.key(f"{name}/zarr.json"))
+                               for name in cube.arrays} for each in (finer, level)}  # fmt: skip
+        encodings = {name: _encoding(value) for name, value in metadata[level].items()}
+        markers = _read_markers(storage, finer, level)
+        wanted = {
+            region: inputs for region in _regions(finer, level)
+            if (inputs := region.inputs(cube, known, encodings)) is not None
+        }  # fmt: skip
+        todo = [
+            region for region in wanted if region not in markers or markers[region].inputs != wanted[region]
+        ]
+        # What was made before says so no more, before the first of its shards is put.
+        void_regions(storage, [region for region in todo if region in markers])
+        work = partial(_make, cube, known=known, metadata=metadata, wanted=wanted)
+        with ThreadPoolExecutor(_threads(cube)) as pool:
+            for region, marker in zip(todo, pool.map(work, todo), strict=True):
+                markers[region] = marker
+                on_region()
+        made += len(todo)
+        known = _sums(markers)
+    return made
+
+
+def _make(
+    cube: Cube,
+    region: Region,
+    *,
+    known: Mapping[str, str],
+    metadata: Mapping[Level, Mapping[str, bytes]],
+    wanted: Mapping[Region, str],
+) -> Made:
+    """Make a region's shards, one array after the other, and then its marker."""
+    checksums = {}
+    valid: dict[tuple[int, int], NDArray[np.uint8]] = {}
+    for name in sorted(cube.arrays, key=lambda name: name != "valid"):
+        values = None
+        for place in region.sources:
+            key = region.finer.key(shard_key(name, *place))
+            value = cube.storage.get(key)
+            if value is None or ledger.checksum(value) != known[key]:
+                raise CubeError(
+                    "the cube is damaged", where=f"{cube.storage} {key}",
+                    remedy="see spectile verify --repair",
+                )  # fmt: skip
+            shard = Shard(metadata[region.finer][name], *place, value)
+            if name == "valid":
+                valid[place] = shard.read()
+            if values is None:
+                values = np.full((*shard.lead, *region.shape), shard.fill, dtype=shard.dtype)
+            top, left = (SHARD // 2 * (at % 2) for at in place)
+            for part in shard.parts:
+                fine = shard.read(part)
+                coarse = reduce_counts(fine, valid[place]) if fine.ndim == 3 else reduce_flat(name, fine)
+                rows, cols = slice(top, top + coarse.shape[-2]), slice(left, left + coarse.shape[-1])
+                values[(*part, rows, cols)] = coarse
+        assert values is not None
+        encoded = encode_shard(metadata[region.level][name], region.row, region.col, values)
+        key = region.level.key(shard_key(name, region.row, region.col))
+        with writing(cube.storage):
+            cube.storage.put(key, encoded)
+        checksums[key] = ledger.checksum(encoded)
+    marker = Made(wanted[region], checksums)
+    text = json.dumps({"inputs": marker.inputs, "checksums": checksums}, sort_keys=True)
+    with writing(cube.storage):
+        cube.storage.put(region.key, text.encode())
+    return marker
+
+
+def inspect_overviews(cube: Cube) -> tuple[list[Region], dict[Region, list[str]]]:
+    """Regions to make, and those whose shards are not as they were written, with what is wrong with each.
+
+    Whether a region is to be made is not known where blocks under it are not done or metadata are damaged.
+
+    Raises
+    ------
+    StoreError : the store cannot be read.
+    """
+    missing: list[Region] = []
+    damaged: dict[Region, list[str]] = {}
+    known = _of_blocks(cube)
+    for finer, level in pairwise(cube.plan.levels):
+        try:
+            encodings = {
+                name: _encoding(read_metadata(cube.storage, level.key(f"{name}/zarr.json")))
+                for name in cube.arrays
+            }
+        except (FileNotFoundError, ValueError):
+            encodings = None
+        markers = _read_markers(cube.storage, finer, level)
+        for region in _regions(finer, level):
+            inputs = None if encodings is None else region.inputs(cube, known, encodings)
+            if region in markers and inputs in (None, markers[region].inputs):
+                if found := ledger.damage(cube.storage, markers[region].checksums):
+                    damaged[region] = found
+            elif inputs is not None:
+                missing.append(region)
+        known = _sums(markers)
+    return missing, damaged
+
+
+def void_regions(storage: Storage, regions: Iterable[Region]) -> None:
+    """Take back that regions are made."""
+    ledger.void(storage, [region.key for region in regions])
+
+
+def overview_keys(cube: Cube) -> Iterator[str]:
+    """The keys in the store of all shards of overviews, and of their markers."""
+    for finer, level in pairwise(cube.plan.levels):
+        for region in _regions(finer, level):
+            yield region.key
+            yield from region.keys(cube)
+
+
+def _regions(finer: Level, level: Level) -> list[Region]:
+    held = set(finer.shards)
+    return [
+        Region(level, row, col, finer, tuple(place for place in level.finer(row, col) if place in held))
+        for row, col in level.shards
+    ]
+
+
+def _encoding(metadata: bytes) -> str:
+    """What decides the bytes of an array's shards: its metadata less the attributes.
+
+    Raises
+    ------
+    ValueError : they are damaged.
+    """
+    said = json.loads(metadata)
+    if not isinstance(said, dict):
+        raise ValueError("not the metadata of an array")
+    return json.dumps({name: value for name, value in said.items() if name != "attributes"}, sort_keys=True)
+
+
+def _of_blocks(cube: Cube) -> dict[str, str]:
+    """The checksums of the shards of finished blocks."""
+    markers = finished_blocks(cube).values()
+    return {key: value for marker in markers for key, value in marker.checksums.items()}
+
+
+def _sums(markers: Mapping[Region, Made]) -> dict[str, str]:
+    return {key: value for marker in markers.values() for key, value in marker.checksums.items()}
+
+
+def _read_markers(storage: Storage, finer: Level, level: Level) -> dict[Region, Made]:
+    """The markers of a level that are there and can be read."""
+    there = set(storage.keys(ledger.PREFIX))
+    regions = [region for region in _regions(finer, level) if region.key in there]
+    found = {}
+    with ThreadPoolExecutor(16) as pool:
+        for region, value in zip(regions, pool.map(lambda each: storage.get(each.key), regions), strict=True):
+            try:
+                said = json.loads(value or b"{}")
+                found[region] = Made(str(said["inputs"]), dict(said["checksums"]))
+            except (ValueError, TypeError, KeyError):
+                continue
+    return found
+
+
+def _threads(cube: Cube) -> int:
+    # A region holds its shard decoded, padded to whole chunks and encoded, and an encoded one of the level
+    # before.
+    held = 4 * cube.plan.bands * SHARD**2 * 2
+    return max(1, min(THREADS, len(os.sched_getaffinity(0)), BUDGET // held))

@@ -1,0 +1,419 @@
+"""The hyperspectral cube: a sharded Zarr v3 group with CF and GeoZarr metadata, written block by block.
+
+Layout: ``reflectance(wavelength, y, x)`` as scaled uint16, ``valid(y, x)``, the coordinates
+``wavelength`` and ``fwhm`` in nm, ``spatial_ref``, and ``ledger/`` with a marker for each block.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectile.catalog.bands import Bands
+from spectile.catalog.calibration import Calibration
+from spectile.catalog.errors import CubeError, StoreError, UsageError
+from spectile.pipeline.block.mosaic import Mosaic
+from spectile.pipeline.cube import ledger
+from spectile.pipeline.cube.layout import NODATA as NODATA
+from spectile.pipeline.cube.layout import ROOT, lay_out
+from spectile.pipeline.cube.layout import SCALE as SCALE
+from spectile.pipeline.cube.shards import encode_shard, read_metadata, shard_key
+from spectile.pipeline.cube.statistics import Sums, add_sums, take_sums
+from spectile.pipeline.geometry.grid import Grid, Window
+from spectile.pipeline.geometry.tiling import Block, Tiling
+from spectile.pipeline.plan.layers import LAYERS, array_name, summarise
+from spectile.pipeline.plan.plan import SHARD, Plan
+from spectile.pipeline.plan.quality_layers import MEASURES, consistency
+from spectile.pipeline.plan.shares import Share
+from spectile.pipeline.store.base import Storage, open_storage
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+RECORD = f"{ledger.PREFIX}/plan.json"
+"""The key of the second copy of the plan, with the checksums of all that ``lay_out`` made. It is put last."""
+
+
+@dataclass(frozen=True)
+class Cube:
+    """A cube that is being written or checked."""
+
+    storage: Storage
+    """Where it is."""
+    plan: Plan
+    """What it holds."""
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The names of the arrays that blocks write."""
+        flat = ("valid", "source") if self.plan.scenes else ("valid",)
+        return ("reflectance", *map(array_name, self.plan.layers), *flat, *self.plan.quality)
+
+
+def create_cube(
+    storage: Storage,
+    plan: Plan,
+    bands: Bands,
+    *,
+    calibration: Calibration | None = None,
+    replace: bool = False,
+) -> Cube:
+    """A new cube without blocks. Its status is ``incomplete`` until ``finalise`` says otherwise.
+
+    Nothing is removed: a delete cannot be held back once it is on its way, and would hit what a successor
+    has written. Objects of an old cube lose their markers first, are put over one by one, and what is left of
+    them goes when the cube is finished.
+
+    Parameters
+    ----------
+    calibration : with which the layers will be made, for their attributes.
+    replace : whether a cube that is there is replaced.
+
+    Raises
+    ------
+    CubeError : something is there already.
+    StoreError : the store cannot be written.
+    """
+    if not replace and occupied(storage):
+        raise CubeError(
+            "the output exists",
+            where=str(storage),
+            remedy="use --resume to go on with it, --overwrite to replace it, or another --out",
+        )
+    objects = lay_out(plan, bands, calibration)
+    with writing(storage):
+        # Whatever is left by a process that is killed in between says that it is a cube, and that it was not
+        # even laid out.
+        if storage.get(RECORD) is not None:
+            storage.put(RECORD, b"{}")
+        storage.put(ROOT, objects[ROOT])
+        ledger.void_all(storage)
+        _put_layout(storage, plan, objects)
+    return Cube(storage, plan)
+
+
+def put_layout(storage: Storage, plan: Plan, bands: Bands, *, calibration: Calibration | None = None) -> None:
+    """Put a cube's metadata again, which is then incomplete; markers stay.
+
+    So damage is repaired, and the cube of a flight line becomes one of more scenes: then blocks that the new
+    ones touch are to do again.
+
+    Parameters
+    ----------
+    plan : the cube's own, or with more scenes after those that it has.
+    calibration : as of ``create_cube``.
+
+    Raises
+    ------
+    StoreError : the store cannot be written.
+    """
+    with writing(storage):
+        _put_layout(storage, plan, lay_out(plan, bands, calibration))
+
+
+def _put_layout(storage: Storage, plan: Plan, objects: Mapping[str, bytes]) -> None:
+    for key in sorted(objects, key=lambda key: key == ROOT):
+        storage.put(key, objects[key])
+    sums = {key: [ledger.checksum(value)] for key, value in objects.items()}
+    facts = {"digest": plan.digest, "block": plan.block, "plan": plan.to_json(), "objects": sums}
+    put_record(storage, facts)
+
+
+def put_record(storage: Storage, record: Mapping[str, Any]) -> None:
+    """Put what ``read_record`` gives."""
+    storage.put(RECORD, _record_bytes(record))
+
+
+def _record_bytes(record: Mapping[str, Any]) -> bytes:
+    text = json.dumps(record, sort_keys=True)
+    whole = {"checksum": ledger.checksum(text.encode()), "record": record}
+    return json.dumps(whole, sort_keys=True).encode()
+
+
+def read_record(storage: Storage) -> dict[str, Any] | None:
+    """The second copy of a cube's plan; None where the cube is not laid out, or where it is damaged.
+
+    Beside ``digest``, ``block`` and ``plan`` it has ``objects``, the checksums that each key may have: as it
+    was laid out, and for what the end of a run changes after that.
+    """
+    value = storage.get(RECORD) or b""
+    try:
+        record: dict[str, Any] = json.loads(value)["record"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return record if _record_bytes(record) == value else None
+
+
+def is_laid_out(storage: Storage) -> bool:
+    """Whether the creation of a cube came to its end, so that blocks can be written."""
+    return read_record(storage) is not None
+
+
+def lacks_levels(storage: Storage, plan: Plan) -> bool:
+    """Whether a cube that is laid out was so before there were overviews; ``put_layout`` adds them."""
+    record = read_record(storage)
+    return record is not None and any(
+        level.key(ROOT) not in record["objects"] for level in plan.levels if level.folder
+    )
+
+
+def occupied(storage: Storage) -> bool:
+    """Whether there is anything at a place beside leases."""
+    if not storage.exists():
+        return False
+    keys = storage.walk()
+    first = next(keys, None)
+    if first is None:
+        return True  # a file in the place of the store, or hidden ones in it
+    return any(not ledger.is_lease(key) for key in chain([first], keys))
+
+
+def read_status(storage: Storage) -> dict[str, Any]:
+    """What a cube says of itself: the ``spectile`` attributes of the store.
+
+    Raises
+    ------
+    CubeError : there is no cube.
+    """
+    text = storage.get(ROOT)
+    try:
+        facts = json.loads(text or b"{}").get("attributes", {}).get("spectile")
+    except (ValueError, AttributeError):
+        facts = None
+    if not isinstance(facts, dict) or not {"status", "digest", "block", "plan"} <= facts.keys():
+        raise CubeError(
+            "no cube of spectile here",
+            where=str(storage),
+            got="something else" if occupied(storage) else "no such store",
+            remedy="check the path",
+        )
+    return facts
+
+
+def load_plan(storage: Storage) -> Plan:
+    """The plan under which a cube is made, read back from the cube.
+
+    Raises
+    ------
+    CubeError : there is no cube, or its plan is damaged.
+    """
+    return plan_of(read_status(storage), storage)
+
+
+def plan_of(facts: Mapping[str, Any], storage: Storage) -> Plan:
+    """The plan that the group's attributes or the record hold.
+
+    Raises
+    ------
+    CubeError : it is damaged.
+    """
+    from affine import Affine
+
+    try:
+        said = facts["plan"]
+        scene = said["scene"]
+        grid = Grid(tuple(scene["shape"]), Affine(*scene["transform"]), scene["crs"])
+        plan = Plan(
+            grid, Window(*said["window"]), Tiling(grid.shape, said["tile"], said["halo"]), facts["block"],
+            said["bands"], said["samples"], tuple(said["layers"]), said["settings"],
+            tuple(Share.from_json(each) for each in said.get("scenes", ())), tuple(said.get("quality", ())),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as err:
+        raise CubeError("the cube's plan is damaged", where=str(storage), got=repr(err)) from err
+    if plan.digest != facts["digest"]:
+        raise CubeError(
+            "the cube's plan is damaged", where=str(storage), got="another digest",
+            remedy="see spectile verify --repair",
+        )  # fmt: skip
+    return plan
+
+
+def write_block(
+    cube: Cube,
+    block: Block,
+    mosaic: Mosaic,
+    *,
+    source: NDArray[np.uint16] | None = None,
+    seconds: float = 0.0,
+) -> ledger.Marker:
+    """Write a block's shards and then its marker; the marker.
+
+    Shards are made in memory and put whole: nothing of those that are there already (of a run that was
+    stopped, or of a cube that is replaced) is read into the new ones.
+
+    Parameters
+    ----------
+    source : (h, w) uint16, of a flight line's block the scene that each pixel is from; 0 where not valid.
+
+    Raises
+    ------
+    StoreError : the store cannot be written, e.g. the disk is full.
+    """
+    checksums, statistics = {}, []
+    with writing(cube.storage, block):
+        for name, key, value, sums in _shards(cube, block, mosaic, source):
+            cube.storage.put(key, value)
+            checksums[key] = ledger.checksum(value)
+            statistics.append({name: sums} if sums else {})
+        marker = ledger.Marker(
+            digest=cube.plan.digest_of(block),
+            window=(block.window.row, block.window.col, block.window.height, block.window.width),
+            checksums=checksums,
+            tiles=mosaic.tiles,
+            tiles_skipped=mosaic.tiles_skipped,
+            valid_pixels=int(mosaic.valid.sum()),
+            seconds=round(seconds, 3),
+            tiles_kept=mosaic.tiles_kept,
+            statistics=add_sums(statistics),
+        )
+        ledger.write_marker(cube.storage, block, marker)
+    return marker
+
+
+def _shards(
+    cube: Cube, block: Block, mosaic: Mosaic, source: NDArray[np.uint16] | None
+) -> Iterator[tuple[str, str, bytes, Sums | None]]:
+    """The array, key, bytes and statistics of each of a block's shards."""
+    at = block.window.relative_to(cube.plan.window)
+    # Writers that share a shard lose pixels silently; blocks that are whole shards share none.
+    assert at.row % SHARD == 0, at
+    assert at.col % SHARD == 0, at
+    metadata = {name: read_metadata(cube.storage, f"{name}/zarr.json") for name in cube.arrays}
+    for row, col in cube.plan.shards(block):
+        shard = Window(row * SHARD, col * SHARD, SHARD, SHARD).intersection(at)
+        for name, values in _values(cube, mosaic, source, shard.relative_to(at).slices):
+            value = encode_shard(metadata[name], row, col, values)
+            yield name, shard_key(name, row, col), value, take_sums(name, values)
+
+
+def _values(
+    cube: Cube, mosaic: Mosaic, source: NDArray[np.uint16] | None, part: tuple[slice, slice]
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The names of the arrays and what they hold in a part of a block."""
+    valid = mosaic.valid[part]
+    samples = mosaic.samples[(slice(None), slice(None), *part)]
+    doubts, wanted = mosaic.doubts, cube.plan.quality
+    for name, layer in summarise(samples, cube.plan.layers, mosaic.calibration):
+        if name == "reflectance" and doubts is not None and "rgb_consistency" in wanted:
+            yield "rgb_consistency", _encode_flat(consistency(doubts, layer, part), valid)
+        yield name, encode(layer, valid)
+    if doubts is not None and "quality" in wanted:
+        yield "quality", doubts.flags[part]
+    if doubts is not None and "overlap_disagreement" in wanted:
+        yield "overlap_disagreement", _encode_flat(doubts.disagreement[part], valid)
+    yield "valid", valid.astype(np.uint8)
+    if source is not None:
+        yield "source", source[part]
+
+
+def encode(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Stored counts (B, h, w) uint16 of reflectance; NODATA where ``valid`` (h, w) is False."""
+    stored: NDArray[np.uint16] = np.empty(reflectance.shape, dtype=np.uint16)
+    counts = np.empty(valid.shape, dtype=np.float32)
+    for band, out in zip(reflectance, stored, strict=True):  # one stays in the processor's cache
+        np.multiply(band, np.float32(1 / SCALE), out=counts)
+        np.rint(counts, out=counts)
+        np.clip(counts, 0, NODATA - 1, out=counts)
+        counts[~valid] = NODATA
+        out[...] = counts
+    return stored
+
+
+def _encode_flat(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Stored counts (h, w) uint16 of reflectance; NODATA where it is NaN or ``valid`` is False."""
+    known = valid & ~np.isnan(values)
+    counts: NDArray[np.uint16] = encode(np.where(known, values, np.float32(0))[None], known)[0]
+    return counts
+
+
+def shard_keys(cube: Cube, block: Block) -> list[str]:
+    """The keys in the store of the shards that a block owns."""
+    return [shard_key(name, row, col) for name in cube.arrays for row, col in cube.plan.shards(block)]
+
+
+def finished_blocks(cube: Cube, blocks: Iterable[Block] | None = None) -> dict[Block, ledger.Marker]:
+    """The blocks, of the plan's or of those given, that are done under this plan, with their markers."""
+    done = {}
+    asked = cube.plan.blocks if blocks is None else blocks
+    for block, marker in ledger.read_markers(cube.storage, asked).items():
+        digest = cube.plan.digest_of(block)
+        if marker.digest == digest and set(marker.checksums) == set(shard_keys(cube, block)):
+            done[block] = marker
+    return done
+
+
+def open_cube(path: str | Path, *, overview: int = 1) -> xr.Dataset:
+    """The cube as a lazy xarray Dataset, float32 reflectance with NaN where there is none.
+
+    Parameters
+    ----------
+    overview : rows and columns of the cube along one of what is opened, a power of two; 1 is the cube itself.
+
+    Raises
+    ------
+    CubeError : there is no cube, or it is incomplete.
+    UsageError : there is no such overview.
+    StoreError : the store cannot be read.
+    """
+    import rioxarray  # noqa: F401  (adds the .rio accessor)
+    import xarray as xr
+
+    storage = open_storage(path)
+    status = read_status(storage)["status"]
+    if status != "complete":
+        raise CubeError(
+            "the cube is not finished", where=str(storage), got=status, remedy="run again with --resume"
+        )
+    levels = {level.factor: level for level in load_plan(storage).levels}
+    if overview not in levels:
+        raise UsageError(
+            "there is no such overview", where=str(storage), got=overview,
+            expected=f"one of {', '.join(map(str, levels))}",
+        )  # fmt: skip
+    raw: xr.Dataset = xr.open_zarr(
+        storage.zarr(read_only=True), group=levels[overview].folder or None, mask_and_scale=False,
+        decode_coords="all",
+    )  # fmt: skip
+    for name in ("reflectance", *map(array_name, LAYERS), *MEASURES):
+        if name in raw:
+            counts = raw[name]
+            # xarray would decode to float64, twice the memory for nothing.
+            decoded = counts.where(counts != NODATA).astype(np.float32) * np.float32(SCALE)
+            packed = ("scale_factor", "_FillValue", "valid_range")
+            kept = {k: v for k, v in counts.attrs.items() if k not in packed}
+            decoded.attrs = kept
+            decoded.encoding = {"grid_mapping": "spatial_ref"}  # copies in files keep their place
+            raw[name] = decoded
+    held = {name: raw[name].compute() for name in ("fwhm", "good_wavelengths") if name in raw.variables}
+    return raw.assign_coords(held)  # at hand, as wavelength is
+
+
+@contextmanager
+def writing(storage: Storage, block: Block | None = None) -> Iterator[None]:
+    """Tell what a disk refuses as one of our errors.
+
+    Raises
+    ------
+    StoreError : whatever failed.
+    """
+    try:
+        yield
+    except OSError as err:
+        full = err.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise StoreError(
+            "no space left on the device" if full else "the store cannot be written",
+            where=f"{storage} block {block.name}" if block else str(storage),
+            got=None if full else (err.strerror or str(err)),
+            remedy="free some space, then run again with --resume"
+            if full
+            else "check the place, then use --resume",
+        ) from err

@@ -1,0 +1,77 @@
+"""What a cube's arrays hold, in numbers: gathered block by block in exact integers, told once in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectile.pipeline.cube.layout import NODATA, SCALE
+from spectile.pipeline.plan.quality_layers import FLAGS
+
+Sums = dict[str, list[int]]
+"""Of the pixels that hold something, in each band: ``count``, ``min``, ``max``, ``sum``, ``squares`` of
+stored counts; of ``quality`` how many have each of FLAGS, ``flags``. Integers: exact in any order."""
+
+
+def take_sums(name: str, values: NDArray[Any]) -> Sums | None:
+    """The sums of stored values (B, h, w) or (h, w); None of arrays that have no statistics.
+
+    Where no pixel holds anything, ``min`` is NODATA and ``max`` 0.
+    """
+    if name == "quality":
+        return {"flags": [int(np.count_nonzero(values & np.uint8(bit))) for bit in FLAGS.values()]}
+    if values.dtype != np.uint16 or name == "source":
+        return None
+    sums: Sums = {key: [] for key in ("count", "min", "max", "sum", "squares")}
+    for band in values if values.ndim == 3 else values[None]:
+        # In float64 sums of squares are whole numbers up to 2^53, and those of a shard do not pass 2^50.
+        # NODATA is the largest count and one more is 0, so nothing need be picked out.
+        exact = band.astype(np.float64).ravel()
+        missing = band.size - int(np.count_nonzero(band != NODATA))
+        sums["count"].append(band.size - missing)
+        sums["min"].append(int(band.min()))
+        sums["max"].append(max(int((band + np.uint16(1)).max()) - 1, 0))
+        sums["sum"].append(int(exact.sum()) - missing * NODATA)
+        sums["squares"].append(int(np.einsum("i,i->", exact, exact)) - missing * NODATA**2)
+    return sums
+
+
+def add_sums(each: Iterable[Mapping[str, Sums]]) -> dict[str, Sums]:
+    """The sums of several parts of a cube together, by array."""
+    total: dict[str, Sums] = {}
+    for part in each:
+        for name, sums in part.items():
+            held = total.setdefault(name, {})
+            for key, numbers in sums.items():
+                before = held.get(key)
+                how = {"min": min, "max": max}.get(key, lambda a, b: a + b)
+                held[key] = list(numbers) if before is None else [*map(how, before, numbers)]
+    return total
+
+
+def describe(sums: Sums) -> dict[str, Any]:
+    """What an array's attribute ``statistics`` says.
+
+    ``valid_count``, and in reflectance, rounded to 1e-8, ``minimum``, ``maximum``, ``mean`` and ``stddev``
+    (over n), each a list with a number for each band, None where no pixel holds anything; of ``quality`` the
+    number of pixels with each flag, ``flag_counts``.
+    """
+    if "flags" in sums:
+        return {"flag_counts": dict(zip(FLAGS, sums["flags"], strict=True))}
+    said: dict[str, list[Any]] = {
+        name: [] for name in ("valid_count", "minimum", "maximum", "mean", "stddev")
+    }
+    for count, low, high, total, squares in zip(*(sums[key] for key in _ORDER), strict=True):
+        said["valid_count"].append(count)
+        mean = total / count if count else None
+        spread = (max(count * squares - total**2, 0) ** 0.5) / count if count else None
+        numbers = (low, high, mean, spread) if count else (None,) * 4
+        for name, number in zip(("minimum", "maximum", "mean", "stddev"), numbers, strict=True):
+            said[name].append(None if number is None else round(number * SCALE, 8))
+    return said
+
+
+_ORDER = ("count", "min", "max", "sum", "squares")

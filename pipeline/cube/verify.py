@@ -1,0 +1,119 @@
+"""Whether a cube is as it was written: what is damaged, missing or extra, and in which blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from spectile.catalog.errors import CubeError
+from spectile.pipeline.cube import ledger
+from spectile.pipeline.cube.finish import strays
+from spectile.pipeline.cube.layout import ROOT
+from spectile.pipeline.cube.overviews import Region, inspect_overviews
+from spectile.pipeline.cube.record import (
+    RECORD,
+    Cube,
+    finished_blocks,
+    plan_of,
+    read_record,
+    read_status,
+)
+from spectile.pipeline.geometry.tiling import Block
+from spectile.pipeline.store.base import Storage
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is wrong with a cube."""
+
+    cube: Cube
+    """With the plan of its group, or where that is damaged of its ledger."""
+    undone: tuple[Block, ...]
+    """Blocks that are not done, or whose marker is damaged."""
+    shards: dict[Block, list[str]]
+    """Finished blocks whose shards are not as they were written; what is wrong with each."""
+    overviews: dict[Region, list[str]]
+    """Parts of the overviews that are missing or not as they were written; what is wrong with each."""
+    metadata: dict[str, str]
+    """Keys of objects that are not as they were laid out; what is wrong with each."""
+    extra: tuple[str, ...]
+    """Keys of objects that are none of this cube's."""
+    status: str
+    """``incomplete``, ``complete``, or ``unknown`` where the group's metadata are damaged."""
+
+    @property
+    def blocks(self) -> list[Block]:
+        """Blocks to make again, in the plan's order."""
+        return [block for block in self.cube.plan.blocks if block in self.shards or block in set(self.undone)]
+
+    @property
+    def problems(self) -> list[str]:
+        """All of it, a line each."""
+        lines = [f"{key} {what}" for key, what in self.metadata.items()]
+        lines += [f"block {block.name} is not done" for block in self.undone]
+        lines += [f"block {block.name}: {what}" for block, found in self.shards.items() for what in found]
+        lines += [f"{region.name}: {what}" for region, found in self.overviews.items() for what in found]
+        lines += [f"{key} is none of this cube's" for key in self.extra]
+        if not lines and self.status != "complete":
+            lines.append("every block is done, but the cube was never finished; run again with --resume")
+        return lines
+
+
+def inspect_cube(storage: Storage) -> Findings:
+    """What is wrong with a cube, from its ledger's checksums.
+
+    Raises
+    ------
+    CubeError : there is no cube, or both copies of its plan are damaged.
+    StoreError : the store cannot be read.
+    """
+    record = read_record(storage)
+    metadata: dict[str, str] = {}
+    facts: dict[str, Any]
+    try:
+        facts = read_status(storage)
+        plan = plan_of(facts, storage)
+    except CubeError:
+        if record is None:
+            raise
+        facts = {**record, "status": "unknown"}
+        plan = plan_of(record, storage)
+        metadata[ROOT] = "is damaged"
+    if record is None or record["digest"] != plan.digest:
+        metadata[RECORD] = "is damaged"
+    else:
+        objects = dict(record["objects"])
+        for level in plan.levels:  # those of a cube that was made before there were overviews, too
+            objects.setdefault(level.key(ROOT), [])
+        for key, sums in objects.items():
+            value = storage.get(key)
+            if value is None:
+                metadata[key] = "is missing"
+            elif ledger.checksum(value) not in sums:
+                metadata[key] = "is damaged"
+    cube = Cube(storage, plan)
+    done = finished_blocks(cube)
+    damage = {block: ledger.damage(storage, marker.checksums) for block, marker in done.items()}
+    missing, overviews = inspect_overviews(cube)
+    if facts["status"] != "incomplete":  # they are made last
+        overviews |= {region: ["is not made from what is there"] for region in missing}
+    return Findings(
+        cube=cube,
+        undone=tuple(block for block in plan.blocks if block not in done),
+        shards={block: found for block, found in damage.items() if found},
+        overviews=overviews,
+        metadata=metadata,
+        # Without the record, what was laid out cannot be told from what is extra.
+        extra=() if RECORD in metadata else tuple(strays(cube)),
+        status=facts["status"],
+    )
+
+
+def verify_cube(storage: Storage) -> list[str]:
+    """What is wrong with a cube, a line each; empty where everything is there as it was written.
+
+    Raises
+    ------
+    CubeError, StoreError : as of ``inspect_cube``.
+    """
+    return inspect_cube(storage).problems

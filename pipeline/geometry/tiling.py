@@ -1,0 +1,145 @@
+"""How a scene is cut: a lattice of overlapping tiles anchored to the grid, and blocks that own pixels.
+
+A tile is a core of ``tile - 2 * halo`` pixels and a halo around it. Cores stand side by side from the
+grid's first pixel on, so that a tile is the same whatever part of the scene is asked for. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectile.catalog.errors import UsageError
+from spectile.pipeline.geometry.grid import Window
+
+
+@dataclass(frozen=True, order=True)
+class Tile:
+    """One tile of the lattice."""
+
+    row: int
+    """Row of the lattice."""
+    col: int
+    """Column of the lattice."""
+    window: Window
+    """The tile's pixels on the scene's grid, halo included; may reach beyond the scene."""
+
+    @property
+    def name(self) -> str:
+        """The tile as errors and ledgers name it."""
+        return f"r{self.row:04d}c{self.col:04d}"
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The lattice of a scene."""
+
+    shape: tuple[int, int]
+    """(rows, columns) of the scene."""
+    tile: int = 256
+    """Rows and columns of a tile, halo included."""
+    halo: int = 32
+    """Pixels beyond the core on each side; neighbouring tiles overlap by twice as many."""
+
+    def __post_init__(self) -> None:
+        if self.tile < 1 or self.halo < 0:
+            raise UsageError("tile and halo must be positive", got=f"tile {self.tile}, halo {self.halo}")
+        if 4 * self.halo > self.tile:
+            raise UsageError(
+                f"halo {self.halo} is too large for tile {self.tile}",
+                got=f"an overlap of {2 * self.halo} on a core of {self.tile - 2 * self.halo}",
+                expected="an overlap no larger than the core",
+                remedy=f"use --halo {self.tile // 4} or less, or --tile {4 * self.halo} or more",
+            )
+
+    @property
+    def core(self) -> int:
+        """Rows and columns that a tile has to itself; also the lattice's period."""
+        return self.tile - 2 * self.halo
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """(rows, columns) of the lattice."""
+        return -(-self.shape[0] // self.core), -(-self.shape[1] // self.core)
+
+    def check_stride(self, stride: int) -> None:
+        """Raise UsageError unless tile and period are multiples of the network's stride."""
+        for name, value in (("tile", self.tile), ("tile stride (tile − 2·halo)", self.core)):
+            if value % stride:
+                raise UsageError(
+                    f"{name} {value} is no multiple of the network's stride",
+                    expected=f"a multiple of {stride}",
+                    remedy="choose --tile and --halo so that both are",
+                )
+
+    def tile_at(self, row: int, col: int) -> Tile:
+        """The tile at a place of the lattice."""
+        origin = row * self.core - self.halo, col * self.core - self.halo
+        return Tile(row, col, Window(*origin, self.tile, self.tile))
+
+    def tiles(self, window: Window | None = None) -> Iterator[Tile]:
+        """The tiles that have a share in a window of the scene (default all), row by row."""
+        window = window or Window(0, 0, *self.shape)
+        rows = self._span(window.row, window.row_stop, 0)
+        cols = self._span(window.col, window.col_stop, 1)
+        for row in rows:
+            for col in cols:
+                yield self.tile_at(row, col)
+
+    def count(self, window: Window) -> int:
+        """The number of tiles that have a share in a window."""
+        return self.span(window).size
+
+    def span(self, window: Window) -> Window:
+        """The rows and columns of the lattice whose tiles have a share in a window."""
+        rows = self._span(window.row, window.row_stop, 0)
+        cols = self._span(window.col, window.col_stop, 1)
+        return Window(rows.start, cols.start, len(rows), len(cols))
+
+    def _span(self, start: int, stop: int, axis: int) -> range:
+        if stop <= start:
+            return range(0)
+        first = max(0, (start - self.halo) // self.core)
+        last = min(self.counts[axis], -(-(stop + self.halo) // self.core))
+        return range(first, last)
+
+
+@dataclass(frozen=True, order=True)
+class Block:
+    """A rectangle of output pixels that one worker computes and writes once."""
+
+    row: int
+    """Row of the block."""
+    col: int
+    """Column of the block."""
+    window: Window
+    """Its pixels on the scene's grid."""
+
+    @property
+    def name(self) -> str:
+        """The block as errors and ledgers name it."""
+        return f"r{self.row:04d}c{self.col:04d}"
+
+
+def blocks(window: Window, block: int) -> Iterator[Block]:
+    """The blocks of ``block`` x ``block`` pixels that cover a window, row by row; the last are cut."""
+    for row in range(0, window.height, block):
+        for col in range(0, window.width, block):
+            square = Window(window.row + row, window.col + col, block, block)
+            yield Block(row // block, col // block, square.intersection(window))
+
+
+def reflected(start: int, stop: int, size: int) -> NDArray[np.intp]:
+    """The source index of each pixel from ``start`` to ``stop`` of an axis that is mirrored at its ends.
+
+    The edge pixel is not repeated; mirrors repeat as often as needed. Shape (stop - start,).
+    """
+    index = np.arange(start, stop)
+    if size == 1:
+        return np.zeros(index.shape, dtype=np.intp)
+    period = 2 * (size - 1)
+    index = np.mod(index, period)
+    return np.where(index < size, index, period - index).astype(np.intp)

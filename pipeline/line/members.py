@@ -1,0 +1,269 @@
+"""The scenes of a flight line: opened with one radiometry, placed on its grid, read where they lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectile.catalog.errors import SceneError, UsageError
+from spectile.catalog.scenes import NamedScene
+from spectile.pipeline.geometry.grid import Grid, Window
+from spectile.pipeline.geometry.placing import Placement, Resampling, reduce_scene, resample, valid_at
+from spectile.pipeline.line.feather import (
+    Footprint,
+    axis_distance,
+    edge_distance,
+    feather_weight,
+    take_footprint,
+)
+from spectile.pipeline.scene.radiometry import common_gain, parse_radiometry
+from spectile.pipeline.scene.raster import NodataRule, SceneSource, open_source
+
+Combine = Literal["feather", "first", "nadir"]
+
+MOST_SCENES = 65534
+"""What the source index can number."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One scene of a line, placed on its grid."""
+
+    name: str
+    """What the line calls it."""
+    source: SceneSource
+    """How it is read."""
+    footprint: Footprint
+    """What is valid of it."""
+    placement: Placement
+    """Where it lies."""
+    distance: NDArray[np.float32] | None
+    """Distance of the footprint's cells to the edge, in pixels of the line; None where its frame is all."""
+    axis: tuple[tuple[float, float], tuple[float, float]]
+    """Ends of its centre line, (row, column) on the line; one point twice where it is square."""
+    factor: int
+    """Pixels of the scene along a side that are averaged first: the line may be much coarser."""
+    extent: Window
+    """The pixels of the line that it can touch; may reach beyond the grid."""
+
+    def boxes(self) -> NDArray[np.int64]:
+        """(4, N) first and last row, first and last column on the line of each cell that holds something."""
+        return _boxes(self.footprint, self.placement)
+
+    def weight(
+        self, rows: NDArray[np.float64], cols: NDArray[np.float64], at: Window, combine: Combine
+    ) -> NDArray[np.float32]:
+        """What pixels of a window of the line weigh, (h, w) float32 above zero.
+
+        Only the order matters where ``combine`` is ``first`` or ``nadir``.
+
+        Parameters
+        ----------
+        rows, cols : (h, w) float64, where they lie on the scene.
+        """
+        if combine == "first":
+            return np.ones(rows.shape, dtype=np.float32)
+        if combine == "nadir":
+            return (1 / (1 + axis_distance(*_centres(at), self.axis))).astype(np.float32)
+        return feather_weight(
+            rows, cols, footprint=self.footprint, distance=self.distance, pixel=self.placement.pixel
+        )
+
+    def read(
+        self, at: Window, combine: Combine, resampling: Resampling | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """RGB (3, h, w) and weight (h, w), float32, on a window of the line; None where it has nothing.
+
+        Both are zero where the scene is not valid. Without ``resampling`` RGB is not read: (0, h, w).
+
+        Raises
+        ------
+        BlockError : the file cannot be read there.
+        """
+        rows, cols = self.placement.to_scene(*_centres(at))
+        high, wide = self.footprint.shape
+        inside = (rows >= 0) & (rows < high) & (cols >= 0) & (cols < wide)
+        if not inside.any():
+            return None
+        rows, cols = np.where(inside, rows, -1e6), np.where(inside, cols, -1e6)
+        factor = self.factor
+        reach = 3 * factor  # what the widest kernel looks at
+        first_row, last_row = int(rows[inside].min()) - reach, int(rows[inside].max()) + reach
+        first_col, last_col = int(cols[inside].min()) - reach, int(cols[inside].max()) + reach
+        row, col = max(0, first_row // factor * factor), max(0, first_col // factor * factor)
+        held = Window(row, col, min(last_row + 1, high) - row, min(last_col + 1, wide) - col)
+        if resampling is None:
+            rgb, valid = np.empty((0, *held.shape), dtype=np.float32), self.source.read_valid(held)
+        else:
+            rgb, valid = self.source.read(held)
+        if factor > 1:
+            more = ((0, -held.height % factor), (0, -held.width % factor))
+            rgb, valid = reduce_scene(np.pad(rgb, ((0, 0), *more)), np.pad(valid, more), factor)
+        place = rows / factor - row // factor, cols / factor - col // factor
+        shown = valid_at(valid, *place)
+        weight = np.where(shown, self.weight(rows, cols, at, combine), np.float32(0))
+        if resampling is None:
+            return np.empty((0, *at.shape), dtype=np.float32), weight
+        return np.where(shown, resample(rgb, valid, *place, resampling), np.float32(0)), weight
+
+    def facts(self, *, checksum: bool) -> dict[str, object]:
+        """What identifies the scene and its pixels, as plain JSON values.
+
+        Parameters
+        ----------
+        checksum : as of ``SceneSource.identity``.
+        """
+        source = self.source
+        return {
+            "name": self.name,
+            **source.identity(checksum=checksum),
+            "channels": list(source.channels),
+            "mask": source.mask,
+            "nodata": source.nodata_rule,
+            "radiometry": source.radiometry.to_json(),
+        }
+
+
+def _centres(at: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rows and columns (h, w) of the centres of a window's pixels."""
+    rows, cols = np.meshgrid(
+        np.arange(at.row, at.row_stop) + 0.5, np.arange(at.col, at.col_stop) + 0.5, indexing="ij"
+    )
+    return rows, cols
+
+
+def place_scene(name: str, source: SceneSource, footprint: Footprint, grid: Grid) -> Member:
+    """A scene on a line's grid.
+
+    Raises
+    ------
+    SceneError : nothing of it lies there.
+    """
+    placement = Placement(grid, source.grid)
+    # A cell must not cut the pixels that are averaged into one.
+    factor = max(1, math.floor(1 / max(placement.pixel) + 1e-6))
+    if footprint.step % factor:
+        footprint = take_footprint(source, multiple=factor)
+    first, last, start, stop = _boxes(footprint, placement)
+    met = (first <= last) & (start <= stop)
+    if met.any():
+        row, col = int(first[met].min()), int(start[met].min())
+        extent = Window(row, col, int(last[met].max()) + 1 - row, int(stop[met].max()) + 1 - col)
+    if not met.any() or not extent.intersection(grid.window).size:
+        raise SceneError(
+            "the scene does not meet the line's extent",
+            where=name,
+            expected="pixels within " + ",".join(f"{value:.10g}" for value in grid.bounds),
+            remedy="leave it out, or start a new line with a larger --extent",
+        )
+    distance = edge_distance(footprint, placement.pixel)
+    return Member(name, source, footprint, placement, distance, _axis(footprint, placement), factor, extent)
+
+
+def _boxes(footprint: Footprint, placement: Placement) -> NDArray[np.int64]:
+    """As ``Member.boxes``: the pixels whose centres can lie in each cell; none where last < first."""
+    rows, cols = footprint.corners()
+    at = placement.to_line(*np.meshgrid(rows, cols, indexing="ij"))
+    # Where a pixel's centre lies on the edge of a cell, it must be counted whatever the last digits say.
+    slack = 1e-6 if placement.same_crs else 1e-2
+    found = []
+    for points in at:
+        corners = (points[:-1, :-1], points[1:, :-1], points[:-1, 1:], points[1:, 1:])
+        low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
+        found += [np.ceil(low[footprint.some] - 0.5 - slack), np.floor(high[footprint.some] - 0.5 + slack)]
+    boxes = np.stack(found)
+    return boxes[:, np.isfinite(boxes).all(axis=0)].astype(np.int64)
+
+
+def _axis(footprint: Footprint, placement: Placement) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The ends of the centre line of the smallest rectangle around what is valid; as ``Member.axis``.
+
+    It ends half a width before the rectangle does, so that it shrinks to the centre of a square.
+    """
+    from odc.geo.geom import multipoint
+
+    rows, cols = placement.to_line(*footprint.outline())
+    points = [
+        (float(row), float(col)) for row, col in zip(rows, cols, strict=True) if math.isfinite(row + col)
+    ]
+    ring = np.array(multipoint(points, crs=None).geom.minimum_rotated_rectangle.exterior.coords)
+    middle, sides = (ring[0] + ring[2]) / 2, (ring[1] - ring[0], ring[2] - ring[1])
+    short, long = sorted(sides, key=lambda side: float(np.hypot(*side)))
+    half = long / 2 * (1 - np.hypot(*short) / np.hypot(*long))
+    (row, col), (row_end, col_end) = (middle - half).tolist(), (middle + half).tolist()
+    return (row, col), (row_end, col_end)
+
+
+def open_scenes(
+    scenes: Sequence[NamedScene],
+    *,
+    radiometry: Sequence[str] = (),
+    nodata_rule: NodataRule = "all",
+    channels: tuple[int, int, int] | None = None,
+    gain: float | None = None,
+    measure: bool = True,
+) -> tuple[list[SceneSource], float | None]:
+    """The sources of a line's scenes, and the gain that the display pictures among them share.
+
+    Parameters
+    ----------
+    radiometry : ``KIND`` for all scenes, ``NAME=KIND`` for one.
+    gain : the line's gain where it is fixed already; else it is measured on all display pictures together.
+    measure : as of ``open_source``.
+
+    Raises
+    ------
+    SceneError : as ``open_source``; display pictures beside scenes in reflectance.
+    UsageError : a radiometry for a scene that is not there.
+    """
+    if len(scenes) > MOST_SCENES:
+        raise UsageError("too many scenes", got=len(scenes), expected=f"{MOST_SCENES} at most")
+    common, own = _declared(radiometry, {scene.name for scene in scenes})
+    sources = [
+        open_source(
+            scene.place, radiometry=own.get(scene.name, common), nodata_rule=nodata_rule,
+            channels=channels, measure=measure,
+        )
+        for scene in scenes
+    ]  # fmt: skip
+    display = [i for i, source in enumerate(sources) if source.radiometry.kind == "display"]
+    for i in display:
+        if len(display) < len(sources) and scenes[i].name not in own:
+            raise SceneError(
+                "display pictures and scenes in reflectance do not go together as they are",
+                where=scenes[i].name,
+                remedy=f"declare each, e.g. --radiometry {scenes[i].name}=display:GAIN",
+            )
+    ungained = [i for i in display if not _has_gain(own.get(scenes[i].name, common))]
+    if ungained and measure and gain is None:
+        gain = common_gain([(*sources[i].survey(), sources[i].radiometry) for i in ungained])
+    for i in ungained:
+        sources[i] = replace(sources[i], radiometry=replace(sources[i].radiometry, gain=gain))
+    return sources, gain
+
+
+def _declared(options: Sequence[str], names: set[str]) -> tuple[str | None, dict[str, str]]:
+    common, own = None, {}
+    for option in options:
+        name, mark, kind = option.rpartition("=")
+        parse_radiometry(kind)  # refuses what it does not know before a file is opened
+        if not mark:
+            if common is not None:
+                raise UsageError("two radiometries for all scenes", got=f"--radiometry {common}, {kind}")
+            common = kind
+        elif name in names:
+            own[name] = kind
+        else:
+            raise UsageError(
+                "no such scene", got=f"--radiometry {option}", expected=", ".join(sorted(names)[:5])
+            )
+    return common, own
+
+
+def _has_gain(option: str | None) -> bool:
+    return option is not None and bool(parse_radiometry(option)[1])

@@ -1,0 +1,203 @@
+"""Several overlapping scenes as one: a source that reads any window of a flight line's grid.
+
+RGB is resampled and combined before the network sees it. Spectra are never averaged between scenes: where
+two scenes are registered a pixel apart, that would mix what lies side by side on the ground.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectile.catalog.errors import SceneError
+from spectile.catalog.scenes import NamedScene
+from spectile.pipeline.geometry.grid import Grid, Window
+from spectile.pipeline.geometry.placing import Resampling
+from spectile.pipeline.geometry.tiling import Tiling, reflected
+from spectile.pipeline.line.feather import take_footprint
+from spectile.pipeline.line.grid import Bounds, Frame, choose_grid
+from spectile.pipeline.line.members import Combine, Member, open_scenes, place_scene
+from spectile.pipeline.plan.plan import SHARD
+from spectile.pipeline.plan.shares import Share, shards_met, tiles_met, to_runs
+from spectile.pipeline.scene.raster import NodataRule
+
+CELL = 512
+"""Rows and columns that are combined at once, fewer where scenes are much finer: of a rotated scene little
+more is read than is used, and memory stays small."""
+
+
+@dataclass(frozen=True)
+class LineSource:
+    """A flight line that can be read by window, as a single scene can."""
+
+    grid: Grid
+    """The line's grid."""
+    members: tuple[Member, ...]
+    """Its scenes, in order."""
+    combine: Combine = "feather"
+    """Which scene a pixel is taken from, or how they share it."""
+    resampling: Resampling = "bilinear"
+    """How RGB comes between the pixels of a scene."""
+    gain: float | None = None
+    """Factor on the linear values of display pictures, fixed for the whole line; None where none needs it."""
+    notices: tuple[str, ...] = ()
+    """What the user should know of how the scenes were taken."""
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Reflectance (3, h, w) float32, NaN where not valid, and validity (h, w) bool of a window.
+
+        The window may reach beyond the grid, which is mirrored there. A pixel's value depends on its place
+        alone.
+
+        Raises
+        ------
+        BlockError : a file cannot be read there.
+        """
+        rows = reflected(window.row, window.row_stop, self.grid.shape[0])
+        cols = reflected(window.col, window.col_stop, self.grid.shape[1])
+        held = Window(int(rows.min()), int(cols.min()), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
+        rgb, index = self._combined(held, self.resampling)
+        if held != window:
+            at_rows, at_cols = rows - held.row, cols - held.col
+            rgb, index = rgb[:, at_rows[:, None], at_cols], index[at_rows[:, None], at_cols]
+        return rgb, index > 0
+
+    def index(self, window: Window) -> NDArray[np.uint16]:
+        """The number from 1 of the scene that weighs most, 0 for none: (h, w) uint16, on the grid."""
+        return self._combined(window, None)[1]
+
+    @property
+    def ceiling(self) -> NDArray[np.float32] | None:
+        """(3,) reflectance of the largest number that the scenes can hold; None where they differ."""
+        first, *rest = (member.source.ceiling for member in self.members)
+        same = first is not None and all(each is not None and (each == first).all() for each in rest)
+        return first if same else None
+
+    def _combined(
+        self, window: Window, resampling: Resampling | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+        """RGB (3, h, w), not read without ``resampling``, and the index of a window of the grid."""
+        rgb = np.full((3 if resampling else 0, *window.shape), np.nan, dtype=np.float32)
+        index = np.zeros(window.shape, dtype=np.uint16)
+        side = max(16, CELL // max(member.factor for member in self.members))
+        for row in range(window.row, window.row_stop, side):
+            for col in range(window.col, window.col_stop, side):
+                cell = Window(row, col, side, side).intersection(window)
+                place = cell.relative_to(window).slices
+                self._fill(cell, resampling, rgb[(slice(None), *place)], index[place])
+        return rgb, index
+
+    def _fill(
+        self,
+        at: Window,
+        resampling: Resampling | None,
+        rgb: NDArray[np.float32],
+        index: NDArray[np.uint16],
+    ) -> None:
+        """Put a cell's RGB and index where they belong."""
+        mean = np.zeros_like(rgb)
+        total, most = np.zeros(at.shape, dtype=np.float32), np.zeros(at.shape, dtype=np.float32)
+        for number, member in enumerate(self.members, 1):
+            part = member.extent.intersection(at)
+            found = member.read(part, self.combine, resampling) if part.size else None
+            if found is None:
+                continue
+            colours, weight = found
+            place = part.relative_to(at).slices
+            ahead = weight > most[place]
+            index[place][ahead] = number
+            most[place] = np.maximum(most[place], weight)
+            total[place] += weight
+            # A running mean: a scene that is alone keeps its values to the last bit.
+            shared = weight / np.where(total[place] > 0, total[place], np.float32(1))
+            held = mean[(slice(None), *place)]
+            held += (shared if self.combine == "feather" else ahead) * (colours - held)
+        rgb[:] = np.where(index > 0, mean, np.float32(np.nan))
+
+    def settings(self) -> dict[str, object]:
+        """What decides how scenes are combined, as plain JSON values."""
+        return {"combine": self.combine, "resampling": self.resampling, "gain": self.gain}
+
+    def shares(
+        self, tiling: Tiling, window: Window, *, identified: bool = True, checksum: bool = False
+    ) -> tuple[Share, ...]:
+        """Where each scene can change a cube of a window.
+
+        Parameters
+        ----------
+        identified : hash the files, and state everything of them that can change a value.
+        checksum : as of ``SceneSource.identity``.
+        """
+        found = []
+        for member in self.members:
+            facts = member.facts(checksum=checksum) if identified else {"name": member.name}
+            boxes = member.boxes()
+            shards = to_runs(shards_met(boxes, window, SHARD))
+            found.append(Share(facts, shards, to_runs(tiles_met(boxes, tiling))))
+        return tuple(found)
+
+    def memory(self) -> int:
+        """Bytes that the scenes' footprints hold."""
+        return sum(
+            2 * member.footprint.some.nbytes + (0 if member.distance is None else member.distance.nbytes)
+            for member in self.members
+        )
+
+
+def open_line(
+    scenes: Sequence[NamedScene],
+    *,
+    grid: Grid | None = None,
+    crs: str | None = None,
+    resolution: float | None = None,
+    frame: Frame = "north-up",
+    extent: Bounds | None = None,
+    combine: Combine = "feather",
+    resampling: Resampling = "bilinear",
+    radiometry: Sequence[str] = (),
+    nodata_rule: NodataRule = "all",
+    channels: tuple[int, int, int] | None = None,
+    gain: float | None = None,
+    measure: bool = True,
+) -> LineSource:
+    """The source of a flight line. Masks are read, and colours as far as they must be measured.
+
+    Parameters
+    ----------
+    grid : where the line's grid is fixed already; else the next four choose it, as in ``choose_grid``.
+    radiometry, nodata_rule, channels, gain, measure : as of ``open_scenes``.
+
+    Raises
+    ------
+    SceneError, UsageError : as ``open_scenes``, ``choose_grid`` and ``place_scene``.
+    """
+    sources, gain = open_scenes(
+        scenes, radiometry=radiometry, nodata_rule=nodata_rule, channels=channels, gain=gain, measure=measure
+    )
+    footprints = [take_footprint(source) for source in sources]
+    for scene, footprint in zip(scenes, footprints, strict=True):
+        if not footprint.some.any():
+            raise SceneError(
+                "the scene has no valid pixel", where=scene.name, remedy="check its nodata value"
+            )
+    if grid is None:
+        placed = [(source.grid, footprint) for source, footprint in zip(sources, footprints, strict=True)]
+        grid = choose_grid(placed, crs=crs, resolution=resolution, frame=frame, extent=extent)
+    members = tuple(
+        place_scene(scene.name, source, footprint, grid)
+        for scene, source, footprint in zip(scenes, sources, footprints, strict=True)
+    )
+    return LineSource(grid, members, combine, resampling, gain, _notices(members, grid))
+
+
+def _notices(members: Sequence[Member], grid: Grid) -> tuple[str, ...]:
+    said = [notice for member in members for notice in member.source.notices]
+    if len(said) > 1:
+        said = [f"{said[0]} (and of {len(said) - 1} more scenes)"]
+    cut = [member.name for member in members if not grid.window.contains(member.extent)]
+    if cut:
+        said.append(f"cut at the line's extent: {', '.join(cut)}")
+    return tuple(said)

@@ -1,0 +1,121 @@
+"""The layers that say how sure a cube is: spread and quantiles of its samples, calibrated per band."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectile.catalog.calibration import Calibration
+from spectile.catalog.errors import UsageError
+from spectile.pipeline.plan.quality_layers import QualityLayer
+
+Layer = Literal["sd", "q05", "q95"]
+LAYERS: tuple[Layer, ...] = get_args(Layer)
+Choice = Literal[Layer, QualityLayer]
+"""What can be asked for."""
+
+QUANTILE_SAMPLES = 4
+"""Samples below which a standard deviation is too rough to put a quantile on it."""
+NORMAL_Q95 = 1.6449
+"""Where no calibration says better, quantiles lie this many standard deviations from the mean."""
+
+_LONG_NAMES: dict[Layer, str] = {
+    "sd": "standard deviation of the estimated surface reflectance",
+    "q05": "5 % quantile of the estimated surface reflectance",
+    "q95": "95 % quantile of the estimated surface reflectance",
+}
+
+
+def choose_layers(wanted: Sequence[Choice] | None, samples: int) -> tuple[Layer, ...]:
+    """The layers of the samples beside their mean, in the order of LAYERS, each once.
+
+    Parameters
+    ----------
+    wanted : None takes ``sd`` where there are samples to take it of, else nothing.
+    samples : number of samples drawn at each pixel.
+
+    Raises
+    ------
+    UsageError : there is no such layer, or it takes more samples.
+    """
+    if wanted is None:
+        return ("sd",) if samples > 1 else ()
+    asked = f"--layers {','.join(wanted)}"
+    if unknown := set(wanted) - set(get_args(Choice)):
+        raise UsageError(
+            f"unknown layer {min(unknown)!r}", got=asked,
+            expected=f"{','.join(get_args(Choice))} or some of them",
+        )  # fmt: skip
+    quantiles = bool(set(wanted) & {"q05", "q95"})
+    needed = QUANTILE_SAMPLES if quantiles else 2
+    if set(wanted) & set(LAYERS) and samples < needed:
+        what = "quantile layers take" if quantiles else "the layer sd takes"
+        raise UsageError(
+            f"{what} {needed} samples or more", got=f"{asked} --samples {samples}",
+            remedy=f"use --samples {needed} or more, or fewer layers",
+        )  # fmt: skip
+    return tuple(layer for layer in LAYERS if layer in wanted)
+
+
+def array_name(layer: Layer) -> str:
+    """The name of a layer's array in the cube."""
+    return f"reflectance_{layer}"
+
+
+def layer_attributes(layer: Layer, *, samples: int, calibration: Calibration | None) -> dict[str, Any]:
+    """What the cube says of a layer, beside how its counts are stored."""
+    if calibration is None:
+        how = "taken as it is" if layer == "sd" else "a normal distribution is assumed"
+    else:
+        how = "with factors fitted band by band where the truth is known; they promise nothing elsewhere"
+    method = {"cell_methods": "realization: standard_deviation"} if layer == "sd" else {}
+    fitted = {} if calibration is None else {"calibration_samples": calibration.samples}
+    return {
+        "long_name": _LONG_NAMES[layer],
+        "comment": f"from the standard deviation of {samples} samples, {how}",
+        **method,
+        "samples": samples,
+        "calibrated": calibration is not None,
+        **fitted,
+    }
+
+
+def summarise(
+    samples: NDArray[np.float32], layers: Sequence[Layer], calibration: Calibration | None
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield the name and the (B, h, w) float32 reflectance of the mean and of each layer.
+
+    With s the standard deviation (ddof 1) of the samples, ``sd`` is spread·s, ``q05`` is mean + low·s and
+    ``q95`` is mean + high·s. They are not clipped, and nothing keeps a skewed pair of factors around the
+    mean.
+
+    Parameters
+    ----------
+    samples : (K, B, h, w) float32, reflectance; K ≥ 2 where layers are wanted.
+    calibration : of B bands; None takes 1 and ∓NORMAL_Q95.
+    """
+    mean = samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float32)
+    yield "reflectance", mean
+    if not layers:
+        return
+    # One sample at a time: np.std would hold all of them a second time.
+    s = np.zeros_like(mean)
+    for sample in samples:
+        s += np.square(sample - mean)
+    s /= len(samples) - 1
+    np.sqrt(s, out=s)
+    for layer in layers:
+        scaled = s * _factors(layer, calibration)
+        yield array_name(layer), scaled if layer == "sd" else np.add(mean, scaled, out=scaled)
+
+
+def _factors(layer: Layer, calibration: Calibration | None) -> NDArray[np.float32]:
+    """(B, 1, 1) float32, or (1, 1, 1) without a calibration."""
+    if calibration is None:
+        factors: tuple[float, ...] = ({"sd": 1.0, "q05": -NORMAL_Q95, "q95": NORMAL_Q95}[layer],)
+    else:
+        factors = {"sd": calibration.spread, "q05": calibration.low, "q95": calibration.high}[layer]
+    return np.array(factors, dtype=np.float32)[:, None, None]

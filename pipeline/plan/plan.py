@@ -1,0 +1,308 @@
+"""What a run will do, before it does it: tiles, blocks, settings, their digest and their cost. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from spectile.catalog.errors import UsageError
+from spectile.pipeline.geometry.grid import Grid, Window
+from spectile.pipeline.geometry.levels import Level, levels
+from spectile.pipeline.geometry.tiling import Block, Tiling, blocks
+from spectile.pipeline.plan.layers import Layer, choose_layers
+from spectile.pipeline.plan.quality_layers import QualityLayer
+from spectile.pipeline.plan.shares import Share, cells
+
+CHUNK = 256
+"""Rows and columns of a chunk of the cube."""
+SHARD = 512
+"""Rows and columns of a shard, the file that is written whole. Blocks are multiples of it."""
+LARGEST_BLOCK = 2048
+"""Rows and columns of the largest block chosen by itself; larger ones save few tiles and lose much
+work when a run is stopped."""
+PROCESS_BYTES = 450_000_000
+"""What the process holds whatever the block: interpreter, libraries, raster cache."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a cube."""
+
+    grid: Grid
+    """The whole scene's grid; the lattice and the noise are anchored to it."""
+    window: Window
+    """The pixels of the scene that the cube holds."""
+    tiling: Tiling
+    """The lattice of tiles."""
+    block: int
+    """Rows and columns of a block. Changes the time a run takes, never a value."""
+    bands: int
+    """Number of bands of the cube."""
+    samples: int = 1
+    """Number of samples drawn at each pixel; the cube holds their mean."""
+    layers: tuple[Layer, ...] = ()
+    """What the cube holds beside it, as ``choose_layers`` orders them."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Everything else that can change a value, as plain JSON values: scene, radiometry, model."""
+    scenes: tuple[Share, ...] = ()
+    """The scenes of a flight line, in order, and where each has a share; none for a single scene."""
+    quality: tuple[QualityLayer, ...] = ()
+    """Which layers say where it is to be doubted, as ``choose_quality`` orders them."""
+
+    def __post_init__(self) -> None:
+        if self.window.size == 0 or not self.grid.window.contains(self.window):
+            raise UsageError(
+                "the region does not meet the scene",
+                expected="bounds within " + ",".join(f"{value:.10g}" for value in self.grid.bounds),
+                remedy="give --region XMIN,YMIN,XMAX,YMAX in the scene's CRS",
+            )
+        if self.block < SHARD or self.block % SHARD:
+            raise UsageError(
+                "a block must be whole shards", got=f"--block {self.block}", expected=f"a multiple of {SHARD}"
+            )
+        if self.samples < 1:
+            raise UsageError("at least one sample is needed", got=f"--samples {self.samples}")
+        choose_layers(self.layers, self.samples)  # refuses what cannot be taken
+
+        if self.scenes and not self._held:
+            raise UsageError("no scene of the line has a valid pixel in the region")
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks, row by row; of a flight line those that hold data."""
+        return [block for block in blocks(self.window, self.block) if self.shards(block)]
+
+    def shards(self, block: Block) -> list[tuple[int, int]]:
+        """(row, column) of the shards of a block that are written; of a flight line those that hold data."""
+        at = block.window.relative_to(self.window)
+        rows = range(at.row // SHARD, -(-at.row_stop // SHARD))
+        cols = range(at.col // SHARD, -(-at.col_stop // SHARD))
+        return [(r, c) for r in rows for c in cols if not self.scenes or (r, c) in self._held]
+
+    def pixels(self, block: Block) -> int:
+        """The number of pixels of a block's shards."""
+        at = block.window.relative_to(self.window)
+        squares = (Window(row * SHARD, col * SHARD, SHARD, SHARD) for row, col in self.shards(block))
+        return sum(square.intersection(at).size for square in squares)
+
+    def computed_tiles(self, block: Block) -> int:
+        """The number of tiles of a block that go through the network, as far as the plan knows."""
+        span = self.tiling.span(block.window)
+        if not self.scenes:
+            return span.size
+        rows, cols = range(span.row, span.row_stop), range(span.col, span.col_stop)
+        return sum((row, col) in self._shown for row in rows for col in cols)
+
+    def lattice_tiles(self, blocks: Iterable[Block]) -> int:
+        """The number of tiles that blocks need, those that they share once, as far as the plan knows."""
+        spans = (self.tiling.span(block.window) for block in blocks)
+        tiles = {
+            (row, col)
+            for span in spans
+            for row in range(span.row, span.row_stop)
+            for col in range(span.col, span.col_stop)
+        }
+        return len(tiles & self._shown if self.scenes else tiles)
+
+    @property
+    def _quality_bytes(self) -> int:
+        """Bytes of a pixel of the quality layers."""
+        return sum(1 if layer == "quality" else 2 for layer in self.quality)
+
+    @cached_property
+    def _held(self) -> set[tuple[int, int]]:
+        return set().union(*(cells(share.shards) for share in self.scenes))
+
+    @cached_property
+    def _shown(self) -> set[tuple[int, int]]:
+        return set().union(*(cells(share.tiles) for share in self.scenes))
+
+    @cached_property
+    def levels(self) -> list[Level]:
+        """The cube and its overviews, the finest first."""
+        return levels(self.window.shape, (place for block in self.blocks for place in self.shards(block)))
+
+    @property
+    def cube_grid(self) -> Grid:
+        """The grid of the cube."""
+        return self.grid[self.window]
+
+    def to_json(self) -> dict[str, object]:
+        """The plan as plain values; ``block`` is left out, since it changes no value."""
+        return {
+            "scene": {
+                "shape": list(self.grid.shape),
+                "transform": list(self.grid.transform)[:6],
+                "crs": self.grid.crs_wkt,
+            },
+            "window": [self.window.row, self.window.col, self.window.height, self.window.width],
+            "tile": self.tiling.tile,
+            "halo": self.tiling.halo,
+            "bands": self.bands,
+            "samples": self.samples,
+            "layers": list(self.layers),
+            **({"quality": list(self.quality)} if self.quality else {}),
+            "settings": dict(self.settings),
+            **({"scenes": [share.to_json() for share in self.scenes]} if self.scenes else {}),
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of everything that can change a value of the cube."""
+        return _sha256(self.to_json())
+
+    def digest_of(self, block: Block) -> str:
+        """The sha256 of everything that can change a value of a block.
+
+        Of a flight line's scenes only those count that one of the block's tiles shows: a scene that is added
+        elsewhere leaves the block as it is.
+        """
+        if not self.scenes:
+            return self.digest
+        tiles = self.tiling.span(block.window)
+        touching = [
+            [number, dict(share.facts)] for number, share in enumerate(self.scenes, 1) if share.touches(tiles)
+        ]
+        return _sha256({**replace(self, scenes=()).to_json(), "scenes": touching})
+
+    def overlaps(self, *, predictor_bytes: int, budget: int) -> bool:
+        """Whether ``budget`` bytes let the work on neighbouring blocks overlap; see ``block_bytes``."""
+        need = block_bytes(
+            self.block, self.window, self.tiling, self.bands, self.samples, self.layers, overlapped=True
+        )
+        return PROCESS_BYTES + predictor_bytes + need <= budget
+
+    def estimate(
+        self, *, predictor_bytes: int, overlapped: bool = False, seconds_per_tile: float | None = None
+    ) -> Estimate:
+        """What the run costs.
+
+        Parameters
+        ----------
+        predictor_bytes : what the predictor takes at its peak, in bytes.
+        overlapped : whether the work on neighbouring blocks overlaps.
+        seconds_per_tile : measured time of one tile and one sample, if it is known.
+        """
+        tiles = sum(self.tiling.count(block.window) for block in self.blocks)
+        computed = sum(self.computed_tiles(block) for block in self.blocks)
+        pixels = sum(self.pixels(block) for block in self.blocks)
+        return Estimate(
+            tiles=tiles,
+            tiles_masked=tiles - computed,
+            blocks=len(self.blocks),
+            blocks_empty=len(list(blocks(self.window, self.block))) - len(self.blocks),
+            pixels=pixels,
+            redundancy=computed * self.tiling.tile**2 / pixels,
+            output_bytes=pixels
+            * (2 * self.bands * (1 + len(self.layers)) + (3 if self.scenes else 1) + self._quality_bytes),
+            peak_memory_bytes=PROCESS_BYTES
+            + predictor_bytes
+            + block_bytes(
+                self.block, self.window, self.tiling, self.bands, self.samples, self.layers,
+                overlapped=overlapped,
+            ),
+            overlapped=overlapped,
+            hours=None if seconds_per_tile is None else computed * self.samples * seconds_per_tile / 3600,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run costs."""
+
+    tiles: int
+    """Tiles of the blocks, those on block borders once for each block."""
+    tiles_masked: int
+    """How many of them are left out because no scene of a flight line reaches them."""
+    blocks: int
+    """Blocks written."""
+    blocks_empty: int
+    """Blocks left out because no scene of a flight line reaches them."""
+    pixels: int
+    """Pixels of the shards that are written."""
+    redundancy: float
+    """Pixels that go through the network for each pixel of the cube."""
+    output_bytes: int
+    """Bytes of the cube before compression."""
+    peak_memory_bytes: int
+    """Memory of the process at its peak."""
+    overlapped: bool
+    """Whether the next block is read and the last one written while one is predicted, and tiles that two
+    blocks share are kept from one for the other."""
+    hours: float | None
+    """Time of the network, if it was measured."""
+
+
+def _sha256(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def block_bytes(
+    block: int,
+    window: Window,
+    tiling: Tiling,
+    bands: int,
+    samples: int,
+    layers: Sequence[Layer],
+    *,
+    overlapped: bool = False,
+) -> int:
+    """Bytes that one block of a window holds at its peak: the RGB it reads, sums, what is being written.
+
+    Parameters
+    ----------
+    overlapped : count also the RGB of the next block, the sums of the last one, which is being written, and
+        the tiles kept from one block for the next.
+    """
+    height, width = min(block, window.height), min(block, window.width)
+    pixels = height * width
+    reach = tiling.tile + tiling.core
+    read = (height + reach) * (width + reach) * (3 * 4 * 3 + 2)
+    # With what is known of where it is to be doubted: colours, flags, how tiles differ.
+    sums = pixels * (bands * 4 * samples + 21)
+    # Arrays are made and written one at a time in strips of a shard's rows: the mean, the counts before
+    # and after rounding, and their chunks; with layers also the deviation and the layer itself.
+    strip = min(SHARD, height) * width * bands * (20 if layers else 12)
+    if not overlapped or window.size == height * width:
+        return read + sums + strip
+    # Of the tiles across a border no more than this lies beyond it; one row of them stands twice while the
+    # kept ones of this border are used up and those of the next are put aside.
+    rows = -(-(height + reach) // tiling.core) + 1
+    border = rows * tiling.tile * (tiling.tile + 2 * tiling.halo) * bands * 4 * samples
+    return 2 * read + 2 * sums + strip + border
+
+
+def choose_block(
+    window: Window,
+    tiling: Tiling,
+    bands: int,
+    samples: int,
+    layers: Sequence[Layer],
+    *,
+    budget: int,
+    predictor_bytes: int,
+) -> int:
+    """The largest block, up to LARGEST_BLOCK, with which a run stays within ``budget`` bytes.
+
+    If any block does with the work on neighbouring blocks overlapped, it is the largest of those.
+
+    Raises
+    ------
+    UsageError : not even the smallest block fits.
+    """
+    fixed = PROCESS_BYTES + predictor_bytes
+    for overlapped in (True, False):
+        for block in range(LARGEST_BLOCK, 0, -SHARD):
+            need = fixed + block_bytes(block, window, tiling, bands, samples, layers, overlapped=overlapped)
+            if need <= budget:
+                return block
+    raise UsageError(
+        "the memory budget is too small for the smallest block",
+        got=f"{budget / 1e9:.2f} GB",
+        expected=f"at least {need / 1e9:.2f} GB",
+        remedy="raise --memory or lower --samples or --batch",
+    )

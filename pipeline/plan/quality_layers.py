@@ -1,0 +1,212 @@
+"""The layers that say where a cube is to be doubted: flags, agreement with the colours, agreement of tiles.
+
+They cost no network: what they need is at hand while a block is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectile.catalog.bands import Bands, resampling_matrix
+from spectile.pipeline.geometry.grid import Window
+
+QualityLayer = Literal["quality", "rgb_consistency", "overlap_disagreement"]
+QUALITY: tuple[QualityLayer, ...] = get_args(QualityLayer)
+"""In this order; the names are those of the arrays."""
+MEASURES: tuple[QualityLayer, ...] = QUALITY[1:]
+"""Those in reflectance."""
+DEFAULT: tuple[QualityLayer, ...] = ("quality", "rgb_consistency")
+"""Those that cost next to nothing."""
+
+FLAGS = {"nodata": 1, "padded": 2, "masked_input": 4, "saturated": 8, "extrapolating": 16}
+"""The bits of ``quality`` by their meanings."""
+RANGE = (0.0, 1.5)
+"""Reflectance of colours beyond which the model is taken to extrapolate."""
+NEGLIGIBLE = 1e-6
+"""Share of a band in a colour below which it is left out."""
+_ROUNDING = np.float32(1 - 1e-6)
+"""Resampled colours may stay this much under the ceiling that all of their pixels have reached."""
+
+_SAID: dict[QualityLayer, dict[str, Any]] = {
+    "quality": {
+        "long_name": "why a pixel is to be doubted",
+        "flag_masks": list(FLAGS.values()),
+        "flag_meanings": " ".join(FLAGS),
+        "comment": "padded: a tile with a share in the pixel reaches beyond the scene, which is mirrored "
+        "there; masked_input: one holds masked pixels; saturated: a channel is at the largest number that "
+        "its data type holds; extrapolating: a channel is below "
+        f"{RANGE[0]:g} or above {RANGE[1]:g} reflectance",
+    },
+    "rgb_consistency": {
+        "long_name": "difference of the cube, seen through the colour response, from the scene's colours",
+        "comment": "root mean square over red, green and blue, reflectance",
+    },
+    "overlap_disagreement": {
+        "long_name": "difference of overlapping tiles",
+        "comment": "root mean square over bands and samples, reflectance; where more than two tiles meet, "
+        "the largest difference of one from the blend of those before; none where one tile stands alone",
+    },
+}  # fmt: skip
+
+
+def choose_quality(wanted: Sequence[str] | None) -> tuple[QualityLayer, ...]:
+    """The quality layers of ``--layers``, in the order of QUALITY; None takes DEFAULT."""
+    return DEFAULT if wanted is None else tuple(layer for layer in QUALITY if layer in wanted)
+
+
+def quality_attributes(layer: QualityLayer) -> dict[str, Any]:
+    """What the cube says of a layer, beside how it is stored."""
+    return dict(_SAID[layer])
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is looked at while a block is made."""
+
+    layers: tuple[QualityLayer, ...]
+    """The layers that are wanted."""
+    ceiling: NDArray[np.float32] | None = None
+    """(3,) reflectance of the largest number that each channel can hold; None where unknown."""
+
+
+@dataclass
+class Doubts:
+    """What was found in a block."""
+
+    flags: NDArray[np.uint8]
+    """(h, w) the bits of ``quality``."""
+    rgb: NDArray[np.float32]
+    """(3, h, w) the scene's colours, reflectance; where not valid they mean nothing."""
+    matrix: NDArray[np.float32]
+    """(C, B) the responses of the channels that the bands cover."""
+    channels: NDArray[np.intp]
+    """(C,) which channels they are."""
+    disagreement: NDArray[np.float32]
+    """(h, w) of tiles, reflectance; NaN where they do not overlap; (0, 0) where it is not wanted."""
+
+
+def begin(
+    inspection: Inspection,
+    rgb: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    bands: Bands,
+    response: Bands,
+) -> Doubts:
+    """What the colours of a block say by themselves.
+
+    Parameters
+    ----------
+    rgb, valid : (3, h, w) reflectance and (h, w) validity of the block.
+    bands, response : of the cube, and of the camera.
+    """
+    flags = np.where(valid, 0, FLAGS["nodata"]).astype(np.uint8)
+    if "quality" in inspection.layers:
+        low, high = RANGE
+        flags |= _flag("extrapolating", ((rgb < low) | (rgb > high)).any(axis=0) & valid)
+        if inspection.ceiling is not None:
+            ceiling = inspection.ceiling[:, None, None] * _ROUNDING
+            flags |= _flag("saturated", (rgb >= ceiling).any(axis=0) & valid)
+    matrix, supported = resampling_matrix(bands, response)
+    matrix[np.abs(matrix) < NEGLIGIBLE] = 0
+    channels = np.flatnonzero(supported)
+    shape = valid.shape if "overlap_disagreement" in inspection.layers else (0, 0)
+    return Doubts(
+        flags, rgb, matrix[channels].astype(np.float32), channels, np.full(shape, np.nan, dtype=np.float32)
+    )
+
+
+def _flag(name: str, where: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return where.view(np.uint8) * np.uint8(FLAGS[name])
+
+
+def flag_tile(doubts: Doubts, at: tuple[slice, slice], *, padded: bool, masked: bool) -> None:
+    """Note in ``doubts`` what is known of a tile that has a share in these pixels of the block."""
+    bits = FLAGS["padded"] * padded + FLAGS["masked_input"] * masked
+    if bits:
+        part = doubts.flags[at]
+        part |= np.where(part & np.uint8(FLAGS["nodata"]), 0, bits).astype(np.uint8)
+
+
+@dataclass
+class Meeting:
+    """A part of a tile where others may have been summed before, and how much it differs from them."""
+
+    pixels: Window
+    """On the scene's grid."""
+    before: NDArray[np.float32]
+    """(h, w) the weights of the tiles before."""
+    squares: NDArray[np.float32]
+    """(h, w) mean over bands of the squared difference, summed over samples."""
+
+    def compare(self, inside: NDArray[np.float32], target: NDArray[np.float32], shared: Window) -> None:
+        """Add one sample of the tile, before it is summed.
+
+        Parameters
+        ----------
+        inside : (B, h, w) reflectance of the tile in ``shared``.
+        target : (B, h, w) the weighted sum of the tiles before, there.
+        """
+        cut = (slice(None), *self.pixels.relative_to(shared).slices)
+        blend = target[cut] / np.where(self.before > 0, self.before, np.float32(1))
+        self.squares += np.square(inside[cut] - blend, out=blend).mean(axis=0)
+
+
+class Overlap:
+    """How much each tile of a block differs from those before it."""
+
+    def __init__(self, doubts: Doubts, halo: int, block: Window) -> None:
+        self._doubts = doubts
+        self._halo = halo
+        self._block = block
+        self._weight = np.zeros(doubts.disagreement.shape, dtype=np.float32)
+
+    def meet(self, shared: Window, tile: Window, weights: NDArray[np.float32]) -> list[Meeting]:
+        """Where a tile meets those before it, which from now on it is one of.
+
+        Parameters
+        ----------
+        shared, tile : the tile's pixels in the block, and all of them.
+        weights : (h, w) of the tile in ``shared``.
+        """
+        # In the lattice's order those before lie above, to the left, and above to the right.
+        overlap = 2 * self._halo
+        above = Window(tile.row, tile.col, overlap, tile.width).intersection(shared)
+        left = Window(tile.row + overlap, tile.col, tile.height - overlap, overlap).intersection(shared)
+        met = []
+        for part in (above, left):
+            before = self._weight[part.relative_to(self._block).slices]
+            if before.any():
+                met.append(Meeting(part, before.copy(), np.zeros_like(before)))
+        held = self._weight[shared.relative_to(self._block).slices]
+        held += weights
+        return met
+
+    def note(self, met: list[Meeting], samples: int) -> None:
+        """Put what a tile's samples have shown into the doubts."""
+        for each in met:
+            found = self._doubts.disagreement[each.pixels.relative_to(self._block).slices]
+            here = np.where(each.before > 0, np.sqrt(each.squares / np.float32(samples)), np.float32(np.nan))
+            np.fmax(found, here, out=found)
+
+
+def consistency(doubts: Doubts, mean: NDArray[np.float32], at: tuple[slice, slice]) -> NDArray[np.float32]:
+    """The rms difference (h, w) of colours, reflectance, in a part of a block; NaN where no band tells.
+
+    Parameters
+    ----------
+    mean : (B, h, w) reflectance there.
+    """
+    if not doubts.channels.size:
+        return np.full(mean.shape[1:], np.nan, dtype=np.float32)
+    seen = -doubts.rgb[(doubts.channels, *at)]
+    # Band by band: the order of a sum in BLAS may depend on its threads, and with it the last bit.
+    for channel, row in zip(seen, doubts.matrix, strict=True):
+        for band in np.flatnonzero(row):
+            channel += row[band] * mean[band]
+    found: NDArray[np.float32] = np.sqrt(np.square(seen, out=seen).mean(axis=0))
+    return found

@@ -1,0 +1,313 @@
+"""A cube, or a part of it, written as a file that other software opens.
+
+The part is read square by square and each is written once, so that memory does not grow with the scene.
+Everything is made in a folder of its own beside the target and renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.warp import transform_bounds
+
+from spectile.catalog.bands import Bands
+from spectile.catalog.errors import BlockError, CubeError, StoreError, UsageError
+from spectile.catalog.urls import locate, nested
+from spectile.pipeline.cube.record import load_plan, read_status
+from spectile.pipeline.cube.shards import read_bands
+from spectile.pipeline.geometry.grid import Grid, Window
+from spectile.pipeline.plan.plan import CHUNK, SHARD
+from spectile.pipeline.store.base import open_storage
+
+Format = Literal["cog", "geotiff", "envi", "netcdf", "zarr2"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+Dtype = Literal["stored", "float32"]
+Box = tuple[float, float, float, float]
+"""x_min, y_min, x_max, y_max."""
+
+_SQUARE_BYTES = 16_000_000
+"""What a square of all bands in float32 may hold; while it is read, zarr holds several times as much."""
+_FULL_BYTES = 1_000_000
+"""Less free space than this is a full disk: GDAL and HDF5 do not pass on why they could not write."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of a cube is exported: one layer, some bands, a window."""
+
+    source: Any
+    """The cube's group."""
+    layer: str
+    """The array's name."""
+    window: Window
+    """The pixels of the cube."""
+    grid: Grid
+    """Their place on the map."""
+    chosen: tuple[int, ...] | None
+    """Positions of the bands in the cube; None of a layer without bands."""
+    bands: Bands | None
+    """The bands themselves."""
+    dtype: np.dtype[Any]
+    """Of the values that are written."""
+    scale: float | None
+    """Reflectance of one stored count; None where the values are what they mean."""
+    nodata: float | None
+    """What stands for no value; NaN in float32."""
+    facts: Mapping[str, str]
+    """Where it is from, for readers."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(bands, rows, columns)."""
+        return len(self.chosen or (0,)), *self.window.shape
+
+    @property
+    def array(self) -> Any:
+        """The cube's array."""
+        return self.source[self.layer]
+
+    def windows(self) -> list[Window]:
+        """Squares of whole chunks that cover the part, row by row, counted from its first pixel."""
+        bands, rows, cols = self.shape
+        side = SHARD if bands * SHARD**2 * 4 <= _SQUARE_BYTES else CHUNK
+        squares = ((row, col) for row in range(0, rows, side) for col in range(0, cols, side))
+        return [Window(row, col, min(side, rows - row), min(side, cols - col)) for row, col in squares]
+
+    def read(self, square: Window) -> NDArray[Any]:
+        """(bands, h, w) in ``dtype`` of one square of ``windows``.
+
+        Raises
+        ------
+        BlockError : what is stored is damaged.
+        StoreError : the store cannot be read.
+        """
+        place = Window(self.window.row + square.row, self.window.col + square.col, *square.shape)
+        try:
+            if self.chosen is None:
+                values: NDArray[Any] = self.array[place.slices][None]
+            else:
+                values = read_bands(self.array, self.chosen, place.slices)
+        except (ValueError, RuntimeError, OSError) as err:
+            raise BlockError(
+                "the cube cannot be read", where=f"{self.layer} at row {place.row}, column {place.col}",
+                got=str(err) or type(err).__name__, remedy="see spectile verify --repair",
+            ) from err  # fmt: skip
+        if values.dtype == self.dtype:
+            return values
+        return self._decoded(values)
+
+    def _decoded(self, counts: NDArray[Any]) -> NDArray[np.float32]:
+        attributes = self.array.attrs
+        values: NDArray[np.float32] = counts.astype(np.float32)
+        values *= np.float32(attributes.get("scale_factor", 1.0))
+        if "_FillValue" in attributes:
+            values[counts == attributes["_FillValue"]] = np.nan
+        return values
+
+
+Pieces = Iterator[tuple[Window, NDArray[Any]]]
+"""Squares of a part and their values, (bands, h, w)."""
+
+
+def export_cube(
+    cube: str | Path,
+    out: str | Path,
+    *,
+    to: Format,
+    bands: str | None = None,
+    region: Box | None = None,
+    region_crs: str | None = None,
+    layer: str = "reflectance",
+    dtype: Dtype = "stored",
+    replace: bool = False,
+    allow_incomplete: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Write a layer of a cube as another format; what was written, as plain values.
+
+    Parameters
+    ----------
+    cube : a path or URL.
+    out : the file to write, of ``zarr2`` the folder; of ``envi`` the data, its header ends in ``.hdr``.
+    bands : as of ``Bands.choose``; None takes all.
+    region : bounds in ``region_crs``; the smallest window that covers them is taken. None takes all.
+    region_crs : x before y, e.g. "EPSG:4326" for longitude, latitude; None is the cube's own.
+    layer : ``reflectance``, one of its layers (``sd``) or any array on the cube's grid (``valid``).
+    dtype : "stored" keeps the counts with scale and nodata; "float32" is reflectance, NaN for none.
+    replace : whether an export that is there is replaced.
+    allow_incomplete : whether a cube that is not finished is exported; what is missing is nodata.
+    progress : is told the squares that are done, and how many there are.
+
+    Raises
+    ------
+    CubeError : there is no cube, it is not finished, or something is at ``out`` already.
+    UsageError : ``out``, the layer, a band or the region cannot be used.
+    BlockError, StoreError : the cube cannot be read, or the export not be written; nothing is left of it.
+    """
+    from spectile.pipeline.product.formats import WRITERS
+
+    part = _select(str(cube), bands, region, region_crs, layer, dtype, allow_incomplete)
+    target = _target(out, str(cube))
+    _check_free(target, to, replace)
+    with _folder_beside(target) as folder:
+        WRITERS[to](part, folder / target.name, _pieces(part, progress))
+        made = [path for path in folder.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in made)
+        _check_free(target, to, replace)
+        _publish(folder, target)
+    return {
+        "out": str(target), "format": to, "layer": part.layer, "shape": list(part.shape),
+        "dtype": str(part.dtype), "bounds": list(part.grid.bounds), "bytes": size,
+    }  # fmt: skip
+
+
+def _select(
+    cube: str, bands: str | None, region: Box | None, region_crs: str | None, layer: str, dtype: Dtype,
+    allow_incomplete: bool,
+) -> Part:  # fmt: skip
+    storage = open_storage(cube)
+    status = read_status(storage)
+    if status["status"] != "complete" and not allow_incomplete:
+        raise CubeError(
+            "the cube is not finished", where=str(storage), got=status["status"],
+            remedy="run again with --resume, or use --allow-incomplete",
+        )  # fmt: skip
+    plan = load_plan(storage)
+    # Any: zarr types an item of a group as everything that it could be.
+    group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
+    names = {
+        name: tuple(array.metadata.dimension_names or ())[-2:] == ("y", "x") for name, array in group.arrays()
+    }
+    known = {name.removeprefix("reflectance_"): name for name, is_map in names.items() if is_map}
+    name = known.get(layer.removeprefix("reflectance_"))
+    if name is None:
+        raise UsageError("the cube has no such layer", got=layer, expected=", ".join(sorted(known)))
+    array, everything = group[name], Bands.from_arrays(group["wavelength"][:], group["fwhm"][:])
+    spectral = array.ndim == 3
+    if bands is not None and not spectral:
+        raise UsageError("the layer has no bands to choose", got=f"--bands {bands}", where=layer)
+    chosen = everything.choose(bands) if bands is not None else tuple(range(len(everything)))
+    window = _window(plan.cube_grid, region, region_crs)
+    stored = dtype == "stored"
+    scale, nodata = array.attrs.get("scale_factor"), array.attrs.get("_FillValue")
+    return Part(
+        group, name, window, plan.cube_grid[window],
+        chosen if spectral else None, everything.subset(chosen) if spectral else None,
+        array.dtype if stored else np.dtype(np.float32),
+        scale if stored else None,
+        nodata if stored else math.nan,
+        {
+            "title": str(group.attrs["title"]), "comment": str(group.attrs["comment"]),
+            "source": f"spectile {status['version']}, {storage.name}", "spectile_digest": plan.digest,
+        },
+    )  # fmt: skip
+
+
+def _window(grid: Grid, region: Box | None, crs: str | None) -> Window:
+    if region is None:
+        return grid.window
+    try:
+        bounds = region if crs is None else transform_bounds(crs, CRS.from_wkt(grid.crs_wkt), *region)
+    except (CRSError, CPLE_BaseError) as err:
+        raise UsageError(
+            "the region has no place in the cube's CRS", got=f"{region} in {crs}", expected="e.g. EPSG:4326"
+        ) from err
+    window = grid.window_of(bounds) if all(map(math.isfinite, bounds)) else Window(0, 0, 0, 0)
+    if not window.size:
+        raise UsageError(
+            "the region does not meet the cube", got=",".join(f"{side:.10g}" for side in bounds),
+            expected="bounds within " + ",".join(f"{side:.10g}" for side in grid.bounds),
+            remedy="give its CRS with --region-crs if it is not the cube's",
+        )  # fmt: skip
+    return window
+
+
+def _pieces(part: Part, progress: Callable[[int, int], None]) -> Pieces:
+    squares = part.windows()
+    for done, square in enumerate(squares):
+        progress(done, len(squares))
+        yield square, part.read(square)
+    progress(len(squares), len(squares))
+
+
+def _target(out: str | Path, cube: str) -> Path:
+    place = locate(out)
+    if not isinstance(place, Path):
+        raise UsageError("exports are written to this machine", got=str(out), expected="a path")
+    target = place.absolute()
+    if nested(target, locate(cube)):
+        raise UsageError("the export would overwrite the cube", got=f"--out {out}", remedy="choose another")
+    if not target.parent.is_dir():
+        raise UsageError("cannot write there", got=f"--out {out}", expected="a place in a folder that exists")
+    return target
+
+
+def _check_free(target: Path, to: Format, replace: bool) -> None:
+    """Refuse a target that is taken, and in any case one that no export of this format can have made."""
+    header = target.with_suffix(".hdr")
+    if to == "envi" and header == target:
+        raise UsageError(
+            "that is the header's name", got=f"--out {target}", remedy="name the data, e.g. .img"
+        )
+    taken = [path for path in {target, header if to == "envi" else target} if path.exists()]
+    if not taken:
+        return
+    if not replace:
+        raise CubeError("the output exists", where=str(taken[0]), remedy="use --replace, or another --out")
+    ours = (target / ".zgroup").is_file() if to == "zarr2" else all(path.is_file() for path in taken)
+    if not ours:
+        raise CubeError("not an export of this format", where=str(taken[0]), remedy="use another --out")
+
+
+@contextmanager
+def _folder_beside(target: Path) -> Iterator[Path]:
+    """A folder next to the target that is gone afterwards; what fails in it is told as one of our errors."""
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.", suffix=".partial", dir=target.parent, ignore_cleanup_errors=True
+        ) as folder:
+            try:
+                yield Path(folder)
+            except (OSError, RuntimeError, SystemError, CPLE_BaseError) as err:
+                # Asked while the unfinished file is still there.
+                full = shutil.disk_usage(folder).free < _FULL_BYTES or (
+                    isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT)
+                )
+                raise _not_written(target, err, full=full) from err
+    except OSError as err:
+        raise _not_written(target, err, full=False) from err
+
+
+def _not_written(target: Path, err: BaseException, *, full: bool) -> StoreError:
+    return StoreError(
+        "no space left on the device" if full else "the export cannot be written", where=str(target),
+        got=None if full else (getattr(err, "strerror", None) or str(err)),
+        remedy="free some space" if full else "check the place",
+    )  # fmt: skip
+
+
+def _publish(folder: Path, target: Path) -> None:
+    """Rename what was made: what stands beside the target first, the target itself last."""
+    made = sorted(folder.iterdir(), key=lambda path: path.name == target.name)
+    if target.is_dir():
+        # A folder cannot be renamed over one; the old one goes with ours.
+        target.rename(folder / f"{target.name}.replaced")
+    for name in (f"{target.name}.aux.xml", f"{target.name}.ovr"):
+        (target.parent / name).unlink(missing_ok=True)  # of what was replaced
+    for path in made:
+        os.replace(path, target.parent / path.name)

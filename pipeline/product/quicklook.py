@@ -1,0 +1,179 @@
+"""Pictures of a cube: a PNG to look at, with spectra, and a true-colour COG for any GIS."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+import zarr
+from numpy.typing import NDArray
+from rasterio.io import MemoryFile
+
+from spectile.pipeline.cube.shards import read_bands
+from spectile.pipeline.geometry.grid import Grid
+from spectile.pipeline.geometry.levels import FOLDER
+from spectile.pipeline.plan.plan import SHARD
+from spectile.pipeline.scene.radiometry import linear_to_srgb
+from spectile.pipeline.store.base import Storage, stem
+
+TRUE_COLOUR_NM = (640.0, 550.0, 460.0)
+COLOUR_INFRARED_NM = (860.0, 650.0, 550.0)
+LARGEST_SIDE = 2048
+"""Rows and columns of the pictures at most; larger cubes are averaged down."""
+
+
+def quicklook_names(name: str) -> tuple[str, str]:
+    """The names of the PNG and the COG that stand beside the cube of this name."""
+    return f"{stem(name)}.quicklook.png", f"{stem(name)}.quicklook.tif"
+
+
+def write_quicklook(storage: Storage) -> str:
+    """Write both pictures beside the cube; the PNG's place.
+
+    They are drawn from an overview, which must be there, so that the cube's size does not matter.
+
+    Raises
+    ------
+    OSError, StoreError : the pictures cannot be written.
+    """
+    # Any: zarr types an item of a group as everything that it could be.
+    group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
+    wavelength = np.asarray(group["wavelength"][:])
+    wanted = TRUE_COLOUR_NM + COLOUR_INFRARED_NM
+    bands = [int(np.argmin(np.abs(wavelength - nm))) for nm in wanted]
+    small, valid, step = _decimated(group, bands)
+    true_colour = _for_display(small[:3], valid)
+    png, cog = quicklook_names(storage.name)
+    beside = storage.parent
+    beside.put(cog, _cog(true_colour, valid, _grid(group, step, valid.shape)))
+    infrared = _for_display(small[3:], valid)
+    spectra = _spectra(group, small, valid, step)
+    beside.put(png, _png(true_colour, infrared, valid, spectra, wavelength))
+    return beside.at(png)
+
+
+def _decimated(group: Any, bands: list[int]) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
+    """Some bands (N, h, w) of the overview that fits, where they are valid (else 0), and its factor."""
+    step = 1
+    while max(group["valid"].shape) > step * LARGEST_SIDE:
+        step *= 2
+    level = group if step == 1 else group[f"{FOLDER}/{step}"]
+    cube, valid = level["reflectance"], level["valid"][:].astype(bool)
+    scale = np.float32(cube.attrs["scale_factor"])
+    distinct = sorted(set(bands))
+    small: NDArray[np.float32] = np.empty((len(bands), *valid.shape), dtype=np.float32)
+    for row in range(0, len(valid), SHARD):
+        strip = read_bands(cube, distinct, (slice(row, row + SHARD), slice(None)))
+        for place, band in zip(small, bands, strict=True):
+            place[row : row + SHARD] = strip[distinct.index(band)] * scale
+    small[:, ~valid] = 0
+    return small, valid, step
+
+
+def _for_display(bands: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """SRGB bytes (3, h, w); one gain for all three bands, so that colours stay true."""
+    top = float(np.percentile(bands[:, valid], 99)) if valid.any() else 1.0
+    picture = linear_to_srgb(bands * np.float32(0.9 / max(top, 1e-3)))
+    return np.rint(picture * 255).astype(np.uint8)
+
+
+def _grid(group: Any, step: int, shape: tuple[int, int]) -> Grid:
+    from affine import Affine
+
+    attributes = group.attrs
+    transform = Affine(*attributes["spatial:transform"]) @ Affine.scale(step)
+    return Grid(shape, transform, str(attributes["proj:wkt2"]))
+
+
+def _cog(picture: NDArray[np.uint8], valid: NDArray[np.bool_], grid: Grid) -> bytes:
+    profile = {
+        "driver": "GTiff", "count": 3, "dtype": "uint8", "height": grid.shape[0], "width": grid.shape[1],
+        "crs": grid.crs_wkt, "transform": grid.transform, "photometric": "RGB",
+    }  # fmt: skip
+    with MemoryFile() as memory, MemoryFile(ext=".tif") as cog:
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), memory.open(**profile) as plain:
+            plain.write(picture)
+            plain.write_mask(valid)
+        with memory.open() as plain:
+            rasterio.shutil.copy(
+                plain, cog.name, driver="COG", compress="DEFLATE", overview_resampling="average"
+            )
+        return bytes(cog.getbuffer())
+
+
+def _spectra(
+    group: Any, small: NDArray[np.float32], valid: NDArray[np.bool_], step: int
+) -> list[tuple[int, int, NDArray[np.float32]]]:
+    """Six pixels of the picture that differ, and their full spectra, as (row, col, (B,)).
+
+    They stand at even steps of the order by vegetation index, dark and bright taking turns.
+    """
+    rows, cols = np.nonzero(valid)
+    if rows.size == 0:
+        return []
+    near_infrared, red = small[3, rows, cols], small[4, rows, cols]
+    order = np.argsort((near_infrared - red) / np.maximum(near_infrared + red, 1e-4), kind="stable")
+    chosen = []
+    for place, share in enumerate((0.02, 0.2, 0.4, 0.6, 0.8, 0.98)):
+        around = max(1, rows.size // 50)
+        start = min(int(share * rows.size), rows.size - around)
+        near = order[max(0, start - around) : start + around]
+        bright = np.argsort(small[:3, rows[near], cols[near]].sum(axis=0), kind="stable")
+        chosen.append(near[bright[int((0.8 if place % 2 else 0.3) * (len(near) - 1))]])
+    cube, mask = group["reflectance"], group["valid"]
+    scale = np.float32(cube.attrs["scale_factor"])
+    found = []
+    for index in dict.fromkeys(chosen):
+        row, col = int(rows[index]), int(cols[index])
+        at = slice(row * step, (row + 1) * step), slice(col * step, (col + 1) * step)
+        inside = mask[at].astype(bool)
+        spectrum = cube[(slice(None), *at)][:, inside].mean(axis=1) * scale
+        found.append((row, col, spectrum.astype(np.float32)))
+    return found
+
+
+def _png(
+    true_colour: NDArray[np.uint8],
+    infrared: NDArray[np.uint8],
+    valid: NDArray[np.bool_],
+    spectra: list[tuple[int, int, NDArray[np.float32]]],
+    wavelength: NDArray[np.float64],
+) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows, cols = valid.shape
+    height = float(np.clip(6.5 * rows / cols, 1.5, 7.0))
+    figure = Figure(figsize=(15, 4.2 + height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    subfigures: Any = figure.subfigures(2, 1, height_ratios=[height, 4.2])
+    top, bottom = subfigures
+    panels = top.subplots(1, 2)
+    titles = (
+        "true colour ({:.0f}, {:.0f}, {:.0f} nm)".format(*TRUE_COLOUR_NM),
+        "colour infrared ({:.0f}, {:.0f}, {:.0f} nm)".format(*COLOUR_INFRARED_NM),
+    )
+    for axes, picture, title in zip(panels, (true_colour, infrared), titles, strict=True):
+        alpha = np.where(valid, 255, 0).astype(np.uint8)
+        axes.imshow(np.dstack([*picture, alpha]), interpolation="antialiased")
+        axes.set_title(title, fontsize=11)
+        axes.set_axis_off()
+    plot = bottom.subplots()
+    for number, (row, col, spectrum) in enumerate(spectra, 1):
+        (line,) = plot.plot(wavelength, spectrum, linewidth=1.8, label=f"{number}")
+        for axes in panels:
+            axes.plot(col, row, "o", markersize=7, markerfacecolor=line.get_color(), markeredgecolor="white")
+            axes.annotate(str(number), (col, row), xytext=(6, 6), textcoords="offset points", color="white",
+                          fontsize=11, fontweight="bold")  # fmt: skip
+    plot.set_xlabel("wavelength (nm)")
+    plot.set_ylabel("estimated reflectance")
+    plot.set_ylim(bottom=0)
+    plot.grid(alpha=0.3)
+    if spectra:
+        plot.legend(title="point", ncols=6, fontsize=9)
+    file = BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()

@@ -1,0 +1,229 @@
+"""The report of a cube: one HTML file that says what it holds, how it was made and where to doubt it.
+
+Everything is gathered from the cube itself, so that the report can be made again at any time. What is read
+is bounded whatever the cube's size: maps from the overview that suits them, spectra and statistics from a
+few windows at full resolution.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from rasterio.crs import CRS
+
+from spectile.catalog.errors import CubeError
+from spectile.catalog.redaction import redact
+from spectile.pipeline.cube.record import Cube, load_plan
+from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.product.report_measures import (
+    Consistency,
+    Point,
+    SeamFigures,
+    Statistics,
+    Timing,
+    consistency,
+    flag_shares,
+    seam_figures,
+    spread_points,
+    statistics,
+    timing,
+)
+from spectile.pipeline.product.view import Level, View, open_view
+from spectile.pipeline.store.base import Storage, stem
+
+MAP_SIDE = 800
+"""Pixels along the longer side of a map, about."""
+
+LIMITS = (
+    "Three colours do not determine a spectrum. These spectra are a model's estimates of what usually goes "
+    "with such colours: plausible, on average close, and for any one pixel possibly wrong in ways that no "
+    "colour shows. Do not use them to identify minerals, paints or species, to detect a target, to measure a "
+    "concentration, to calibrate or validate a sensor, or as evidence that something was there. They are of "
+    "use for teaching, for trying out software and downlinks, as a starting point that measurements correct, "
+    "and for coarse land cover where you have checked it yourself (docs/cube.md)."
+)
+DISPLAY = (
+    "The scene was taken as a display picture: its exposure is unknown, so that the level of all spectra is "
+    "relative. Shapes and ratios can be compared inside this scene, levels with no other."
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a report says."""
+
+    name: str
+    """What people call the cube."""
+    settings: dict[str, str]
+    """How it was made."""
+    warnings: tuple[str, ...]
+    """What to know before it is used."""
+    view: View
+    """The cube."""
+    level: Level
+    """The resolution of its maps."""
+    points: tuple[Point, ...]
+    """Pixels that are spread over the valid ones."""
+    statistics: Statistics
+    """Of each band."""
+    flags: dict[str, float]
+    """The share of the map's pixels that have a flag of ``quality``, by its meaning."""
+    consistency: Consistency | None
+    """None where the cube does not hold it."""
+    seams: SeamFigures | None
+    """None where one tile is all that there is."""
+    timing: Timing
+    """Of its blocks."""
+
+    @property
+    def valid_pixels(self) -> int:
+        """Pixels that hold a spectrum, as the run counted them."""
+        return int(self.view.facts.get("valid_pixels", 0))
+
+
+def report_name(name: str) -> str:
+    """The name of the report that stands beside the cube of this name."""
+    return f"{stem(name)}.report.html"
+
+
+def write_report(storage: Storage, to: Storage | None = None) -> str:
+    """Write the report of a finished cube; its place.
+
+    Parameters
+    ----------
+    to : the file; None takes ``report_name`` beside the cube. What is there is replaced.
+
+    Raises
+    ------
+    CubeError : there is no cube, or it is not finished.
+    StoreError, OSError : the cube cannot be read, or the report not be written.
+    """
+    from spectile.pipeline.product.report_page import render
+
+    page = render(gather(storage))
+    beside, name = (storage.parent, report_name(storage.name)) if to is None else (to.parent, to.name)
+    beside.put(name, page)
+    return beside.at(name)
+
+
+def gather(storage: Storage) -> Facts:
+    """What the report of a finished cube says.
+
+    Raises
+    ------
+    CubeError : there is no cube, or it is not finished.
+    StoreError : it cannot be read.
+    """
+    view, plan = open_view(storage), load_plan(storage)
+    if not view.complete:
+        raise CubeError(
+            "the cube is not finished", where=str(storage), got=view.facts["status"],
+            remedy="run again with --resume",
+        )  # fmt: skip
+    level = view.level_for(view.grid.window, MAP_SIDE)
+    cube = Cube(storage, plan)
+    told = timing(cube)
+    flags = flag_shares(view, level)
+    return Facts(
+        name=stem(storage.name),
+        settings=_settings(view, plan),
+        warnings=tuple(_warnings(view, plan, told, flags)),
+        view=view,
+        level=level,
+        points=tuple(spread_points(view, level)),
+        statistics=statistics(view),
+        flags=flags,
+        consistency=consistency(view, level),
+        seams=seam_figures(view, plan),
+        timing=told,
+    )
+
+
+def shown(text: object) -> str:
+    """A text without what a report must not tell: folders of a machine, and secrets in URLs."""
+    without = redact(str(text))
+    return re.sub(r"(?<![\w:/.])(?:[A-Za-z]:)?[/\\](?:[^/\\\s'\"]+[/\\])+", "", without)
+
+
+def _named(place: object) -> str:
+    """The name of a file, of which its folder or bucket is nobody's business."""
+    path = urlsplit(str(place)).path if "://" in str(place) else str(place)
+    return path.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or "unknown"
+
+
+def _settings(view: View, plan: Plan) -> dict[str, str]:
+    said: Any = plan.settings
+    model: Mapping[str, Any] = said.get("model") or {}
+    rows, cols = view.grid.shape
+    crs = CRS.from_wkt(view.grid.crs_wkt)
+    code = crs.to_epsg()
+    t = view.grid.transform
+    size = f"{np.hypot(t.a, t.d):.6g} × {np.hypot(t.b, t.e):.6g}"
+    x, y, lon, lat = view.place(rows / 2, cols / 2)
+    layers = [*plan.layers, *plan.quality]
+    found = {
+        **_scenes(plan),
+        "model": f"{_named(model.get('name', 'unknown'))} {str(model.get('digest') or '')[:12]}".strip(),
+        "solver": f"{model.get('sampler', 'unknown')}, {model.get('steps', 'unknown')} steps a stage",
+        "seed": model.get("seed", "unknown"),
+        "samples": f"{plan.samples}, of which the cube holds the mean" if plan.samples > 1 else "1",
+        "layers": ", ".join(layers) or "none",
+        "network": f"{model.get('dtype', 'unknown')} on {model.get('device', 'unknown')}"
+        + (", compiled" if model.get("compiled") else ""),
+        "tiles": f"{plan.tiling.tile} px, halo {plan.tiling.halo} px; blocks of {plan.block} px",
+        "cube": f"{view.bands}, {rows} × {cols} px",
+        "CRS": f"EPSG:{code}" if code else view.grid.crs_wkt.split('"')[1],
+        "pixel size": f"{size} {crs.linear_units if crs.is_projected else 'degrees'}",
+        "middle": f"x {x:.10g}, y {y:.10g}"
+        + (f"; longitude {lon:.6f}°, latitude {lat:.6f}°" if np.isfinite(lon) else ""),
+        "taken": " to ".join(view.facts.get("taken") or ("unknown",)),
+        "spectile": view.facts.get("version", "unknown"),
+        "digest": plan.digest,
+    }
+    return {key: shown(value) for key, value in found.items()}
+
+
+def _scenes(plan: Plan) -> dict[str, str]:
+    said: Any = plan.settings
+    each: list[Mapping[str, Any]] = [share.facts for share in plan.scenes] or [said]
+    scenes = [facts.get("scene", facts) for facts in each]
+    told = []
+    for scene in scenes:
+        known = [f"{key} {str(scene[key])[:12]}" for key in ("sha256", "etag") if scene.get(key)]
+        told.append(" ".join([_named(scene.get("name", "unknown")), *known]))
+    more = f" and {len(told) - 8} more" if len(told) > 8 else ""
+    kinds = {str((facts.get("radiometry") or {}).get("kind", "unknown")): None for facts in each}
+    return {
+        "scene" if len(told) == 1 else f"{len(told)} scenes": f"{'; '.join(told[:8])}{more}",
+        "radiometry": " and ".join(kinds),
+        "channels": ", ".join(map(str, each[0].get("channels") or ())) or "unknown",
+    }
+
+
+def _warnings(view: View, plan: Plan, timing: Timing, flags: Mapping[str, float]) -> list[str]:
+    """What the run warned of, and what the cube itself gives reason to."""
+    found = [shown(line) for line in view.facts.get("warnings", ())]
+    if "display" in _scenes(plan)["radiometry"]:
+        found.append(DISPLAY)
+    for layer in view.layers[:1]:
+        attributes = view.group[f"reflectance_{layer}"].attrs
+        fitted = attributes.get("calibration_samples")
+        if not attributes.get("calibrated"):
+            found.append("The uncertainty is not calibrated: it tells how samples differ, and is no error.")
+        elif fitted != plan.samples:
+            found.append(
+                f"The layers were calibrated with {fitted} samples; with {plan.samples} they hold less well."
+            )
+    if not view.layers:
+        found.append("The cube holds no uncertainty; --samples 4 --layers sd,q05,q95 would add it.")
+    for meaning in ("saturated", "extrapolating"):
+        if flags.get(meaning, 0) >= 0.01:
+            found.append(f"{flags[meaning]:.0%} of the pixels are {meaning}.")
+    if timing.given_up:
+        found.append(f"{len(timing.given_up)} block(s) had been given up before they were made.")
+    return list(dict.fromkeys(found))

@@ -1,0 +1,273 @@
+"""What a report measures on a cube: spectra of some pixels, statistics, seams, agreement with the colours.
+
+What is read is bounded whatever the cube's size: a few windows at full resolution, and one level of its maps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectile.pipeline.cube.attempts import read_failures
+from spectile.pipeline.cube.record import NODATA, SCALE, Cube, finished_blocks
+from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.product.quality import overlaps
+from spectile.pipeline.product.quicklook import TRUE_COLOUR_NM
+from spectile.pipeline.product.view import Level, Place, Spectrum, Subject, View
+
+Array = NDArray[np.float32]
+
+POINTS = 6
+"""Pixels whose spectra are shown."""
+WHOLE = 512 * 512
+"""Pixels of a cube that is read whole for its statistics, at most."""
+SAMPLES = 4
+"""Windows along each side of a larger one, for its statistics."""
+SAMPLE_SIDE = 128
+"""Rows and columns of such a window."""
+SEAM_SIDE = 512
+"""Rows and columns of the window in which seams are looked for, at most."""
+SEAM_BANDS = 12
+"""Bands in which they are looked for, at most."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A pixel whose spectrum is shown."""
+
+    row: int
+    """Row of the cube."""
+    col: int
+    """Column of the cube."""
+    place: Place
+    """Where its centre is."""
+    spectrum: Spectrum
+    """Its spectrum, with what the cube knows of its uncertainty."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Reflectance of each band, (B,) float64; NaN where there is no valid pixel."""
+
+    mean: NDArray[np.float64]
+    """Mean."""
+    sd: NDArray[np.float64]
+    """Standard deviation over pixels."""
+    low: NDArray[np.float64]
+    """Smallest."""
+    high: NDArray[np.float64]
+    """Largest."""
+    pixels: int
+    """Valid pixels that were read."""
+    whole: bool
+    """Whether these are all of the cube's."""
+
+
+@dataclass(frozen=True)
+class SeamFigures:
+    """Whether tiles show, in what the cube's bands hold beyond a linear map of its three colours."""
+
+    sd_ratio: float
+    """Standard deviation where tiles overlap ÷ where they do not; about 1 where tiles do not show."""
+    distance: NDArray[np.float64]
+    """(D,) distance to the nearest border of a tile's core, px."""
+    sd: NDArray[np.float64]
+    """(D,) standard deviation there, reflectance."""
+    halo: int
+    """Pixels on each side of a border that tiles share."""
+    shape: tuple[int, int]
+    """(rows, columns) of the window that was looked at."""
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Difference of the cube, seen through the camera's response, from the scene's colours."""
+
+    values: Array
+    """(N,) root mean squares over the channels, reflectance, of the pixels of the map."""
+
+    @property
+    def quantiles(self) -> tuple[float, float, float]:
+        """Median, 95 % and 99 % quantile."""
+        median, high, highest = np.percentile(self.values, (50, 95, 99))
+        return float(median), float(high), float(highest)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the ledger says of the blocks."""
+
+    seconds: tuple[float, ...]
+    """Time that each block took in the network."""
+    tiles: int
+    """Tiles that were predicted."""
+    given_up: dict[str, int]
+    """Names of blocks that runs gave up before, and how often."""
+    pixels: int
+    """Pixels of the blocks."""
+
+
+def timing(cube: Cube) -> Timing:
+    """What the ledger of a cube says of its blocks."""
+    markers = finished_blocks(cube)
+    given_up = {block.name: note.attempts for block, note in read_failures(cube, markers).items()}
+    return Timing(
+        tuple(marker.seconds for marker in markers.values()),
+        sum(marker.tiles for marker in markers.values()),
+        given_up,
+        sum(cube.plan.pixels(block) for block in markers),
+    )
+
+
+def flat(view: View, level: Level, name: str) -> Array:
+    """An array without bands at a level, (h, w); where it is scaled its values, NaN where there is none."""
+    values: Array = view.read(Subject("", name), level)[0]
+    return values
+
+
+def spread_points(view: View, level: Level) -> list[Point]:
+    """Pixels near the middles of parts of the valid ones, from top to bottom; fewer where there are fewer."""
+    known = np.argwhere(flat(view, level, "valid") > 0)
+    if not len(known):
+        return []
+    sparse = known[:: max(1, len(known) // 4096)].astype(np.float64)
+    middles = sparse[np.linspace(0, len(sparse) - 1, POINTS).astype(int)]
+    for _ in range(20):  # k-means, which settles on parts of like size
+        nearest = np.square(sparse[:, None] - middles).sum(axis=2).argmin(axis=1)
+        middles = np.array(
+            [sparse[nearest == part].mean(axis=0) if (nearest == part).any() else middles[part]
+             for part in range(POINTS)]
+        )  # fmt: skip
+    chosen = [sparse[np.square(sparse - middle).sum(axis=1).argmin()] for middle in middles]
+    found = []
+    for row, col in sorted({(int(row), int(col)) for row, col in chosen}):
+        at = Window(row * level.factor, col * level.factor, level.factor, level.factor)
+        at = at.intersection(view.grid.window)
+        inside = np.argwhere(view.group["valid"][at.slices])
+        if not len(inside):
+            continue
+        down, right = inside[len(inside) // 2]
+        row, col = at.row + int(down), at.col + int(right)
+        found.append(Point(row, col, view.place(row + 0.5, col + 0.5), view.spectrum(row, col)))
+    return found
+
+
+def sample_windows(shape: tuple[int, int]) -> list[Window]:
+    """Windows of a cube that stand for it: all of a small one, else some that are spread evenly."""
+    whole = Window(0, 0, *shape)
+    if whole.size <= WHOLE:
+        return [whole]
+
+    def starts(length: int) -> list[int]:
+        count = min(SAMPLES, -(-length // SAMPLE_SIDE))
+        places = np.linspace(0, max(length - SAMPLE_SIDE, 0), 2 * count + 1)[1::2]
+        # A multiple of the side, so that a window lies in one chunk.
+        return sorted({int(place) // SAMPLE_SIDE * SAMPLE_SIDE for place in places})
+
+    found = [
+        Window(row, col, SAMPLE_SIDE, SAMPLE_SIDE) for row in starts(shape[0]) for col in starts(shape[1])
+    ]
+    return [window.intersection(whole) for window in found]
+
+
+def statistics(view: View) -> Statistics:
+    """Of each band: those that the cube tells, else of the whole of a small one or of ``sample_windows``."""
+    said = view.group["reflectance"].attrs.get("statistics")
+    if said is not None:
+        names = ("mean", "stddev", "minimum", "maximum")
+        mean, sd, low, high = (np.array(said[name], dtype=np.float64) for name in names)
+        return Statistics(mean, sd, low, high, max(said["valid_count"]), True)
+    count = len(view.bands)
+    total, squares = np.zeros((2, count))
+    least, most = np.full(count, NODATA), np.full(count, -1)
+    pixels = np.zeros(count, dtype=np.int64)
+    windows = sample_windows(view.grid.shape)
+    for window in windows:
+        for band, values in enumerate(view.group["reflectance"][(slice(None), *window.slices)]):
+            known = values[values != NODATA].astype(np.int64)
+            if known.size:
+                pixels[band] += known.size
+                total[band] += known.sum()
+                squares[band] += np.square(known).sum()
+                least[band], most[band] = min(least[band], known.min()), max(most[band], known.max())
+    there = pixels > 0
+    number = np.where(there, pixels, 1)
+    mean = total / number
+    variance = np.maximum(squares / number - mean**2, 0)
+    found = (mean, np.sqrt(variance), least, most)
+    mean, sd, low, high = (np.where(there, each * SCALE, np.nan) for each in found)
+    return Statistics(mean, sd, low, high, int(pixels.max()), windows == [view.grid.window])
+
+
+def flag_shares(view: View, level: Level) -> dict[str, float]:
+    """The share of pixels that have a flag of ``quality``, by its meaning: of the cube's, or a level's."""
+    if "quality" not in view.group:
+        return {}
+    attributes = view.group["quality"].attrs
+    names, masks = str(attributes["flag_meanings"]).split(), attributes["flag_masks"]
+    if (said := attributes.get("statistics")) is not None:
+        return {name: said["flag_counts"][name] / view.grid.window.size for name in names}
+    values = flat(view, level, "quality").astype(np.int64)
+    return {name: float(np.mean(values & int(bit) > 0)) for name, bit in zip(names, masks, strict=True)}
+
+
+def consistency(view: View, level: Level) -> Consistency | None:
+    """The agreement with the scene's colours at a level; None where the cube does not hold it."""
+    if "rgb_consistency" not in view.group:
+        return None
+    values = flat(view, level, "rgb_consistency")
+    known = values[np.isfinite(values)]
+    return Consistency(known) if known.size else None
+
+
+def seam_figures(view: View, plan: Plan) -> SeamFigures | None:
+    """From the middle of the cube at full resolution; None where one tile is all that there is."""
+    rows, cols = view.grid.shape
+    height, width = min(rows, SEAM_SIDE), min(cols, SEAM_SIDE)
+    at = Window((rows - height) // 2, (cols - width) // 2, height, width)
+    on_scene = Window(at.row + plan.window.row, at.col + plan.window.col, height, width)
+    valid = np.asarray(view.group["valid"][at.slices]) > 0
+    shared = overlaps(plan.tiling, on_scene)
+    if not (valid & shared).any() or not (valid & ~shared).any():
+        return None
+    texture = _texture(view, at, valid)
+    squares = np.square(texture, out=texture).mean(axis=0, dtype=np.float64)
+    shared = shared[valid]
+    inside, overlap = float(squares[~shared].mean()), float(squares[shared].mean())
+    distance = _to_border(plan, on_scene)[valid].astype(np.intp)
+    count = np.bincount(distance)
+    there = count > 0
+    variance = np.bincount(distance, weights=squares)[there] / count[there]
+    ratio = float(np.sqrt(overlap / inside)) if inside > 0 else 1.0
+    middles = np.flatnonzero(there).astype(np.float64) + 0.5
+    return SeamFigures(ratio, middles, np.sqrt(variance), plan.tiling.halo, at.shape)
+
+
+def _texture(view: View, at: Window, valid: NDArray[np.bool_]) -> Array:
+    """What some bands hold beyond a linear map of three of them, (B', valid pixels), reflectance."""
+    some = slice(None, None, -(-len(view.bands) // SEAM_BANDS))
+    values: Array = view.group["reflectance"][(some, *at.slices)][:, valid].astype(np.float32)
+    values *= np.float32(SCALE)
+    centre = np.asarray(view.bands.centre_nm[some])
+    colours = sorted({int(np.argmin(np.abs(centre - nm))) for nm in TRUE_COLOUR_NM})
+    seen = np.vstack([values[colours], np.ones((1, values.shape[1]), np.float32)])
+    rest = np.delete(values, colours, axis=0) if len(colours) < len(values) else values
+    weights = np.linalg.lstsq(seen @ seen.T, seen @ rest.T, rcond=None)[0]
+    rest -= weights.T @ seen
+    rest -= rest.mean(axis=1, keepdims=True)
+    return rest
+
+
+def _to_border(plan: Plan, window: Window) -> NDArray[np.float64]:
+    """Distance of each pixel (h, w) to the nearest border of a tile's core inside the scene, px."""
+    far: list[NDArray[np.float64]] = []
+    for start, length, count in zip((window.row, window.col), window.shape, plan.tiling.counts, strict=True):
+        at = np.arange(start, start + length) + 0.5
+        borders = np.arange(1, count) * plan.tiling.core
+        gaps = np.abs(at[:, None] - borders).min(axis=1) if borders.size else np.full(length, np.inf)
+        far.append(gaps)
+    found: NDArray[np.float64] = np.minimum(far[0][:, None], far[1][None, :])
+    return found

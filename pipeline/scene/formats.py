@@ -1,0 +1,295 @@
+"""What files say of a hyperspectral scene, by format: counts, bands, scale, nodata."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import rasterio
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from rasterio.errors import NotGeoreferencedWarning
+from scipy.io import loadmat
+
+from spectile.catalog.bands import Bands
+
+Axes = Literal["yxb", "xyb", "byx", "bxy", "ybx", "xby"]
+Unit = Literal["nm", "um"]
+
+PLAUSIBLE_NM = (200.0, 20_000.0)
+"""Centres outside are in another unit than was said; no number of nm in it is one of µm too."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a file leaves open; a key that its format has no use for is an error."""
+
+    dataset: str | None = None
+    """The array of the scene inside a MATLAB, HDF5 or Zarr file."""
+    wavelengths: str | None = None
+    """The array of band centres inside a MATLAB or HDF5 file."""
+    fwhm: str | None = None
+    """The array of band widths beside it."""
+    axes: Axes | None = None
+    """The order of a MATLAB or HDF5 array: b band, y row, x column; ``yxb`` where not said."""
+    wavelength_unit: Unit = "nm"
+    """Of wavelengths whose file does not say it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """What a file says; None where it does not."""
+
+    counts: NDArray[np.generic]
+    """(B, H, W) as stored."""
+    bands: Bands | None = None
+    """Its B bands, in the order of the file."""
+    scale: float | None = None
+    """Reflectance per count."""
+    offset: float = 0.0
+    """Reflectance of a count of zero."""
+    nodata: float | None = None
+    """What a missing sample holds."""
+    good: NDArray[np.bool_] | None = None
+    """(B,) False where the file calls a band bad."""
+
+
+def read_raw(path: Path, layout: Layout) -> Raw:
+    """What a file says, by the reader of its format; ValueError where it cannot be used."""
+    return _READERS[kind_of(path)](path, layout)
+
+
+def kind_of(path: Path) -> str:
+    """The format of a path by its name, ``""`` where it has none: Zarr stores are folders."""
+    if path.is_dir():
+        return "zarr" if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")) else ""
+    suffix = path.suffix.lower()
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    return "envi" if suffix != ".hdr" and _envi_header(path) else ""
+
+
+def bands_in(centre: ArrayLike, fwhm: ArrayLike | None, unit: str | None, layout: Layout) -> Bands:
+    """Bands from arrays in a unit as a file names it, or in the layout's where it names none."""
+    said = (unit or "").strip().lower()
+    if said in ("", "unknown"):
+        said = layout.wavelength_unit
+    if said.startswith("nano") or said == "nm":
+        factor = 1.0
+    elif said.startswith("micro") or said in ("um", "µm", "μm"):
+        factor = 1000.0
+    else:
+        raise ValueError(f"wavelengths in {unit}, expected nm or µm")
+    nm = np.ravel(np.asarray(centre, dtype=np.float64)) * factor
+    low, high = PLAUSIBLE_NM
+    if not ((nm >= low) & (nm <= high)).all():
+        raise ValueError(
+            f"wavelengths of {nm.min():g} to {nm.max():g} nm are none; say their wavelength_unit"
+        )
+    return Bands.from_arrays(nm, None if fwhm is None else np.ravel(np.asarray(fwhm)) * factor)
+
+
+def _refuse(layout: Layout, *keys: str) -> None:
+    for key in keys:
+        if getattr(layout, key) is not None:
+            raise ValueError(f"{key} does not apply to this format")
+
+
+def _read_geotiff(path: Path, layout: Layout) -> Raw:
+    _refuse(layout, "dataset", "wavelengths", "fwhm", "axes")
+    with _opened(path) as source:
+        tags = [source.tags(i) for i in source.indexes]
+        imagery = [source.tags(i, ns="IMAGERY") for i in source.indexes]
+        raster = _raster(source)
+    bands = None
+    if all("wavelength" in tag for tag in tags):
+        widths = [float(tag["fwhm"]) for tag in tags if "fwhm" in tag]
+        unit = tags[0].get("wavelength_units")
+        centre = [float(tag["wavelength"]) for tag in tags]
+        bands = bands_in(centre, widths if len(widths) == len(tags) else None, unit, layout)
+    elif all("CENTRAL_WAVELENGTH_UM" in tag for tag in imagery):
+        widths = [float(tag["FWHM_UM"]) for tag in imagery if "FWHM_UM" in tag]
+        centre = [float(tag["CENTRAL_WAVELENGTH_UM"]) for tag in imagery]
+        bands = bands_in(centre, widths if len(widths) == len(imagery) else None, "um", layout)
+    good = np.array([tag["bbl"] != "0" for tag in tags]) if all("bbl" in tag for tag in tags) else None
+    return Raw(bands=bands, good=good, **raster)
+
+
+@contextmanager
+def _opened(path: Path, **options: str) -> Iterator[Any]:
+    """An open raster; one without a place on the map serves as well."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, **options) as source:
+            yield source
+
+
+def _raster(source: Any) -> dict[str, Any]:
+    """Counts, scale, offset and nodata of an open raster; GDAL gives 1 for a scale that is not there."""
+    scales, offsets = set(source.scales), set(source.offsets)
+    if len(offsets) > 1:
+        raise ValueError("its bands have different offsets")
+    scale = scales.pop() if len(scales) == 1 else None
+    stated = {"offset": offsets.pop(), "nodata": source.nodata, "scale": None if scale == 1.0 else scale}
+    return {"counts": source.read(), **stated}
+
+
+def _envi_header(path: Path) -> Path | None:
+    return next((h for h in (path.with_suffix(".hdr"), Path(f"{path}.hdr")) if h.is_file()), None)
+
+
+def _read_envi(path: Path, layout: Layout) -> Raw:
+    """An ENVI raster of any interleave, named by its data file; GDAL keeps the header's fields."""
+    _refuse(layout, "dataset", "wavelengths", "fwhm", "axes")
+    if _envi_header(path) is None:
+        raise ValueError("no ENVI header (.hdr) beside it")
+    with _opened(path, driver="ENVI") as source:
+        header = source.tags(ns="ENVI")
+        raster = _raster(source)
+
+    def numbers(key: str) -> list[float] | None:
+        return [float(x) for x in header[key].strip("{} \r\n").split(",")] if key in header else None
+
+    bands = None
+    if centre := numbers("wavelength"):
+        bands = bands_in(centre, numbers("fwhm"), header.get("wavelength_units"), layout)
+    if "reflectance_scale_factor" in header and raster["scale"] is None:
+        raster["scale"] = 1.0 / float(header["reflectance_scale_factor"])
+    bad = numbers("bbl")
+    return Raw(bands=bands, good=None if bad is None else np.array(bad) != 0, **raster)
+
+
+def _read_hdf5(path: Path, layout: Layout) -> Raw:
+    """Any array of three axes in HDF5 (NetCDF-4 too); NEON AOP reflectance where none is named."""
+    with h5py.File(path) as file:
+        if layout.dataset is None:
+            _refuse(layout, "wavelengths", "fwhm", "axes")
+            return _read_neon(file, layout)
+        data = _h5(file, layout.dataset)
+        widths = _h5(file, layout.fwhm)[()] if layout.fwhm is not None else None
+        bands = None
+        if layout.wavelengths is not None:
+            centre = _h5(file, layout.wavelengths)
+            bands = bands_in(centre[()], widths, _text(centre.attrs, "units", "Units"), layout)
+        scale, nodata = _number(data.attrs, "scale_factor"), _number(data.attrs, "_FillValue")
+        offset = _number(data.attrs, "add_offset") or 0.0
+        return Raw(_band_first(data[()], layout), bands, scale, offset, nodata)
+
+
+def _h5(file: h5py.File, name: str) -> Any:
+    found = file.get(name)
+    if isinstance(found, h5py.Dataset):
+        return found
+    cubes: list[str] = []
+    file.visititems(lambda path, item: cubes.append(path) if isinstance(item, h5py.Dataset) else None)
+    raise ValueError(f"no array {name}; it holds {', '.join(cubes[:12])}")
+
+
+def _text(attributes: Mapping[str, Any], *keys: str) -> str | None:
+    """The first of the attributes that is there, as text."""
+    for key in keys:
+        if key in attributes:
+            value = np.ravel(attributes[key])[0]
+            return value.decode() if isinstance(value, bytes) else str(value)
+    return None
+
+
+def _number(attributes: Mapping[str, Any], key: str) -> float | None:
+    return float(np.ravel(attributes[key])[0]) if key in attributes else None
+
+
+def _read_neon(file: h5py.File, layout: Layout) -> Raw:
+    """NEON AOP reflectance (NEON.DOC.001288): /SITE/Reflectance/Reflectance_Data, rows × columns × bands."""
+    site = next(
+        (group for group in file.values() if isinstance(group, h5py.Group) and "Reflectance" in group), None
+    )
+    if site is None:
+        raise ValueError("it is no NEON file; name its dataset")
+    reflectance = site["Reflectance"]
+    data = reflectance["Reflectance_Data"]
+    spectral = reflectance["Metadata/Spectral_Data"]
+    fwhm = spectral["FWHM"][()] if "FWHM" in spectral else None
+    bands = bands_in(spectral["Wavelength"][()], fwhm, "nanometers", layout)
+    scale = float(np.ravel(data.attrs["Scale_Factor"])[0])
+    nodata = float(np.ravel(data.attrs["Data_Ignore_Value"])[0])
+    return Raw(np.moveaxis(data[()], -1, 0), bands, 1.0 / scale, nodata=nodata)
+
+
+def _read_matlab(path: Path, layout: Layout) -> Raw:
+    """The named array, or the one of three axes, of a MATLAB file; ``wavelengths`` where it is there."""
+    if h5py.is_hdf5(path):
+        with h5py.File(path) as file:
+            # Version 7.3: HDF5 lists the axes of MATLAB's column-major arrays from last to first.
+            content = {key: item[()].T for key, item in file.items() if isinstance(item, h5py.Dataset)}
+    else:
+        content = {key: value for key, value in loadmat(path).items() if isinstance(value, np.ndarray)}
+
+    def array(name: str) -> NDArray[np.generic]:
+        if name not in content:
+            raise ValueError(f"no array {name}; it holds {', '.join(content)}")
+        found: NDArray[np.generic] = content[name]
+        return found
+
+    if layout.dataset is not None:
+        cube = array(layout.dataset)
+    else:
+        cubes = [name for name, value in content.items() if value.ndim == 3]
+        if len(cubes) != 1:
+            holds = f"it holds {len(cubes)} arrays of three axes ({', '.join(cubes)})" if cubes else ""
+            raise ValueError(f"{holds or 'it holds no array of three axes'}; name its dataset")
+        cube = content[cubes[0]]
+    bands = None
+    if layout.wavelengths is not None or "wavelengths" in content:
+        widths = array(layout.fwhm) if layout.fwhm is not None else None
+        bands = bands_in(array(layout.wavelengths or "wavelengths"), widths, None, layout)
+    return Raw(_band_first(cube, layout), bands)
+
+
+def _band_first(cube: NDArray[np.generic], layout: Layout) -> NDArray[np.generic]:
+    if cube.ndim != 3:
+        raise ValueError(f"the array has shape {cube.shape}, expected three axes")
+    axes = layout.axes or "yxb"
+    return cube.transpose([axes.index(name) for name in "byx"])
+
+
+def _read_zarr(path: Path, layout: Layout) -> Raw:
+    """A Zarr store as xarray writes it: an array of three dimensions with a ``wavelength`` coordinate."""
+    _refuse(layout, "wavelengths", "fwhm", "axes")
+    with xr.open_zarr(path, chunks=None, consolidated=False) as store:
+        if "wavelength" not in store.coords or store.wavelength.ndim != 1:
+            raise ValueError("it has no coordinate wavelength")
+        band = str(store.wavelength.dims[0])
+        cubes = [
+            str(name) for name, array in store.data_vars.items() if array.ndim == 3 and band in array.dims
+        ]
+        name = layout.dataset or ("reflectance" if "reflectance" in cubes else cubes[0] if cubes else "")
+        if name not in cubes:
+            raise ValueError(f"no array {name} of three dimensions; it holds {', '.join(cubes) or 'none'}")
+        array = store[name].transpose(band, ...)
+        widths = store["fwhm"].values if "fwhm" in store.variables else None
+        bands = bands_in(store.wavelength.values, widths, store.wavelength.attrs.get("units"), layout)
+        # xarray has applied the scale and made missing samples NaN.
+        scaled = "scale_factor" in array.encoding or array.attrs.get("units") == "1"
+        return Raw(array.values, bands, 1.0 if scaled else None)
+
+
+_READERS: dict[str, Callable[[Path, Layout], Raw]] = {
+    "geotiff": _read_geotiff,
+    "envi": _read_envi,
+    "hdf5": _read_hdf5,
+    "matlab": _read_matlab,
+    "zarr": _read_zarr,
+}
+_SUFFIXES = {
+    ".tif": "geotiff", ".tiff": "geotiff", ".mat": "matlab",
+    **dict.fromkeys((".h5", ".hdf5", ".he5", ".nc"), "hdf5"),
+    **dict.fromkeys((".bsq", ".bil", ".bip"), "envi"),
+}  # fmt: skip
+KINDS = f"{', '.join(_SUFFIXES)}, an ENVI file with its .hdr, or a Zarr store"
+"""What can be read, for messages."""

@@ -1,0 +1,187 @@
+"""Hyperspectral scenes from files, as reflectance in their own bands.
+
+Units are declared, never guessed: a scale that the file does not carry is an argument.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from scipy.stats import median_abs_deviation
+
+from spectile.catalog.bands import Bands
+from spectile.catalog.errors import SceneError, UsageError
+from spectile.pipeline.scene.formats import KINDS, Layout, Raw, bands_in, kind_of, read_raw
+
+Floats = NDArray[np.float32]
+
+LEAST_VALID = 1e-6
+"""A pixel whose every band is at or below this is padding."""
+
+LEAST_DEVIATION = 1e-3
+"""Reflectance; deviations from the neighbouring bands are never taken to be steadier than this."""
+
+AS_STORED = Layout()
+
+
+@dataclass(frozen=True, eq=False)
+class Hyperspectral:
+    """A hyperspectral scene in memory."""
+
+    cube: Floats
+    """(B, H, W) float32 reflectance; zero where not valid."""
+    bands: Bands
+    """Its B bands, in ascending order of wavelength."""
+    valid: NDArray[np.bool_]
+    """(H, W), False where any band is missing or the pixel is padding."""
+
+    def within(self, first_nm: float, last_nm: float) -> Hyperspectral:
+        """The bands whose centres lie in a range; their mask stays that of all bands."""
+        centre = np.asarray(self.bands.centre_nm)
+        keep = np.flatnonzero((centre >= first_nm) & (centre <= last_nm))
+        if keep.size == 0:
+            raise SceneError("no band in that range", got=f"{centre.min():g}–{centre.max():g} nm")
+        return Hyperspectral(self.cube[keep], self.bands.subset(keep), self.valid)
+
+    def despiked(self, factor: float) -> Hyperspectral:
+        """The scene with pixels masked that hold a spike; no value is altered.
+
+        A band's deviation is its value less the median of the two bands on either side. A pixel is masked
+        where, in any band, the deviation lies further from its median over the valid pixels than
+        ``factor`` robust standard deviations (1.4826 · MAD, at least ``LEAST_DEVIATION``). A band that is
+        nothing but spikes has a wide scatter and is not found: leave it out first.
+        """
+        count = len(self.bands)
+        spiky = np.zeros(int(self.valid.sum()), dtype=bool)
+        spectra = self.cube[:, self.valid]
+        for band in range(count):
+            beside = [b for b in range(max(band - 2, 0), min(band + 3, count)) if b != band]
+            if not beside or not spiky.size:
+                break
+            deviation = spectra[band] - np.median(spectra[beside], axis=0)
+            scatter = max(float(median_abs_deviation(deviation, scale="normal")), LEAST_DEVIATION)
+            spiky |= np.abs(deviation - np.median(deviation)) > factor * scatter
+        valid = self.valid.copy()
+        valid[valid] = ~spiky
+        return Hyperspectral(self.cube * valid, self.bands, valid)
+
+
+def read_hyperspectral(
+    path: Path,
+    *,
+    layout: Layout = AS_STORED,
+    bands: Bands | None = None,
+    scale: float | None = None,
+    nodata: float | None = None,
+    bad_nm: Sequence[tuple[float, float]] = (),
+) -> Hyperspectral:
+    """The scene in a GeoTIFF, ENVI, HDF5 (NEON, NetCDF-4), MATLAB (v5, v7.3) file or Zarr store.
+
+    Parameters
+    ----------
+    path : of the file; of an ENVI scene the data file, whose ``.hdr`` lies beside it.
+    layout : where inside the file things are, and in what order.
+    bands : of the file, where it does not carry them.
+    scale : reflectance per count, where the file does not carry it; 1 for reflectance itself.
+    nodata : the value of missing samples, where the file does not carry it.
+    bad_nm : ranges whose bands are left out, as those are that the file calls bad (bbl).
+
+    Raises
+    ------
+    SceneError
+        Where the file cannot be read, its bands or scale are neither in it nor given, or nothing is valid.
+    """
+    raw = _read(path, layout)
+    found = raw.bands or bands
+    factor = raw.scale if raw.scale is not None else scale
+    missing = raw.nodata if raw.nodata is not None else nodata
+    if found is None:
+        raise SceneError(
+            "the file does not say its wavelengths", where=path.name, remedy="give its bands (bands_of)"
+        )
+    if len(found) != raw.counts.shape[0]:
+        raise SceneError(
+            "wavelengths and bands do not match",
+            where=path.name,
+            got=len(found),
+            expected=raw.counts.shape[0],
+        )
+    if factor is None:
+        raise SceneError("the file does not say its scale", where=path.name, remedy="give its scale")
+    centre = np.asarray(found.centre_nm)
+    keep = np.ones(len(found), dtype=bool) if raw.good is None else raw.good.copy()
+    for first, last in bad_nm:
+        keep &= (centre < first) | (centre > last)
+    if not keep.any():
+        raise SceneError("every band is bad", where=path.name)
+    order = np.array([band for band in np.argsort(centre) if keep[band]])
+    counts = raw.counts if keep.all() else raw.counts[keep]
+    finite = np.isfinite(counts).all(axis=0)
+    here = np.ones_like(finite) if missing is None else (counts != missing).all(axis=0)
+    cube = raw.counts[order].astype(np.float32) * np.float32(factor) + np.float32(raw.offset)
+    good: NDArray[np.bool_] = finite & here & (cube > LEAST_VALID).any(axis=0)
+    if not good.any():
+        raise SceneError(
+            "no pixel is valid in all bands",
+            where=path.name,
+            got=f"{(~finite).sum()} not finite, {(~here).sum()} nodata, of {good.size}",
+            remedy="leave bad bands out (bad_nm), or check the nodata value",
+        )
+    cube[:, ~good] = 0.0
+    return Hyperspectral(cube, found.subset(order), good)
+
+
+def read_bands(path: Path, *, layout: Layout = AS_STORED) -> Bands:
+    """The bands that a hyperspectral file carries, or a CSV file with columns ``wavelength`` and ``fwhm``.
+
+    Raises
+    ------
+    SceneError
+        Where the file cannot be read or says no wavelengths.
+    """
+    if path.suffix.lower() == ".csv":
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            centre = [float(row["wavelength"]) for row in rows]
+            widths = [float(row["fwhm"]) for row in rows] if rows and "fwhm" in rows[0] else None
+            return bands_in(centre, widths, None, layout)
+        except (OSError, ValueError, KeyError, UsageError) as err:
+            raise SceneError(f"cannot be read as a table of bands: {err}", where=path.name) from err
+    found = _read(path, layout).bands
+    if found is None:
+        raise SceneError("the file does not say its wavelengths", where=path.name)
+    return found
+
+
+def scene_files(path: Path, pattern: str) -> list[Path]:
+    """The hyperspectral files of a folder in order of name, or the one file that the path is.
+
+    Raises
+    ------
+    SceneError
+        Where there is nothing at the path, or no file of a known format matches the pattern.
+    """
+    if not path.is_dir() or kind_of(path):
+        return [path]
+    found = sorted(each for each in path.glob(pattern) if kind_of(each))
+    if not found:
+        raise SceneError(f"no hyperspectral file matches {pattern}", where=path.name, expected=KINDS)
+    return found
+
+
+def _read(path: Path, layout: Layout) -> Raw:
+    if not path.exists():
+        raise SceneError("no such file", where=str(path))
+    if not kind_of(path):
+        raise SceneError("unknown kind of file", where=path.name, expected=KINDS)
+    try:
+        return read_raw(path, layout)
+    except (OSError, ValueError, KeyError, NotImplementedError, RasterioError, UsageError) as err:
+        raise SceneError(f"cannot be read: {err}", where=path.name) from err

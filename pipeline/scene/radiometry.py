@@ -1,0 +1,177 @@
+"""How stored numbers become reflectance: declared once for a scene, never guessed per tile."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectile.catalog.errors import SceneError, UsageError
+
+DISPLAY_PERCENTILE = 98.0
+DISPLAY_TARGET = 0.30
+"""The scene-wide gain of a display picture puts this percentile of its luminance at this reflectance.
+
+A picture made for the eye has lost its exposure, so no choice is right for every scene. These put open
+land (soil, crops, roofs) near the reflectance it usually has; `display:GAIN` states a better one.
+"""
+
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float64)  # ITU-R BT.709, linear light
+
+
+@dataclass(frozen=True)
+class Radiometry:
+    """Reflectance = (number − offset) · scale, or for ``display`` = sRGB⁻¹(number · scale) · gain."""
+
+    kind: str
+    """``reflectance``, ``display`` or ``dn``."""
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Per channel, in stored numbers."""
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Per channel, reflectance (or display value in [0, 1]) per stored number."""
+    gain: float | None = None
+    """Scene-wide factor on linear display values; None until it has been measured."""
+
+    def to_reflectance(self, numbers: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Reflectance, (3, ...) float32, of stored numbers of shape (3, ...)."""
+        shape = (3,) + (1,) * (numbers.ndim - 1)
+        offset = np.array(self.offset, dtype=np.float32).reshape(shape)
+        scale = np.array(self.scale, dtype=np.float32).reshape(shape)
+        values = (numbers.astype(np.float32) - offset) * scale
+        if self.kind != "display":
+            return values
+        if self.gain is None:
+            raise ValueError("the display gain of the scene has not been measured")
+        return srgb_to_linear(values) * np.float32(self.gain)
+
+    def to_json(self) -> dict[str, object]:
+        """The declaration as plain values, for digests and attributes."""
+        return {
+            "kind": self.kind,
+            "offset": list(self.offset),
+            "scale": list(self.scale),
+            "gain": self.gain,
+        }
+
+
+def parse_radiometry(text: str) -> tuple[str, tuple[float, ...]]:
+    """The kind and the numbers of an option such as ``dn:1000,0.0001`` or ``display:0.6``."""
+    kind, _, rest = text.strip().partition(":")
+    try:
+        numbers = tuple(float(part) for part in rest.split(",")) if rest else ()
+    except ValueError as err:
+        raise _unknown(text) from err
+    wanted = {"reflectance": (0,), "display": (0, 1), "dn": (2,)}
+    if len(numbers) not in wanted.get(kind, ()) or not all(np.isfinite(numbers)):
+        raise _unknown(text)
+    if (kind == "dn" and numbers[1] == 0) or (kind == "display" and numbers and numbers[0] <= 0):
+        raise _unknown(text)
+    return kind, numbers
+
+
+def _unknown(text: str) -> UsageError:
+    return UsageError(
+        "unknown radiometry",
+        got=repr(re.sub(r"\s+", " ", text)[:60]),
+        expected="reflectance, display, display:GAIN or dn:OFFSET,SCALE",
+        remedy="see spectile run --help",
+    )
+
+
+def declare(
+    option: str | None,
+    *,
+    where: str,
+    dtype: str,
+    offsets: tuple[float, float, float],
+    scales: tuple[float, float, float],
+) -> tuple[Radiometry, str | None]:
+    """The radiometry of a scene from the user's option and the file's metadata, and a notice.
+
+    ``offsets`` and ``scales`` are as in GDAL, value = number · scale + offset. The file's own scale
+    decides where it has one; an option that says otherwise is refused rather than preferred.
+    Floats without a scale are taken as reflectance here; the caller checks their range.
+
+    Raises
+    ------
+    SceneError : the file declares nothing and neither does the option, or they disagree.
+    """
+    kind, numbers = parse_radiometry(option) if option else (None, ())
+    declared = scales != (1.0, 1.0, 1.0) or offsets != (0.0, 0.0, 0.0)
+    is_float = np.issubdtype(np.dtype(dtype), np.floating)
+    if declared:
+        if kind in ("display", "dn"):
+            raise SceneError(
+                "the file declares its own scale",
+                where=where,
+                got=f"--radiometry {option}",
+                expected=f"scale {scales[0]:g}, offset {offsets[0]:g} as in the file",
+                remedy="leave --radiometry out, or correct the file's metadata",
+            )
+        stored = tuple(-o / s for o, s in zip(offsets, scales, strict=True))
+        return Radiometry("reflectance", (stored[0], stored[1], stored[2]), scales), None
+    if kind == "dn":
+        offset, scale = numbers
+        return Radiometry("dn", (offset,) * 3, (scale,) * 3), None
+    if kind == "display" or (kind is None and dtype == "uint8"):
+        if is_float:
+            raise SceneError(
+                "display radiometry needs integers", where=where, got=dtype, expected="uint8 or uint16"
+            )
+        scale = 1.0 / float(np.iinfo(np.dtype(dtype)).max)
+        notice = (
+            None
+            if kind
+            else f"{where.rpartition('/')[2]}: uint8 without a scale is taken as a display picture (sRGB, "
+            "one scene-wide gain); its spectra are relative. State --radiometry to choose otherwise"
+        )
+        return Radiometry("display", scale=(scale,) * 3, gain=numbers[0] if numbers else None), notice
+    if is_float:
+        return Radiometry("reflectance"), None
+    raise SceneError(
+        "the file does not say what its numbers mean",
+        where=where,
+        got=f"{dtype} without a scale",
+        expected="a declared radiometry",
+        remedy="use --radiometry dn:OFFSET,SCALE for reflectance = (DN − OFFSET)·SCALE, "
+        "e.g. dn:0,0.0001, or --radiometry display for a picture made for the eye",
+    )
+
+
+def display_gain(numbers: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: Radiometry) -> float:
+    """The scene-wide gain from a sample of stored numbers, (3, h, w), where (h, w) bool ``valid``.
+
+    Rounded to six digits, so that it reads the same from the cube's attributes.
+    """
+    return common_gain([(numbers, valid, radiometry)])
+
+
+def common_gain(
+    samples: Sequence[tuple[NDArray[np.generic], NDArray[np.bool_], Radiometry]],
+) -> float:
+    """The one gain of several display pictures, each a sample as of ``display_gain``, taken together."""
+    luminance = []
+    for numbers, valid, radiometry in samples:
+        ungained = Radiometry("display", radiometry.offset, radiometry.scale, gain=1.0)
+        luminance.append(_LUMINANCE @ ungained.to_reflectance(numbers[:, valid]).astype(np.float64))
+    bright = float(np.percentile(np.concatenate(luminance), DISPLAY_PERCENTILE))
+    # An all but black picture has no exposure to speak of; leave it as dark as it is.
+    return round(DISPLAY_TARGET / bright, 6) if bright > 1e-3 else 1.0
+
+
+def srgb_to_linear(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Linear light of sRGB values in [0, 1] (IEC 61966-2-1), float32."""
+    return np.where(
+        values <= 0.04045, values / 12.92, np.power((np.maximum(values, 0) + 0.055) / 1.055, 2.4)
+    ).astype(np.float32)
+
+
+def linear_to_srgb(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """SRGB values in [0, 1] of linear light, clipped to [0, 1] (IEC 61966-2-1), float32."""
+    light = np.clip(values, 0.0, 1.0)
+    return np.where(light <= 0.0031308, light * 12.92, 1.055 * np.power(light, 1 / 2.4) - 0.055).astype(
+        np.float32
+    )

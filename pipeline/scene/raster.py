@@ -1,0 +1,474 @@
+"""Reading a scene: windows of reflectance and validity, for the hot path and as lazy xarray for people.
+
+Both ways go through ``SceneSource.read``, so that what a notebook sees is what the network gets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+
+from spectile.catalog.errors import BlockError, SceneError, UsageError
+from spectile.catalog.redaction import redact_url
+from spectile.catalog.urls import Location, locate
+from spectile.pipeline.geometry.grid import Grid, Window
+from spectile.pipeline.geometry.tiling import Tile, Tiling, reflected
+from spectile.pipeline.scene.radiometry import Radiometry, declare, display_gain
+from spectile.pipeline.scene.remote import RemoteFile, ask, gdal_path, reading
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+NodataRule = Literal["all", "any"]
+
+SURVEY_PIXELS = 1024
+"""Rows and columns at most of the one decimated read that sets what holds for the whole scene."""
+
+
+@dataclass(frozen=True)
+class SceneSource:
+    """A scene that can be read by window. Cheap to pickle; each thread opens the file for itself."""
+
+    path: str
+    """The file, or its URL; signed URLs are not for showing."""
+    grid: Grid
+    """Where its pixels are."""
+    channels: tuple[int, int, int]
+    """1-based bands that hold red, green and blue."""
+    radiometry: Radiometry
+    """What its numbers mean."""
+    mask: Literal["alpha", "dataset", "nodata", "none"]
+    """Where its invalid pixels are told: an alpha band, a mask of its own, a nodata value, or not."""
+    nodata: tuple[float | None, float | None, float | None] = (None, None, None)
+    """The nodata value of each channel."""
+    nodata_rule: NodataRule = "all"
+    """Whether a pixel is invalid when all or when any of its channels hold nodata."""
+    notices: tuple[str, ...] = ()
+    """What the user should know of how the file was taken."""
+    remote: RemoteFile | None = None
+    """The object that was opened, where the scene is read by URL."""
+    _open: threading.local = field(default_factory=threading.local, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_open"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state, _open=threading.local())
+
+    def _dataset(self) -> rasterio.DatasetReader:
+        # A handle that threads share gives wrong pixels, then a crash: one for each.
+        if not hasattr(self._open, "dataset"):
+            self._open.dataset = _open_dataset(self.path)
+        return self._open.dataset
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Reflectance (3, h, w) float32 and validity (h, w) bool of a window.
+
+        The window may reach beyond the scene, which is mirrored there. Where the pixel is not valid
+        the reflectance is NaN.
+
+        Raises
+        ------
+        BlockError : the file cannot be read there.
+        SpectileError : it is read by URL, and is another one now.
+        """
+        rows = reflected(window.row, window.row_stop, self.grid.shape[0])
+        cols = reflected(window.col, window.col_stop, self.grid.shape[1])
+        held = Window(int(rows.min()), int(cols.min()), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
+        try:
+            numbers, valid = self._read_numbers(held)
+        except RasterioIOError as err:
+            raise self._unreadable(held, err) from err
+        if self.remote:
+            self.remote.check_unchanged()
+        rgb = self.radiometry.to_reflectance(numbers)
+        rgb[:, ~valid] = np.nan
+        if held != window:
+            at_rows, at_cols = rows - held.row, cols - held.col
+            rgb, valid = rgb[:, at_rows[:, None], at_cols], valid[at_rows[:, None], at_cols]
+        return rgb, valid
+
+    @property
+    def ceiling(self) -> NDArray[np.float32] | None:
+        """(3,) reflectance of the largest number that the channels' data type holds; None of floats."""
+        dtype = np.dtype(self._dataset().dtypes[self.channels[0] - 1])
+        if np.issubdtype(dtype, np.floating) or min(self.radiometry.scale) <= 0:
+            return None
+        return self.radiometry.to_reflectance(np.full(3, np.iinfo(dtype).max, dtype=dtype))
+
+    def read_valid(self, window: Window) -> NDArray[np.bool_]:
+        """Validity (h, w) bool of a window inside the scene, as ``read`` has it; reads no more than it must.
+
+        Raises
+        ------
+        BlockError : the file cannot be read there.
+        """
+        dataset = self._dataset()
+        integers = not np.issubdtype(np.dtype(dataset.dtypes[self.channels[0] - 1]), np.floating)
+        try:
+            if integers and self.mask == "none":
+                return np.ones(window.shape, dtype=bool)
+            if integers and self.mask in ("alpha", "dataset"):
+                at = rasterio.windows.Window(window.col, window.row, window.width, window.height)
+                with reading(self.path):
+                    return np.asarray(dataset.dataset_mask(window=at) > 0)
+            return self._read_numbers(window)[1]
+        except RasterioIOError as err:
+            raise self._unreadable(window, err) from err
+
+    def _unreadable(self, held: Window, err: RasterioIOError) -> BlockError:
+        return BlockError(
+            "the scene cannot be read here",
+            where=f"{self.path} rows {held.row}–{held.row_stop - 1}, columns {held.col}–{held.col_stop - 1}",
+            got=str(err.__cause__ or err).splitlines()[0],
+            remedy="restore the file, then run again with --resume",
+        )
+
+    def _read_numbers(
+        self, window: Window | None, out_shape: tuple[int, int] | None = None
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        dataset = self._dataset()
+        at = window and rasterio.windows.Window(window.col, window.row, window.width, window.height)
+        shape = out_shape or (window or self.grid.window).shape
+        with reading(self.path):
+            numbers = dataset.read(list(self.channels), window=at, out_shape=(3, *shape))
+            return numbers, self._valid(numbers, dataset, at, shape)
+
+    def _valid(
+        self,
+        numbers: NDArray[np.generic],
+        dataset: rasterio.DatasetReader,
+        at: rasterio.windows.Window | None,
+        shape: tuple[int, int],
+    ) -> NDArray[np.bool_]:
+        valid = np.ones(shape, dtype=bool)
+        if np.issubdtype(numbers.dtype, np.floating):
+            valid &= np.isfinite(numbers).all(axis=0)
+        if self.mask in ("alpha", "dataset"):
+            valid &= dataset.dataset_mask(window=at, out_shape=shape) > 0
+        elif self.mask == "nodata":
+            empty = [
+                numbers[i] == value
+                for i, value in enumerate(self.nodata)
+                if value is not None and not np.isnan(value)
+            ]
+            if empty:
+                combine = np.logical_and if self.nodata_rule == "all" else np.logical_or
+                valid &= ~combine.reduce(empty)
+        return valid
+
+    def survey(self) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Stored numbers (3, h, w) and validity (h, w) of one decimated read of the whole file.
+
+        It depends on the file alone, so that what is measured on it holds for every run.
+        """
+        step = max(1, -(-max(self.grid.shape) // SURVEY_PIXELS))
+        rows, cols = (-(-size // step) for size in self.grid.shape)
+        try:
+            return self._read_numbers(None, (rows, cols))
+        except RasterioIOError as err:
+            damage = str(err.__cause__ or err).splitlines()[0]
+        # Damage in one place must not keep the rest from being processed: leave its strip out.
+        strips = []
+        for row in range(0, self.grid.shape[0], 64 * step):
+            held = Window(row, 0, min(64 * step, self.grid.shape[0] - row), self.grid.shape[1])
+            try:
+                strips.append(self._read_numbers(held, (-(-held.height // step), cols)))
+            except RasterioIOError:
+                continue
+        if not strips:
+            raise SceneError("the scene cannot be read", where=self.path, got=damage)
+        numbers, valid = zip(*strips, strict=True)
+        return np.concatenate(numbers, axis=1), np.concatenate(valid)
+
+    def tags(self) -> dict[str, str]:
+        """The file's metadata that may say when it was taken; none where it cannot be opened any more.
+
+        Of a scene by URL its own tags alone: other domains make GDAL look for files beside it.
+        """
+        try:
+            dataset = self._dataset()
+            with reading(self.path):
+                if self.remote is not None:
+                    return dict(dataset.tags())
+                return {**dataset.tags(), **dataset.tags(ns="EXIF"), **dataset.tags(ns="IMAGERY")}
+        except (RasterioIOError, SceneError):
+            return {}
+
+    def identity(self, *, checksum: bool = False) -> dict[str, object]:
+        """What tells this scene from any other, as plain JSON: its sha256, or what its server says of it.
+
+        Parameters
+        ----------
+        checksum : read a scene by URL whole for its sha256, rather than take URL, ETag and size.
+
+        Raises
+        ------
+        SceneError : the server says nothing that could be taken, or the scene cannot be read.
+        """
+        if self.remote is None or checksum:
+            return {"sha256": self.fingerprint()}
+        if self.remote.etag is None:
+            raise SceneError(
+                "its server gives no ETag to know the scene by", where=self.path, remedy="use --checksum"
+            )
+        return {"url": str(self.remote.location), "etag": self.remote.etag, "size": self.remote.size}
+
+    def fingerprint(self) -> str:
+        """The sha256 of the bytes of the file and of those that belong to it, hexadecimal."""
+        digest = hashlib.sha256()
+        if self.remote:
+            digest.update(self.remote.digest())
+            return digest.hexdigest()
+        for name in sorted(self._dataset().files):
+            if Path(name).is_file():
+                with Path(name).open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()
+
+
+def open_source(
+    path: str | Path,
+    *,
+    radiometry: str | None = None,
+    nodata_rule: NodataRule = "all",
+    channels: tuple[int, int, int] | None = None,
+    measure: bool = True,
+) -> SceneSource:
+    """The source of an RGB raster, with everything declared that reading needs.
+
+    Parameters
+    ----------
+    radiometry : ``reflectance``, ``display``, ``display:GAIN`` or ``dn:OFFSET,SCALE``; by default the
+        file's own metadata decide.
+    nodata_rule : whether all or any of the channels must hold the nodata value.
+    channels : 1-based bands of red, green and blue; by default the file's colour interpretation.
+    measure : read the scene once, decimated, to check its range and to measure the display gain.
+        Without it a display source cannot be read yet.
+
+    Raises
+    ------
+    SceneError : missing, not a raster, no CRS, wrong bands, or undeclared radiometry.
+    UsageError : there is no such rule.
+    """
+    if nodata_rule not in get_args(NodataRule):
+        raise UsageError("unknown nodata rule", got=nodata_rule, expected="all or any")
+    name = str(path)
+    where = locate(path)
+    remote = ask(where) if isinstance(where, Location) else None
+    try:
+        with reading(name), _open_dataset(name) as dataset:
+            grid = _grid(dataset, name)
+            rgb = _channels(dataset, name, channels)
+            mask = _mask(dataset, rgb)
+            declared, notice = declare(
+                radiometry,
+                where=redact_url(name),
+                dtype=dataset.dtypes[rgb[0] - 1],
+                offsets=_triple(dataset.offsets, rgb),
+                scales=_triple(dataset.scales, rgb),
+            )
+            nodata = tuple(dataset.nodatavals[band - 1] for band in rgb)
+    except CPLE_BaseError as err:
+        # What fails in a mask's directory, rasterio tells only at the next question: as it came from GDAL.
+        raise SceneError(
+            "the scene's metadata cannot be read",
+            where=name,
+            got=str(err).splitlines()[0],
+            remedy="run again",
+        ) from err
+    source = SceneSource(
+        name, grid, rgb, declared, mask, (nodata[0], nodata[1], nodata[2]), nodata_rule,
+        (notice,) if notice else (), remote,
+    )  # fmt: skip
+    return _measured(source, declared_by_user=radiometry is not None) if measure else source
+
+
+def _measured(source: SceneSource, *, declared_by_user: bool) -> SceneSource:
+    numbers, valid = source.survey()
+    if not valid.any():
+        raise SceneError("the scene has no valid pixel", where=source.path, remedy="check its nodata value")
+    radiometry = source.radiometry
+    if radiometry.kind == "display" and radiometry.gain is None:
+        return replace(source, radiometry=replace(radiometry, gain=display_gain(numbers, valid, radiometry)))
+    bare_floats = np.issubdtype(numbers.dtype, np.floating) and radiometry == Radiometry("reflectance")
+    if bare_floats and not declared_by_user:
+        top = float(numbers[:, valid].max())
+        if top > 1.5:
+            raise SceneError(
+                "the file does not say what its numbers mean",
+                where=source.path,
+                got=f"floats up to {top:g} without a scale",
+                expected="reflectance up to 1.5",
+                remedy="use --radiometry dn:OFFSET,SCALE for reflectance = (DN − OFFSET)·SCALE, "
+                "or --radiometry reflectance where they are",
+            )
+    return source
+
+
+def _open_dataset(path: str) -> rasterio.DatasetReader:
+    where = locate(path)
+    if isinstance(where, Path) and not where.exists():
+        raise SceneError("no such file", where=path, remedy="check the path of the scene")
+    try:
+        with warnings.catch_warnings(), reading(path):
+            # A scene without georeferencing gets our own error, with a remedy.
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return rasterio.open(gdal_path(path))
+    except RasterioIOError as err:
+        raise SceneError("not a raster that can be opened", where=path, got=str(err).splitlines()[0]) from err
+
+
+def _grid(dataset: rasterio.DatasetReader, name: str) -> Grid:
+    if dataset.crs is None:
+        gcps, _ = dataset.gcps
+        raise SceneError(
+            "the scene has ground control points but no grid" if gcps else "the scene has no CRS",
+            where=name,
+            expected="a CRS and a geotransform",
+            remedy="warp it first, e.g. rio warp --dst-crs EPSG:…"
+            if gcps
+            else "assign it, e.g. rio edit-info --crs EPSG:…",
+        )
+    if dataset.transform.is_identity or dataset.transform.is_degenerate:
+        raise SceneError(
+            "the scene has no geotransform", where=name, remedy="assign it, e.g. rio edit-info --transform …"
+        )
+    return Grid((dataset.height, dataset.width), dataset.transform, dataset.crs.to_wkt())
+
+
+def _channels(
+    dataset: rasterio.DatasetReader, name: str, asked: tuple[int, int, int] | None
+) -> tuple[int, int, int]:
+    colours = {colour: band for band, colour in enumerate(dataset.colorinterp, 1)}
+    wanted = [colours.get(c) for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
+    if asked:
+        if not all(1 <= band <= dataset.count for band in asked):
+            raise SceneError("no such band", where=name, got=f"--rgb {','.join(map(str, asked))}",
+                             expected=f"bands 1 to {dataset.count}")  # fmt: skip
+        wanted = list(asked)
+    elif not all(wanted):
+        if dataset.count - (ColorInterp.alpha in colours) != 3:
+            raise SceneError(
+                "wrong number of bands",
+                where=name,
+                got=dataset.count,
+                expected="red, green and blue (and alpha)",
+                remedy="name them with --rgb R,G,B" if dataset.count >= 3 else "give an RGB scene",
+            )
+        wanted = [band for band in range(1, dataset.count + 1) if band != colours.get(ColorInterp.alpha)]
+    types = {dataset.dtypes[band - 1] for band in wanted if band}
+    if len(types) > 1 or "complex" in next(iter(types)):
+        raise SceneError(
+            "the channels differ in type or are complex", where=name, got=", ".join(sorted(types))
+        )
+    red, green, blue = (int(band) for band in wanted if band)
+    return red, green, blue
+
+
+def _mask(
+    dataset: rasterio.DatasetReader, rgb: tuple[int, int, int]
+) -> Literal["alpha", "dataset", "nodata", "none"]:
+    flags = {flag for band in rgb for flag in dataset.mask_flag_enums[band - 1]}
+    if MaskFlags.alpha in flags or ColorInterp.alpha in dataset.colorinterp:
+        return "alpha"
+    if MaskFlags.per_dataset in flags and MaskFlags.nodata not in flags:
+        return "dataset"
+    return "nodata" if any(dataset.nodatavals[band - 1] is not None for band in rgb) else "none"
+
+
+def _triple(values: tuple[float, ...], rgb: tuple[int, int, int]) -> tuple[float, float, float]:
+    red, green, blue = (float(values[band - 1]) for band in rgb)
+    return red, green, blue
+
+
+def open_scene(
+    path: str | Path,
+    *,
+    radiometry: str | None = None,
+    nodata_rule: NodataRule = "all",
+    channels: tuple[int, int, int] | None = None,
+    chunk: int = 1024,
+) -> xr.DataArray:
+    """The scene as a lazy, dask-chunked DataArray ``(band, y, x)``, float32 reflectance with its CRS.
+
+    Invalid pixels are NaN. ``attrs["source"]`` names the file and its radiometry; x and y
+    coordinates are there where the grid is axis-aligned, the full geotransform always.
+
+    Raises
+    ------
+    SceneError : as ``open_source``.
+    """
+    import dask.array as da
+    import rioxarray  # noqa: F401  (adds the .rio accessor)
+    import xarray as xr
+
+    source = open_source(path, radiometry=radiometry, nodata_rule=nodata_rule, channels=channels)
+    rows, cols = source.grid.shape
+
+    def block(block_info: dict[object, dict[str, list[tuple[int, int]]]]) -> NDArray[np.float32]:
+        (_, _), (row, row_stop), (col, col_stop) = block_info[None]["array-location"]
+        return source.read(Window(row, col, row_stop - row, col_stop - col))[0]
+
+    chunks = ((3,), _chunks(rows, chunk), _chunks(cols, chunk))
+    # Without meta, map_blocks would call the reader on an empty window to learn its type.
+    data = da.map_blocks(  # type: ignore[no-untyped-call]
+        block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+    )
+    scene = xr.DataArray(
+        data,
+        dims=("band", "y", "x"),
+        coords={"band": ["red", "green", "blue"], **axis_coordinates(source.grid)},
+        name="rgb",
+        attrs={"units": "1", "long_name": "reflectance", "source": redact_url(source.path),
+               "radiometry": source.radiometry.kind},
+    )  # fmt: skip
+    placed: xr.DataArray = scene.rio.write_crs(source.grid.crs_wkt)
+    placed = placed.rio.write_transform(source.grid.transform)
+    return placed
+
+
+def tiles(scene: xr.DataArray, *, tile: int = 256, halo: int = 32) -> Iterator[tuple[Tile, xr.DataArray]]:
+    """The overlapping chunks of a scene, each with its tile: lazy selections of ``(band, y, x)``.
+
+    They are the windows that the network sees, mirrored at the scene's border.
+
+    Raises
+    ------
+    UsageError : the halo is too large for the tile.
+    """
+    rows, cols = scene.sizes["y"], scene.sizes["x"]
+    for each in Tiling((rows, cols), tile, halo).tiles():
+        window = each.window
+        if Window(0, 0, rows, cols).contains(window):
+            yield each, scene.isel(y=window.slices[0], x=window.slices[1])
+        else:
+            at_rows = reflected(window.row, window.row_stop, rows)
+            at_cols = reflected(window.col, window.col_stop, cols)
+            yield each, scene.isel(y=at_rows, x=at_cols)
+
+
+def axis_coordinates(grid: Grid) -> dict[str, NDArray[np.float64]]:
+    """Pixel-centre coordinates y (rows,) and x (columns,) of an axis-aligned grid; empty if rotated."""
+    if not grid.is_axis_aligned:
+        return {}
+    rows, cols = grid.shape
+    t = grid.transform
+    centres = [np.arange(size, dtype=np.float64) + 0.5 for size in (rows, cols)]
+    return {"y": t.f + t.e * centres[0], "x": t.c + t.a * centres[1]}
+
+
+def _chunks(size: int, chunk: int) -> tuple[int, ...]:
+    return tuple(min(chunk, size - start) for start in range(0, size, chunk))

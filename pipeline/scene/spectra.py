@@ -1,0 +1,176 @@
+"""Spectra and response curves from files: ENVI libraries, and tables of wavelengths and curves."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xlrd
+from numpy.typing import NDArray
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from spectile.catalog.bands import Bands, MeasuredBands
+from spectile.catalog.errors import SceneError, UsageError
+from spectile.pipeline.scene.formats import Layout, Unit, bands_in
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralLibrary:
+    """Spectra with names."""
+
+    names: tuple[str, ...]
+    """What each spectrum is of."""
+    spectra: Floats
+    """(N, B) float32 reflectance, NaN where a channel was deleted."""
+    bands: Bands
+    """Their B bands, in ascending order of wavelength."""
+
+
+def read_spectral_library(path: Path, *, wavelength_unit: Unit = "nm") -> SpectralLibrary:
+    """The spectra of an ENVI spectral library (``.sli`` with ``.hdr`` beside it).
+
+    Libraries that USGS made with PRISM keep the wavelengths and resolutions as their first two spectra
+    and error bars as every other one; the former become the bands and the latter are dropped.
+
+    Parameters
+    ----------
+    path : of the ``.sli`` file.
+    wavelength_unit : where the header does not say it.
+
+    Raises
+    ------
+    SceneError
+        Where the header is missing or does not describe the file, or wavelengths are nowhere.
+    """
+    header = _read_envi_header(path.with_suffix(".hdr"))
+    layout = Layout(wavelength_unit=wavelength_unit)
+    unit = header.get("wavelength units")
+    try:
+        count, samples = int(header["lines"]), int(header["samples"])
+        kind = {"4": "f4", "5": "f8", "2": "i2", "12": "u2"}[header["data type"]]
+        order = ">" if header.get("byte order", "0") == "1" else "<"
+        scale = float(header.get("reflectance scale factor", "1"))
+        names = [name.strip() for name in header["spectra names"].split(",")]
+        spectra = np.fromfile(path, dtype=order + kind, count=count * samples).reshape(count, samples)
+        spectra = spectra.astype(np.float64)
+        ignored = float(header["data ignore value"]) if "data ignore value" in header else None
+        if ignored is not None:
+            spectra[np.isclose(spectra, ignored, rtol=1e-5)] = np.nan
+        bands = None
+        if "wavelength" in header:
+            centre = [float(x) for x in header["wavelength"].split(",")]
+            widths = [float(x) for x in header["fwhm"].split(",")] if "fwhm" in header else None
+            bands = bands_in(centre, widths, unit, layout)
+        elif names[0].startswith("Wavelengths"):
+            # USGS splib07 states micrometres in the record's own name.
+            bands = bands_in(spectra[0], spectra[1], "micrometers", layout)
+    except (KeyError, ValueError, OSError, UsageError) as err:
+        raise SceneError(f"the header does not describe the library: {err}", where=path.name) from err
+    if bands is None:
+        raise SceneError("the library does not say its wavelengths", where=path.name)
+    rows = [
+        i
+        for i, name in enumerate(names[:count])
+        if not name.startswith(("error bars", "Wavelengths in", "Resolution"))
+    ]
+    ascending = np.argsort(bands.centre_nm)
+    values = (spectra[rows][:, ascending] / scale).astype(np.float32)
+    return SpectralLibrary(tuple(names[i] for i in rows), values, bands.subset(ascending))
+
+
+def _read_envi_header(path: Path) -> dict[str, str]:
+    """The fields of an ENVI header, keys in lower case, braces taken off."""
+    try:
+        text = path.read_text(encoding="latin-1")
+    except OSError as err:
+        raise SceneError("no ENVI header beside the library", where=path.name) from err
+    fields = re.findall(r"^\s*([^=\n{]+?)\s*=\s*(\{.*?\}|[^\n]*)", text, flags=re.MULTILINE | re.DOTALL)
+    return {key.lower(): value.strip("{} \r\n") for key, value in fields}
+
+
+def read_responses(
+    path: Path, channels: Sequence[str | int], *, wavelength_unit: Unit = "nm"
+) -> MeasuredBands:
+    """Measured response curves of a camera's channels.
+
+    Parameters
+    ----------
+    path : an ENVI library (``.sli``), or a table whose first column is the wavelength and whose others are
+        curves: ``.csv``, ``.xls`` (first sheet) or ``.mat`` (its one array of two axes).
+    channels : the curves of red, green and blue, each by its name or its number; 1 is the first curve.
+    wavelength_unit : where the file does not say it.
+
+    Raises
+    ------
+    SceneError
+        Where the file cannot be read, or has no such curve.
+    """
+    if path.suffix.lower() == ".sli":
+        library = read_spectral_library(path, wavelength_unit=wavelength_unit)
+        names, curves = list(library.names), library.spectra.astype(np.float64)
+        nm = np.asarray(library.bands.centre_nm)
+    else:
+        readers = {".csv": _csv_table, ".xls": _xls_table, ".mat": _mat_table}
+        if path.suffix.lower() not in readers:
+            raise SceneError("unknown kind of file", where=path.name, expected=".sli, .csv, .xls, .mat")
+        try:
+            names, table = readers[path.suffix.lower()](path)
+            nm = np.asarray(
+                bands_in(table[:, 0], None, None, Layout(wavelength_unit=wavelength_unit)).centre_nm
+            )
+        except (OSError, ValueError, IndexError, MatReadError, xlrd.XLRDError, UsageError) as err:
+            raise SceneError(f"cannot be read as response curves: {err}", where=path.name) from err
+        curves = table[:, 1:].T
+    picked = []
+    for channel in channels:
+        position = names.index(channel) if channel in names else channel
+        if not isinstance(position, int) or not 0 <= position - (channel not in names) < len(curves):
+            raise SceneError(
+                "no such response curve",
+                where=path.name,
+                got=channel,
+                expected=f"{', '.join(names) or 'no name'}, or 1 to {len(curves)}",
+            )
+        picked.append(position - (channel not in names))
+    # Measurements of nothing scatter about zero.
+    chosen = np.maximum(np.nan_to_num(curves[picked]), 0.0)
+    try:
+        return MeasuredBands.from_curves(nm, chosen)
+    except UsageError as err:
+        raise SceneError(str(err), where=path.name) from err
+
+
+def _rows_table(rows: Sequence[Sequence[object]]) -> tuple[list[str], NDArray[np.float64]]:
+    """Curves' names, from a first row that is text, and the table of numbers below it."""
+    filled = [row for row in rows if any(str(cell).strip() for cell in row)]
+    names: list[str] = []
+    try:
+        float(str(filled[0][0]))
+    except ValueError:
+        names = [str(cell).strip() for cell in filled[0][1:]]
+        filled = filled[1:]
+    return names, np.array([[float(str(cell)) for cell in row] for row in filled])
+
+
+def _csv_table(path: Path) -> tuple[list[str], NDArray[np.float64]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return _rows_table(list(csv.reader(file)))
+
+
+def _xls_table(path: Path) -> tuple[list[str], NDArray[np.float64]]:
+    sheet = xlrd.open_workbook(path).sheet_by_index(0)
+    return _rows_table([sheet.row_values(row) for row in range(sheet.nrows)])
+
+
+def _mat_table(path: Path) -> tuple[list[str], NDArray[np.float64]]:
+    tables = [value for key, value in loadmat(path).items() if not key.startswith("__")]
+    if len(tables) != 1 or tables[0].ndim != 2:
+        raise ValueError("it holds more than one table")
+    return [], np.asarray(tables[0], dtype=np.float64)

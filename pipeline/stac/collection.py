@@ -1,0 +1,395 @@
+"""A catalog: a STAC collection in a folder or a bucket, that many processes add to at once.
+
+No object is written by every add but the item's own. ``items/XX/ID.json`` are the truth; ``index.parquet``
+is made from them; ``pending/`` names the items that it does not show yet, an empty object for each add.
+Whoever folds those into the index replaces it under the condition that nobody else has, and removes only the
+names that it has read: what is added meanwhile is found by the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from spectile.catalog.errors import StoreError, UsageError
+from spectile.catalog.stac import (
+    COLLECTION_FILE,
+    INDEX_FILE,
+    Facts,
+    Placed,
+    build_collection,
+    build_item,
+    check_stac,
+    from_root,
+    item_id,
+    item_key,
+)
+from spectile.catalog.times import to_text
+from spectile.catalog.urls import Location, is_url, locate
+from spectile.pipeline.store.base import Changed, Exists, Storage, open_storage, stem
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from spectile.catalog.index import Query
+
+ENVIRONMENT = "SPECTILE_CATALOG"
+"""The variable that names the catalog where no setting does."""
+MOST_PENDING = 256
+"""Items that the index does not show yet, from which on whoever adds or searches brings it up to date."""
+
+_PENDING = "pending"
+_AT_ONCE = 16
+"""Objects that are read at once; far away, an answer takes longer than an item."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What came of making an index again."""
+
+    items: int
+    """Items that it holds."""
+    problems: tuple[str, ...]
+    """Items that were left out and why, a line each."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A catalog at a place. Nothing is asked of it until it is used."""
+
+    storage: Storage
+    """Where it is."""
+
+    def place(self, cube: str, *, must_exist: bool = True) -> Placed:
+        """Where the item of a cube belongs, given the cube's place as the user wrote it.
+
+        Hrefs are relative where both lie in one bucket, or the cube lies below the folder that holds the
+        catalog. Elsewhere they are what the user gave: a URL or a full path.
+
+        Raises
+        ------
+        UsageError : the path was not given in full, and its folders would have to be recorded.
+        """
+        href = _href(cube, self.storage)
+        return Placed(item_id(_stem(href), href), href.rpartition("/")[0] + "/")
+
+    def create(self) -> None:
+        """Write what an empty catalog has, where it is not there yet.
+
+        Raises
+        ------
+        StoreError, OSError : the place cannot be written.
+        """
+        if self.storage.get(COLLECTION_FILE) is not None:
+            return
+        from spectile.catalog.index import to_parquet, to_table
+
+        for key, value in (
+            (INDEX_FILE, to_parquet(to_table([]))), (COLLECTION_FILE, _json(build_collection())),
+        ):  # fmt: skip
+            try:
+                self.storage.put_new(key, value)
+            except Exists:
+                continue
+
+    def add(self, cube: str, facts: Facts) -> str:
+        """Write the item of a cube, in place of the one that is there; its id.
+
+        Raises
+        ------
+        UsageError : the cube cannot be named from here, or its item is not valid.
+        StoreError, OSError : the place cannot be written.
+        """
+        placed = self.place(cube)
+        self.create()
+        write_item(self.storage, item_key(placed.item_id), facts, placed)
+        # After the item: whoever reads the name finds it. The name is this add's own.
+        self.storage.put(f"{_PENDING}/{placed.item_id}.{uuid.uuid4().hex}", b"")
+        if len(list(self.storage.keys(_PENDING))) >= MOST_PENDING:
+            self._fold()
+        return placed.item_id
+
+    def get(self, item_id: str) -> dict[str, Any]:
+        """An item as it is stored.
+
+        Raises
+        ------
+        UsageError : there is none of this id.
+        """
+        found = self.storage.get(item_key(item_id)) if "/" not in item_id else None
+        if found is None:
+            raise UsageError(
+                "no such item", where=str(self.storage), got=item_id, remedy="see spectile catalog list"
+            )
+        item: dict[str, Any] = json.loads(found)
+        return item
+
+    def resolve(self, item: dict[str, Any]) -> dict[str, Any]:
+        """The item, its hrefs replaced by some that lead there from anywhere."""
+        key, root = item_key(item["id"]), locate(str(self.storage))
+        base = root.resolve().as_uri() if isinstance(root, Path) else str(root)
+        for each in (*item["links"], *item["assets"].values()):
+            href = from_root(each["href"], key)
+            if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", href):
+                each["href"] = _joined(base, href)
+        return item
+
+    def cube(self, item_id: str) -> str:
+        """The place of an item's cube.
+
+        Raises
+        ------
+        UsageError : there is no item of this id.
+        """
+        href: str = self.resolve(self.get(item_id))["assets"]["cube"]["href"]
+        return href if href.startswith("file:") else unquote(href)
+
+    def search(self, query: Query) -> pa.Table:
+        """The rows of the items that a query wants, in no order; of every add that has returned.
+
+        Raises
+        ------
+        UsageError : there is no catalog, or its index cannot be read.
+        """
+        from spectile.catalog import index
+
+        # Names before the index: one that is folded in between is in the index that is read then.
+        names = list(self.storage.keys(_PENDING))
+        if len(names) >= MOST_PENDING:
+            self._fold_if_allowed()
+            names = list(self.storage.keys(_PENDING))
+        columns = (*index.SHOWN, "geometry") if query.bbox is not None else index.SHOWN
+        value = self.storage.get(INDEX_FILE)
+        if value is None:
+            raise self._missing()
+        table = index.from_parquet(value, str(self.storage), columns)
+        if names:
+            ids, rows = self._rows(names)
+            table = index.replace_rows(table, ids, rows.select(table.column_names))
+        return index.search(table, query)
+
+    def rebuild(self) -> Rebuilt:
+        """Make the index again from the items' files, each of which is checked.
+
+        Raises
+        ------
+        UsageError : there is no catalog.
+        StoreError, OSError : the place cannot be read or written.
+        """
+        from spectile.catalog import index
+
+        if self.storage.get(COLLECTION_FILE) is None:
+            raise self._missing()
+        while True:
+            there = self.storage.read(INDEX_FILE)
+            names = list(self.storage.keys(_PENDING))
+            items, problems = self._all_items()
+            table = index.to_table(items)
+            value = index.to_parquet(table)
+            try:
+                if there is None:
+                    self.storage.put_new(INDEX_FILE, value)
+                elif there[0] != value:
+                    self.storage.put_if(INDEX_FILE, value, there[1])
+            except (Exists, Changed):
+                continue
+            self._drop(names)
+            self.storage.put(COLLECTION_FILE, _json(_with_extent(table)))
+            return Rebuilt(table.num_rows, tuple(problems))
+
+    def _fold(self) -> None:
+        """Bring the index up to date, unless somebody else just does."""
+        from spectile.catalog import index
+
+        names = list(self.storage.keys(_PENDING))
+        found = self.storage.read(INDEX_FILE)
+        if found is None:
+            raise self._missing()
+        value, version = found
+        ids, rows = self._rows(names)
+        table = index.replace_rows(index.from_parquet(value, str(self.storage)), ids, rows)
+        try:
+            self.storage.put_if(INDEX_FILE, index.to_parquet(table), version)
+        except Changed:
+            return
+        self._drop(names)
+
+    def _fold_if_allowed(self) -> None:
+        try:
+            self._fold()
+        except (StoreError, OSError):
+            return  # whoever may only read searches the longer list
+
+    def _drop(self, names: Sequence[str]) -> None:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(self.storage.delete, names))
+
+    def _missing(self) -> UsageError:
+        return UsageError(
+            "no catalog here", where=str(self.storage),
+            remedy="check the place; spectile catalog add makes one",
+        )  # fmt: skip
+
+    def _rows(self, names: Sequence[str]) -> tuple[list[str], pa.Table]:
+        """The ids that pending names name, and the rows of their items as they are now."""
+        from spectile.catalog import index
+
+        ids = sorted({name.rpartition("/")[2].rpartition(".")[0] for name in names})
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = pool.map(self.storage.get, map(item_key, ids))
+            items = [json.loads(value) for value in found if value is not None]
+        return ids, index.to_table(items)
+
+    def _all_items(self) -> tuple[list[dict[str, Any]], list[str]]:
+        keys = sorted(
+            key for key in self.storage.walk() if key.startswith("items/") and key.endswith(".json")
+        )
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            items: list[dict[str, Any]] = []
+            problems: list[str] = []
+            for key, value in zip(keys, pool.map(self.storage.get, keys), strict=True):
+                try:
+                    items += _checked(key, value)
+                except (ValueError, KeyError) as err:
+                    problems.append(f"{key}: not JSON of an item ({err})")
+                except UsageError as err:
+                    problems.append(str(err))
+        return items, problems
+
+
+def open_collection(place: str | None) -> Collection | None:
+    """The catalog at a place, or at that which the environment names; None where neither is given.
+
+    Raises
+    ------
+    UsageError : nothing can be kept there.
+    """
+    named = place or os.environ.get(ENVIRONMENT)
+    return Collection(open_storage(named)) if named else None
+
+
+def write_beside(storage: Storage, facts: Facts) -> str:
+    """Write the item of a cube beside it, as ``NAME.stac.json``; its place.
+
+    Raises
+    ------
+    UsageError : it is not valid.
+    StoreError, OSError : the place cannot be written.
+    """
+    key, href = beside_name(storage.name), f"./{storage.name}"
+    placed = Placed(item_id(_stem(href), href), "./", collected=False)
+    write_item(storage.parent, key, facts, placed)
+    return storage.parent.at(key)
+
+
+def beside_name(name: str) -> str:
+    """The name of the item that stands beside the cube of this name."""
+    return f"{stem(name)}.stac.json"
+
+
+def write_item(storage: Storage, key: str, facts: Facts, placed: Placed) -> None:
+    """Write an item that is valid, in place of an older one, whose time of creation it keeps."""
+    while True:
+        now = datetime.now(UTC)
+        there = storage.get(key)
+        item = build_item(facts, placed, created=_created(there) or now, updated=now)
+        check_stac(item, key)
+        if there is not None:
+            storage.put(key, _json(item))
+            return
+        try:
+            storage.put_new(key, _json(item))
+            return
+        except Exists:
+            continue
+
+
+def _created(value: bytes | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(json.loads(value or b"")["properties"]["created"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _checked(key: str, value: bytes | None) -> Iterator[dict[str, Any]]:
+    if value is None:
+        return  # removed meanwhile
+    item = json.loads(value)
+    check_stac(item, key)
+    if item_key(item["id"]) != key:
+        raise UsageError("the item belongs elsewhere", where=key, got=item["id"])
+    yield item
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def _stem(href: str) -> str:
+    return stem(unquote(href.rpartition("/")[2]))
+
+
+def _href(cube: str, catalog: Storage) -> str:
+    """The cube as an item two folders below the catalog's root names it."""
+    place, root = locate(cube), locate(str(catalog))
+    if isinstance(place, Location):
+        if isinstance(root, Location) and (place.scheme, place.host) == (root.scheme, root.host):
+            return _relative(place.key.split("/"), root.key.split("/"))
+        return f"{place.scheme}://{place.host}/{quote(place.key)}"
+    target = place.resolve()
+    if isinstance(root, Path):
+        folder = root.resolve()
+        # Below the file system's own root every path would be a full one.
+        if folder.parent != folder.parent.parent and target.is_relative_to(folder.parent):
+            return _relative(target.parts, folder.parts)
+    if place.is_absolute() or is_url(cube):
+        return place.absolute().as_uri()
+    raise UsageError(
+        "the catalog would have to record the cube's full path", where=cube,
+        expected=f"a cube below the folder that holds the catalog {catalog}",
+        remedy="give the cube's full path if that may be recorded",
+    )  # fmt: skip
+
+
+def _relative(target: Sequence[str], root: Sequence[str]) -> str:
+    shared = 0
+    while shared < min(len(target), len(root)) and target[shared] == root[shared]:
+        shared += 1
+    up = [".."] * (len(root) - shared + 2)
+    return "/".join([*up, *map(quote, target[shared:])])
+
+
+def _joined(base: str, href: str) -> str:
+    scheme, _, path = base.partition("://")
+    parts = path.split("/")
+    for part in href.split("/"):
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return f"{scheme}://{'/'.join(parts)}"
+
+
+def _with_extent(table: pa.Table) -> dict[str, Any]:
+    import pyarrow.compute as pc
+
+    collection = build_collection()
+    if table.num_rows:
+        sides = [pc.struct_field(table["bbox"], side) for side in ("xmin", "ymin", "xmax", "ymax")]
+        turning = pc.any(pc.greater(sides[0], sides[2])).as_py()
+        west, east = (-180.0, 180.0) if turning else (pc.min(sides[0]).as_py(), pc.max(sides[2]).as_py())
+        south, north = pc.min(sides[1]).as_py(), pc.max(sides[3]).as_py()
+        collection["extent"]["spatial"]["bbox"] = [[west, south, east, north]]
+        start = pc.min(pc.coalesce(table["datetime"], table["start_datetime"])).as_py()
+        end = pc.max(pc.coalesce(table["datetime"], table["end_datetime"])).as_py()
+        collection["extent"]["temporal"]["interval"] = [[to_text(start), to_text(end)]]
+    return collection

@@ -1,0 +1,200 @@
+"""What an inbox holds: the rasters of a folder, or the scenes that a STAC document leads to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import obstore
+
+from spectile.catalog.errors import SpectileError, UsageError
+from spectile.catalog.scenes import RASTERS, checked_href, scene_asset
+from spectile.catalog.urls import Location, locate
+from spectile.pipeline.scene.remote import ask
+from spectile.pipeline.store.objects import connect, told
+
+MOST_DOCUMENTS = 20_000
+"""STAC documents that one sweep reads at most; a catalogue that grows while it is read never ends."""
+MOST_BYTES = 64_000_000
+"""Size of the largest STAC document that is read."""
+
+_LINKS = ("child", "item", "items", "next")
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A scene in an inbox, or what is in the place of one."""
+
+    name: str
+    """What its cube is called: its path in the folder without the ending, or the item's collection and id."""
+    place: str = ""
+    """Path or URL; signed URLs are not for showing."""
+    state: tuple[str | int, ...] | None = None
+    """What is another one when the scene has changed: size and time, or ETag and size; None if not known."""
+    problem: str | None = None
+    """Why it cannot be processed, in a line."""
+
+
+def list_arrivals(inbox: str) -> list[Arrival]:
+    """The scenes of an inbox, in order of their paths or as the catalogue lists them.
+
+    Hidden files and folders are left out. Scenes that would share a cube, and items that cannot be used, come
+    with their problem.
+
+    Parameters
+    ----------
+    inbox : a folder, or a STAC catalogue, collection, item or item collection: JSON, a path or a URL.
+
+    Raises
+    ------
+    SpectileError : there is no such folder or document.
+    OSError : a folder cannot be listed.
+    """
+    place = locate(inbox)
+    if isinstance(place, Path) and place.is_dir():
+        found = [Arrival(_name(path, place), str(path)) for path in _rasters(place)]
+    elif isinstance(place, Path) and place.suffix.lower() not in (".json", ".geojson"):
+        raise UsageError(
+            "no such inbox", where=str(place), expected="a folder, or a STAC document (.json) or its URL"
+        )
+    else:
+        found = list(dict.fromkeys(_items(place)))  # a page of an API may repeat what a link has shown
+    many = Counter(each.name for each in found)
+    return [
+        each
+        if many[each.name] == 1
+        else replace(each, problem=f"{many[each.name]} scenes would be the cube {each.name}; rename them")
+        for each in found
+    ]
+
+
+def look(arrival: Arrival) -> Arrival:
+    """The arrival as it is now: with its state, or with the problem that it cannot be looked at."""
+    if arrival.problem:
+        return arrival
+    try:
+        place = locate(arrival.place)
+        if isinstance(place, Location):
+            there = ask(place)
+            return replace(arrival, state=(there.etag, there.size) if there.etag else None)
+        facts = place.stat()
+        return replace(arrival, state=(facts.st_size, facts.st_mtime_ns))
+    except SpectileError as err:
+        return replace(arrival, problem=str(err))
+    except OSError as err:
+        return replace(arrival, problem=f"{arrival.place}: {err.strerror or err}")
+
+
+def _rasters(folder: Path) -> Iterator[Path]:
+    def refuse(err: OSError) -> None:
+        raise err
+
+    for here, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and not name.endswith(".zarr")
+        )
+        for name in sorted(files):
+            if name.lower().endswith(RASTERS) and not name.startswith("."):
+                yield Path(here, name)
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def _items(root: Path | Location) -> Iterator[Arrival]:
+    """The items that a document leads to, with what cannot be read on the way as arrivals with problems."""
+    todo: list[Path | Location] = [root]
+    met = {_address(root)}
+    for document in todo:  # grows while it is walked
+        try:
+            said = _document(document)
+        except SpectileError as err:
+            if document is root:
+                raise
+            yield Arrival(_plain(document.name), problem=str(err))
+            continue
+        for item in said["features"] if said.get("type") == "FeatureCollection" else [said]:
+            if item.get("type") == "Feature":
+                yield _arrival(item, document, root)
+        for link in said.get("links", ()):
+            if link.get("rel") not in _LINKS or link.get("method", "GET") != "GET":
+                continue
+            try:
+                place = locate(checked_href(str(link.get("href")), document, root, str(document)))
+            except UsageError as err:
+                yield Arrival(_plain(str(link.get("href"))[-60:]), problem=str(err))
+                continue
+            if _address(place) not in met:
+                met.add(_address(place))
+                todo.append(place)
+        if len(todo) > MOST_DOCUMENTS:
+            raise UsageError(
+                "the catalogue is too large", where=str(root), expected=f"up to {MOST_DOCUMENTS} documents",
+                remedy="watch its parts one by one",
+            )  # fmt: skip
+
+
+def _address(place: Path | Location) -> str:
+    return str(place.resolve()) if isinstance(place, Path) else place.url
+
+
+def _arrival(item: Mapping[str, Any], document: Path | Location, root: Path | Location) -> Arrival:
+    name = "/".join(_plain(str(item[key])) for key in ("collection", "id") if item.get(key))
+    where = f"{document} item {item.get('id')}"
+    if not item.get("id") or not isinstance(item.get("assets"), dict):
+        return Arrival(name or _plain(document.name), problem=f"{where}: not a STAC item")
+    try:
+        return Arrival(name, checked_href(scene_asset(item["assets"], where), document, root, where))
+    except UsageError as err:
+        return Arrival(name, problem=str(err))
+
+
+def _plain(text: str) -> str:
+    """The text as a part of a path that leads nowhere else."""
+    return re.sub(r"[^\w.-]+", "-", text).strip(".-") or "unnamed"
+
+
+def _document(place: Path | Location) -> dict[str, Any]:
+    """A STAC document, with lists of objects where they must be.
+
+    Raises
+    ------
+    SpectileError : it cannot be read, or is none.
+    """
+    try:
+        said = json.loads(_bytes(place))
+    except OSError as err:
+        raise UsageError("cannot be read", where=str(place), got=err.strerror or str(err)) from err
+    except ValueError as err:
+        raise UsageError("not a STAC document", where=str(place), got=str(err)[:80]) from err
+    lists = [said.get("links", []), said.get("features", [])] if isinstance(said, dict) else [None]
+    if not all(isinstance(each, list) and all(isinstance(one, dict) for one in each) for each in lists) or (
+        said.get("type") not in ("Catalog", "Collection", "Feature", "FeatureCollection")
+    ):
+        raise UsageError(
+            "not a STAC document", where=str(place),
+            expected="a Catalog, a Collection, an item (Feature) or a FeatureCollection of items",
+        )  # fmt: skip
+    return {"features": [], **said}
+
+
+def _bytes(place: Path | Location) -> bytes:
+    if isinstance(place, Path):
+        _check_size(place, place.stat().st_size)
+        return place.read_bytes()
+    with told(str(place), UsageError):
+        found = obstore.get(connect(place), "" if place.scheme.startswith("http") else place.key)
+        _check_size(place, found.meta["size"])
+        return bytes(found.bytes())
+
+
+def _check_size(place: Path | Location, size: int) -> None:
+    if size > MOST_BYTES:
+        raise UsageError("the document is too large", where=str(place), expected=f"up to {MOST_BYTES} bytes")

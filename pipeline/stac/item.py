@@ -1,0 +1,275 @@
+"""What a catalog says of a cube, gathered from its store: finished or not, without reading a spectrum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import rasterio
+import shapely
+import zarr
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from spectile.catalog.errors import CubeError
+from spectile.catalog.redaction import redact_url
+from spectile.catalog.stac import COG_TYPE, ZARR_TYPE, Facts
+from spectile.catalog.times import Span, parse_span
+from spectile.pipeline.cube.record import NODATA, SCALE, load_plan, read_status
+from spectile.pipeline.geometry.footprint import footprints
+from spectile.pipeline.geometry.grid import Grid, Window
+from spectile.pipeline.plan.layers import LAYERS, array_name
+from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.product.quicklook import quicklook_names
+from spectile.pipeline.product.report import report_name
+from spectile.pipeline.store.base import Storage, stem
+
+TAKEN = "taken"
+"""The attribute of a cube that says when its scene was taken: first and last moment."""
+
+_CELLS = 64
+"""Rows and columns of cells by which the valid pixels are outlined."""
+_LINEAGE = (
+    "Spectra were estimated from an RGB scene, tile by tile, by a spectral-cascaded diffusion model; "
+    "they are the model's estimates, not measurements."
+)
+
+
+def cube_facts(storage: Storage, *, taken: Span | None = None) -> Facts:
+    """The facts for a cube's item.
+
+    Parameters
+    ----------
+    taken : when the scene was taken, where somebody knows better than the cube.
+
+    Raises
+    ------
+    CubeError : there is no cube, or it is damaged.
+    StoreError, SceneError : the store cannot be read; the grid has no longitude and latitude.
+    """
+    status, plan = read_status(storage), load_plan(storage)
+    complete = status["status"] == "complete"
+    said = taken or (parse_span("/".join(status[TAKEN])) if status.get(TAKEN) else None)
+    centre_nm, fwhm_nm = _bands(storage)
+    pictures, valid = _pictures(storage) if complete else ({}, None)
+    geometry = _footprint(plan.cube_grid, valid)
+    model: Mapping[str, Any] = plan.settings.get("model") or {}  # type: ignore[assignment]
+    properties: dict[str, Any] = {
+        **_place(plan.cube_grid),
+        **_dimensions(plan, centre_nm),
+        "processing:software": {"spectile": str(status.get("version", "unknown"))},
+        "processing:version": str(status.get("version", "unknown")),
+        "processing:lineage": _LINEAGE,
+        "spectile:status": status["status"],
+        "spectile:digest": plan.digest,
+        "spectile:model": str(model.get("name", "unknown")),
+        **({"spectile:model_digest": str(model["digest"])} if model.get("digest") else {}),
+        "spectile:samples": plan.samples,
+        "spectile:layers": [*plan.layers, *plan.quality],
+        "spectile:bands": len(centre_nm),
+        "spectile:wavelength_min": min(centre_nm),
+        "spectile:wavelength_max": max(centre_nm),
+    }
+    if "valid_pixels" in status:
+        properties["spectile:valid_pixels"] = status["valid_pixels"]
+    cube = {
+        "href": quote(storage.name),
+        "type": ZARR_TYPE,
+        "title": "Hyperspectral reflectance, Zarr",
+        "roles": ["data", "reflectance"],
+        "zarr:zarr_format": 3,
+        "zarr:node_type": "group",
+        "zarr:consolidated": complete,
+        "bands": [
+            {
+                "name": f"B{number:03d}",
+                "eo:center_wavelength": round(centre / 1000, 6),
+                "eo:full_width_half_max": round(width / 1000, 6),
+                "data_type": "uint16",
+                "nodata": NODATA,
+                "unit": "1",
+                "raster:scale": SCALE,
+                "raster:offset": 0,
+            }
+            for number, (centre, width) in enumerate(zip(centre_nm, fwhm_nm, strict=True), 1)
+        ],
+    }
+    return Facts(
+        name=stem(storage.name),
+        geometry=geometry,
+        bbox=_bbox(geometry),
+        properties=properties,
+        assets={"cube": cube, **pictures},
+        links=_sources(plan, model),
+        taken=said,
+    )
+
+
+def _bands(storage: Storage) -> tuple[list[float], list[float]]:
+    try:
+        group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
+        return group["wavelength"][:].tolist(), group["fwhm"][:].tolist()
+    except (KeyError, ValueError, FileNotFoundError) as err:
+        raise CubeError("the cube's bands cannot be read", where=str(storage), got=str(err)) from err
+
+
+def _place(grid: Grid) -> dict[str, Any]:
+    crs = CRS.from_wkt(grid.crs_wkt)
+    authority = crs.to_authority()
+    found: dict[str, Any] = {
+        "proj:code": ":".join(authority) if authority else None,
+        "proj:shape": list(grid.shape),
+        "proj:transform": list(grid.transform)[:6],
+        "proj:bbox": list(grid.bounds),
+    }
+    if authority is None:
+        found["proj:wkt2"] = crs.to_wkt(version="WKT2_2019")
+    if crs.is_projected:
+        side = abs(grid.transform.determinant) ** 0.5 * crs.linear_units_factor[1]
+        found["gsd"] = round(side, 6)
+    return found
+
+
+def _dimensions(plan: Plan, centre_nm: list[float]) -> dict[str, Any]:
+    grid = plan.cube_grid
+    crs = CRS.from_wkt(grid.crs_wkt)
+    x_min, y_min, x_max, y_max = grid.bounds
+    reference = crs.to_epsg() or crs.to_wkt(version="WKT2_2019")
+    axes: dict[str, dict[str, Any]] = {
+        "y": {"type": "spatial", "axis": "y", "extent": [y_min, y_max], "reference_system": reference},
+        "x": {"type": "spatial", "axis": "x", "extent": [x_min, x_max], "reference_system": reference},
+    }
+    if grid.is_axis_aligned:
+        axes["y"]["step"], axes["x"]["step"] = grid.transform.e, grid.transform.a
+    cells = ["wavelength", "y", "x"]
+    spectral = {"type": "data", "dimensions": cells, "unit": "1", "data_type": "uint16", "nodata": NODATA}
+    layers = [array_name(layer) for layer in LAYERS if layer in plan.layers]
+    flat: dict[str, Any] = {"type": "data", "dimensions": ["y", "x"]}
+    return {
+        "cube:dimensions": {
+            "wavelength": {
+                "type": "spectral",
+                "description": "band centre",
+                "values": centre_nm,
+                "unit": "nm",
+            },
+            **axes,
+        },
+        "cube:variables": {
+            **{name: spectral for name in ("reflectance", *layers)},
+            "valid": {**flat, "data_type": "uint8"},
+            **({"source": {**flat, "data_type": "uint16", "nodata": 0}} if plan.scenes else {}),
+            **{
+                name: {**flat, "data_type": "uint8"}
+                if name == "quality"
+                else {**flat, "unit": "1", "data_type": "uint16", "nodata": NODATA}
+                for name in plan.quality
+            },
+            "fwhm": {"type": "auxiliary", "dimensions": ["wavelength"], "unit": "nm"},
+        },
+    }
+
+
+def _sources(plan: Plan, model: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Links to the scenes and the model. What has no URL is named by its checksum, never by a folder."""
+    scene: Any = plan.settings.get("scene", {})
+    scenes: list[Mapping[str, Any]] = [share.facts for share in plan.scenes] or [scene]
+    links = []
+    for each in scenes:
+        known = {"sha256": str(each["sha256"])} if "sha256" in each else {"etag": str(each.get("etag"))}
+        href = redact_url(str(each["url"])) if "url" in each else f"urn:spectile:scene:{each.get('sha256')}"
+        said = {f"spectile:{name}": value for name, value in known.items()}
+        links.append({"rel": "derived_from", "href": href, "title": str(each.get("name", "scene")), **said})
+    title = str(model.get("name", "unknown"))
+    digest = str(model.get("digest") or quote(title))
+    links.append({"rel": "model", "href": f"urn:spectile:model:{digest}", "title": title})
+    return links
+
+
+def _pictures(storage: Storage) -> tuple[dict[str, dict[str, Any]], NDArray[np.bool_] | None]:
+    """The assets beside a finished cube, and where the decimated cube is valid."""
+    found: dict[str, dict[str, Any]] = {}
+    valid = None
+    png, cog = quicklook_names(storage.name)
+    if (value := storage.parent.get(png)) is not None:
+        # The picture is a figure with spectra, not a map.
+        width, height = (int.from_bytes(value[at : at + 4], "big") for at in (16, 20))
+        found["quicklook"] = {
+            **_file(png, value), "type": "image/png", "roles": ["overview"],
+            "title": "True colour, colour infrared and six spectra",
+            "proj:code": None, "proj:shape": [height, width],
+        }  # fmt: skip
+    if (value := storage.parent.get(cog)) is not None:
+        with rasterio.open(BytesIO(value)) as dataset:
+            valid = dataset.dataset_mask() > 0
+            place = {"proj:shape": list(dataset.shape), "proj:transform": list(dataset.transform)[:6]}
+        found["true_colour"] = {
+            **_file(cog, value), "type": COG_TYPE, "roles": ["visual"], "title": "True colour", **place,
+        }  # fmt: skip
+    name = report_name(storage.name)
+    if (value := storage.parent.get(name)) is not None:
+        found["report"] = {
+            **_file(name, value), "type": "text/html", "roles": ["metadata"],
+            "title": "How it was made, and where to doubt it",
+        }  # fmt: skip
+    return found, valid
+
+
+def _file(name: str, value: bytes) -> dict[str, Any]:
+    # 1220 is the multihash prefix of a SHA-256.
+    digest = hashlib.sha256(value).hexdigest()
+    return {"href": quote(name), "file:size": len(value), "file:checksum": f"1220{digest}"}
+
+
+def _footprint(grid: Grid, valid: NDArray[np.bool_] | None) -> dict[str, Any]:
+    """The convex hull of the cells that hold valid pixels; the whole grid where nobody knows, or all do."""
+    if valid is None or valid.all() or not valid.any():
+        return footprints(grid, [grid.window])[0]
+    step = max(1, -(-max(valid.shape) // _CELLS))
+    rows, cols = (-(-size // step) for size in valid.shape)
+    padded = np.zeros((rows * step, cols * step), dtype=bool)
+    padded[: valid.shape[0], : valid.shape[1]] = valid
+    cells: NDArray[np.bool_] = np.any(padded.reshape(rows, step, cols, step), axis=(1, 3))
+    side = step * 2 ** round(np.log2(max(grid.shape) / max(valid.shape)))  # pixels of the cube along a cell
+    windows = []
+    for row in np.flatnonzero(cells.any(axis=1)):
+        held = np.flatnonzero(cells[row])
+        for col in {held[0], held[-1]}:  # a hull needs no more of a row
+            window = Window(int(row) * side, int(col) * side, side, side)
+            windows.append(window.intersection(grid.window))
+    parts = shapely.from_geojson([json.dumps(each) for each in footprints(grid, windows)])
+    # On each side of the antimeridian by itself.
+    hulls = [
+        shapely.convex_hull(shapely.union_all(half))
+        for half in (shapely.intersection(parts, shapely.box(-180, -90, 0, 90)),
+                     shapely.intersection(parts, shapely.box(0, -90, 180, 90)))
+    ]  # fmt: skip
+    pieces = [hull for hull in hulls if hull.geom_type == "Polygon"]
+    if len(pieces) == 2 and not _split(parts):
+        pieces = [shapely.convex_hull(shapely.union_all(parts))]
+    drawn = shapely.orient_polygons(pieces[0] if len(pieces) == 1 else shapely.MultiPolygon(pieces))
+    geometry: dict[str, Any] = json.loads(shapely.to_geojson(drawn))
+    return geometry
+
+
+def _split(parts: NDArray[Any]) -> bool:
+    """Whether shapes touch the antimeridian from both sides rather than Greenwich."""
+    west, _, east, _ = shapely.total_bounds(parts)
+    return bool(east - west > 180)
+
+
+def _bbox(geometry: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """(west, south, east, north) as RFC 7946 has it, west > east across the antimeridian."""
+    shape = shapely.from_geojson(json.dumps(geometry))
+    west, south, east, north = (float(side) for side in shapely.bounds(shape))
+    parts = shapely.bounds(shapely.get_parts(shape))
+    left, right = parts[parts[:, 2] < 180], parts[parts[:, 0] > -180]
+    if west == -180 and east == 180 and len(parts) > 1 and len(left) and len(right):
+        # Of parts that end at the antimeridian: those to its west begin the box, those to its east end it.
+        return float(right[:, 0].min()), south, float(left[:, 2].max()), north
+    return west, south, east, north

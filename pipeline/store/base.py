@@ -1,0 +1,331 @@
+"""The store that holds a cube: whole objects by key, each put at once or not at all.
+
+Files and object stores are used in the same way, and nothing counts on renaming. What one process may not
+take from another (a lease, say) is put under a condition: ``put_new`` where there is nothing yet, ``put_if``
+where nothing has changed. Between processes that put an object only so, no update is lost: of those that
+race, one succeeds and the others are told. Whoever races puts bytes that nobody else puts, its name or a
+number: a version names the bytes, and a request whose answer got lost is known by them to have succeeded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectile.catalog.errors import UsageError
+from spectile.catalog.urls import locate
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+_OWN = (".partial", ".lock")
+"""How the names of files end that are no objects."""
+TRIES = 5
+"""How often a write is tried again that another process got in the way of."""
+
+
+class Exists(Exception):
+    """There is an object already."""
+
+
+class Changed(Exception):
+    """The object is not as it was when its version was read, or is gone."""
+
+
+def agree() -> None:
+    """The guard of those who need none."""
+
+
+class Storage(ABC):
+    """A place for objects. Keys use slashes; a put replaces the object in one step.
+
+    Its text is the place, to show and to record: it holds no secret. Every operation raises StoreError
+    where an object store cannot be reached or refuses, and OSError where a disk does.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The last part of the place."""
+
+    @property
+    @abstractmethod
+    def parent(self) -> Storage:
+        """The storage that this one lies in."""
+
+    @abstractmethod
+    def at(self, key: str) -> str:
+        """The place of an object, to show."""
+
+    @abstractmethod
+    def zarr(self, *, read_only: bool = False) -> Store:
+        """The same objects for zarr."""
+
+    @abstractmethod
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        """The object and its version, or None where there is none."""
+
+    @abstractmethod
+    def put(self, key: str, value: bytes) -> None:
+        """Write an object; a reader sees the old one or the new one, never a part."""
+
+    @abstractmethod
+    def put_new(self, key: str, value: bytes, guard: Callable[[], None] = agree) -> str:
+        """Write an object that is not there yet, unless ``guard`` raises; its version.
+
+        Raises
+        ------
+        Exists : there is one.
+        """
+
+    @abstractmethod
+    def put_if(self, key: str, value: bytes, version: str) -> str:
+        """Replace an object that still has this version; its new version.
+
+        Raises
+        ------
+        Changed : it has another, or is gone.
+        """
+
+    @abstractmethod
+    def put_guarded(self, key: str, value: bytes, guard: Callable[[], None]) -> None:
+        """Write an object, unless ``guard`` raises; it is asked again right before the object appears.
+
+        Whoever makes the guard raise, and then sweeps (files) or puts the same key (objects), knows that no
+        put that was let through before appears after that: the file to be renamed is gone, the object is not
+        the one that was to be replaced. See docs/decisions/0006-lease-and-fencing.md.
+        """
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an object, if it is there."""
+
+    @abstractmethod
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys of the objects directly under a prefix, in order."""
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether there is anything at the place, other than parts of a first object."""
+
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes of all objects."""
+
+    @abstractmethod
+    def walk(self) -> Iterator[str]:
+        """The keys of all objects."""
+
+    @abstractmethod
+    def sweep(self, *, beside: Sequence[str] = ()) -> None:
+        """Remove what processes that were killed or overtaken left behind that is no object.
+
+        Parameters
+        ----------
+        beside : names of objects next to the store whose unfinished writes go too.
+        """
+
+    def get(self, key: str) -> bytes | None:
+        """The object, or None where there is none."""
+        found = self.read(key)
+        return None if found is None else found[0]
+
+
+def stem(name: str) -> str:
+    """What a cube of this name is called, and what stands beside it."""
+    return name.removesuffix(".zarr") or name
+
+
+def open_storage(place: str | Path) -> Storage:
+    """The storage at a path or URL; nothing is asked of it yet.
+
+    Raises
+    ------
+    UsageError : the URL cannot be used, or cannot be written to.
+    """
+    where = locate(place)
+    if isinstance(where, Path):
+        return LocalStorage(where)
+    if where.scheme not in ("s3", "gs"):
+        raise UsageError("cubes cannot be kept there", where=str(where), expected="a path, s3:// or gs://")
+    from spectile.pipeline.store.objects import ObjectStorage  # runs on files need no client
+
+    return ObjectStorage(where)
+
+
+def checked(key: str) -> str:
+    """The key, if it stays inside the store.
+
+    Raises
+    ------
+    UsageError : it does not.
+    """
+    if {"", ".", ".."} & set(key.split("/")) or "\\" in key or "\0" in key:
+        raise UsageError("the key leads out of the store", got=repr(key))
+    return key
+
+
+@dataclass(frozen=True)
+class LocalStorage(Storage):
+    """A folder of files.
+
+    ``put``, ``put_guarded`` and ``put_if`` rename a finished file over the old one, ``put_new`` links it to a
+    name that must not exist; ``put_if`` holds a lock on the key meanwhile. All of it works between the
+    processes of one machine on any POSIX file system with hard links, and between machines on a share that
+    has locks (NFSv4).
+    """
+
+    root: Path
+    """The folder."""
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.root.name
+
+    @property
+    def parent(self) -> LocalStorage:
+        """The folder that holds this one."""
+        return LocalStorage(self.root.parent)
+
+    def at(self, key: str) -> str:
+        """The file's path."""
+        return str(self.root / checked(key))
+
+    def zarr(self, *, read_only: bool = False) -> Store:
+        """The same files for zarr."""
+        from zarr.storage import LocalStore
+
+        return LocalStore(self.root, read_only=read_only)
+
+    def get(self, key: str) -> bytes | None:
+        """The file's bytes, or None where there is none."""
+        try:
+            return (self.root / checked(key)).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        """The file's bytes and their hash, or None where there is none."""
+        value = self.get(key)
+        return None if value is None else (value, _version(value))
+
+    def put(self, key: str, value: bytes) -> None:
+        """Write a file beside the old one and rename it."""
+        self._land(key, value, agree, os.replace)
+
+    def put_new(self, key: str, value: bytes, guard: Callable[[], None] = agree) -> str:
+        """Write a file, ask the guard and link it to its name; its version."""
+
+        def link(part: Path, path: Path) -> None:
+            try:
+                os.link(part, path)
+            except FileExistsError as err:
+                raise Exists(key) from err
+
+        self._land(key, value, guard, link)
+        return _version(value)
+
+    def put_if(self, key: str, value: bytes, version: str) -> str:
+        """Compare and rename under a lock; the new version."""
+        with self._part(key, value) as (part, path), _lock(path):
+            found = self.read(key)
+            if found is None or found[1] != version:
+                raise Changed(key)
+            os.replace(part, path)
+        return _version(value)
+
+    def put_guarded(self, key: str, value: bytes, guard: Callable[[], None]) -> None:
+        """Write a file beside the old one, ask the guard and rename it."""
+        self._land(key, value, guard, os.replace)
+
+    def _land(
+        self, key: str, value: bytes, guard: Callable[[], None], land: Callable[[Path, Path], None]
+    ) -> None:
+        """Write a file beside its place, ask the guard and move it there."""
+        for _ in range(TRIES):
+            guard()  # before a folder or a file is made
+            try:
+                with self._part(key, value) as (part, path):
+                    guard()
+                    land(part, path)
+                    return
+            except FileNotFoundError:
+                # Swept away: by a successor, which the guard will tell, by one that was overtaken itself, or
+                # by the one that got what both raced for.
+                continue
+        raise OSError(f"{key}: the unfinished file is removed again and again")
+
+    @contextmanager
+    def _part(self, key: str, value: bytes) -> Iterator[tuple[Path, Path]]:
+        """A file that holds the value under a name of its own, and the path that it is for."""
+        path = self.root / checked(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+        try:
+            part.write_bytes(value)
+            yield part, path
+        finally:
+            part.unlink(missing_ok=True)
+
+    def delete(self, key: str) -> None:
+        """Remove a file, if it is there."""
+        (self.root / checked(key)).unlink(missing_ok=True)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys of the files directly under a prefix, in order."""
+        folder = self.root / checked(prefix)
+        if folder.is_dir():
+            for path in sorted(folder.iterdir()):
+                if path.is_file() and not path.name.startswith("."):
+                    yield f"{prefix}/{path.name}"
+
+    def exists(self) -> bool:
+        """Whether there is anything at the place, other than parts of a first object and their folders."""
+        if not self.root.is_dir():
+            return self.root.exists()
+        return any(not name.endswith(_OWN) for _, _, names in os.walk(self.root) for name in names)
+
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
+
+    def walk(self) -> Iterator[str]:
+        """The keys of all files, hidden ones left out."""
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if not name.startswith("."):
+                    yield (Path(folder) / name).relative_to(self.root).as_posix()
+
+    def sweep(self, *, beside: Sequence[str] = ()) -> None:
+        """Remove unfinished files."""
+        for name in beside:
+            for path in self.root.parent.glob(f".{name}.*.partial"):
+                path.unlink(missing_ok=True)
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if name.endswith(".partial"):
+                    (Path(folder) / name).unlink(missing_ok=True)
+
+
+def _version(value: bytes) -> str:
+    return hashlib.blake2b(value, digest_size=16).hexdigest()
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a file; it goes when its holder dies. The lock's own file stays."""
+    with path.with_name(f".{path.name}.lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,96 @@
+"""Scenes and cubes in a notebook: open them, run a scene, and the accessor ``.spectile`` on xarray objects.
+
+Importing it loads xarray and no more; torch waits for ``run``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import spectile.pipeline.product.accessor  # noqa: F401  (adds the .spectile accessor)
+from spectile.catalog.errors import BlockError, SpectileError, UsageError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["SpectileError", "open_cube", "open_scene", "run"]
+
+
+def open_cube(cube: str | Path, *, overview: int = 1) -> xr.Dataset:
+    """The cube as a lazy Dataset: float32 reflectance (wavelength, y, x), NaN where there is none, its CRS.
+
+    Parameters
+    ----------
+    cube : a path, or a URL: s3://, gs:// or file://.
+    overview : rows and columns of the cube along one of what is opened: 1 is the cube, 2, 4, … its overviews.
+
+    Raises
+    ------
+    SpectileError : there is no cube or no such overview, it is not finished, or it cannot be read.
+    """
+    from spectile.pipeline.cube.record import open_cube as open_it
+
+    return open_it(cube, overview=overview)
+
+
+def open_scene(
+    scene: str | Path,
+    *,
+    radiometry: str | None = None,
+    nodata: Literal["all", "any"] = "all",
+    rgb: tuple[int, int, int] | None = None,
+) -> xr.DataArray:
+    """The scene as the model sees it: linear reflectance (band, y, x) float32, lazy, NaN where masked.
+
+    Parameters
+    ----------
+    scene : a path, or a URL: s3://, gs://, https:// or file://.
+    radiometry, nodata, rgb : as of ``run``.
+
+    Raises
+    ------
+    SpectileError : it is missing, no raster, has no CRS, or does not say what its numbers mean.
+    """
+    from spectile.pipeline.scene.raster import open_scene as open_it
+
+    return open_it(scene, radiometry=radiometry, nodata_rule=nodata, channels=rgb)
+
+
+def run(scene: str | Path, out: str | Path, **settings: Any) -> xr.Dataset:
+    """Process a scene as ``spectile run`` does, in this process; the finished cube, opened.
+
+    Parameters
+    ----------
+    settings : the fields of ``spectile.flows.run.prepare.SceneSettings``, which bear the names of the command's options.
+
+    Raises
+    ------
+    SpectileError : the scene, the model or a setting cannot be used, or blocks failed. What was done stays,
+        and ``resume=True`` goes on.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from spectile.flows.run.prepare import SceneSettings, run_scene
+
+    known = [field.name for field in fields(SceneSettings) if field.name not in ("scene", "out")]
+    if unknown := sorted(settings.keys() - set(known)):
+        raise UsageError("unknown setting", got=", ".join(unknown), expected=", ".join(known))
+    given = {"scene": str(scene), "out": str(out), **settings}
+    try:
+        # What the command's parser does for its options: the types and choices of the fields.
+        checked = TypeAdapter(SceneSettings).validate_python(given)
+    except ValidationError as err:
+        first = err.errors()[0]
+        name = str(first["loc"][0])
+        raise UsageError(f"{name} cannot be so", got=repr(given[name]), expected=first["msg"]) from err
+    _, result = run_scene(checked)
+    if result.failures:
+        raise BlockError(
+            f"{result.blocks_failed} of {result.blocks_failed + result.blocks_done} blocks failed: "
+            f"{result.failures[0]}",
+            where=result.cube,
+            remedy="repeat it with resume=True",
+        )
+    return open_cube(out)

@@ -1,0 +1,87 @@
+"""``make serve`` and ``make stop``, as the processes that they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+import spectile.flows
+
+ROOT = Path(spectile.flows.__file__).parents[1]
+
+
+def serve(verb: str, home: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "spectile.flows.deployed.serve", verb, "--home", str(home), *arguments],
+        cwd=ROOT, capture_output=True, text=True, timeout=650, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def ours(home: Path) -> list[psutil.Process]:
+    """The processes whose environment or command names the folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            named = [*process.cmdline(), process.environ().get("PREFECT_HOME", "")]
+        except psutil.Error:
+            continue
+        if str(home) in named and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def wait_until_gone(home: Path) -> bool:
+    deadline = time.monotonic() + 60
+    while ours(home) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return not ours(home)
+
+
+@pytest.mark.slow
+def test_serve_is_up_once_and_leaves_nothing_behind(tmp_path):
+    home = tmp_path / "state"
+    try:
+        first = serve("start", home, "--port", "0")
+        page = first.split()[5].rstrip(";")
+        assert page.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(page) as answer:
+            assert answer.status == 200
+        request = urllib.request.Request(f"{page}/api/work_pools/filter", data=b"{}", method="POST")
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request) as answer:
+            assert {each["name"] for each in json.load(answer)} == {"spectile-cpu", "spectile-gpu"}
+        there = {process.pid for process in ours(home)}
+        assert len(there) >= 3  # the holder, the server, a worker
+        assert serve("start", home, "--port", "0") == first
+        assert {process.pid for process in ours(home)} == there
+        assert serve("stop", home) == "stopped\n"
+        assert wait_until_gone(home)
+        assert serve("stop", home) == "no server is running\n"
+    finally:
+        for process in ours(home):
+            process.kill()
+
+
+def test_a_port_that_is_taken_is_told_in_a_line(tmp_path):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "spectile.flows.deployed.serve", "start", "--home", str(tmp_path), "--port", port],
+            cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert f"port {port} is taken" in done.stderr
+    assert "choose another" in done.stderr
+    assert ours(tmp_path) == []

@@ -1,0 +1,94 @@
+"""Training through Prefect: one flow run with its artifacts, and a deployment that a worker loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spectile.catalog.errors import UsageError
+from spectile.flows.deployed.server import LocalServer
+from spectile.flows.training.train import is_storage_failure
+from spectile.model import checkpoint
+
+RECIPE = """
+name = "tiny"
+samples = 2
+crops = 1
+responses = ["rgb_camera", "worldview3", {nearest_nm = [640.0, 550.0, 460.0]}]
+[[stages]]
+components = 2
+condition_width = 8
+condition_blocks = 1
+width = 8
+kernels = 8
+[[stages]]
+components = 2
+condition_width = 8
+condition_blocks = 1
+width = 8
+[training]
+steps = 4
+batch = 2
+crop = 16
+log_every = 1
+validate_every = 2
+augmentation = {gamma = 0.1}
+[simulator]
+scenes = 2
+validation = 1
+held_out = 1
+size = 64
+"""
+
+
+def test_the_flow_trains_and_shows_curves_samples_and_the_table(
+    prefect_server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.client.orchestration import get_client
+
+    from spectile.flows.deployed.train import train_model
+
+    monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 20)
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "out"
+    recipe.write_text(RECIPE)
+    with prefect_server.in_use():
+        state = train_model(str(recipe), str(out), str(tmp_path), return_state=True)
+        table = state.result()
+        with get_client(sync_client=True) as client:
+            run = state.state_details.flow_run_id
+            artifacts = {
+                each.key or each.type: each for each in client.read_artifacts() if each.flow_run_id == run
+            }
+    facts = checkpoint.load(out).metadata
+    assert facts["held_out"] == table
+    assert [each["weight"] for each in facts["training"]["augmentation"]["responses"]] == [1.0, 1.0, 1.0]
+    assert artifacts["progress"].data == 100
+    assert "ridge" in artifacts["held-out"].data
+    for name in ("curves", "samples"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"{name}.png" in artifacts[name].data
+
+
+def test_a_recipe_with_a_mistake_is_not_tried_again(prefect_server: LocalServer, tmp_path: Path) -> None:
+    from spectile.flows.deployed.train import train_model
+
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("worldview3", "worldview9"))
+    with prefect_server.in_use():
+        state = train_model(str(tmp_path / "recipe.toml"), str(tmp_path / "out"), return_state=True)
+    assert state.is_failed()
+    assert "unknown sensor" in state.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_a_failing_disk_is_tried_again() -> None:
+    class Ended:
+        def __init__(self, error: Exception) -> None:
+            self.error = error
+
+        def result(self) -> Any:
+            raise self.error
+
+    assert is_storage_failure(None, None, Ended(OSError("the share went away")))
+    assert not is_storage_failure(None, None, Ended(UsageError("no such recipe")))

@@ -1,0 +1,69 @@
+"""Baselines recover what they can represent, and are chosen on validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spectile.catalog.errors import CheckpointError
+from spectile.model.closed.baselines import (
+    Pixels,
+    fit_lookup,
+    fit_ridge,
+    load_baselines,
+    pixel_rmse,
+    save_baselines,
+)
+
+
+def _pixels(seed: int, count: int = 3000) -> Pixels:
+    rng = np.random.default_rng(seed)
+    rgb = rng.uniform(0.02, 0.6, (count, 3)).astype(np.float32)
+    r, g, b = rgb.T
+    spectra = np.stack([r, r * g, b**2 + 0.1, g], axis=1).astype(np.float32)
+    return Pixels(rgb, spectra)
+
+
+def test_ridge_recovers_a_polynomial() -> None:
+    ridge = fit_ridge(_pixels(0), _pixels(1))
+    assert ridge.degree >= 2
+    assert pixel_rmse(ridge, _pixels(2)) < 1e-3
+
+
+def test_ridge_is_bounded_beyond_its_training_range() -> None:
+    ridge = fit_ridge(_pixels(0), _pixels(1))
+    far = np.full((3, 1, 1), 50.0, dtype=np.float32)
+    edge = np.full((3, 1, 1), 0.6, dtype=np.float32)
+    assert np.allclose(ridge.predict(far), ridge.predict(edge), atol=1e-2)
+
+
+def test_lookup_finds_the_nearest_spectra() -> None:
+    lookup = fit_lookup(_pixels(0, 20000), _pixels(1), seed=0)
+    assert pixel_rmse(lookup, _pixels(2)) < 0.02
+    assert lookup.codes.shape[0] <= 4096
+
+
+def test_predictions_keep_the_image_axes() -> None:
+    pixels = _pixels(0)
+    lookup = fit_lookup(pixels, _pixels(1), seed=0)
+    rgb = np.moveaxis(pixels.rgb[:12].reshape(3, 4, 3), -1, 0)
+    single = np.stack(
+        [lookup.predict(rgb[:, r : r + 1, c : c + 1])[:, 0, 0] for r in range(3) for c in range(4)]
+    )
+    assert np.array_equal(lookup.predict(rgb), single.T.reshape(4, 3, 4))
+
+
+def test_what_is_saved_predicts_the_same(tmp_path: Path) -> None:
+    ridge, lookup = fit_ridge(_pixels(0), _pixels(1)), fit_lookup(_pixels(0), _pixels(1), seed=0)
+    save_baselines(str(tmp_path), ridge, lookup)
+    loaded = load_baselines(str(tmp_path))
+    rgb = np.random.default_rng(3).uniform(0, 0.7, (3, 5, 5)).astype(np.float32)
+    assert np.array_equal(loaded["ridge"].predict(rgb), ridge.predict(rgb))
+    assert np.array_equal(loaded["lookup"].predict(rgb), lookup.predict(rgb))
+
+
+def test_missing_baselines_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="baselines"):
+        load_baselines(str(tmp_path))

@@ -1,0 +1,116 @@
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from spectile.pipeline.block.mosaic import Mosaic, mosaic_block
+from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.geometry.tiling import Block, Tiling, blocks, reflected
+from tests.pipeline.fakes import Positional
+
+
+@dataclass(frozen=True)
+class Held:
+    """A scene in memory."""
+
+    rgb: np.ndarray
+    valid: np.ndarray
+
+    def read(self, window):
+        rows = reflected(window.row, window.row_stop, self.valid.shape[0])[:, None]
+        cols = reflected(window.col, window.col_stop, self.valid.shape[1])
+        rgb = np.where(self.valid, self.rgb, np.nan)
+        return rgb[:, rows, cols].astype(np.float32), self.valid[rows, cols]
+
+
+def scene(rows=150, cols=210, seed=0) -> Held:
+    rng = np.random.default_rng(seed)
+    return Held(rng.random((3, rows, cols), np.float32), np.ones((rows, cols), bool))
+
+
+def whole(held, tiling, predictor=None, *, block=None, samples=1) -> Mosaic:
+    window = Window(0, 0, *held.valid.shape)
+    size = block or max(window.shape)
+    out = np.zeros((samples, 6, *window.shape), np.float32)
+    valid = np.zeros(window.shape, bool)
+    tiles = skipped = 0
+    for each in blocks(window, size):
+        part = mosaic_block(
+            each, source=held, tiling=tiling, predictor=predictor or Positional(), samples=samples
+        )
+        out[(slice(None), slice(None), *each.window.slices)] = part.samples
+        valid[each.window.slices] = part.valid
+        tiles, skipped = tiles + part.tiles, skipped + part.tiles_skipped
+    return Mosaic(out, valid, tiles, skipped)
+
+
+@pytest.mark.parametrize("block", [32, 50, 64, 1000])
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_block_and_batch_change_not_one_bit(block, batch):
+    held, tiling = scene(), Tiling((150, 210), 64, 8)
+    reference = whole(held, tiling, Positional(leak=0.3), samples=2)
+    other = whole(held, tiling, Positional(leak=0.3, batch=batch), block=block, samples=2)
+    np.testing.assert_array_equal(other.samples, reference.samples)
+
+
+def test_a_predictor_of_single_pixels_gives_the_same_through_any_tiling():
+    held = scene()
+    plain = whole(held, Tiling((150, 210), 256, 0))
+    for tiling in (Tiling((150, 210), 64, 8), Tiling((150, 210), 40, 10), Tiling((150, 210), 1000, 32)):
+        np.testing.assert_allclose(whole(held, tiling).samples, plain.samples, atol=3e-7)
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (20, 300), (300, 20), (65, 49), (1, 1)])
+def test_scenes_smaller_than_a_tile_are_covered(shape):
+    held, tiling = scene(*shape), Tiling(shape, 64, 8)
+    expected = next(Positional().predict(held.rgb[None], held.valid[None], np.zeros((1, 2), int), range(1)))[
+        0
+    ]
+    np.testing.assert_allclose(whole(held, tiling).samples[0], expected, atol=3e-7)
+
+
+def test_a_region_equals_the_same_part_of_the_whole():
+    held, tiling = scene(), Tiling((150, 210), 64, 8)
+    reference = whole(held, tiling, Positional(leak=0.3))
+    region = Window(37, 61, 70, 90)
+    part = mosaic_block(
+        Block(0, 0, region), source=held, tiling=tiling, predictor=Positional(leak=0.3), samples=1
+    )
+    np.testing.assert_array_equal(part.samples[0], reference.samples[(0, slice(None), *region.slices)])
+
+
+@pytest.mark.parametrize("hole", [np.s_[40:60, :], np.s_[0:150, 0:190], np.s_[70:71, 80:81]])
+def test_values_under_a_mask_change_not_one_bit_of_a_valid_output(hole):
+    held, tiling = scene(), Tiling((150, 210), 64, 8)
+    held.valid[hole] = False
+    first = whole(held, tiling, Positional(leak=0.3))
+    for value in (0.0, 1e9, np.nan):
+        changed = replace(held, rgb=held.rgb.copy())
+        changed.rgb[:, ~held.valid] = value
+        second = whole(changed, tiling, Positional(leak=0.3))
+        np.testing.assert_array_equal(second.samples[0][:, held.valid], first.samples[0][:, held.valid])
+        np.testing.assert_array_equal(second.valid, held.valid)
+    assert np.isfinite(first.samples[0][:, held.valid]).all()
+
+
+def test_tiles_that_are_masked_all_over_are_skipped_and_counted():
+    held, tiling = scene(300, 300), Tiling((300, 300), 64, 8)
+    held.valid[:, 100:] = False
+    told = []
+    mosaic = mosaic_block(
+        Block(0, 0, Window(0, 0, 300, 300)), source=held, tiling=tiling, predictor=Positional(), samples=1,
+        on_tiles=told.append,
+    )  # fmt: skip
+    assert mosaic.tiles == 7 * 3
+    assert mosaic.tiles + mosaic.tiles_skipped == 49 == sum(told)
+    expected = next(Positional().predict(held.rgb[None], held.valid[None], np.zeros((1, 2), int), range(1)))[
+        0
+    ]
+    np.testing.assert_allclose(mosaic.samples[0][:, held.valid], expected[:, held.valid], atol=3e-7)
+
+
+def test_samples_are_drawn_from_their_own_index():
+    held, tiling = scene(), Tiling((150, 210), 64, 8)
+    three = whole(held, tiling, samples=3)
+    np.testing.assert_array_equal(three.samples[:1], whole(held, tiling).samples)
+    assert np.abs(three.samples[1] - three.samples[0]).max() > 1e-3

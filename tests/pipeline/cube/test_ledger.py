@@ -1,0 +1,61 @@
+"""What the ledger says is believed only as it was written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from spectile.pipeline.cube.ledger import Marker, key_of, read_marker, write_marker
+from spectile.pipeline.cube.record import RECORD, put_record, read_record
+from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.geometry.tiling import Block
+from spectile.pipeline.store.base import LocalStorage
+
+BLOCK = Block(0, 1, Window(0, 512, 512, 88))
+MARKER = Marker("d1", (0, 512, 512, 88), {"valid/c/0/1": "9f"}, 9, 0, 45056, 0.25, 3)
+
+
+def flipped(value: bytes) -> list[bytes]:
+    """All values that differ in one bit."""
+    return [bytes(byte ^ (1 << bit if place == at else 0) for place, byte in enumerate(value))
+            for at in range(len(value)) for bit in range(8)]  # fmt: skip
+
+
+def test_a_marker_is_read_as_it_was_written(tmp_path):
+    write_marker(LocalStorage(tmp_path), BLOCK, MARKER)
+    assert read_marker(LocalStorage(tmp_path), BLOCK) == MARKER
+
+
+def test_any_flipped_bit_of_a_marker_makes_its_block_undone(tmp_path):
+    storage = LocalStorage(tmp_path)
+    write_marker(storage, BLOCK, MARKER)
+    path = tmp_path / key_of(BLOCK)
+    for value in flipped(path.read_bytes()):
+        path.write_bytes(value)
+        assert read_marker(storage, BLOCK) is None, value
+
+
+def test_a_marker_of_an_older_cube_has_no_checksum(tmp_path):
+    storage = LocalStorage(tmp_path)
+    storage.put(key_of(BLOCK), json.dumps(asdict(MARKER)).encode())
+    assert read_marker(storage, BLOCK) == MARKER
+
+
+def test_any_flipped_bit_of_the_plans_copy_is_found(tmp_path):
+    storage = LocalStorage(tmp_path)
+    record = {"digest": "d1", "plan": {"name": "sc\u00e8ne.tif", "scale": 1e-05}}
+    put_record(storage, record)
+    assert read_record(storage) == record
+    path = tmp_path / RECORD
+    for value in flipped(path.read_bytes()):
+        path.write_bytes(value)
+        assert read_record(storage) is None, value
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"[]", b"null", b"\xff"])
+def test_what_is_no_record_is_none(tmp_path, value):
+    storage = LocalStorage(tmp_path)
+    storage.put(RECORD, value)
+    assert read_record(storage) is None

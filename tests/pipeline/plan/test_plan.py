@@ -1,0 +1,83 @@
+from dataclasses import replace
+
+import pytest
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spectile.catalog.errors import UsageError
+from spectile.pipeline.geometry.grid import Grid, Window
+from spectile.pipeline.geometry.tiling import Tiling
+from spectile.pipeline.plan.plan import LARGEST_BLOCK, PROCESS_BYTES, SHARD, Plan, block_bytes, choose_block
+
+GRID = Grid((5000, 4000), Affine(0.5, 0, 0, 0, -0.5, 0), "EPSG:32619")
+PLAN = Plan(GRID, GRID.window, Tiling(GRID.shape), 2048, 48, 1, (), {"model": {"seed": 0}})
+
+
+def test_the_digest_follows_every_value_but_the_block():
+    assert replace(PLAN, block=512).digest == PLAN.digest
+    others = [
+        replace(PLAN, samples=2),
+        replace(PLAN, samples=2, layers=("sd",)),
+        replace(PLAN, samples=4),
+        replace(PLAN, samples=4, layers=("sd", "q05")),
+        replace(PLAN, window=Window(0, 0, 512, 512)),
+        replace(PLAN, tiling=Tiling(GRID.shape, 256, 16)),
+        replace(PLAN, settings={"model": {"seed": 1}}),
+        replace(PLAN, grid=replace(GRID, crs_wkt="EPSG:32620")),
+        replace(PLAN, bands=47),
+    ]
+    assert len({plan.digest for plan in [PLAN, *others]}) == 10
+
+
+def test_the_estimate_counts_tiles_blocks_and_bytes():
+    estimate = PLAN.estimate(predictor_bytes=10**8, seconds_per_tile=0.5)
+    tiles = sum(len(list(PLAN.tiling.tiles(block.window))) for block in PLAN.blocks)
+    assert estimate.tiles == tiles
+    assert estimate.blocks == 6
+    assert estimate.redundancy == pytest.approx(tiles * 256**2 / (5000 * 4000))
+    assert estimate.output_bytes == 5000 * 4000 * (48 * 2 + 1)
+    assert estimate.hours == pytest.approx(tiles * 0.5 / 3600)
+
+
+def test_the_estimate_counts_the_layers():
+    plain = replace(PLAN, samples=4)
+    ours = [replace(plain, layers=layers) for layers in ((), ("sd",), ("sd", "q05", "q95"))]
+    none, one, three = (plan.estimate(predictor_bytes=0) for plan in ours)
+    layer = 5000 * 4000 * 48 * 2
+    assert [each.output_bytes - none.output_bytes for each in (one, three)] == [layer, 3 * layer]
+    # They are made one after another, from a deviation that stands beside the mean.
+    strip = 512 * 2048 * 48 * 4
+    assert one.peak_memory_bytes - none.peak_memory_bytes == 2 * strip
+    assert three.peak_memory_bytes == one.peak_memory_bytes
+
+
+@given(st.integers(2, 32), st.integers(1, 12), st.booleans())
+def test_the_chosen_block_fits_the_budget_and_the_next_would_not(samples, gigabytes, spread):
+    budget = gigabytes * 10**9
+    arguments = GRID.window, PLAN.tiling, 48, samples, ("sd",) if spread else ()
+    if block_bytes(SHARD, *arguments) + PROCESS_BYTES > budget:
+        with pytest.raises(UsageError, match="--memory"):
+            choose_block(*arguments, budget=budget, predictor_bytes=0)
+        return
+    block = choose_block(*arguments, budget=budget, predictor_bytes=0)
+    assert block % SHARD == 0
+    plan = replace(PLAN, block=block, samples=samples, layers=arguments[4])
+    overlapped = plan.overlaps(predictor_bytes=0, budget=budget)
+    estimate = plan.estimate(predictor_bytes=0, overlapped=overlapped)
+    assert estimate.peak_memory_bytes <= budget
+    if block < LARGEST_BLOCK:
+        assert block_bytes(block + SHARD, *arguments, overlapped=overlapped) + PROCESS_BYTES > budget
+    if not overlapped:
+        assert block_bytes(SHARD, *arguments, overlapped=True) + PROCESS_BYTES > budget
+
+
+def test_settings_that_make_no_plan_are_refused():
+    with pytest.raises(UsageError, match="multiple of 512"):
+        replace(PLAN, block=700)
+    with pytest.raises(UsageError, match="--samples 0"):
+        replace(PLAN, samples=0)
+    with pytest.raises(UsageError, match="--layers sd"):
+        replace(PLAN, layers=("sd",))
+    with pytest.raises(UsageError, match="does not meet"):
+        replace(PLAN, window=Window(0, 0, 0, 0))

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spectile.catalog.errors import SceneError, UsageError
+from spectile.pipeline.scene.radiometry import (
+    Radiometry,
+    declare,
+    display_gain,
+    linear_to_srgb,
+    parse_radiometry,
+    srgb_to_linear,
+)
+
+PLAIN = {"offsets": (0.0, 0.0, 0.0), "scales": (1.0, 1.0, 1.0), "where": "s.tif"}
+SCALED = {"offsets": (-0.1, -0.1, -0.1), "scales": (1e-4, 1e-4, 1e-4), "where": "s.tif"}
+
+
+@given(st.floats(0, 1))
+def test_srgb_there_and_back_is_the_same(value):
+    line = np.array([value], np.float32)
+    np.testing.assert_allclose(linear_to_srgb(srgb_to_linear(line)), line, atol=2e-4)
+
+
+def test_srgb_mid_grey_is_the_standards():
+    assert srgb_to_linear(np.float32([118 / 255]))[0] == pytest.approx(0.1812, abs=1e-4)
+
+
+def test_the_files_own_scale_decides():
+    radiometry, notice = declare(None, dtype="uint16", **SCALED)
+    values = radiometry.to_reflectance(np.full((3, 1), 3000, np.uint16))
+    np.testing.assert_allclose(values, 0.2, atol=1e-6)
+    assert radiometry.kind == "reflectance"
+    assert notice is None
+
+
+@pytest.mark.parametrize("option", ["display", "dn:0,0.0001"])
+def test_an_option_against_the_files_own_scale_is_refused(option):
+    with pytest.raises(SceneError, match="declares its own scale"):
+        declare(option, dtype="uint16", **SCALED)
+
+
+def test_bytes_without_a_scale_are_a_display_picture_with_a_notice():
+    radiometry, notice = declare(None, dtype="uint8", **PLAIN)
+    assert radiometry.kind == "display"
+    assert "display" in notice
+    assert declare("display", dtype="uint8", **PLAIN)[1] is None
+
+
+@pytest.mark.parametrize("option", [None, "reflectance"])
+def test_bare_uint16_is_refused_with_the_option_to_set(option):
+    with pytest.raises(SceneError, match="--radiometry dn:OFFSET,SCALE"):
+        declare(option, dtype="uint16", **PLAIN)
+
+
+def test_dn_takes_offset_then_scale():
+    radiometry, _ = declare("dn:1000,0.0001", dtype="uint16", **PLAIN)
+    np.testing.assert_allclose(radiometry.to_reflectance(np.full((3, 1), 3000, np.uint16)), 0.2, atol=1e-6)
+
+
+NONSENSE = "|radiance|dn|dn:1|dn:a,b|dn:0,0|display:-1|display:1,2|reflectance:2|dn:nan,1"
+
+
+@pytest.mark.parametrize("text", NONSENSE.split("|"))
+def test_nonsense_is_refused_with_the_choices(text):
+    with pytest.raises(UsageError, match="dn:OFFSET,SCALE"):
+        parse_radiometry(text)
+
+
+def test_the_gain_ignores_masked_pixels_and_a_black_picture_stays_black():
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(0, 200, (3, 40, 40), dtype=np.uint8)
+    valid = np.ones((40, 40), bool)
+    valid[:10] = False
+    plain, _ = declare(None, dtype="uint8", **PLAIN)
+    gain = display_gain(numbers, valid, plain)
+    numbers[:, :10] = 255
+    assert display_gain(numbers, valid, plain) == gain
+    assert display_gain(np.zeros_like(numbers), valid, plain) == 1.0
+
+
+def test_a_display_source_without_its_gain_cannot_be_read():
+    with pytest.raises(ValueError, match="gain"):
+        Radiometry("display").to_reflectance(np.zeros((3, 1), np.uint8))

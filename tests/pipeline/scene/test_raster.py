@@ -1,0 +1,228 @@
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio._env import get_gdal_config
+from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp
+
+from spectile.catalog.errors import BlockError, SceneError, UsageError
+from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.scene.raster import open_scene, open_source, tiles
+from spectile.pipeline.scene.remote import reading
+from tests.pipeline.fakes import NORTH_UP
+
+ROTATED = Affine.translation(320_000, 4_881_000) @ Affine.rotation(25) @ Affine.scale(0.5, -0.5)
+RGBA = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+
+
+def rows_of(valid: np.ndarray) -> list[int]:
+    return np.nonzero(~valid.all(axis=1))[0].tolist()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@given(st.integers(-300, 160), st.integers(-300, 220), st.integers(1, 200), st.integers(1, 200))
+def test_any_window_equals_the_padded_scene(write_scene, picture, row, col, height, width):
+    source = open_source(write_scene(picture))
+    whole, _ = source.read(source.grid.window)
+    pad = 500
+    padded = np.pad(whole, ((0, 0), (pad, pad), (pad, pad)), mode="reflect")
+    part, valid = source.read(Window(row, col, height, width))
+    np.testing.assert_array_equal(
+        part, padded[:, row + pad : row + pad + height, col + pad : col + pad + width]
+    )
+    assert valid.all()
+
+
+@pytest.mark.parametrize("shape", [(3, 150, 210), (3, 20, 1), (3, 1, 300), (3, 257, 193)])
+@pytest.mark.parametrize("transform", [NORTH_UP, ROTATED, Affine(0.5, 0, 0, 0, 0.25, 0)])
+def test_the_lazy_scene_and_the_hot_path_read_the_same_tiles(write_scene, shape, transform):
+    array = np.random.default_rng(1).integers(0, 255, shape, dtype=np.uint8)
+    array[:, :3, :4] = 0
+    path = write_scene(array, transform=transform, nodata=0)
+    scene, source = open_scene(path, chunk=64), open_source(path)
+    assert scene.chunks is not None
+    assert scene.rio.transform() == source.grid.transform
+    assert scene.rio.crs.to_epsg() == 32619
+    assert ("x" in scene.coords) == source.grid.is_axis_aligned
+    seen = 0
+    for tile, lazy in tiles(scene, tile=128, halo=16):
+        assert lazy.shape == (3, 128, 128)
+        np.testing.assert_array_equal(lazy.values, source.read(tile.window)[0])
+        seen += 1
+    assert seen == -(-shape[1] // 96) * -(-shape[2] // 96)
+
+
+def test_alpha_masks_and_is_never_input(write_scene, picture):
+    alpha = np.full((1, 150, 210), 255, np.uint8)
+    alpha[0, 10:12] = 0
+    source = open_source(write_scene(np.concatenate([picture, alpha]), colorinterp=RGBA))
+    rgb, valid = source.read(source.grid.window)
+    assert rgb.shape[0] == 3
+    assert rows_of(valid) == [10, 11]
+    assert np.isnan(rgb[:, ~valid]).all()
+
+
+def test_the_files_own_mask_comes_before_its_nodata_value(write_scene, picture):
+    picture[:, 5] = 0
+    mask = np.full((150, 210), 255, np.uint8)
+    mask[20] = 0
+    source = open_source(write_scene(picture, mask=mask))
+    assert rows_of(source.read(source.grid.window)[1]) == [20]
+
+
+def test_nodata_in_all_or_in_any_channel(write_scene, picture):
+    picture[:, 5] = 0
+    picture[1, 9] = 0
+    path = write_scene(picture, nodata=0)
+    for rule, rows in (("all", [5]), ("any", [5, 9])):
+        source = open_source(path, nodata_rule=rule)
+        assert rows_of(source.read(source.grid.window)[1]) == rows
+
+
+def test_true_zeros_stay_valid_where_no_nodata_is_declared(write_scene, picture):
+    picture[:, 5] = 0
+    source = open_source(write_scene(picture))
+    assert source.read(source.grid.window)[1].all()
+
+
+def test_a_single_nan_masks_its_pixel_alone(write_scene):
+    array = np.full((3, 40, 40), 0.2, np.float32)
+    array[1, 7, 8] = np.nan
+    source = open_source(write_scene(array))
+    valid = source.read(source.grid.window)[1]
+    assert np.argwhere(~valid).tolist() == [[7, 8]]
+
+
+def test_floats_above_one_and_a_half_are_refused(write_scene):
+    path = write_scene(np.full((3, 40, 40), 180.0, np.float32))
+    with pytest.raises(SceneError, match="--radiometry"):
+        open_source(path)
+    source = open_source(path, radiometry="dn:0,0.001")
+    np.testing.assert_allclose(source.read(Window(0, 0, 1, 1))[0], 0.18, rtol=1e-6)
+
+
+def test_the_gain_does_not_change_with_the_window(write_scene, picture):
+    picture[:, :75] //= 4
+    path = write_scene(picture)
+    source = open_source(path)
+    whole, _ = source.read(source.grid.window)
+    part, _ = source.read(Window(0, 0, 75, 210))
+    np.testing.assert_array_equal(part, whole[:, :75])
+    assert open_source(path).radiometry == source.radiometry
+
+
+def test_channels_follow_the_colour_interpretation(write_scene, picture):
+    colours = [ColorInterp.blue, ColorInterp.green, ColorInterp.red]
+    path = write_scene(picture, colorinterp=colours)
+    assert open_source(path).channels == (3, 2, 1)
+    assert open_source(path, channels=(1, 2, 3)).channels == (1, 2, 3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_wrong_number_of_bands_is_refused(write_scene, count):
+    path = write_scene(np.ones((count, 20, 20), np.uint8), photometric="MINISBLACK")
+    with pytest.raises(SceneError, match=f"wrong number of bands.*got {count}"):
+        open_source(path)
+
+
+def test_named_channels_open_a_scene_of_five_bands(write_scene):
+    path = write_scene(np.ones((5, 20, 20), np.uint8), photometric="MINISBLACK")
+    assert open_source(path, channels=(3, 2, 1)).channels == (3, 2, 1)
+    with pytest.raises(SceneError, match="no such band"):
+        open_source(path, channels=(3, 2, 6))
+
+
+def test_scenes_without_a_place_are_refused(write_scene, picture, tmp_path):
+    with pytest.raises(SceneError, match="no CRS"):
+        open_source(write_scene(picture, "a.tif", crs=None))
+    points = [GroundControlPoint(r, c, c, -r) for r, c in ((0, 0), (0, 20), (20, 0), (20, 20))]
+    with rasterio.open(
+        tmp_path / "g.tif", "w", driver="GTiff", count=3, height=20, width=20, dtype="uint8",
+        gcps=points, crs="EPSG:4326",
+    ) as dataset:  # fmt: skip
+        dataset.write(np.ones((3, 20, 20), np.uint8))
+    with pytest.raises(SceneError, match="ground control points"):
+        open_source(tmp_path / "g.tif")
+    with pytest.raises(SceneError, match="no such file"):
+        open_source(tmp_path / "missing.tif")
+    (tmp_path / "text.tif").write_text("no raster")
+    with pytest.raises(SceneError, match="not a raster"):
+        open_source(tmp_path / "text.tif")
+
+
+def test_a_scene_that_is_masked_all_over_is_refused(write_scene):
+    with pytest.raises(SceneError, match="no valid pixel"):
+        open_source(write_scene(np.zeros((3, 20, 20), np.uint8), nodata=0))
+
+
+def test_damage_fails_the_rows_it_lies_in_by_name_and_no_others(write_scene):
+    array = np.random.default_rng(3).integers(0, 255, (3, 512, 512), dtype=np.uint8)
+    path = write_scene(array, tiled=True, blockxsize=128, blockysize=128, compress="deflate")
+    whole = open_source(path, radiometry="display:1").read(Window(0, 0, 128, 512))[0]
+    with path.open("r+b") as stream:
+        stream.seek(int(path.stat().st_size * 0.9))
+        stream.write(b"\0" * 4096)
+    source = open_source(path, radiometry="display:1")
+    with pytest.raises(BlockError, match=r"rows 384–511"):
+        source.read(Window(384, 0, 128, 512))
+    np.testing.assert_array_equal(source.read(Window(0, 0, 128, 512))[0], whole)
+
+
+def test_a_source_travels_to_threads_and_processes(write_scene, picture):
+    source = copy.deepcopy(open_source(write_scene(picture)))
+    whole, _ = source.read(source.grid.window)
+    windows = [Window(r, c, 30, 30) for r in range(0, 120, 30) for c in range(0, 180, 30)] * 4
+    with ThreadPoolExecutor(8) as pool:
+        for window, (part, _) in zip(windows, pool.map(source.read, windows), strict=True):
+            np.testing.assert_array_equal(part, whole[(slice(None), *window.slices)])
+
+
+@pytest.mark.parametrize("kind", ["plain", "nodata", "mask", "floats"])
+def test_validity_alone_is_the_validity_that_is_read(write_scene, picture, kind):
+    if kind == "floats":
+        picture = (picture / 255).astype(np.float32)
+        picture[1, 40, 60] = np.nan
+    picture[:, 30:50, 70:90] = 0
+    mask = (picture[0] > 100) if kind == "mask" else None
+    source = open_source(write_scene(picture, nodata=0 if kind == "nodata" else None, mask=mask))
+    window = Window(20, 50, 60, 70)
+    np.testing.assert_array_equal(source.read_valid(window), source.read(window)[1])
+
+
+def test_the_fingerprint_follows_the_bytes(write_scene, picture):
+    first = open_source(write_scene(picture)).fingerprint()
+    picture[0, 0, 0] ^= 1
+    assert open_source(write_scene(picture)).fingerprint() != first
+
+
+def test_a_halo_too_large_for_the_tile_is_refused(write_scene, picture):
+    with pytest.raises(UsageError, match="too large"):
+        next(tiles(open_scene(write_scene(picture)), tile=64, halo=20))
+
+
+@pytest.mark.data
+def test_real_scenes_open_or_say_what_to_set(data_dir):
+    refused = []
+    for path in sorted((data_dir / "rgb_misc").glob("*.tif")):
+        try:
+            source = open_source(path)
+        except SceneError as err:
+            refused.append(str(err))
+            source = open_source(path, radiometry="dn:0,0.0001")
+        rgb, valid = source.read(Window(100, 100, 64, 64))
+        assert np.isfinite(rgb[:, valid]).all()
+    assert len(refused) == 2
+    assert all("--radiometry" in line for line in refused)
+
+
+def test_gdal_may_keep_a_row_of_decoded_blocks_of_a_large_scene(write_scene, picture):
+    path = write_scene(picture)
+    with reading(path):
+        # In bytes. With less, every line of a window decodes all blocks that it crosses again.
+        assert get_gdal_config("GDAL_CACHEMAX") >= 40_000 * 256 * 3
