@@ -26,13 +26,13 @@ demo: $(VENV)/.installed-runtime ## Simulate a scene, turn it into a cube, compa
 	@$(BIN)/spectile demo
 
 serve: $(VENV)/.installed-runtime ## Start a Prefect server and worker on loopback, with every deployment; PORT=4200.
-	@$(BIN)/python -m flows.serve start $(if $(PORT),--port $(PORT))
+	@$(BIN)/python -m spectile.flows.deployed.serve start $(if $(PORT),--port $(PORT))
 
 stop: ## End what make serve started.
-	@$(BIN)/python -m flows.serve stop
+	@$(BIN)/python -m spectile.flows.deployed.serve stop
 
 deploy: $(VENV)/.installed-runtime ## Make work pools and deployments on the server that PREFECT_API_URL names.
-	@$(BIN)/python -m flows.serve deploy
+	@$(BIN)/python -m spectile.flows.deployed.serve deploy
 
 install: $(VENV)/.installed-dev ## Make .venv with everything that tests and benchmarks need.
 

@@ -92,13 +92,13 @@ def load(name: str | Path) -> Checkpoint:
 def locate(name: str | Path) -> Path:
     """The folder of a shipped name or of a path."""
     if str(name) in UNSHIPPED:
-        recipe = files("model") / "recipes" / f"{name}.toml"
+        recipe = files("spectile.model") / "recipes" / f"{name}.toml"
         raise CheckpointError(
             f"no weights are shipped for {name}",
             remedy=f"train them with `spectile train {recipe} --out FOLDER`, then use --model FOLDER",
         )
     if str(name) in SHIPPED:
-        with as_file(files("model") / "weights" / str(name)) as folder:
+        with as_file(files("spectile.model") / "weights" / str(name)) as folder:
             return Path(folder)
     folder = Path(name)
     if not folder.is_dir():

@@ -16,11 +16,11 @@ import zarr
 from numpy.typing import NDArray
 from rasterio.windows import Window as At
 
-import spectile.pipeline.cube.ledger
-import spectile.pipeline.run
 from spectile.catalog.errors import BlockError
+from spectile.pipeline import run
 from spectile.pipeline.block.mosaic import Source
 from spectile.pipeline.block.predict import Predictor
+from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube
 from spectile.pipeline.geometry.tiling import Block, Tiling
@@ -179,7 +179,7 @@ def time_block(
     cube: Cube,
     block: Block,
     *,
-    source: spectile.pipeline.run.Scene,
+    source: run.Scene,
     predictor: Predictor,
     clock: Callable[[], float],
 ) -> dict[str, float]:
@@ -193,12 +193,12 @@ def time_block(
     clock : as of ``metered``.
     """
     with metered(
-        (type(source), "read"), (type(predictor), "predict"), (pipeline.run, "mosaic_block"),
-        (pipeline.run, "write_block"), (pipeline.ledger, "write_marker"),
+        (type(source), "read"), (type(predictor), "predict"), (run, "mosaic_block"),
+        (run, "write_block"), (ledger, "write_marker"),
         clock=clock,
     ) as spent:  # fmt: skip
         start = clock()
-        spectile.pipeline.run.process_run(
+        run.process_run(
             cube, [block], source=source, predictor=predictor, watch=_Unwatched(), overlapped=False
         )
         whole = clock() - start

@@ -35,9 +35,10 @@ def imported(code: str) -> set[str]:
     return set(run_python(code + report).rpartition("loaded:")[2].split())
 
 
-@pytest.mark.parametrize("module", ["grid", "tiling", "blend", "plan"])
+@pytest.mark.parametrize("module", ["geometry.grid", "geometry.tiling", "geometry.blend", "plan.plan"])
 def test_geometry_loads_neither_torch_nor_prefect_dask_or_zarr(module: str) -> None:
-    assert not imported(f"import pipeline.{module}") & {"torch", "prefect", "dask", "distributed", "zarr"}
+    loaded = imported(f"import spectile.pipeline.{module}")
+    assert not loaded & {"torch", "prefect", "dask", "distributed", "zarr"}
 
 
 def test_the_catalog_loads_nothing_heavy() -> None:
@@ -54,17 +55,44 @@ def test_help_loads_neither_torch_nor_prefect() -> None:
     assert not loaded & {"torch", "prefect", "dask", "zarr", "xarray", "matplotlib", "scipy"}
 
 
-def test_importing_spectile_loads_xarray_and_nothing_that_takes_longer() -> None:
-    loaded = imported("import spectile")
-    assert "xarray" in loaded
-    heavy = {"torch", "prefect", "dask", "zarr", "rasterio", "rioxarray", "odc", "matplotlib", "scipy"}
-    assert not loaded & heavy
+def test_importing_spectile_loads_nothing_that_takes_long() -> None:
+    heavy = {
+        "torch",
+        "prefect",
+        "dask",
+        "zarr",
+        "xarray",
+        "rasterio",
+        "rioxarray",
+        "odc",
+        "matplotlib",
+        "scipy",
+    }
+    assert not imported("import spectile") & heavy
 
 
-def test_no_module_of_flows_bears_the_name_of_another_package() -> None:
-    # Prefect puts flows/ first on sys.path when it loads a flow by path.
-    ours = {path.stem for path in (ROOT / "flows").glob("*.py")} - {"__init__"}
+@pytest.mark.parametrize("order", ["import spectile, xarray", "import xarray, spectile"])
+def test_the_accessor_is_there_as_soon_as_xarray_is(order: str) -> None:
+    assert run_python(f"{order}; print(hasattr(xarray.Dataset, 'spectile'))").strip() == "True"
+
+
+def test_no_module_that_prefect_loads_by_path_bears_the_name_of_another_package() -> None:
+    # Prefect puts the folder of a flow that it loads by path first on sys.path.
+    ours = {path.stem for path in (ROOT / "flows" / "deployed").glob("*.py")} - {"__init__"}
     assert not ours & (set(packages_distributions()) | sys.stdlib_module_names)
+
+
+def test_a_model_py_beside_a_notebook_hides_nothing(tmp_path: Path) -> None:
+    for name in ("model", "pipeline", "flows", "catalog", "tests"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the file beside the notebook was taken')\n")
+    code = (
+        "import spectile\n"
+        "from spectile.model.predict.predictor import load_predictor\n"
+        "from spectile.flows.run.prepare import run_scene\n"
+        "import spectile.catalog.bands, spectile.pipeline.run\n"
+        "print('fine')"
+    )
+    assert run_python(code, cwd=tmp_path, PYTHONPATH=str(ROOT / "src")).strip() == "fine"
 
 
 def test_the_version_is_the_one_in_pyproject() -> None:
@@ -87,11 +115,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_packages_with_their_weights_and_nothing_else(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {
-        path.relative_to(ROOT).as_posix()
+        f"spectile/{path.relative_to(ROOT).as_posix()}"
         for package in ("catalog", "pipeline", "model", "flows")
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
-    } | {"spectile.py"}
+    } | {"spectile/__init__.py", "spectile/__main__.py", "spectile/py.typed"}
     assert packed == expected
 
 

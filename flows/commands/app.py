@@ -683,7 +683,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # The command that another module adds is in the app of spectile.flows.commands.app, which is not this one.
+    # The commands that other modules add are in the app of the module by its name, which is not this one.
     from spectile.flows.commands import app as cli
 
     sys.exit(cli.main())

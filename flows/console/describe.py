@@ -187,7 +187,7 @@ def describe_held_out() -> list[list[str]]:
 
 def _shipped() -> Iterator[tuple[Path, dict[str, Any]]]:
     """The folder and the metadata of each checkpoint in the package; the weights are not read."""
-    for path in sorted(Path(str(files("model") / "weights")).glob("*/model.json")):
+    for path in sorted(Path(str(files("spectile.model") / "weights")).glob("*/model.json")):
         yield path.parent, json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -31,7 +31,7 @@ from spectile.flows.deployed.server import (
     start_prefect,
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 """The checkout, in which ``prefect.yaml`` is."""
 
 POOLS = {"spectile-cpu": None, "spectile-gpu": 1}

@@ -150,8 +150,8 @@ def _facts(view: View) -> str:
 def _frame(document: Document, heading: str, facts: str, *, chart: bool, back: bool = False) -> None:
     """Put the models that a document has into the page; ``chart`` says whether spectra are among them."""
     document.title = heading
-    document.template = (_HERE / "view.html").read_text(encoding="utf-8")
-    css = (_HERE / "view.css").read_text(encoding="utf-8")
+    document.template = (_HERE / "page.html").read_text(encoding="utf-8")
+    css = (_HERE / "page.css").read_text(encoding="utf-8")
     document.template_variables.update(
         heading=heading, facts=facts, css=css, warning=WARNING, chart=chart, back=back
     )

@@ -113,8 +113,8 @@ class Stage(nn.Module):
     m is what the condition branch makes of the surroundings; σ (K,), ``deviation``, is what it leaves of
     each component, measured as it learns, so that z stays white. ``spread`` multiplies σ in samples: a
     network leaves less of its training data than of others, and calibration says by how much.
-    ``grain`` (K, scales) is how what it leaves hangs together in space (``model/diffusion/grain.py``); the noise of
-    the diffusion has the same, so that the network need not make it.
+    ``grain`` (K, scales) is how what it leaves hangs together in space (``diffusion.grain``); the noise
+    of the diffusion has the same, so that the network need not make it.
     """
 
     deviation: Tensor

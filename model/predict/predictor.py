@@ -1,6 +1,7 @@
 """The one boundary between numpy and torch: a checkpoint as something that predicts tiles.
 
-It implements ``spectile.pipeline.block.predict.Predictor`` by its shape; the two packages never import each other.
+It implements ``spectile.pipeline.block.predict.Predictor`` by its shape; the two packages never import each
+other.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class SpectraAccessor:
 
         Raises
         ------
-        UsageError : its centre is more than ``spectile.catalog.bands.TOLERANCE_NM`` and more than half its width away.
+        UsageError : its centre is more than ``TOLERANCE_NM`` and more than half its width away.
         """
         return self._placed(self._spectra.isel(wavelength=self.bands.at(wavelength_nm)))
 
@@ -111,7 +111,7 @@ class SpectraAccessor:
         return self._picture("colour infrared", COLOUR_INFRARED_NM, white)
 
     def index(self, name: str) -> xr.DataArray:
-        """A spectral index, (y, x) float32, by its name in ``spectile.catalog.indices``; docs/indices.md lists them.
+        """A spectral index, (y, x) float32, by its name; docs/indices.md lists them.
 
         NaN where a band is, and where the formula divides by zero. ``attrs["bands_nm"]`` are the centres of
         the bands that were taken.
@@ -145,7 +145,7 @@ class SpectraAccessor:
     def to_sensor(self, sensor: str | Bands) -> xr.DataArray:
         """Reflectance as another sensor sees it, (T, y, x) float32, with its wavelengths and widths.
 
-        ``spectile.catalog.bands.resampling_matrix`` weighs the bands. Only sensor bands that lie within the cube's
+        ``catalog.bands.resampling_matrix`` weighs the bands. Only sensor bands that lie within the cube's
         from half maximum to half maximum are made; a warning and ``attrs["not_covered_nm"]`` name the others.
         A pixel that lacks one band is NaN in all.
 

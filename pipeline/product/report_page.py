@@ -70,7 +70,7 @@ def render(facts: Facts) -> bytes:
 def _template() -> jinja2.Template:
     import jinja2
 
-    text = (files("pipeline") / "report.html").read_text(encoding="utf-8")
+    text = (files("spectile.pipeline.product") / "report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -1,15 +1,20 @@
 """Scenes and cubes in a notebook: open them, run a scene, and the accessor ``.spectile`` on xarray objects.
 
-Importing it loads xarray and no more; torch waits for ``run``.
+Importing it takes no time: xarray and torch wait until they are needed.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Sequence
 from dataclasses import fields
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-import spectile.pipeline.product.accessor  # noqa: F401  (adds the .spectile accessor)
 from spectile.catalog.errors import BlockError, SpectileError, UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +68,7 @@ def run(scene: str | Path, out: str | Path, **settings: Any) -> xr.Dataset:
 
     Parameters
     ----------
-    settings : the fields of ``spectile.flows.run.prepare.SceneSettings``, which bear the names of the command's options.
+    settings : the fields of ``SceneSettings``, which bear the names of the command's options.
 
     Raises
     ------
@@ -94,3 +99,30 @@ def run(scene: str | Path, out: str | Path, **settings: Any) -> xr.Dataset:
             remedy="repeat it with resume=True",
         )
     return open_cube(out)
+
+
+class _WithXarray(MetaPathFinder):
+    """Adds the accessor ``.spectile`` as soon as anybody imports xarray; the command line mostly does not."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "xarray":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_both(module: ModuleType) -> None:
+                load(module)
+                importlib.import_module("spectile.pipeline.product.accessor")
+
+            spec.loader.exec_module = load_both  # type: ignore[method-assign]
+        return spec
+
+
+if "xarray" in sys.modules:
+    importlib.import_module("spectile.pipeline.product.accessor")
+else:
+    sys.meta_path.insert(0, _WithXarray())

@@ -23,7 +23,7 @@ TINY = ("--model", "bands-repeat", "--size", "520", "--block", "512", "--repeats
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
     monkeypatch.setattr(benchmark_pipeline, "BARE_TILES", 10)
-    monkeypatch.setattr(pipeline.benchmark, "SQUARE", 64)
+    monkeypatch.setattr("spectile.pipeline.benchmark.SQUARE", 64)
 
 
 def measure(tmp_path, *only):

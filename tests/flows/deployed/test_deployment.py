@@ -10,13 +10,12 @@ import pytest
 import yaml
 import zarr
 
-import spectile.flows
 from spectile.flows.deployed.serve import POOLS
 from spectile.flows.run.prepare import SceneSettings, run_scene
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.store.base import open_storage
 
-ROOT = Path(spectile.flows.__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

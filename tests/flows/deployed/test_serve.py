@@ -13,9 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-import spectile.flows
-
-ROOT = Path(spectile.flows.__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 def serve(verb: str, home: Path, *arguments: str) -> str:
@@ -78,7 +76,8 @@ def test_a_port_that_is_taken_is_told_in_a_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = subprocess.run(
-            [sys.executable, "-m", "spectile.flows.deployed.serve", "start", "--home", str(tmp_path), "--port", port],
+            [sys.executable, "-m", "spectile.flows.deployed.serve",
+             "start", "--home", str(tmp_path), "--port", port],
             cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert done.returncode == 1

@@ -74,7 +74,7 @@ def test_the_table_has_a_row_for_each_predictor() -> None:
 
 
 def test_the_page_names_every_key_of_a_recipe() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
     forms = (
         Recipe,
         Sources,

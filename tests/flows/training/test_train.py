@@ -14,7 +14,7 @@ from spectile.model import checkpoint
 from spectile.model.closed.baselines import load_baselines
 from spectile.model.predict.predictor import load_predictor
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 RECIPE = """
 name = "tiny"

@@ -96,7 +96,7 @@ def test_a_recipe_with_a_mistake_is_one_line(tmp_path, old, new, message):
 
 
 def test_the_shipped_recipe_is_the_published_preset_and_the_error_names_it():
-    shipped = files("model") / "recipes" / "scdm-paper.toml"
+    shipped = files("spectile.model") / "recipes" / "scdm-paper.toml"
     with pytest.raises(CheckpointError) as caught:
         checkpoint.load("scdm-paper")
     assert f"`spectile train {shipped} --out FOLDER`" in str(caught.value)
