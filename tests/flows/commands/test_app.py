@@ -56,7 +56,7 @@ def told(capsys):
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys; from flows import cli; cli.main(['run', '--help']); "
+        "import sys; from spectile.flows.commands import app; app.main(['run', '--help']); "
         "heavy = {'torch', 'prefect', 'zarr', 'rasterio', 'numpy', 'dask', 'matplotlib'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -372,7 +372,7 @@ def test_files_that_cannot_grow_stop_the_run_in_one_line(make_scene, tmp_path):
     scene, cube = make_scene((530, 540)), tmp_path / "cube.zarr"
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); "
-        "from flows import cli; sys.exit(cli.main(sys.argv[1:]))"
+        "from spectile.flows.commands import app; sys.exit(app.main(sys.argv[1:]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "run", str(scene), "--out", str(cube), *FAST],

@@ -38,7 +38,8 @@ REPLACED = ("--overwrite", "--radiometry", "display:0.5")
 
 STOPPING = """
 import os, signal, sys
-from flows import cli, compose
+from spectile.flows.commands import app as cli
+from spectile.flows.run import prepare as compose
 from spectile.pipeline.store.objects import ObjectStorage
 
 at, count = sys.argv[1], int(sys.argv[2])

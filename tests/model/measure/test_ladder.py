@@ -39,7 +39,7 @@ RUNGS: dict[str, Fit] = CLOSED_FORM | {name: trained(name, steps=4) for name in 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("ladder_regression", "ladder_networks"):
-        monkeypatch.setattr(f"model.{module}.BATCH", 2)
+        monkeypatch.setattr(f"spectile.model.measure.{module}.BATCH", 2)
 
 
 @pytest.mark.parametrize("name", RUNGS)

@@ -256,7 +256,7 @@ def test_a_write_that_fails_ends_in_one_line_and_leaves_nothing(cube, tmp_path, 
     # HDF5 used to crash at the end of the process, which only a process of its own shows.
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)); "
-        "from flows import cli; sys.exit(cli.main(sys.argv[1:]))"
+        "from spectile.flows.commands import app; sys.exit(app.main(sys.argv[1:]))"
     )
     arguments = ("export", cube, "--to", to, "--out", tmp_path / TARGETS[to], "--dtype", "float32")
     done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
