@@ -29,7 +29,7 @@ import zarr
 
 from spectile.flows.benchmark.model import machine
 from spectile.flows.run.prepare import SceneSettings, prepare
-from spectile.pipeline.block.mosaic import mosaic_block
+from spectile.pipeline.block.mosaic import extent, mosaic_block, read_inputs
 from spectile.pipeline.cube.record import SCALE, load_plan, open_cube
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.geometry.tiling import Block
@@ -189,7 +189,9 @@ def seam_measures(folder: Path, model: str) -> dict[str, Any]:
         window = prepared.plan.window
         mosaic = mosaic_block(
             Block(0, 0, window),
-            source=prepared.source,
+            reading=read_inputs(
+                prepared.sources, prepared.predictor.inputs, extent(prepared.plan.tiling, window)
+            ),
             tiling=prepared.plan.tiling,
             predictor=prepared.predictor,
             samples=4,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import rasterio
 import zarr
-from numpy.typing import NDArray
 from rasterio.windows import Window as At
 
 from spectile.catalog.errors import BlockError
+from spectile.catalog.inputs import Batch
 from spectile.pipeline import run
-from spectile.pipeline.block.mosaic import Source
+from spectile.pipeline.block.mosaic import Source, read_inputs, stack_tiles
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.ledger import Marker
@@ -54,19 +54,19 @@ class Bare:
 
     predictor: Predictor
     """The network."""
-    batches: Sequence[tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]]
-    """rgb, valid and origins of each call, as of ``Predictor.predict``."""
+    batches: Sequence[Batch]
+    """What each call takes."""
 
     @property
     def tiles(self) -> int:
         """Tiles of a pass."""
-        return sum(len(rgb) for rgb, _, _ in self.batches)
+        return sum(len(batch) for batch in self.batches)
 
     def run(self) -> Clocked:
         """What a pass over the tiles, one sample each, takes."""
         clock = Clock()
-        for rgb, valid, origins in self.batches:
-            for _ in self.predictor.predict(rgb, valid, origins, range(1)):
+        for batch in self.batches:
+            for _ in self.predictor.predict(batch, range(1)):
                 pass
         return clock.read(self.tiles)
 
@@ -99,16 +99,15 @@ class Clock:
         return Clocked(tiles, time.perf_counter() - self._wall, time.process_time() - self._cpu)
 
 
-def bare(predictor: Predictor, source: Source, tiling: Tiling, *, tiles: int) -> Bare:
+def bare(predictor: Predictor, sources: Mapping[str, Source], tiling: Tiling, *, tiles: int) -> Bare:
     """The network with the first ``tiles`` tiles of a scene, or all, in calls of its batch."""
     chosen = [tile for tile, _ in zip(tiling.tiles(), range(tiles), strict=False)]
     batches = []
     for start in range(0, len(chosen), predictor.batch):
-        windows = [tile.window for tile in chosen[start : start + predictor.batch]]
-        rgb, valid = zip(*(source.read(window) for window in windows), strict=True)
-        masks = np.stack(valid)
-        filled = np.where(masks[:, None], np.stack(rgb), predictor.fill[:, None, None])
-        batches.append((filled, masks, np.array([(each.row, each.col) for each in windows], np.int64)))
+        together = chosen[start : start + predictor.batch]
+        window = together[0].window.union(together[-1].window)
+        reading = read_inputs(sources, predictor.inputs, window)
+        batches.append(stack_tiles(together, predictor.batch, predictor.inputs, reading))
     return Bare(predictor, batches)
 
 
@@ -179,7 +178,7 @@ def time_block(
     cube: Cube,
     block: Block,
     *,
-    source: run.Scene,
+    sources: Mapping[str, run.Scene],
     predictor: Predictor,
     clock: Callable[[], float],
 ) -> dict[str, float]:
@@ -193,17 +192,17 @@ def time_block(
     clock : as of ``metered``.
     """
     with metered(
-        (type(source), "read"), (type(predictor), "predict"), (run, "mosaic_block"),
-        (run, "write_block"), (ledger, "write_marker"),
+        (run, "read_inputs"), (type(predictor), "predict"), (run, "mosaic_block"), (run, "write_block"),
+        (ledger, "write_marker"),
         clock=clock,
     ) as spent:  # fmt: skip
         start = clock()
         run.process_run(
-            cube, [block], source=source, predictor=predictor, watch=_Unwatched(), overlapped=False
+            cube, [block], sources=sources, predictor=predictor, watch=_Unwatched(), overlapped=False
         )
         whole = clock() - start
     parts = {
-        "read": spent["read"],
+        "read": spent["read_inputs"],
         "network": spent["predict"],
         "blend": spent["mosaic_block"] - spent["predict"],
         "write": spent["write_block"] - spent["write_marker"],

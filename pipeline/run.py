@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,14 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectile.catalog.errors import BlockError, StoreError
-from spectile.pipeline.block.mosaic import Kept, Mosaic, Source, extent, mosaic_block
+from spectile.pipeline.block.mosaic import Kept, Mosaic, Reading, Source, extent, mosaic_block, read_inputs
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube.attempts import note_failure
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, write_block
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block
-from spectile.pipeline.line.source import LineSource
 from spectile.pipeline.plan.quality_layers import Inspection
 
 LOG = logging.getLogger("spectile")
@@ -58,7 +57,11 @@ class Scene(Source, Protocol):
 
     @property
     def ceiling(self) -> NDArray[np.float32] | None:
-        """(3,) the greatest reflectance that the scene can hold; None where nothing limits it."""
+        """(C,) the greatest reflectance that the scene can hold; None where nothing limits it."""
+        ...
+
+    def index(self, window: Window) -> NDArray[np.uint16] | None:
+        """(h, w) which of its scenes a pixel is from; None of a single scene."""
         ...
 
 
@@ -66,7 +69,7 @@ def process_run(
     cube: Cube,
     blocks: Sequence[Block],
     *,
-    source: Scene,
+    sources: Mapping[str, Scene],
     predictor: Predictor,
     watch: Watch,
     retries: int = 2,
@@ -76,10 +79,11 @@ def process_run(
 ) -> None:
     """Read, predict and write blocks. One that cannot be made is told to ``watch``, and the rest go on.
 
-    Where memory runs out, the predictor is halved and the block made again.
+    Where memory runs out, half as many tiles go through the network together, and the block is made again.
 
     Parameters
     ----------
+    sources : the scene by the name of each input of the predictor.
     retries : how often reading, prediction or writing of a block is tried again.
     overlapped : hold three blocks at once, and the tiles that two of them share; else one after the other.
     max_seconds : what the prediction of a block may take, looked at between calls of the network; then the
@@ -93,9 +97,9 @@ def process_run(
     with (
         ThreadPoolExecutor(1, "read") as reader,
         ThreadPoolExecutor(1, "write") as writer,
-        _Run(cube, source, predictor, watch, retries, overlapped, max_seconds, reader, writer) as run,
+        _Run(cube, sources, predictor, watch, retries, overlapped, max_seconds, reader, writer) as run,
     ):
-        following: Future[_Reading] | None = None
+        following: Future[_Read] | None = None
         for block, then in zip(blocks, chain(blocks[1:], [None]), strict=False):
             if stopped():
                 break
@@ -112,23 +116,17 @@ class _TooLong(BlockError):
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """What a block needs of the scene; a source of that one window."""
+class _Read:
+    """What was read for a block."""
 
-    window: Window
-    rgb: NDArray[np.float32]
-    valid: NDArray[np.bool_]
+    reading: Reading
     index: NDArray[np.uint16] | None
-
-    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        assert window == self.window, window
-        return self.rgb, self.valid
 
 
 @dataclass
 class _Run:
     cube: Cube
-    source: Scene
+    sources: Mapping[str, Scene]
     predictor: Predictor
     watch: Watch
     retries: int
@@ -140,8 +138,10 @@ class _Run:
 
     def __post_init__(self) -> None:
         self._kept: Kept = {}
+        self._batch = self.predictor.batch
+        self._first = self.sources[self.predictor.inputs[0].name]
         wanted = self.cube.plan.quality
-        self._inspection = Inspection(wanted, self.source.ceiling) if wanted else None
+        self._inspection = Inspection(wanted, self._first.ceiling) if wanted else None
 
     def __enter__(self) -> _Run:
         return self
@@ -153,11 +153,11 @@ class _Run:
         if self._writing is not None and self._writing[2].exception() is None:
             self.collect()
 
-    def read(self, block: Block) -> Future[_Reading]:
+    def read(self, block: Block) -> Future[_Read]:
         """Let a block be read."""
         return self.reader.submit(self._tried, lambda: self._read(block), (BlockError,))
 
-    def make(self, block: Block, reading: Future[_Reading], then: Block | None) -> None:
+    def make(self, block: Block, reading: Future[_Read], then: Block | None) -> None:
         """Predict a block and let it be written."""
         started = time.perf_counter()
         try:
@@ -189,20 +189,20 @@ class _Run:
             note_failure(self.cube, block, error)
         self.watch.failed(block, error)
 
-    def _read(self, block: Block) -> _Reading:
+    def _read(self, block: Block) -> _Read:
         window = extent(self.cube.plan.tiling, block.window)
-        index = self.source.index(block.window) if isinstance(self.source, LineSource) else None
-        return _Reading(window, *self.source.read(window), index)
+        reading = read_inputs(self.sources, self.predictor.inputs, window)
+        return _Read(reading, self._first.index(block.window))
 
     def _predict(
-        self, block: Block, reading: Future[_Reading], then: Block | None
+        self, block: Block, reading: Future[_Read], then: Block | None
     ) -> tuple[Mosaic, NDArray[np.uint16] | None]:
         tried = 0
         while True:
             told: list[int] = []
             try:
                 found = reading.result()
-                return self._mosaic(block, found, then, told), found.index
+                return self._mosaic(block, found.reading, then, told), found.index
             except MemoryError:
                 failure: BlockError | None = None
             except _TooLong as err:
@@ -213,9 +213,10 @@ class _Run:
             self._kept.clear()
             self.watch.tiles(-sum(told))
             if failure is None:
-                if not self.predictor.halve():
+                if self._batch == 1:
                     raise _no_memory()
-                LOG.warning("not enough memory; %d tile(s) a call from now on", self.predictor.batch)
+                self._batch //= 2
+                LOG.warning("not enough memory; %d tile(s) a call from now on", self._batch)
                 if reading.exception() is not None:
                     reading = self.read(block)
             elif tried == self.retries:
@@ -224,7 +225,7 @@ class _Run:
                 time.sleep(BACK_OFF_SECONDS * 2**tried)
                 tried += 1
 
-    def _mosaic(self, block: Block, reading: _Reading, then: Block | None, told: list[int]) -> Mosaic:
+    def _mosaic(self, block: Block, reading: Reading, then: Block | None, told: list[int]) -> Mosaic:
         started = time.perf_counter()
 
         def tell(count: int) -> None:
@@ -235,10 +236,11 @@ class _Run:
 
         return mosaic_block(
             block,
-            source=reading,
+            reading=reading,
             tiling=self.cube.plan.tiling,
             predictor=self.predictor,
             samples=self.cube.plan.samples,
+            batch=self._batch,
             on_tiles=tell,
             kept=self._kept if self.overlapped else None,
             then=None if then is None else then.window,

@@ -234,7 +234,7 @@ class _Bench:
 def _bare(job: SceneSettings) -> Bare:
     """The network of a run alone, warmed up, with tiles of its scene."""
     with prepare(job) as prepared:
-        network = bare(prepared.predictor, prepared.source, prepared.plan.tiling, tiles=BARE_TILES)
+        network = bare(prepared.predictor, prepared.sources, prepared.plan.tiling, tiles=BARE_TILES)
     Bare(network.predictor, network.batches[:1]).run()
     return network
 
@@ -382,7 +382,9 @@ def _overhead(bench: _Bench) -> dict[str, Any]:
             bench.announce(f"overhead: round {turn} of {bench.settings.repeats}")
             for name, clock in clocks.items():
                 rounds[name].append(
-                    time_block(cube, block, source=prepared.source, predictor=prepared.predictor, clock=clock)
+                    time_block(
+                        cube, block, sources=prepared.sources, predictor=prepared.predictor, clock=clock
+                    )
                 )
     tiles = plan.tiling.count(block.window)
     found: dict[str, Any] = {"block": plan.block, "tiles": tiles}

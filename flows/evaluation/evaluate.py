@@ -13,6 +13,7 @@ import numpy as np
 
 from spectile.catalog.bands import Bands, resampling_matrix
 from spectile.catalog.errors import UsageError
+from spectile.catalog.inputs import Batch, Raster
 from spectile.flows.evaluation.protocols import PROTOCOLS, Floats, Protocol, Split, read_counts
 from spectile.flows.evaluation.rows import Rows
 from spectile.flows.training.data import digest
@@ -254,8 +255,10 @@ def evaluate_folder(
         for path in paths:
             announce(f"{name} on {path.name}")
             scene = read_hyperspectral(path)
-            rgb, truth, valid, kept = _as_model_sees(scene, predictor.bands, predictor.response, path.name)
-            rgb = np.where(valid, rgb, predictor.fill[:, None, None]).astype(np.float32)
+            rgb, truth, valid, kept = _as_model_sees(
+                scene, predictor.bands, predictor.inputs[0].bands, path.name
+            )
+            rgb = predictor.inputs[0].filled(Raster(rgb, valid)).values.astype(np.float32)
             row = _draw(predictor, rgb, truth, valid, kept, samples, peak)
             rows.setdefault(name, []).append({"scene": path.name, **row})
             for rung, baseline in rungs.items():
@@ -290,13 +293,8 @@ def _draw(
     height, width = rgb.shape[1:]
     missing = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE)]
     tile = np.pad(rgb, missing, mode="symmetric")[None]
-    everywhere = np.ones((1, *tile.shape[2:]), dtype=bool)
-    drawn = np.stack(
-        [
-            cube[0, kept, :height, :width]
-            for cube in predictor.predict(tile, everywhere, np.zeros((1, 2), dtype=np.int64), range(samples))
-        ]
-    )
+    batch = Batch.of_colours(tile)
+    drawn = np.stack([cube[0, kept, :height, :width] for cube in predictor.predict(batch, range(samples))])
 
     def scores(estimate: Floats) -> dict[str, Any]:
         return cube_scores([truth], [estimate], input_bands=[], peaks=[peak], offset=COUNT, valid=[valid])

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import BlockError, SpectileError, UsageError
+from spectile.catalog.inputs import Batch, InputSpec
 from spectile.catalog.urls import locate
 from spectile.flows.run import prepare as compose
 from spectile.flows.run.dispatch import Dispatch
@@ -74,8 +75,8 @@ class DistantPredictor:
     """What it is loaded by; all other settings are left at nothing."""
     bands: Bands
     """The bands of what it predicts."""
-    response: Bands
-    """The camera that its input is taken to be from."""
+    inputs: tuple[InputSpec, ...]
+    """The rasters that it takes."""
     stride: int
     """The network's stride in pixels."""
     calibration: Calibration | None
@@ -107,27 +108,12 @@ class DistantPredictor:
 
     @property
     def batch(self) -> int:
-        """The largest number of tiles a call takes."""
+        """How many tiles a call takes best."""
         return self.network().batch
 
-    @property
-    def fill(self) -> NDArray[np.float32]:
-        """The reflectance that stands in for masked pixels."""
-        return self.network().fill
-
-    def predict(
-        self,
-        rgb: NDArray[np.float32],
-        valid: NDArray[np.bool_],
-        origins: NDArray[np.int64],
-        samples: range,
-    ) -> Iterator[NDArray[np.float32]]:
+    def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
         """As the network does."""
-        return self.network().predict(rgb, valid, origins, samples)
-
-    def halve(self) -> bool:
-        """Take half as many tiles a call from now on, in this process; False where it takes only one."""
-        return self.network().halve()
+        return self.network().predict(batch, samples)
 
     def memory(self, tile: int) -> int:
         """What a call takes at its peak for tiles of the run."""
@@ -140,7 +126,7 @@ def describe_network(wanted: SceneSettings) -> DistantPredictor:
     with _ONE_AT_A_TIME:
         found = _load(wanted)
         return DistantPredictor(
-            wanted, found.bands, found.response, found.stride, found.calibration, dict(found.settings),
+            wanted, found.bands, found.inputs, found.stride, found.calibration, dict(found.settings),
             found.memory(wanted.tile),
         )  # fmt: skip
 
@@ -186,7 +172,7 @@ class Job(WorkerPlugin):
         process_run(
             self._cube,
             [block for block in blocks if block not in done],
-            source=prepared.source,
+            sources=prepared.sources,
             predictor=prepared.predictor,
             watch=failures,
             retries=prepared.settings.block_retries,

@@ -16,9 +16,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
-
 from spectile.catalog.errors import BlockError, CubeError, StoreError, UsageError
+from spectile.catalog.inputs import even_batch
 from spectile.catalog.times import to_text
 from spectile.catalog.urls import locate, nested
 from spectile.flows.run.holding import Beating, holding
@@ -177,6 +176,11 @@ class Prepared:
     """What it costs."""
     crew: Crew | None = None
     """The processes that make the blocks; None is this one."""
+
+    @property
+    def sources(self) -> Mapping[str, SceneSource | LineSource]:
+        """The scene by the name of the network's input."""
+        return {spec.name: self.source for spec in self.predictor.inputs}
 
     @property
     def seconds_per_tile(self) -> float | None:
@@ -452,13 +456,11 @@ def _with_block(draft: Plan, settings: SceneSettings, held: int) -> Plan:
 
 
 def _seconds_per_tile(predictor: Predictor, tile: int) -> float:
-    rgb = np.full((predictor.batch, 3, tile, tile), 0.2, dtype=np.float32)
-    valid = np.ones((predictor.batch, tile, tile), dtype=bool)
-    origins = np.zeros((predictor.batch, 2), dtype=np.int64)
+    batch = even_batch(predictor.inputs, predictor.batch, tile)
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        for _ in predictor.predict(rgb, valid, origins, range(1)):
+        for _ in predictor.predict(batch, range(1)):
             pass
         times.append(time.perf_counter() - start)
     return min(times) / predictor.batch
@@ -611,7 +613,7 @@ def process_blocks(
     process_run(
         cube,
         blocks,
-        source=prepared.source,
+        sources=prepared.sources,
         predictor=prepared.predictor,
         watch=_Told(cube.plan, tally, observer),
         retries=prepared.settings.block_retries,

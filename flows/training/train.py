@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from spectile.catalog.inputs import Batch
 from spectile.flows.training.data import SceneSets, build_scenes, camera_responses
 from spectile.flows.training.recipe import PaperRecipe, Recipe, read_recipe
 from spectile.flows.training.report import draw_curves, draw_samples
@@ -147,13 +148,13 @@ def _draw_samples(
         count=count,
         size=recipe.training.crop,
         augmentation=None,
-        fill=predictor.fill,
+        fill=np.array(predictor.inputs[0].fill, dtype=np.float32),
         scenes=[i * scenes // count for i in range(count)],
     )
     rgb, valid = batch.rgb.numpy(), batch.valid.numpy() > 0
     origins = np.zeros((count, 2), dtype=np.int64)
     origins[:, 1] = np.arange(count) * recipe.training.crop
-    samples = list(predictor.predict(rgb, valid, origins, range(PICTURED_SAMPLES)))
+    samples = list(predictor.predict(Batch.of_colours(rgb, valid, origins), range(PICTURED_SAMPLES)))
     draw_samples(
         out_dir / SAMPLES,
         bands=cascade.bands,

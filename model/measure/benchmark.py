@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from spectile.catalog.errors import UsageError
+from spectile.catalog.inputs import Batch
 from spectile.model.cascade.cascade import DrawStage, SpectralCascade
 from spectile.model.device import resolve_device
 from spectile.model.predict.acceleration import NETWORK_CALLS, accelerate, networks, resolve_dtype
@@ -169,11 +170,11 @@ def time_pass(predictor: CascadePredictor, *, tile: int, tiles: int) -> Pass:
     """
     generator = np.random.default_rng(0)
     rgb = (0.03 + 0.3 * generator.random((tiles, 3, tile, tile))).astype(np.float32)
-    valid, origins = np.ones((tiles, tile, tile), bool), np.zeros((tiles, 2), np.int64)
+    batch = Batch.of_colours(rgb)
     cuda = predictor.settings["device"] == "cuda"
     with probed(predictor.cascade, _event if cuda else time.perf_counter) as marks:
         start, cpu_start = time.perf_counter(), time.process_time()
-        for _ in predictor.predict(rgb, valid, origins, range(1)):
+        for _ in predictor.predict(batch, range(1)):
             pass
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     parts = _added(marks, _elapsed if cuda else lambda before, after: after - before)

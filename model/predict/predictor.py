@@ -19,6 +19,7 @@ from torch import Tensor
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import CheckpointError, UsageError
+from spectile.catalog.inputs import Batch, InputSpec
 from spectile.model import checkpoint
 from spectile.model.cascade.cascade import Begun, CascadeConfig, SpectralCascade, Stage
 from spectile.model.device import resolve_device
@@ -79,9 +80,9 @@ class CascadePredictor:
         return self._model.config.bands
 
     @property
-    def response(self) -> Bands:
-        """The spectral response that the input is expected to have, in the order R, G, B."""
-        return self._model.config.response
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """A colour scene as the model's camera sees it; masked pixels hold the training data's mean."""
+        return (InputSpec("rgb", self._model.config.response, tuple(map(float, self._fill))),)
 
     @property
     def stride(self) -> int:
@@ -90,13 +91,8 @@ class CascadePredictor:
 
     @property
     def batch(self) -> int:
-        """The largest number of tiles a call takes."""
+        """How many tiles a call takes best."""
         return self._batch
-
-    @property
-    def fill(self) -> NDArray[np.float32]:
-        """(3,) the training data's mean RGB, which stands in for masked pixels."""
-        return self._fill
 
     @property
     def calibration(self) -> Calibration | None:
@@ -121,27 +117,22 @@ class CascadePredictor:
         other._settings = {**self._settings, **_solver(self._model, steps)}
         return other
 
-    def predict(
-        self,
-        rgb: NDArray[np.float32],
-        valid: NDArray[np.bool_],
-        origins: NDArray[np.int64],
-        samples: range,
-    ) -> Iterator[NDArray[np.float32]]:
+    def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
         """Yield one (N, B, h, w) float32 reflectance array in [0, 1.6] for each sample, in order.
 
         On a CPU tiles go through one at a time, which is both the fastest (a tile's activations stay in
-        the cache) and independent of the batch to the last bit. On CUDA they go together, padded to
-        ``batch``, because kernels are chosen by shape. Masked pixels hold ``fill``, so ``valid`` adds
-        nothing that ``rgb`` does not say.
+        the cache) and independent of the batch to the last bit. On CUDA they go together, padded to the
+        batch's ``size``, because kernels are chosen by shape. Masked pixels hold their fill, so that where
+        they are adds nothing.
 
         Raises
         ------
         UsageError
-            Where the tiles' sides are no multiples of ``stride``, or there are more than ``batch``.
+            Where the tiles' sides are no multiples of ``stride``, or there are more than ``size``.
         MemoryError
             Where there is not enough memory.
         """
+        rgb, origins = batch.rasters["rgb"].values, batch.origins
         count, _, height, width = rgb.shape
         if height % self.stride or width % self.stride:
             raise UsageError(
@@ -150,9 +141,9 @@ class CascadePredictor:
                 expected=f"sides that are multiples of {self.stride}",
                 remedy="choose another --tile",
             )
-        if count > self._batch:
-            raise UsageError("more tiles than the batch holds", got=count, expected=f"up to {self._batch}")
-        group = 1 if self._device.type == "cpu" else self._batch
+        if count > batch.size:
+            raise UsageError("more tiles than the batch holds", got=count, expected=f"up to {batch.size}")
+        group = 1 if self._device.type == "cpu" else batch.size
         padding = -count % group
         # The position stays on the host, where the noise's key is made of it.
         places = torch.from_numpy(np.concatenate([origins, np.repeat(origins[-1:], padding, axis=0)]))
@@ -170,13 +161,6 @@ class CascadePredictor:
                 if self._pinned:
                     torch.cuda.current_stream(self._device).synchronize()
             yield out.numpy()
-
-    def halve(self) -> bool:
-        """Take half as many tiles a call from now on; False where it takes only one."""
-        self._batch, before = max(1, self._batch // 2), self._batch
-        if self._pinned:
-            torch.cuda.empty_cache()
-        return self._batch < before
 
     @property
     def _pinned(self) -> bool:
@@ -243,6 +227,8 @@ def _memory_errors() -> Iterator[None]:
         # On the host it is a plain RuntimeError, known by its text alone.
         if not isinstance(err, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(err):
             raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         raise MemoryError(str(err).splitlines()[0]) from err
 
 

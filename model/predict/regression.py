@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import UsageError
+from spectile.catalog.inputs import Batch, InputSpec
 from spectile.model import checkpoint
 from spectile.model.closed.baselines import FILE, load_baselines
 from spectile.model.predict.predictor import RUNTIME_BYTES, load_cascade
@@ -45,14 +46,13 @@ class RegressionPredictor:
         config = load_cascade(loaded).config
         self.bands: Bands = config.bands
         """The bands of what it predicts."""
-        self.response: Bands = config.response
-        """The camera that its input is taken to be from, in the order R, G, B."""
+        fill = tuple(map(float, loaded.metadata["fill"]))
+        self.inputs = (InputSpec("rgb", config.response, fill),)
+        """A colour scene as the model's camera sees it; masked pixels hold the training data's mean."""
         self.stride = 1
         """It looks at single pixels."""
         self.batch = batch or BATCH
-        """The largest number of tiles a call takes."""
-        self.fill: NDArray[np.float32] = np.asarray(loaded.metadata["fill"], dtype=np.float32)
-        """(3,) the training data's mean RGB."""
+        """How many tiles a call takes best."""
         self.calibration: Calibration | None = None
         """None: it has no samples."""
         self._regression = load_baselines(model)[kind]
@@ -67,22 +67,13 @@ class RegressionPredictor:
         """Everything that can change a value, as plain JSON values."""
         return dict(self._settings)
 
-    def predict(
-        self,
-        rgb: NDArray[np.float32],
-        valid: NDArray[np.bool_],
-        origins: NDArray[np.int64],
-        samples: range,
-    ) -> Iterator[NDArray[np.float32]]:
+    def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
         """Yield the same (N, B, h, w) float32 reflectance for each sample; one tile is made at a time."""
-        out = np.stack([np.ascontiguousarray(self._regression.predict(tile)) for tile in rgb])
+        out = np.stack(
+            [np.ascontiguousarray(self._regression.predict(tile)) for tile in batch.rasters["rgb"].values]
+        )
         for _ in samples:
             yield out
-
-    def halve(self) -> bool:
-        """Take half as many tiles a call from now on; False where it takes only one."""
-        self.batch, before = max(1, self.batch // 2), self.batch
-        return self.batch < before
 
     def memory(self, tile: int) -> int:
         """Bytes that a call takes at its peak for square tiles of ``tile`` pixels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Protocol
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectile.catalog.calibration import Calibration
+from spectile.catalog.inputs import Batch, InputSpec, Raster
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.geometry.blend import tile_weights
 from spectile.pipeline.geometry.grid import Window
@@ -19,11 +20,37 @@ from spectile.pipeline.plan.quality_layers import Doubts, Inspection, Meeting, O
 
 
 class Source(Protocol):
-    """What a block needs of a scene."""
+    """A raster that can be read by window: a scene, or a flight line."""
 
-    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Reflectance (3, h, w) float32 and validity (h, w) bool of a window, mirrored outside."""
+    def read(self, window: Window) -> Raster:
+        """Reflectance (C, h, w) float32 and validity (h, w) bool of a window, mirrored outside."""
         ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a block needs of the scene."""
+
+    window: Window
+    """All of the tiles that have a share in the block, on the cube's grid."""
+    rasters: Mapping[str, Raster]
+    """The inputs by name, each on its own grid; NaN where not valid."""
+    valid: NDArray[np.bool_]
+    """(h, w) bool, where every input is valid."""
+
+
+def read_inputs(sources: Mapping[str, Source], inputs: Sequence[InputSpec], window: Window) -> Reading:
+    """Read every input of a window of the cube's grid.
+
+    Raises
+    ------
+    BlockError : a file cannot be read there.
+    """
+    rasters = {spec.name: sources[spec.name].read(window.coarser(spec.ratio)) for spec in inputs}
+    valid = np.ones(window.shape, dtype=bool)
+    for spec in inputs:
+        valid &= rasters[spec.name].valid.repeat(spec.ratio, axis=0).repeat(spec.ratio, axis=1)
+    return Reading(window, rasters, valid)
 
 
 @dataclass(frozen=True)
@@ -53,10 +80,11 @@ Kept = dict[Tile, NDArray[np.float32]]
 def mosaic_block(
     block: Block,
     *,
-    source: Source,
+    reading: Reading,
     tiling: Tiling,
     predictor: Predictor,
     samples: int,
+    batch: int | None = None,
     on_tiles: Callable[[int], None] = lambda done: None,
     kept: Kept | None = None,
     then: Window | None = None,
@@ -69,6 +97,8 @@ def mosaic_block(
 
     Parameters
     ----------
+    reading : the inputs in the block's ``extent``.
+    batch : tiles that go through the network together at most; None takes the predictor's own number.
     on_tiles : told how many tiles have been finished since the last call.
     kept : tiles that were predicted for the block before; they are taken out, and those put in that
         have a share in ``then``. Changes the time, never a value.
@@ -80,16 +110,16 @@ def mosaic_block(
     MemoryError : there is not enough memory. ``kept`` has lost its tiles; the block can be made again.
     """
     shape = block.window.shape
-    window = extent(tiling, block.window)
-    rgb, valid = source.read(window)
+    window, valid = reading.window, reading.valid
     inner = block.window.relative_to(window).slices
     doubts = overlap = None
     if inspection is not None:
-        colours = rgb[(slice(None), *inner)].copy()
-        doubts = begin(inspection, colours, valid[inner], predictor.bands, predictor.response)
+        first = predictor.inputs[0]
+        colours = reading.rasters[first.name].values[(slice(None), *inner)].copy()
+        doubts = begin(inspection, colours, valid[inner], predictor.bands, first.bands)
         if "overlap_disagreement" in inspection.layers:
             overlap = Overlap(doubts, tiling.halo, block.window)
-    rgb = np.where(valid, rgb, predictor.fill[:, None, None])
+    size = batch or predictor.batch
     summed = np.zeros((samples, len(predictor.bands), *shape), dtype=np.float32)
     tiles = list(tiling.tiles(block.window))
     wanted = [tile for tile in tiles if valid[tile.window.relative_to(window).slices].any()]
@@ -98,10 +128,10 @@ def mosaic_block(
     if kept is not None:
         kept.clear()
     taken = len(known)
-    for batch in _batches(wanted, predictor.batch, known):
-        new = [tile for tile in batch if tile not in known]
+    for together in _batches(wanted, size, known):
+        new = [tile for tile in together if tile not in known]
         met: dict[Tile, list[Meeting]] = {}
-        for tile in batch if doubts else ():
+        for tile in together if doubts else ():
             shared = tile.window.intersection(block.window)
             assert doubts is not None
             flag_tile(
@@ -111,9 +141,10 @@ def mosaic_block(
             )  # fmt: skip
             if overlap is not None:
                 met[tile] = overlap.meet(shared, tile.window, tile_weights(tiling, tile, shared))
-        for sample, spectra in enumerate(_predict(new, predictor, samples, rgb, valid, window)):
+        drawn = _predict(new, size, predictor, samples, reading)
+        for sample, spectra in enumerate(drawn):
             predicted = iter(spectra)
-            for tile in batch:
+            for tile in together:
                 shared = tile.window.intersection(block.window)
                 if tile in known:
                     inside = known[tile][sample]
@@ -126,11 +157,11 @@ def mosaic_block(
                 for each in met.get(tile, ()):
                     each.compare(inside, target, shared)
                 target += inside * tile_weights(tiling, tile, shared)
-        for tile in batch:
+        for tile in together:
             known.pop(tile, None)
             if overlap is not None:
                 overlap.note(met[tile], samples)
-        on_tiles(len(batch))
+        on_tiles(len(together))
     return Mosaic(
         summed, valid[inner].copy(), len(wanted) - taken, len(tiles) - len(wanted), predictor.calibration,
         taken, doubts,
@@ -144,25 +175,26 @@ def extent(tiling: Tiling, window: Window) -> Window:
 
 
 def _predict(
-    tiles: list[Tile],
-    predictor: Predictor,
-    samples: int,
-    rgb: NDArray[np.float32],
-    valid: NDArray[np.bool_],
-    window: Window,
+    tiles: list[Tile], size: int, predictor: Predictor, samples: int, reading: Reading
 ) -> Iterator[NDArray[np.float32]]:
-    """One (N, B, h, w) array of spectra for each sample; rgb and valid cover the window."""
+    """One (N, B, h, w) array of spectra for each sample."""
     if not tiles:
         return repeat(np.empty((0, 0, 0, 0), dtype=np.float32), samples)
-    cuts = [tile.window.relative_to(window).slices for tile in tiles]
-    # The order in memory decides the order of sums, and with it the last bit: it must not hang on how many
-    # tiles are stacked, as it does where the input's channels lie side by side.
-    return predictor.predict(
-        np.ascontiguousarray(np.stack([rgb[(slice(None), *cut)] for cut in cuts])),
-        np.stack([valid[cut] for cut in cuts]),
-        np.array([(tile.window.row, tile.window.col) for tile in tiles], dtype=np.int64),
-        range(samples),
-    )
+    return predictor.predict(stack_tiles(tiles, size, predictor.inputs, reading), range(samples))
+
+
+def stack_tiles(tiles: Sequence[Tile], size: int, inputs: Sequence[InputSpec], reading: Reading) -> Batch:
+    """Tiles of every input that lie in what was read, as a batch; masked pixels hold the inputs' fill."""
+    rasters = {}
+    for spec in inputs:
+        raster, whole = reading.rasters[spec.name], reading.window.coarser(spec.ratio)
+        cuts = [tile.window.coarser(spec.ratio).relative_to(whole).slices for tile in tiles]
+        # The order in memory decides the order of sums, and with it the last bit: it must not hang on how
+        # many tiles are stacked, as it does where the input's channels lie side by side.
+        values = np.ascontiguousarray(np.stack([raster.values[(slice(None), *cut)] for cut in cuts]))
+        rasters[spec.name] = spec.filled(Raster(values, np.stack([raster.valid[cut] for cut in cuts])))
+    origins = np.array([(tile.window.row, tile.window.col) for tile in tiles], dtype=np.int64)
+    return Batch(rasters, origins, size)
 
 
 def _keep(

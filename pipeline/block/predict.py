@@ -1,4 +1,4 @@
-"""The protocol between the pipeline and whatever turns RGB tiles into spectra."""
+"""The protocol between the pipeline and whatever turns tiles into spectra."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from numpy.typing import NDArray
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48, Bands
 from spectile.catalog.calibration import Calibration
+from spectile.catalog.inputs import Batch, InputSpec
 
 
 class Predictor(Protocol):
-    """Turns batches of RGB tiles into spectra; a pure function of its arguments and settings."""
+    """Turns batches of tiles into spectra; a pure function of its arguments and settings."""
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """The rasters that it takes. The first lies on the cube's grid and gives the cube its colours."""
+        ...
 
     @property
     def bands(self) -> Bands:
         """The bands of what it predicts."""
-        ...
-
-    @property
-    def response(self) -> Bands:
-        """The camera that its input is taken to be from, in the order R, G, B."""
         ...
 
     @property
@@ -33,12 +34,7 @@ class Predictor(Protocol):
 
     @property
     def batch(self) -> int:
-        """The largest number of tiles a call takes; fewer are padded to it inside."""
-        ...
-
-    @property
-    def fill(self) -> NDArray[np.float32]:
-        """The (3,) float32 reflectance that stands in for masked pixels of the input."""
+        """How many tiles a call takes best; a run that lacks memory gives it fewer."""
         ...
 
     @property
@@ -54,21 +50,12 @@ class Predictor(Protocol):
         """
         ...
 
-    def predict(
-        self,
-        rgb: NDArray[np.float32],
-        valid: NDArray[np.bool_],
-        origins: NDArray[np.int64],
-        samples: range,
-    ) -> Iterator[NDArray[np.float32]]:
+    def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
         """Yield one (N, B, h, w) float32 reflectance array for each sample index, in order.
 
         Parameters
         ----------
-        rgb : (N, 3, h, w) float32, reflectance; masked pixels already hold ``fill``.
-        valid : (N, h, w) bool, False where the input is masked.
-        origins : (N, 2) int64, (row, col) of each tile's first pixel on the scene's grid; may be
-            negative. Noise is keyed on it, so that overlapping tiles agree.
+        batch : N tiles of every input. Noise is keyed on their origins, so that overlapping tiles agree.
         samples : the sample indices to draw.
 
         Raises
@@ -77,12 +64,8 @@ class Predictor(Protocol):
         """
         ...
 
-    def halve(self) -> bool:
-        """Take half as many tiles a call from now on; False where it takes only one."""
-        ...
-
     def memory(self, tile: int) -> int:
-        """Bytes that a call takes at its peak for square tiles of ``tile`` pixels, model included."""
+        """Bytes at the peak of a call of ``batch`` square tiles of ``tile`` pixels, model included."""
         ...
 
 
@@ -101,14 +84,9 @@ class BandsRepeat:
     """It looks at single pixels."""
 
     @property
-    def response(self) -> Bands:
-        """That between whose centres the colour is interpolated."""
-        return RGB_CAMERA
-
-    @property
-    def fill(self) -> NDArray[np.float32]:
-        """Mid grey."""
-        return np.full(3, 0.2, dtype=np.float32)
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """A colour scene; masked pixels are mid grey."""
+        return (InputSpec("rgb", RGB_CAMERA, (0.2, 0.2, 0.2)),)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -121,14 +99,9 @@ class BandsRepeat:
         return {"name": "bands-repeat", "digest": "", "steps": 0, "sampler": "none", "seed": 0,
                 "dtype": "float32", "device": "cpu"}  # fmt: skip
 
-    def predict(
-        self,
-        rgb: NDArray[np.float32],
-        valid: NDArray[np.bool_],
-        origins: NDArray[np.int64],
-        samples: range,
-    ) -> Iterator[NDArray[np.float32]]:
+    def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
         """Yield the same (N, B, h, w) reflectance for each sample."""
+        rgb = batch.rasters["rgb"].values
         centre = np.array(RGB_CAMERA.centre_nm)[::-1]
         weights = np.array(
             [np.interp(self.bands.centre_nm, centre, row) for row in np.eye(3)[::-1]], np.float32
@@ -137,11 +110,6 @@ class BandsRepeat:
         spectra = weights.T @ rgb.reshape(len(rgb), 3, -1)
         for _ in samples:
             yield spectra.reshape(len(rgb), -1, *rgb.shape[2:])
-
-    def halve(self) -> bool:
-        """Take half as many tiles a call from now on; False where it takes only one."""
-        self.batch, before = max(1, self.batch // 2), self.batch
-        return self.batch < before
 
     def memory(self, tile: int) -> int:
         """Bytes of one batch of spectra."""

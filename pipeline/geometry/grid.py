@@ -74,6 +74,18 @@ class Window:
         """The same pixels, counted from the first pixel of ``origin``."""
         return Window(self.row - origin.row, self.col - origin.col, self.height, self.width)
 
+    def coarser(self, ratio: int) -> Window:
+        """The window on a grid whose pixels are ``ratio`` of these along each axis, and begin where these do.
+
+        Raises
+        ------
+        ValueError : it does not hold whole pixels of that grid.
+        """
+        sides = self.row, self.col, self.height, self.width
+        if any(side % ratio for side in sides):
+            raise ValueError(f"{self} does not hold whole pixels of {ratio} × {ratio}")
+        return Window(*(side // ratio for side in sides))
+
 
 @dataclass(frozen=True)
 class Grid:

@@ -148,14 +148,14 @@ def resample(
     cols: NDArray[np.float64],
     method: Resampling,
 ) -> NDArray[np.float32]:
-    """RGB (3, h, w) float32 at points; it means something where ``valid_at`` says so.
+    """Values (C, h, w) float32 at points; it means something where ``valid_at`` says so.
 
     Masked pixels have no say: the weights of the others are raised to one. Cubic (Keys, a = −1/2) falls back
     to bilinear where one of its sixteen pixels is masked.
 
     Parameters
     ----------
-    rgb, valid : (3, H, W) float32 and (H, W) bool, the scene's pixels.
+    rgb, valid : (C, H, W) float32 and (H, W) bool, the scene's pixels.
     rows, cols : as of ``valid_at``.
     """
     known = np.where(valid, rgb, np.float32(0))
@@ -193,7 +193,7 @@ def _weighted(
     high, wide = valid.shape
     first_row, first_col = np.floor(rows - 0.5), np.floor(cols - 0.5)
     down, right = (rows - 0.5 - first_row).astype(np.float32), (cols - 0.5 - first_col).astype(np.float32)
-    summed = np.zeros((3, *rows.shape), dtype=np.float32)
+    summed = np.zeros((len(rgb), *rows.shape), dtype=np.float32)
     total = np.zeros(rows.shape, dtype=np.float32)
     all_valid = np.ones(rows.shape, dtype=bool)
     for tap_row in taps:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectile.catalog.errors import SceneError
+from spectile.catalog.inputs import Raster
 from spectile.catalog.scenes import NamedScene
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.placing import Resampling
@@ -46,8 +47,8 @@ class LineSource:
     notices: tuple[str, ...] = ()
     """What the user should know of how the scenes were taken."""
 
-    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Reflectance (3, h, w) float32, NaN where not valid, and validity (h, w) bool of a window.
+    def read(self, window: Window) -> Raster:
+        """Reflectance (C, h, w) float32, NaN where not valid, and validity (h, w) bool of a window.
 
         The window may reach beyond the grid, which is mirrored there. A pixel's value depends on its place
         alone.
@@ -63,7 +64,7 @@ class LineSource:
         if held != window:
             at_rows, at_cols = rows - held.row, cols - held.col
             rgb, index = rgb[:, at_rows[:, None], at_cols], index[at_rows[:, None], at_cols]
-        return rgb, index > 0
+        return Raster(rgb, index > 0)
 
     def index(self, window: Window) -> NDArray[np.uint16]:
         """The number from 1 of the scene that weighs most, 0 for none: (h, w) uint16, on the grid."""
@@ -71,7 +72,7 @@ class LineSource:
 
     @property
     def ceiling(self) -> NDArray[np.float32] | None:
-        """(3,) reflectance of the largest number that the scenes can hold; None where they differ."""
+        """(C,) reflectance of the largest number that the scenes can hold; None where they differ."""
         first, *rest = (member.source.ceiling for member in self.members)
         same = first is not None and all(each is not None and (each == first).all() for each in rest)
         return first if same else None
@@ -79,8 +80,9 @@ class LineSource:
     def _combined(
         self, window: Window, resampling: Resampling | None
     ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-        """RGB (3, h, w), not read without ``resampling``, and the index of a window of the grid."""
-        rgb = np.full((3 if resampling else 0, *window.shape), np.nan, dtype=np.float32)
+        """Values (C, h, w), not read without ``resampling``, and the index of a window of the grid."""
+        channels = len(self.members[0].source.channels)
+        rgb = np.full((channels if resampling else 0, *window.shape), np.nan, dtype=np.float32)
         index = np.zeros(window.shape, dtype=np.uint16)
         side = max(16, CELL // max(member.factor for member in self.members))
         for row in range(window.row, window.row_stop, side):

@@ -249,6 +249,7 @@ def block_bytes(
     samples: int,
     layers: Sequence[Layer],
     *,
+    channels: int = 3,
     overlapped: bool = False,
 ) -> int:
     """Bytes that one block of a window holds at its peak: the RGB it reads, sums, what is being written.
@@ -261,7 +262,7 @@ def block_bytes(
     height, width = min(block, window.height), min(block, window.width)
     pixels = height * width
     reach = tiling.tile + tiling.core
-    read = (height + reach) * (width + reach) * (3 * 4 * 3 + 2)
+    read = (height + reach) * (width + reach) * (channels * 4 * 3 + 2)
     # With what is known of where it is to be doubted: colours, flags, how tiles differ.
     sums = pixels * (bands * 4 * samples + 21)
     # Arrays are made and written one at a time in strips of a shard's rows: the mean, the counts before

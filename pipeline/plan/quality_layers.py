@@ -71,7 +71,7 @@ class Inspection:
     layers: tuple[QualityLayer, ...]
     """The layers that are wanted."""
     ceiling: NDArray[np.float32] | None = None
-    """(3,) reflectance of the largest number that each channel can hold; None where unknown."""
+    """(C,) reflectance of the largest number that each channel can hold; None where unknown."""
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Doubts:
     flags: NDArray[np.uint8]
     """(h, w) the bits of ``quality``."""
     rgb: NDArray[np.float32]
-    """(3, h, w) the scene's colours, reflectance; where not valid they mean nothing."""
+    """(C, h, w) the scene's colours, reflectance; where not valid they mean nothing."""
     matrix: NDArray[np.float32]
     """(C, B) the responses of the channels that the bands cover."""
     channels: NDArray[np.intp]
@@ -101,7 +101,7 @@ def begin(
 
     Parameters
     ----------
-    rgb, valid : (3, h, w) reflectance and (h, w) validity of the block.
+    rgb, valid : (C, h, w) reflectance and (h, w) validity of the block.
     bands, response : of the cube, and of the camera.
     """
     flags = np.where(valid, 0, FLAGS["nodata"]).astype(np.uint8)

@@ -28,16 +28,16 @@ class Radiometry:
 
     kind: str
     """``reflectance``, ``display`` or ``dn``."""
-    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    offset: tuple[float, ...] = (0.0, 0.0, 0.0)
     """Per channel, in stored numbers."""
-    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    scale: tuple[float, ...] = (1.0, 1.0, 1.0)
     """Per channel, reflectance (or display value in [0, 1]) per stored number."""
     gain: float | None = None
     """Scene-wide factor on linear display values; None until it has been measured."""
 
     def to_reflectance(self, numbers: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Reflectance, (3, ...) float32, of stored numbers of shape (3, ...)."""
-        shape = (3,) + (1,) * (numbers.ndim - 1)
+        """Reflectance, (C, ...) float32, of stored numbers of shape (C, ...)."""
+        shape = (len(self.scale),) + (1,) * (numbers.ndim - 1)
         offset = np.array(self.offset, dtype=np.float32).reshape(shape)
         scale = np.array(self.scale, dtype=np.float32).reshape(shape)
         values = (numbers.astype(np.float32) - offset) * scale
@@ -86,8 +86,8 @@ def declare(
     *,
     where: str,
     dtype: str,
-    offsets: tuple[float, float, float],
-    scales: tuple[float, float, float],
+    offsets: tuple[float, ...],
+    scales: tuple[float, ...],
 ) -> tuple[Radiometry, str | None]:
     """The radiometry of a scene from the user's option and the file's metadata, and a notice.
 
@@ -100,7 +100,8 @@ def declare(
     SceneError : the file declares nothing and neither does the option, or they disagree.
     """
     kind, numbers = parse_radiometry(option) if option else (None, ())
-    declared = scales != (1.0, 1.0, 1.0) or offsets != (0.0, 0.0, 0.0)
+    none, count = tuple(0.0 for _ in scales), len(scales)
+    declared = set(scales) != {1.0} or set(offsets) != {0.0}
     is_float = np.issubdtype(np.dtype(dtype), np.floating)
     if declared:
         if kind in ("display", "dn"):
@@ -112,10 +113,10 @@ def declare(
                 remedy="leave --radiometry out, or correct the file's metadata",
             )
         stored = tuple(-o / s for o, s in zip(offsets, scales, strict=True))
-        return Radiometry("reflectance", (stored[0], stored[1], stored[2]), scales), None
+        return Radiometry("reflectance", stored, scales), None
     if kind == "dn":
         offset, scale = numbers
-        return Radiometry("dn", (offset,) * 3, (scale,) * 3), None
+        return Radiometry("dn", (offset,) * count, (scale,) * count), None
     if kind == "display" or (kind is None and dtype == "uint8"):
         if is_float:
             raise SceneError(
@@ -128,9 +129,9 @@ def declare(
             else f"{where.rpartition('/')[2]}: uint8 without a scale is taken as a display picture (sRGB, "
             "one scene-wide gain); its spectra are relative. State --radiometry to choose otherwise"
         )
-        return Radiometry("display", scale=(scale,) * 3, gain=numbers[0] if numbers else None), notice
+        return Radiometry("display", none, (scale,) * count, numbers[0] if numbers else None), notice
     if is_float:
-        return Radiometry("reflectance"), None
+        return Radiometry("reflectance", none, (1.0,) * count), None
     raise SceneError(
         "the file does not say what its numbers mean",
         where=where,

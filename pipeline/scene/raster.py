@@ -21,6 +21,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from spectile.catalog.errors import BlockError, SceneError, UsageError
+from spectile.catalog.inputs import Raster
 from spectile.catalog.redaction import redact_url
 from spectile.catalog.urls import Location, locate
 from spectile.pipeline.geometry.grid import Grid, Window
@@ -45,13 +46,13 @@ class SceneSource:
     """The file, or its URL; signed URLs are not for showing."""
     grid: Grid
     """Where its pixels are."""
-    channels: tuple[int, int, int]
-    """1-based bands that hold red, green and blue."""
+    channels: tuple[int, ...]
+    """1-based bands of the file, in the order in which they are read."""
     radiometry: Radiometry
     """What its numbers mean."""
     mask: Literal["alpha", "dataset", "nodata", "none"]
     """Where its invalid pixels are told: an alpha band, a mask of its own, a nodata value, or not."""
-    nodata: tuple[float | None, float | None, float | None] = (None, None, None)
+    nodata: tuple[float | None, ...] = ()
     """The nodata value of each channel."""
     nodata_rule: NodataRule = "all"
     """Whether a pixel is invalid when all or when any of its channels hold nodata."""
@@ -73,8 +74,8 @@ class SceneSource:
             self._open.dataset = _open_dataset(self.path)
         return self._open.dataset
 
-    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Reflectance (3, h, w) float32 and validity (h, w) bool of a window.
+    def read(self, window: Window) -> Raster:
+        """Reflectance (C, h, w) float32 and validity (h, w) bool of a window.
 
         The window may reach beyond the scene, which is mirrored there. Where the pixel is not valid
         the reflectance is NaN.
@@ -93,20 +94,23 @@ class SceneSource:
             raise self._unreadable(held, err) from err
         if self.remote:
             self.remote.check_unchanged()
-        rgb = self.radiometry.to_reflectance(numbers)
-        rgb[:, ~valid] = np.nan
+        values = self.radiometry.to_reflectance(numbers)
+        values[:, ~valid] = np.nan
         if held != window:
             at_rows, at_cols = rows - held.row, cols - held.col
-            rgb, valid = rgb[:, at_rows[:, None], at_cols], valid[at_rows[:, None], at_cols]
-        return rgb, valid
+            values, valid = values[:, at_rows[:, None], at_cols], valid[at_rows[:, None], at_cols]
+        return Raster(values, valid)
+
+    def index(self, window: Window) -> None:
+        """None: all of its pixels are from one scene."""
 
     @property
     def ceiling(self) -> NDArray[np.float32] | None:
-        """(3,) reflectance of the largest number that the channels' data type holds; None of floats."""
+        """(C,) reflectance of the largest number that the channels' data type holds; None of floats."""
         dtype = np.dtype(self._dataset().dtypes[self.channels[0] - 1])
         if np.issubdtype(dtype, np.floating) or min(self.radiometry.scale) <= 0:
             return None
-        return self.radiometry.to_reflectance(np.full(3, np.iinfo(dtype).max, dtype=dtype))
+        return self.radiometry.to_reflectance(np.full(len(self.channels), np.iinfo(dtype).max, dtype=dtype))
 
     def read_valid(self, window: Window) -> NDArray[np.bool_]:
         """Validity (h, w) bool of a window inside the scene, as ``read`` has it; reads no more than it must.
@@ -143,7 +147,7 @@ class SceneSource:
         at = window and rasterio.windows.Window(window.col, window.row, window.width, window.height)
         shape = out_shape or (window or self.grid.window).shape
         with reading(self.path):
-            numbers = dataset.read(list(self.channels), window=at, out_shape=(3, *shape))
+            numbers = dataset.read(list(self.channels), window=at, out_shape=(len(self.channels), *shape))
             return numbers, self._valid(numbers, dataset, at, shape)
 
     def _valid(
@@ -170,7 +174,7 @@ class SceneSource:
         return valid
 
     def survey(self) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """Stored numbers (3, h, w) and validity (h, w) of one decimated read of the whole file.
+        """Stored numbers (C, h, w) and validity (h, w) of one decimated read of the whole file.
 
         It depends on the file alone, so that what is measured on it holds for every run.
         """
@@ -277,8 +281,8 @@ def open_source(
                 radiometry,
                 where=redact_url(name),
                 dtype=dataset.dtypes[rgb[0] - 1],
-                offsets=_triple(dataset.offsets, rgb),
-                scales=_triple(dataset.scales, rgb),
+                offsets=_of(dataset.offsets, rgb),
+                scales=_of(dataset.scales, rgb),
             )
             nodata = tuple(dataset.nodatavals[band - 1] for band in rgb)
     except CPLE_BaseError as err:
@@ -290,7 +294,7 @@ def open_source(
             remedy="run again",
         ) from err
     source = SceneSource(
-        name, grid, rgb, declared, mask, (nodata[0], nodata[1], nodata[2]), nodata_rule,
+        name, grid, rgb, declared, mask, nodata, nodata_rule,
         (notice,) if notice else (), remote,
     )  # fmt: skip
     return _measured(source, declared_by_user=radiometry is not None) if measure else source
@@ -303,7 +307,8 @@ def _measured(source: SceneSource, *, declared_by_user: bool) -> SceneSource:
     radiometry = source.radiometry
     if radiometry.kind == "display" and radiometry.gain is None:
         return replace(source, radiometry=replace(radiometry, gain=display_gain(numbers, valid, radiometry)))
-    bare_floats = np.issubdtype(numbers.dtype, np.floating) and radiometry == Radiometry("reflectance")
+    bare = radiometry.kind == "reflectance" and set(radiometry.scale) == {1.0} and not any(radiometry.offset)
+    bare_floats = bare and np.issubdtype(numbers.dtype, np.floating)
     if bare_floats and not declared_by_user:
         top = float(numbers[:, valid].max())
         if top > 1.5:
@@ -379,7 +384,7 @@ def _channels(
 
 
 def _mask(
-    dataset: rasterio.DatasetReader, rgb: tuple[int, int, int]
+    dataset: rasterio.DatasetReader, rgb: tuple[int, ...]
 ) -> Literal["alpha", "dataset", "nodata", "none"]:
     flags = {flag for band in rgb for flag in dataset.mask_flag_enums[band - 1]}
     if MaskFlags.alpha in flags or ColorInterp.alpha in dataset.colorinterp:
@@ -389,9 +394,8 @@ def _mask(
     return "nodata" if any(dataset.nodatavals[band - 1] is not None for band in rgb) else "none"
 
 
-def _triple(values: tuple[float, ...], rgb: tuple[int, int, int]) -> tuple[float, float, float]:
-    red, green, blue = (float(values[band - 1]) for band in rgb)
-    return red, green, blue
+def _of(values: tuple[float, ...], channels: tuple[int, ...]) -> tuple[float, ...]:
+    return tuple(float(values[band - 1]) for band in channels)
 
 
 def open_scene(

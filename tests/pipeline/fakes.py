@@ -8,6 +8,10 @@ from affine import Affine
 
 from spectile.catalog.bands import RGB_CAMERA, Bands
 from spectile.catalog.calibration import Calibration
+from spectile.catalog.inputs import Batch, InputSpec
+from spectile.pipeline.block.mosaic import Mosaic, Source, extent, mosaic_block, read_inputs
+from spectile.pipeline.block.predict import Predictor
+from spectile.pipeline.geometry.tiling import Block, Tiling
 
 NORTH_UP = Affine(0.5, 0, 320_000, 0, -0.5, 4_881_000)
 
@@ -30,12 +34,13 @@ class Positional:
     settings: tuple = ()
 
     @property
-    def fill(self) -> np.ndarray:
-        return np.array([0.2, 0.3, 0.4], np.float32)
+    def inputs(self) -> tuple[InputSpec, ...]:
+        return (InputSpec("rgb", self.response, (0.2, 0.3, 0.4)),)
 
-    def predict(self, rgb, valid, origins, samples) -> Iterator[np.ndarray]:
+    def predict(self, batch: Batch, samples: range) -> Iterator[np.ndarray]:
+        rgb, origins = batch.rasters["rgb"].values, batch.origins
         count, _, height, width = rgb.shape
-        assert count <= self.batch
+        assert count <= batch.size <= self.batch
         rows = origins[:, 0, None, None] + np.arange(height)[:, None]
         cols = origins[:, 1, None, None] + np.arange(width)
         for sample in samples:
@@ -43,9 +48,11 @@ class Positional:
             base = np.repeat(rgb, 2, axis=1) + 0.02 * keyed[:, None]
             yield base + self.leak * rgb.mean(axis=(1, 2, 3), keepdims=True)
 
-    def halve(self) -> bool:
-        self.batch, before = max(1, self.batch // 2), self.batch
-        return self.batch < before
-
     def memory(self, tile: int) -> int:
         return 1000
+
+
+def made(block: Block, *, source: Source, tiling: Tiling, predictor: Predictor, **options) -> Mosaic:
+    """One block of a scene."""
+    reading = read_inputs({"rgb": source}, predictor.inputs, extent(tiling, block.window))
+    return mosaic_block(block, reading=reading, tiling=tiling, predictor=predictor, **options)

@@ -7,6 +7,7 @@ import pytest
 from affine import Affine
 
 from spectile.catalog.errors import BlockError, StoreError
+from spectile.catalog.inputs import Raster
 from spectile.pipeline import run as run_module
 from spectile.pipeline.cube.record import Cube, create_cube, finished_blocks
 from spectile.pipeline.geometry.grid import Grid
@@ -33,7 +34,10 @@ class Scene:
             raise self.failing[window.col].pop()
         rows, cols = np.ogrid[window.row : window.row_stop, window.col : window.col_stop]
         value = (np.sin(rows * 0.1) * np.cos(cols * 0.07) + 1).astype(np.float32) / 2
-        return np.stack([value, value * 0.5, value * 0.25]), np.ones(window.shape, bool)
+        return Raster(np.stack([value, value * 0.5, value * 0.25]), np.ones(window.shape, bool))
+
+    def index(self, window):
+        return None
 
 
 @dataclass
@@ -61,11 +65,11 @@ class Failing(Positional):
     room: int = 100
     calls: list[int] = field(default_factory=list)
 
-    def predict(self, rgb, valid, origins, samples):
-        self.calls.append(len(rgb))
-        for each in super().predict(rgb, valid, origins, samples):
+    def predict(self, batch, samples):
+        self.calls.append(len(batch))
+        for each in super().predict(batch, samples):
             yield each  # so that a part of the block is there already
-            if len(rgb) > self.room:
+            if len(batch) > self.room:
                 raise MemoryError("no room")
             if self.errors:
                 raise self.errors.pop()
@@ -88,7 +92,7 @@ def reference(plan, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("reference") / "cube.zarr"
     cube = create_cube(LocalStorage(folder), plan, Positional().bands)
     for block in plan.blocks:
-        process_run(cube, [block], source=Scene(), predictor=Positional(), watch=Watch())
+        process_run(cube, [block], sources={"rgb": Scene()}, predictor=Positional(), watch=Watch())
     return checksums(cube)
 
 
@@ -104,7 +108,7 @@ def checksums(cube: Cube) -> dict:
 def run(cube: Cube, watch: Watch | None = None, **options) -> Watch:
     watch = watch or Watch()
     given = {"source": Scene(), "predictor": Positional(leak=0.3), **options}
-    process_run(cube, cube.plan.blocks, watch=watch, **given)
+    process_run(cube, cube.plan.blocks, watch=watch, sources={"rgb": given.pop("source")}, **given)
     return watch
 
 
@@ -147,11 +151,11 @@ def test_blocks_overlap_and_no_more_than_three_are_in_hand(cube, monkeypatch):
             return super().read(window)
 
     class Predictor(Positional):
-        def predict(self, rgb, valid, origins, samples):
+        def predict(self, batch, samples):
             assert second_read.wait(10), "the second block is read while the first is predicted"
-            if origins[-1, 1] > 512:
+            if batch.origins[-1, 1] > 512:
                 second_predicted.set()
-            return super().predict(rgb, valid, origins, samples)
+            return super().predict(batch, samples)
 
     def watched(*given, **options):
         nonlocal in_hand
@@ -206,11 +210,14 @@ def test_a_block_that_finds_no_memory_at_all_fails_and_the_run_goes_on(cube):
     assert len(watch.said) == len(cube.plan.blocks)
 
 
-def test_memory_that_runs_out_while_reading_is_met_too(cube, reference):
+def test_memory_that_runs_out_while_reading_is_met_too(cube, reference, caplog):
     scene = Scene({352: [MemoryError()]})
     predictor = Failing(batch=8)
     run(cube, source=scene, predictor=predictor)
-    assert (checksums(cube), predictor.batch) == (reference, 4)
+    assert checksums(cube) == reference
+    assert [record.message for record in caplog.records] == [
+        "not enough memory; 4 tile(s) a call from now on"
+    ]
 
 
 def test_a_store_that_fails_stops_the_run_after_its_retries(cube, monkeypatch):
@@ -230,11 +237,11 @@ def test_a_run_that_is_interrupted_counts_the_block_it_was_writing(cube):
     class Interrupted(Positional):
         calls = 0
 
-        def predict(self, rgb, *given):
+        def predict(self, batch, samples):
             Interrupted.calls += 1
             if Interrupted.calls == 4:
                 raise KeyboardInterrupt
-            return super().predict(rgb, *given)
+            return super().predict(batch, samples)
 
     watch = Watch()
     with pytest.raises(KeyboardInterrupt):

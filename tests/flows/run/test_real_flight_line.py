@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rasterio.warp import transform
 from scipy.ndimage import map_coordinates
 
+from spectile.catalog.inputs import Batch
 from spectile.flows.run import prepare as compose
 from spectile.flows.run.line import LineSettings, line_settings, prepare_line, run_line
 from spectile.flows.run.prepare import SceneSettings, prepare, run_scene
@@ -165,8 +166,7 @@ def tell(what: str, values: Rgb) -> None:
 
 def bands(rgb: Rgb) -> Rgb:
     """What the model makes of (3, h, w) colours; a band mixes them with weights that sum to 1."""
-    grey = np.ones((1, *rgb.shape[1:]), dtype=bool)
-    return next(iter(BandsRepeat().predict(rgb[None], grey, np.zeros((1, 2), dtype=np.int64), range(1))))[0]
+    return next(BandsRepeat().predict(Batch.of_colours(rgb[None]), range(1)))[0]
 
 
 @pytest.mark.data

@@ -7,7 +7,7 @@ import pytest
 import zarr
 
 from spectile.flows.run.prepare import SceneSettings, prepare, run_scene
-from spectile.pipeline.block.mosaic import mosaic_block
+from spectile.pipeline.block.mosaic import extent, mosaic_block, read_inputs
 from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.product.quality import seams
@@ -60,7 +60,9 @@ def test_the_tiles_do_not_show(tmp_path, write_scene, flat):
     window = prepared.plan.window
     mosaic = mosaic_block(
         Block(0, 0, window),
-        source=prepared.source,
+        reading=read_inputs(
+            prepared.sources, prepared.predictor.inputs, extent(prepared.plan.tiling, window)
+        ),
         tiling=prepared.plan.tiling,
         predictor=prepared.predictor,
         samples=4,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from spectile.catalog.errors import UsageError
+from spectile.catalog.inputs import Batch
 from spectile.flows.training.train import read_recipe, train_from_recipe
 from spectile.model import checkpoint
 from spectile.model.closed.baselines import load_baselines
@@ -99,7 +100,7 @@ def test_a_recipe_becomes_a_checkpoint_that_predicts(tmp_path: Path, monkeypatch
     assert set(load_baselines(str(out))) == {"ridge", "lookup"}
     rgb = np.full((1, 3, 32, 32), 0.1, dtype=np.float32)
     predictor = load_predictor(str(out), device="cpu")
-    (cube,) = predictor.predict(rgb, np.ones((1, 32, 32), bool), np.zeros((1, 2), np.int64), range(1))
+    (cube,) = predictor.predict(Batch.of_colours(rgb), range(1))
     assert cube.shape == (1, 48, 32, 32)
     assert len(lines) == 4
 

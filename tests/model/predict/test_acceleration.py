@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.catalog.errors import UsageError
+from spectile.catalog.inputs import Batch
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig
 from spectile.model.networks.unet_compact import CompactUNet
 from spectile.model.networks.unet_shared_encoder import SharedEncoderConfig, SharedEncoderUNet
@@ -27,7 +28,7 @@ def _predict(predictor: CascadePredictor, count: int = 1) -> NDArray[np.float32]
     rgb = (0.03 + 0.3 * smooth + 0.01 * rng.random((3, SIDE, SIDE))).astype(np.float32)
     tiles = np.stack([np.roll(rgb, 7 * index, 1) for index in range(count)])
     origins = np.array([(0, SIDE * index) for index in range(count)], np.int64)
-    return next(predictor.predict(tiles, np.ones(tiles[:, 0].shape, bool), origins, range(1)))
+    return next(predictor.predict(Batch.of_colours(tiles, origins=origins), range(1)))
 
 
 def test_bfloat16_moves_the_shipped_model_by_less_than_a_stored_count_on_average() -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import CheckpointError, UsageError
+from spectile.catalog.inputs import Batch
 from spectile.model import checkpoint
 from spectile.model.predict.predictor import CascadePredictor, load_predictor
 
@@ -29,7 +30,7 @@ def _predict(
 ) -> NDArray[np.float32]:
     rgb = np.stack([scene[:, r : r + size, c : c + size] for r, c in places])
     origins = np.array(places, dtype=np.int64)
-    return next(predictor.predict(rgb, np.ones(rgb[:, 0].shape, bool), origins, range(1)))
+    return next(predictor.predict(Batch.of_colours(rgb, origins=origins), range(1)))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_the_default_takes_at_least_four_steps_and_says_everything(predictor: Ca
     assert {"name", "digest", "steps", "sampler", "seed", "dtype", "device", "guidance"} <= settings.keys()
     json.dumps(settings)
     assert predictor.bands == VNIR48
-    assert predictor.response == RGB_CAMERA
+    assert [(each.name, each.bands, each.ratio) for each in predictor.inputs] == [("rgb", RGB_CAMERA, 1)]
     assert 192 % predictor.stride == 0
 
 
@@ -73,9 +74,8 @@ def test_overlapping_tiles_agree_away_from_their_edges(predictor: CascadePredict
 
 def test_samples_differ_and_repeat(predictor: CascadePredictor) -> None:
     rgb = _scene(32)[None]
-    valid, origin = np.ones((1, 32, 32), bool), np.zeros((1, 2), np.int64)
-    first, second = predictor.predict(rgb, valid, origin, range(2))
-    (again,) = predictor.predict(rgb, valid, origin, range(1, 2))
+    first, second = predictor.predict(Batch.of_colours(rgb), range(2))
+    (again,) = predictor.predict(Batch.of_colours(rgb), range(1, 2))
     assert not np.array_equal(first, second)
     assert np.array_equal(second, again)
 
@@ -170,9 +170,8 @@ def test_one_step_says_that_it_is_the_posterior_mean() -> None:
     assert sampled.settings["estimate"] == "sample"
     mean = sampled.with_steps(1)
     assert mean.settings["estimate"] == "posterior mean"
-    rgb, valid = np.full((1, 3, 64, 64), 0.2, np.float32), np.ones((1, 64, 64), bool)
-    origins = np.zeros((1, 2), np.int64)
-    first, second = mean.predict(rgb, valid, origins, range(2))
+    rgb = np.full((1, 3, 64, 64), 0.2, np.float32)
+    first, second = mean.predict(Batch.of_colours(rgb), range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -193,9 +192,3 @@ def test_a_lack_of_memory_is_told_as_such(
     monkeypatch.setattr(predictor, "_sample", fail)
     with pytest.raises(expected, match=str(error)[:10].replace("[", r"\[")):
         _predict(predictor, _scene(), [(0, 0)])
-
-
-def test_a_batch_is_halved_down_to_one_tile() -> None:
-    predictor = load_predictor("vnir48", batch=5, device="cpu")
-    assert [predictor.halve() for _ in range(3)] == [True, True, False]
-    assert predictor.batch == 1

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from spectile.catalog.errors import CheckpointError, UsageError
+from spectile.catalog.inputs import Batch
 from spectile.flows.run.prepare import SceneSettings, prepare, run_scene
 from spectile.model.closed.baselines import load_baselines
 from spectile.model.predict.regression import KINDS, RegressionPredictor, split_name
@@ -29,10 +30,9 @@ def test_names():
 def test_a_tile_does_not_depend_on_its_batch(kind):
     rgb = np.random.default_rng(0).random((4, 3, 32, 48), dtype=np.float32)
     predictor = RegressionPredictor("vnir48", kind)
-    valid, origins = np.ones((4, 32, 48), bool), np.zeros((4, 2), np.int64)
-    first, again = predictor.predict(rgb, valid, origins, range(2))
+    first, again = predictor.predict(Batch.of_colours(rgb), range(2))
     np.testing.assert_array_equal(first, again)
-    (one,) = predictor.predict(rgb[2:3], valid[2:3], origins[2:3], range(1))
+    (one,) = predictor.predict(Batch.of_colours(rgb[2:3]), range(1))
     np.testing.assert_array_equal(first[2], one[0])
     assert first.shape == (4, len(predictor.bands), 32, 48)
     assert first.dtype == np.float32

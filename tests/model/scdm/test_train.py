@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from spectile.catalog.bands import VNIR48, Bands
 from spectile.catalog.errors import CheckpointError, UsageError
+from spectile.catalog.inputs import Batch
 from spectile.model import checkpoint
 from spectile.model.data.crops import CropSource, TrainingScene
 from spectile.model.networks.unet_shared_encoder import SharedEncoderSizes
@@ -156,8 +157,7 @@ def predict(
     rng = np.random.default_rng(0)
     land = 0.1 + 0.4 * rng.random((3, 64, 64), dtype=np.float32)
     rgb = np.stack([land[:, r : r + size, c : c + size] for r, c in places])
-    valid = np.ones(rgb[:, 0].shape, bool)
-    return next(predictor.predict(rgb, valid, np.array(places, np.int64), range(1)))
+    return next(predictor.predict(Batch.of_colours(rgb, origins=np.array(places, np.int64)), range(1)))
 
 
 def test_the_checkpoint_predicts_as_published_by_default(folder: str) -> None:
@@ -168,7 +168,7 @@ def test_the_checkpoint_predicts_as_published_by_default(folder: str) -> None:
     assert settings["digest"] == checkpoint.load(folder).digest
     json.dumps(settings)
     assert predictor.bands == VNIR48
-    assert predictor.response == VNIR48.subset((22, 11, 4))
+    assert predictor.inputs[0].bands == VNIR48.subset((22, 11, 4))
     assert predictor.stride == 2
     assert predictor.memory(256) > 250 * 2**20
 

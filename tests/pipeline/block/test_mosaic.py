@@ -3,10 +3,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from spectile.pipeline.block.mosaic import Mosaic, mosaic_block
+from spectile.catalog.bands import Bands
+from spectile.catalog.inputs import Batch, InputSpec, Raster
+from spectile.pipeline.block.mosaic import Mosaic, extent, mosaic_block, read_inputs
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tiling, blocks, reflected
-from tests.pipeline.fakes import Positional
+from tests.pipeline.fakes import Positional, made
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Held:
         rows = reflected(window.row, window.row_stop, self.valid.shape[0])[:, None]
         cols = reflected(window.col, window.col_stop, self.valid.shape[1])
         rgb = np.where(self.valid, self.rgb, np.nan)
-        return rgb[:, rows, cols].astype(np.float32), self.valid[rows, cols]
+        return Raster(rgb[:, rows, cols].astype(np.float32), self.valid[rows, cols])
 
 
 def scene(rows=150, cols=210, seed=0) -> Held:
@@ -35,9 +37,7 @@ def whole(held, tiling, predictor=None, *, block=None, samples=1) -> Mosaic:
     valid = np.zeros(window.shape, bool)
     tiles = skipped = 0
     for each in blocks(window, size):
-        part = mosaic_block(
-            each, source=held, tiling=tiling, predictor=predictor or Positional(), samples=samples
-        )
+        part = made(each, source=held, tiling=tiling, predictor=predictor or Positional(), samples=samples)
         out[(slice(None), slice(None), *each.window.slices)] = part.samples
         valid[each.window.slices] = part.valid
         tiles, skipped = tiles + part.tiles, skipped + part.tiles_skipped
@@ -63,9 +63,7 @@ def test_a_predictor_of_single_pixels_gives_the_same_through_any_tiling():
 @pytest.mark.parametrize("shape", [(20, 20), (20, 300), (300, 20), (65, 49), (1, 1)])
 def test_scenes_smaller_than_a_tile_are_covered(shape):
     held, tiling = scene(*shape), Tiling(shape, 64, 8)
-    expected = next(Positional().predict(held.rgb[None], held.valid[None], np.zeros((1, 2), int), range(1)))[
-        0
-    ]
+    expected = next(Positional().predict(Batch.of_colours(held.rgb[None]), range(1)))[0]
     np.testing.assert_allclose(whole(held, tiling).samples[0], expected, atol=3e-7)
 
 
@@ -73,9 +71,7 @@ def test_a_region_equals_the_same_part_of_the_whole():
     held, tiling = scene(), Tiling((150, 210), 64, 8)
     reference = whole(held, tiling, Positional(leak=0.3))
     region = Window(37, 61, 70, 90)
-    part = mosaic_block(
-        Block(0, 0, region), source=held, tiling=tiling, predictor=Positional(leak=0.3), samples=1
-    )
+    part = made(Block(0, 0, region), source=held, tiling=tiling, predictor=Positional(leak=0.3), samples=1)
     np.testing.assert_array_equal(part.samples[0], reference.samples[(0, slice(None), *region.slices)])
 
 
@@ -97,15 +93,13 @@ def test_tiles_that_are_masked_all_over_are_skipped_and_counted():
     held, tiling = scene(300, 300), Tiling((300, 300), 64, 8)
     held.valid[:, 100:] = False
     told = []
-    mosaic = mosaic_block(
+    mosaic = made(
         Block(0, 0, Window(0, 0, 300, 300)), source=held, tiling=tiling, predictor=Positional(), samples=1,
         on_tiles=told.append,
     )  # fmt: skip
     assert mosaic.tiles == 7 * 3
     assert mosaic.tiles + mosaic.tiles_skipped == 49 == sum(told)
-    expected = next(Positional().predict(held.rgb[None], held.valid[None], np.zeros((1, 2), int), range(1)))[
-        0
-    ]
+    expected = next(Positional().predict(Batch.of_colours(held.rgb[None]), range(1)))[0]
     np.testing.assert_allclose(mosaic.samples[0][:, held.valid], expected[:, held.valid], atol=3e-7)
 
 
@@ -114,3 +108,57 @@ def test_samples_are_drawn_from_their_own_index():
     three = whole(held, tiling, samples=3)
     np.testing.assert_array_equal(three.samples[:1], whole(held, tiling).samples)
     assert np.abs(three.samples[1] - three.samples[0]).max() > 1e-3
+
+
+@dataclass
+class Ramp:
+    """An endless raster whose values are its own rows and columns; a row is masked."""
+
+    masked_row: int
+
+    def read(self, window):
+        rows = np.arange(window.row, window.row_stop, dtype=np.float32)[:, None]
+        cols = np.arange(window.col, window.col_stop, dtype=np.float32)
+        values = np.stack([rows + 0 * cols, cols + 0 * rows])
+        return Raster(values, np.broadcast_to(rows != self.masked_row, window.shape).copy())
+
+
+TWO = Bands((500.0, 600.0), (10.0, 10.0))
+
+
+@dataclass
+class Both:
+    """A predictor of two inputs, the second four times as coarse: it gives the coarse rows and columns."""
+
+    stride: int = 4
+    batch: int = 2
+    bands: Bands = TWO
+    calibration: None = None
+    settings: tuple = ()
+    inputs: tuple = (
+        InputSpec("fine", TWO, (0.0, 0.0)),
+        InputSpec("coarse", TWO, (-1.0, -1.0), ratio=4),
+    )
+
+    def predict(self, batch, samples):
+        for _ in samples:
+            yield batch.rasters["coarse"].values.repeat(4, axis=2).repeat(4, axis=3)
+
+    def memory(self, tile):
+        return 0
+
+
+@pytest.mark.parametrize("block", [32, 1000])
+def test_a_coarser_input_is_read_where_the_finer_one_is(block):
+    shape = (96, 128)
+    tiling = Tiling(shape, 64, 8)
+    sources = {"fine": Ramp(-1), "coarse": Ramp(20)}
+    for each in blocks(Window(0, 0, *shape), block):
+        reading = read_inputs(sources, Both.inputs, extent(tiling, each.window))
+        part = mosaic_block(each, reading=reading, tiling=tiling, predictor=Both(), samples=1)
+        rows = np.arange(each.window.row, each.window.row_stop)[:, None] // 4
+        cols = np.arange(each.window.col, each.window.col_stop) // 4
+        masked = rows == 20
+        np.testing.assert_array_equal(part.valid, np.broadcast_to(~masked, each.window.shape))
+        expected = np.where(masked, -1, np.stack(np.broadcast_arrays(rows, cols)))
+        np.testing.assert_allclose(part.samples[0], expected, atol=1e-4)

@@ -7,7 +7,7 @@ import zarr
 
 from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import UsageError
-from spectile.pipeline.block.mosaic import mosaic_block
+from spectile.catalog.inputs import Raster
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.record import (
     NODATA,
@@ -22,7 +22,7 @@ from spectile.pipeline.geometry.tiling import Tiling, reflected
 from spectile.pipeline.plan.layers import LAYERS, array_name, choose_layers, summarise
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.base import open_storage
-from tests.pipeline.fakes import NORTH_UP, SIX, Positional
+from tests.pipeline.fakes import NORTH_UP, SIX, Positional, made
 
 # Of 0.1, 0.2, 0.3 and 0.6 the mean is 0.3 and the sum of squares about it 0.14.
 DRAWN = np.array([0.1, 0.2, 0.3, 0.6])
@@ -36,7 +36,8 @@ FITTED = Calibration(
 class Drawn(Positional):
     """A predictor whose k-th sample is the k-th value of DRAWN, in every band and pixel."""
 
-    def predict(self, rgb, valid, origins, samples):
+    def predict(self, batch, samples):
+        rgb = batch.rasters["rgb"].values
         for sample in samples:
             yield np.full((len(rgb), len(SIX), *rgb.shape[2:]), DRAWN[sample], np.float32)
 
@@ -50,7 +51,7 @@ class Noise:
         valid[:40, :60] = False
         rows = reflected(window.row, window.row_stop, 700)[:, None]
         cols = reflected(window.col, window.col_stop, 600)
-        return rgb[:, rows, cols], valid[rows, cols]
+        return Raster(rgb[:, rows, cols], valid[rows, cols])
 
 
 def make(root, predictor, *, samples=4, layers=LAYERS, block=512, shape=(700, 600)):
@@ -58,7 +59,7 @@ def make(root, predictor, *, samples=4, layers=LAYERS, block=512, shape=(700, 60
     plan = Plan(grid, grid.window, Tiling(shape), block, len(SIX), samples, layers, {"seed": 0})
     cube = create_cube(open_storage(root), plan, SIX, calibration=predictor.calibration)
     for each in plan.blocks:
-        mosaic = mosaic_block(each, source=Noise(), tiling=plan.tiling, predictor=predictor, samples=samples)
+        mosaic = made(each, source=Noise(), tiling=plan.tiling, predictor=predictor, samples=samples)
         write_block(cube, each, mosaic)
     finalise(cube, attributes={})
     return cube

@@ -8,8 +8,6 @@ import zarr
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48, Bands, good_bands, resampling_matrix
 from spectile.catalog.errors import UsageError
-from spectile.pipeline.block.mosaic import mosaic_block
-from spectile.pipeline.block.predict import BandsRepeat
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import lay_out
 from spectile.pipeline.cube.record import NODATA, create_cube, open_cube
@@ -30,7 +28,7 @@ from spectile.pipeline.run import process_run
 from spectile.pipeline.scene.raster import open_source
 from spectile.pipeline.store.base import open_storage
 from tests.pipeline.block.test_mosaic import Held, scene
-from tests.pipeline.fakes import NORTH_UP, SIX, Positional
+from tests.pipeline.fakes import NORTH_UP, SIX, Positional, made
 
 UTM = "EPSG:32619"
 TILING = Tiling((150, 210), 64, 8)
@@ -43,12 +41,12 @@ def doubts_of(held: Held, predictor, *, size=1000, samples=1, ceiling=None, batc
     disagreement = np.zeros(held.valid.shape, np.float32)
     parts = list(blocks(Window(0, 0, *held.valid.shape), size))
     for block, then in zip(parts, [*parts[1:], None], strict=True):
-        made = mosaic_block(
+        doubts = made(
             block, source=held, tiling=TILING, predictor=predictor, samples=samples, kept=kept,
             then=then and then.window, inspection=Inspection(QUALITY, ceiling),
         ).doubts  # fmt: skip
-        flags[block.window.slices] = made.flags
-        disagreement[block.window.slices] = made.disagreement
+        flags[block.window.slices] = doubts.flags
+        disagreement[block.window.slices] = doubts.disagreement
     return flags, disagreement
 
 
@@ -140,7 +138,7 @@ def run(write_scene, root, *, block=512, quality=QUALITY, predictor=None, shape=
         quality=quality,
     )  # fmt: skip
     cube = create_cube(open_storage(root), plan, predictor.bands)
-    process_run(cube, plan.blocks, source=source, predictor=predictor, watch=Quiet())
+    process_run(cube, plan.blocks, sources={"rgb": source}, predictor=predictor, watch=Quiet())
     finalise(cube, attributes={})
     return cube, source
 
@@ -256,5 +254,4 @@ def test_the_default_is_of_the_blocks_own_size():
     assert plain.digest != asked.digest
     sizes = [each.estimate(predictor_bytes=0).output_bytes for each in (plain, asked)]
     assert sizes[1] - sizes[0] == 600 * 700 * 5
-    assert BandsRepeat().response == RGB_CAMERA
     assert isinstance(asked.blocks[0], Block)
