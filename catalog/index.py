@@ -23,6 +23,7 @@ from catalog.times import OpenSpan, parse_span
 
 Bounds = tuple[float, float, float, float]
 
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
 _TIME = pa.timestamp("us", tz="UTC")
 _PROPERTIES: dict[str, pa.DataType] = {
     "title": pa.string(),
@@ -56,7 +57,7 @@ SCHEMA = pa.schema(
         ("id", pa.string()),
         ("collection", pa.string()),
         ("geometry", pa.binary()),
-        ("bbox", pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])),
+        ("bbox", pa.struct([(side, pa.float64()) for side in _SIDES])),
         ("links", pa.list_(_LINK)),
         ("assets", pa.struct([(key, _ASSET) for key in _ASSETS])),
         *_PROPERTIES.items(),
@@ -109,7 +110,7 @@ def to_table(items: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:
-    key, said = item_key(item["id"]), item["properties"]
+    key, said, placed = item_key(item["id"]), item["properties"], item["geometry"] is not None
     properties = {name: said.get(name) for name in _PROPERTIES}
     for name, kind in _PROPERTIES.items():
         if kind == _TIME and properties[name] is not None:
@@ -132,8 +133,8 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
         "stac_extensions": item.get("stac_extensions", []),
         "id": item["id"],
         "collection": COLLECTION_ID,
-        "geometry": shapely.to_wkb(shapely.from_geojson(json.dumps(item["geometry"]))),
-        "bbox": dict(zip(("xmin", "ymin", "xmax", "ymax"), item["bbox"], strict=True)),
+        "geometry": shapely.to_wkb(shapely.from_geojson(json.dumps(item["geometry"]))) if placed else None,
+        "bbox": dict(zip(_SIDES, item["bbox"], strict=True)) if placed else None,
         "links": own + links,
         "assets": assets,
         **properties,
@@ -150,7 +151,7 @@ def to_parquet(table: pa.Table) -> bytes:
     """The table as stac-geoparquet."""
     column = {
         "encoding": "WKB", "geometry_types": ["Polygon", "MultiPolygon"],
-        "covering": {"bbox": {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}},
+        "covering": {"bbox": {side: ["bbox", side] for side in _SIDES}},
     }  # fmt: skip
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
     stac = {"version": "1.1.0", "collections": {COLLECTION_ID: build_collection()}}
@@ -210,9 +211,7 @@ def _meets(table: pa.Table, span: OpenSpan) -> Any:
 
 def _within(table: pa.Table, bbox: Bounds) -> pa.Table:
     west, south, east, north = bbox
-    xmin, ymin, xmax, ymax = (
-        pc.struct_field(table["bbox"], side) for side in ("xmin", "ymin", "xmax", "ymax")
-    )
+    xmin, ymin, xmax, ymax = (pc.struct_field(table["bbox"], side) for side in _SIDES)
     turning = pc.greater(xmin, xmax)  # across the antimeridian
     wests, easts = pc.less_equal(xmin, east), pc.greater_equal(xmax, west)
     if west > east:

@@ -47,10 +47,10 @@ class Facts:
 
     name: str
     """What people call the cube: its name without ``.zarr``."""
-    geometry: Mapping[str, Any]
-    """Polygon or MultiPolygon, GeoJSON, degrees on WGS 84."""
-    bbox: tuple[float, float, float, float]
-    """(west, south, east, north); west > east where it crosses the antimeridian."""
+    geometry: Mapping[str, Any] | None
+    """Polygon or MultiPolygon, GeoJSON, degrees on WGS 84; None where it is not on the globe."""
+    bbox: tuple[float, float, float, float] | None
+    """(west, south, east, north); west > east where it crosses the antimeridian. None as the geometry is."""
     properties: Mapping[str, Any]
     """All but times."""
     assets: Mapping[str, Mapping[str, Any]]
@@ -99,7 +99,7 @@ def build_item(facts: Facts, placed: Placed, *, created: datetime, updated: date
         "stac_extensions": [schema for prefix, schema in EXTENSIONS.items() if prefix in used],
         "id": placed.item_id,
         "geometry": facts.geometry,
-        "bbox": list(facts.bbox),
+        **({} if facts.bbox is None else {"bbox": list(facts.bbox)}),
         "properties": {
             "title": facts.name,
             **times,

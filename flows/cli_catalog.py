@@ -171,7 +171,7 @@ def _line(row: dict[str, Any]) -> list[str]:
         when(row["datetime"], row["start_datetime"], row["end_datetime"]),
         str(row["spectile:bands"]),
         f"{row['spectile:wavelength_min']:g} to {row['spectile:wavelength_max']:g}",
-        ",".join(f"{box[side]:.5g}" for side in ("xmin", "ymin", "xmax", "ymax")),
+        "none" if box is None else ",".join(f"{box[side]:.5g}" for side in ("xmin", "ymin", "xmax", "ymax")),
     ]
 
 

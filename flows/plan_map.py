@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from catalog.errors import UsageError
+from catalog.errors import SceneError, UsageError
 from catalog.scenes import list_scenes
 from catalog.urls import locate, nested
 from flows import compose, compose_line
@@ -183,6 +183,8 @@ def _features(
 ) -> list[Feature]:
     """A feature for each block of the window, those without data included.
 
+    It has no shape where the grid is not on the globe.
+
     Parameters
     ----------
     scene : the name of a single scene.
@@ -191,7 +193,12 @@ def _features(
     estimate = plan.estimate(predictor_bytes=0)
     every = list(blocks(plan.window, plan.block))
     found = []
-    for block, geometry in zip(every, footprints(plan.grid, [b.window for b in every]), strict=True):
+    shapes: list[dict[str, Any] | None]
+    try:
+        shapes = [*footprints(plan.grid, [block.window for block in every])]
+    except SceneError:  # told when the scene was opened
+        shapes = [None] * len(every)
+    for block, geometry in zip(every, shapes, strict=True):
         pixels = plan.pixels(block)
         tiles = plan.computed_tiles(block) if pixels else 0
         held = block_bytes(plan.block, block.window, plan.tiling, plan.bands, plan.samples, plan.layers)

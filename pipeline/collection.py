@@ -388,7 +388,8 @@ def _with_extent(table: pa.Table) -> dict[str, Any]:
         turning = pc.any(pc.greater(sides[0], sides[2])).as_py()
         west, east = (-180.0, 180.0) if turning else (pc.min(sides[0]).as_py(), pc.max(sides[2]).as_py())
         south, north = pc.min(sides[1]).as_py(), pc.max(sides[3]).as_py()
-        collection["extent"]["spatial"]["bbox"] = [[west, south, east, north]]
+        if west is not None:  # else no item lies on the globe
+            collection["extent"]["spatial"]["bbox"] = [[west, south, east, north]]
         start = pc.min(pc.coalesce(table["datetime"], table["start_datetime"])).as_py()
         end = pc.max(pc.coalesce(table["datetime"], table["end_datetime"])).as_py()
         collection["extent"]["temporal"]["interval"] = [[to_text(start), to_text(end)]]

@@ -194,9 +194,12 @@ def open_line(
 
 
 def _notices(members: Sequence[Member], grid: Grid) -> tuple[str, ...]:
-    said = [notice for member in members for notice in member.source.notices]
-    if len(said) > 1:
-        said = [f"{said[0]} (and of {len(said) - 1} more scenes)"]
+    kinds: dict[str, list[str]] = {}  # by what follows the scene's name
+    for notice in (notice for member in members for notice in member.source.notices):
+        kinds.setdefault(notice.partition(": ")[2], []).append(notice)
+    said = [
+        first if not more else f"{first} (and of {len(more)} more scenes)" for first, *more in kinds.values()
+    ]
     cut = [member.name for member in members if not grid.window.contains(member.extent)]
     if cut:
         said.append(f"cut at the line's extent: {', '.join(cut)}")

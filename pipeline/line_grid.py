@@ -83,7 +83,13 @@ def _outline(grid: Grid, footprint: Footprint, wkt: str) -> NDArray[np.float64]:
     """(N, 2) x and y in a CRS of points around what is valid of a scene."""
     x, y = to_map(grid, *footprint.outline())
     if CRS.from_user_input(wkt) != CRS.from_wkt(grid.crs_wkt):
-        x, y = transform_points(x, y, grid.crs_wkt, wkt)
+        try:
+            x, y = transform_points(x, y, grid.crs_wkt, wkt)
+        except RuntimeError as err:  # pyproj's errors are of this class
+            raise UsageError(
+                "no way leads from a scene's CRS to the line's", got=str(err).partition("\n")[0],
+                remedy="choose another --crs, or scenes of one CRS",
+            ) from err  # fmt: skip
     return np.stack([x, y], axis=1)
 
 

@@ -24,6 +24,7 @@ from catalog.errors import BlockError, SceneError, UsageError
 from catalog.redaction import redact_url
 from catalog.urls import Location, locate
 from pipeline.grid import Grid, Window
+from pipeline.places import check_place
 from pipeline.radiometry import Radiometry, declare, display_gain
 from pipeline.remote import RemoteFile, ask, gdal_path, reading
 from pipeline.tiling import Tile, Tiling, reflected
@@ -260,7 +261,7 @@ def open_source(
 
     Raises
     ------
-    SceneError : missing, not a raster, no CRS, wrong bands, or undeclared radiometry.
+    SceneError : missing, not a raster, no CRS or place, wrong bands, or undeclared radiometry.
     UsageError : there is no such rule.
     """
     if nodata_rule not in get_args(NodataRule):
@@ -271,6 +272,7 @@ def open_source(
     try:
         with reading(name), _open_dataset(name) as dataset:
             grid = _grid(dataset, name)
+            elsewhere = check_place(grid, redact_url(name))
             rgb = _channels(dataset, name, channels)
             mask = _mask(dataset, rgb)
             declared, notice = declare(
@@ -291,7 +293,7 @@ def open_source(
         ) from err
     source = SceneSource(
         name, grid, rgb, declared, mask, (nodata[0], nodata[1], nodata[2]), nodata_rule,
-        (notice,) if notice else (), remote,
+        tuple(told for told in (notice, elsewhere) if told), remote,
     )  # fmt: skip
     return _measured(source, declared_by_user=radiometry is not None) if measure else source
 
