@@ -191,8 +191,10 @@ class _Run:
 
     def _read(self, block: Block) -> _Reading:
         window = extent(self.cube.plan.tiling, block.window)
-        index = self.source.index(block.window) if isinstance(self.source, LineSource) else None
-        return _Reading(window, *self.source.read(window), index)
+        if not isinstance(self.source, LineSource):
+            return _Reading(window, *self.source.read(window), None)
+        rgb, index = self.source.read_with_index(window)
+        return _Reading(window, rgb, index > 0, index[block.window.relative_to(window).slices])
 
     def _predict(
         self, block: Block, reading: Future[_Reading], then: Block | None
