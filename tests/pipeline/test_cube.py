@@ -25,6 +25,7 @@ from pipeline.cube import (
 )
 from pipeline.finish import finalise
 from pipeline.grid import Grid, Window
+from pipeline.layout import lay_out
 from pipeline.mosaic import Mosaic
 from pipeline.plan import Plan
 from pipeline.quicklook import quicklook_names, write_quicklook
@@ -92,6 +93,30 @@ def test_the_cube_lies_where_the_scene_lies_for_every_reader(tmp_path, transform
             assert box.crs.epsg == 32619
     assert plain.attrs["spatial:transform"] == list(transform)[:6]
     assert "units" in plain.wavelength.attrs
+
+
+@pytest.mark.parametrize(
+    ("crs", "y", "x"),
+    [
+        ("EPSG:32619", ("projection_y_coordinate", "m"), ("projection_x_coordinate", "m")),
+        ("EPSG:2263", ("projection_y_coordinate", "0.304800609601219 m"),
+         ("projection_x_coordinate", "0.304800609601219 m")),
+        ("EPSG:2222", ("projection_y_coordinate", "0.3048 m"), ("projection_x_coordinate", "0.3048 m")),
+        ("EPSG:4326", ("latitude", "degrees_north"), ("longitude", "degrees_east")),
+        ("EPSG:4807", ("latitude", "0.0157079632679489 rad"), ("longitude", "0.0157079632679489 rad")),
+        ("+proj=ob_tran +o_proj=longlat +o_lat_p=30 +lon_0=10", ("grid_latitude", "degrees"),
+         ("grid_longitude", "degrees")),
+        ('LOCAL_CS["site",UNIT["kilometre",1000]]', ("projection_y_coordinate", "1000 m"),
+         ("projection_x_coordinate", "1000 m")),
+    ],
+)  # fmt: skip
+def test_the_axes_have_the_names_and_units_of_their_crs(crs, y, x):
+    wkt = rasterio.crs.CRS.from_user_input(crs).to_wkt()
+    grid = Grid((20, 30), Affine(0.001, 0, 10, 0, -0.001, 40), wkt)
+    objects = lay_out(Plan(grid, grid.window, Tiling(grid.shape), 512, len(BANDS)), BANDS)
+    for axis, expected in (("y", y), ("x", x)):
+        said = json.loads(objects[f"{axis}/zarr.json"])["attributes"]
+        assert (said["standard_name"], said["units"]) == expected
 
 
 def test_a_region_lies_where_it_was_cut(tmp_path):
