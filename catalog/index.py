@@ -104,9 +104,37 @@ def to_table(items: Iterable[Mapping[str, Any]]) -> pa.Table:
 
     Raises
     ------
-    UsageError : an item's time cannot be read.
+    UsageError : an item's time cannot be read, or another part of it.
     """
-    return pa.Table.from_pylist([_row(item) for item in items], schema=SCHEMA)
+    return rows_to_table([to_row(item, str(item["id"])) for item in items])
+
+
+def to_row(item: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The row of one item as SCHEMA has it, plain values.
+
+    Parameters
+    ----------
+    item : as ``check_stac`` lets it through.
+    where : what an error names.
+
+    Raises
+    ------
+    UsageError : what it says has no place in the index.
+    """
+    try:
+        row = _row(item)
+        rows_to_table([row])
+    except (
+        pa.ArrowException, shapely.errors.ShapelyError, ValueError, TypeError, KeyError, AttributeError,
+        IndexError, OverflowError, RecursionError,
+    ) as err:  # fmt: skip
+        raise UsageError("the item has no place in the index", where=where, got=str(err)[:120]) from err
+    return row
+
+
+def rows_to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows of ``to_row`` as a table."""
+    return pa.Table.from_pylist(list(rows), schema=SCHEMA)
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,11 +162,16 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
         "id": item["id"],
         "collection": COLLECTION_ID,
         "geometry": shapely.to_wkb(shapely.from_geojson(json.dumps(item["geometry"]))) if placed else None,
-        "bbox": dict(zip(_SIDES, item["bbox"], strict=True)) if placed else None,
+        "bbox": dict(zip(_SIDES, _flat(item["bbox"]), strict=True)) if placed else None,
         "links": own + links,
         "assets": assets,
         **properties,
     }
+
+
+def _flat(bbox: Sequence[float]) -> Sequence[float]:
+    """The box without its heights, where it has some."""
+    return (*bbox[0:2], *bbox[3:5]) if len(bbox) == 6 else bbox
 
 
 def replace_rows(table: pa.Table, ids: Sequence[str], rows: pa.Table) -> pa.Table:
@@ -170,8 +203,11 @@ def from_parquet(value: bytes, where: str, columns: Sequence[str] | None = None)
     UsageError : it is no index.
     """
     try:
-        return pq.read_table(pa.BufferReader(value), columns=None if columns is None else list(columns))
-    except (pa.ArrowException, KeyError) as err:
+        table = pq.read_table(pa.BufferReader(value), columns=None if columns is None else list(columns))
+        return table.select(SCHEMA.names if columns is None else list(columns)).cast(
+            pa.schema([SCHEMA.field(name) for name in columns or SCHEMA.names])
+        )
+    except (pa.ArrowException, KeyError, ValueError) as err:
         raise UsageError(
             "the catalog's index cannot be read", where=where, got=str(err).splitlines()[0][:120],
             remedy="make it again with spectile catalog rebuild",

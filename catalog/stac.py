@@ -190,11 +190,14 @@ def check_stac(said: Mapping[str, Any], where: str) -> None:
     ------
     UsageError : it is none; the first thing that is wrong.
     """
-    plain = json.loads(json.dumps(said))
-    kind = "collection" if plain.get("type") == "Collection" else "item"
     from jsonschema.exceptions import best_match
 
-    first = best_match(_validator(kind).iter_errors(plain))
+    kind = "collection" if said.get("type") == "Collection" else "item"
+    try:
+        plain = json.loads(json.dumps(said, allow_nan=False, ensure_ascii=False).encode())
+        first = best_match(_validator(kind).iter_errors(plain))
+    except (ValueError, RecursionError) as err:
+        raise UsageError("not JSON that can be kept", where=where, got=str(err)[:120]) from err
     if first is not None:
         # Of alternatives that all fail, what is missing says more than that they fail.
         first = next((leaf for leaf in _leaves(first) if leaf.validator == "required"), first)

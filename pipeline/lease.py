@@ -170,6 +170,10 @@ class Fenced(Storage):
         """The object, or None where there is none."""
         return self.inner.get(key)
 
+    def get_bounded(self, key: str, most: int) -> bytes | None:
+        """The object, no more than ``most`` bytes, or None where there is none."""
+        return self.inner.get_bounded(key, most)
+
     def read(self, key: str) -> tuple[bytes, str] | None:
         """The object and its version, or None where there is none."""
         return self.inner.read(key)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import stat
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -133,6 +134,15 @@ class Storage(ABC):
         beside : names of objects next to the store whose unfinished writes go too.
         """
 
+    @abstractmethod
+    def get_bounded(self, key: str, most: int) -> bytes | None:
+        """An object that a stranger may have put, or None where there is none.
+
+        Raises
+        ------
+        UsageError : it is larger than ``most`` bytes; not a file, or a link that leads out of the place.
+        """
+
     def get(self, key: str) -> bytes | None:
         """The object, or None where there is none."""
         found = self.read(key)
@@ -159,6 +169,35 @@ def open_storage(place: str | Path) -> Storage:
     from pipeline.objects import ObjectStorage  # runs on files need no client
 
     return ObjectStorage(where)
+
+
+def read_bounded(path: Path, most: int, *, within: Path | None = None) -> bytes:
+    """The bytes of a file that a stranger may have put there.
+
+    Parameters
+    ----------
+    within : the folder that links must not lead out of.
+
+    Raises
+    ------
+    UsageError : it is larger than ``most`` bytes; not a file, or a link that leads out of ``within``.
+    OSError : it cannot be read.
+    """
+    if within is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
+        raise UsageError("a link that leads elsewhere", where=str(path), expected="a file of its own")
+    # Asked first: to open a pipe waits for whoever writes it.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UsageError("not a file", where=str(path))
+    with path.open("rb") as file:
+        value = file.read(most + 1)
+    if len(value) > most:
+        raise too_large(str(path), most)
+    return value
+
+
+def too_large(where: str, most: int) -> UsageError:
+    """What is said of a document that is not read."""
+    return UsageError("the document is too large", where=where, expected=f"up to {most:,} bytes")
 
 
 def checked(key: str) -> str:
@@ -213,6 +252,14 @@ class LocalStorage(Storage):
         """The file's bytes, or None where there is none."""
         try:
             return (self.root / checked(key)).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def get_bounded(self, key: str, most: int) -> bytes | None:
+        """The file's bytes, no more than ``most``, or None where there is none."""
+        path = self.root / checked(key)
+        try:
+            return read_bounded(path, most, within=self.root)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
