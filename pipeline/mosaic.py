@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Protocol
 
@@ -46,8 +46,20 @@ class Mosaic:
     """Where it is to be doubted, if that was asked for."""
 
 
-Kept = dict[Tile, NDArray[np.float32]]
-"""Tiles that the next block of a run shares: their samples (K, B, h, w), cut to what lies in that block."""
+@dataclass
+class Kept:
+    """Tiles that the next block of a run shares."""
+
+    window: Window | None = None
+    """The pixels of that block; None where nothing is kept."""
+    tiles: dict[Tile, NDArray[np.float32]] = field(default_factory=dict)
+    """Their samples (K, B, h, w), cut to ``window``."""
+
+    def take(self, window: Window) -> dict[Tile, NDArray[np.float32]]:
+        """Take the tiles out; none where they were cut to another window."""
+        tiles = self.tiles if window == self.window else {}
+        self.window, self.tiles = None, {}
+        return tiles
 
 
 def mosaic_block(
@@ -94,9 +106,11 @@ def mosaic_block(
     tiles = list(tiling.tiles(block.window))
     wanted = [tile for tile in tiles if valid[tile.window.relative_to(window).slices].any()]
     on_tiles(len(tiles) - len(wanted))
-    known = {} if kept is None else {tile: kept[tile] for tile in wanted if tile in kept}
+    known: dict[Tile, NDArray[np.float32]] = {}
     if kept is not None:
-        kept.clear()
+        there = kept.take(block.window)
+        known = {tile: there[tile] for tile in wanted if tile in there}
+        kept.window = then
     taken = len(known)
     for batch in _batches(wanted, predictor.batch, known):
         new = [tile for tile in batch if tile not in known]
@@ -120,8 +134,8 @@ def mosaic_block(
                 else:
                     spectrum = next(predicted)
                     inside = spectrum[(slice(None), *shared.relative_to(tile.window).slices)]
-                    if kept is not None and then is not None:
-                        _keep(kept, tile, spectrum, then, sample, samples)
+                    if kept is not None:
+                        _keep(kept, tile, spectrum, sample, samples)
                 target = summed[(sample, slice(None), *shared.relative_to(block.window).slices)]
                 for each in met.get(tile, ()):
                     each.compare(inside, target, shared)
@@ -165,14 +179,12 @@ def _predict(
     )
 
 
-def _keep(
-    kept: Kept, tile: Tile, spectrum: NDArray[np.float32], then: Window, sample: int, samples: int
-) -> None:
-    share = tile.window.intersection(then)
+def _keep(kept: Kept, tile: Tile, spectrum: NDArray[np.float32], sample: int, samples: int) -> None:
+    share = Window(0, 0, 0, 0) if kept.window is None else tile.window.intersection(kept.window)
     if share.size:
-        if tile not in kept:
-            kept[tile] = np.empty((samples, len(spectrum), *share.shape), dtype=np.float32)
-        kept[tile][sample] = spectrum[(slice(None), *share.relative_to(tile.window).slices)]
+        if tile not in kept.tiles:
+            kept.tiles[tile] = np.empty((samples, len(spectrum), *share.shape), dtype=np.float32)
+        kept.tiles[tile][sample] = spectrum[(slice(None), *share.relative_to(tile.window).slices)]
 
 
 def _batches(tiles: list[Tile], size: int, known: Container[Tile]) -> Iterator[list[Tile]]:

@@ -139,7 +139,7 @@ class _Run:
     _writing: tuple[Block, float, Future[Marker]] | None = None
 
     def __post_init__(self) -> None:
-        self._kept: Kept = {}
+        self._kept = Kept()
         wanted = self.cube.plan.quality
         self._inspection = Inspection(wanted, self.source.ceiling) if wanted else None
 
@@ -210,7 +210,7 @@ class _Run:
             except RuntimeError as err:  # as torch has it
                 failure = BlockError("the network failed", got=repr(str(err).partition("\n")[0]))
             # Here, where what the failed try held is free again.
-            self._kept.clear()
+            self._kept = Kept()
             self.watch.tiles(-sum(told))
             if failure is None:
                 if not self.predictor.halve():
