@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.calibration import Calibration
+from catalog.errors import BlockError
 from pipeline.blend import tile_weights
 from pipeline.grid import Window
 from pipeline.predict import Predictor
@@ -89,6 +90,7 @@ def mosaic_block(
 
     Raises
     ------
+    BlockError : the network gave NaN or infinity, in which tile.
     MemoryError : there is not enough memory. ``kept`` has lost its tiles; the block can be made again.
     """
     shape = block.window.shape
@@ -133,6 +135,7 @@ def mosaic_block(
                     inside = known[tile][sample]
                 else:
                     spectrum = next(predicted)
+                    _check_finite(spectrum, tile)
                     inside = spectrum[(slice(None), *shared.relative_to(tile.window).slices)]
                     if kept is not None:
                         _keep(kept, tile, spectrum, sample, samples)
@@ -177,6 +180,17 @@ def _predict(
         np.array([(tile.window.row, tile.window.col) for tile in tiles], dtype=np.int64),
         range(samples),
     )
+
+
+def _check_finite(spectrum: NDArray[np.float32], tile: Tile) -> None:
+    """Refuse what would be stored as a reflectance of 0 or of the largest count."""
+    finite = np.isfinite(spectrum)
+    if not finite.all():
+        raise BlockError(
+            "the network gave no number", where=f"tile {tile.name}",
+            got=f"{finite.size - np.count_nonzero(finite)} of {finite.size} values NaN or infinite",
+            remedy="look at the scene there, or try --dtype float32",
+        )  # fmt: skip
 
 
 def _keep(kept: Kept, tile: Tile, spectrum: NDArray[np.float32], sample: int, samples: int) -> None:

@@ -199,6 +199,28 @@ def test_a_block_that_cannot_be_read_leaves_no_tile_of_its_own_to_the_next(tmp_p
     assert checksums(cubes[1]) == whole
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_a_network_that_gives_no_number_fails_its_block_alone_and_at_once(cube, reference, number):
+    class Broken(Positional):
+        calls = 0
+
+        def predict(self, rgb, valid, origins, samples):
+            for each in super().predict(rgb, valid, origins, samples):
+                Broken.calls += 1
+                at = np.flatnonzero((origins == (160, 928)).all(axis=1))
+                each[at, 2, 7, 9] = number
+                yield each
+
+    watch = run(cube, predictor=Broken(), retries=2)
+    broken = cube.plan.blocks[1], cube.plan.blocks[2]
+    assert len(watch.said) == len(cube.plan.blocks)
+    for block, line in zip(broken, watch.said[1:], strict=False):
+        assert line.startswith(f"{block.name} tile r0001c0005: the network gave no number")
+    assert checksums(cube) == {block: sums for block, sums in reference.items() if block not in broken}
+    spans = [cube.plan.tiling.span(block.window).size for block in cube.plan.blocks if block not in broken]
+    assert watch.tiles_told == sum(spans)
+
+
 def test_a_network_that_fails_for_good_fails_its_block_alone(cube):
     watch = run(cube, predictor=Failing(errors=[RuntimeError("cuBLAS\nand more")] * 2), retries=1)
     assert watch.said[0].endswith("the network failed (got 'cuBLAS')")
