@@ -247,7 +247,11 @@ class ObjectStorage(Storage):
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
         with told(self.at(key)):
-            obstore.delete(self._store, checked(key))
+            try:
+                obstore.delete(self._store, checked(key))
+            except FileNotFoundError as err:  # Google Cloud Storage says so
+                if "NoSuchBucket" in str(err):
+                    raise
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys of the objects directly under a prefix, in order."""
