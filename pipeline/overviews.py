@@ -23,7 +23,7 @@ from catalog.errors import CubeError
 from pipeline import ledger
 from pipeline.cube import Cube, finished_blocks, writing
 from pipeline.levels import Level
-from pipeline.plan import SHARD
+from pipeline.plan import SHARD, spectral_depths
 from pipeline.reduce import reduce_counts, reduce_flat
 from pipeline.shards import Shard, encode_shard, read_metadata, shard_key
 from pipeline.storage import Storage
@@ -274,5 +274,5 @@ def _read_markers(storage: Storage, finer: Level, level: Level) -> dict[Region, 
 def _threads(cube: Cube) -> int:
     # A region holds its shard decoded, padded to whole chunks and encoded, and an encoded one of the level
     # before.
-    held = 4 * cube.plan.bands * SHARD**2 * 2
+    held = 4 * spectral_depths(cube.plan.bands)[1] * SHARD**2 * 2
     return max(1, min(THREADS, len(os.sched_getaffinity(0)), BUDGET // held))
