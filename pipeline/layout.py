@@ -25,7 +25,7 @@ from pipeline.quality_layers import FLAGS, quality_attributes
 from pipeline.source import axis_coordinates
 
 if TYPE_CHECKING:
-    from zarr.core.buffer import Buffer
+    from zarr.abc.buffer import Buffer
 
 ROOT = "zarr.json"
 """The key of the group's metadata: status, plan and digest."""

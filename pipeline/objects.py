@@ -26,8 +26,8 @@ from pipeline.storage import TRIES, Changed, Exists, Storage, agree, checked
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
+    from zarr.abc.buffer import Buffer, BufferPrototype
     from zarr.abc.store import ByteRequest
-    from zarr.core.buffer import Buffer, BufferPrototype
 
 RETRY: RetryConfig = {
     "max_retries": 8,
