@@ -28,10 +28,8 @@ from pipeline.cube import (
     create_cube,
     finished_blocks,
     is_laid_out,
-    lacks_levels,
     load_plan,
     occupied,
-    put_layout,
     read_status,
 )
 from pipeline.finish import finalise
@@ -480,8 +478,6 @@ def start_cube(prepared: Prepared, storage: Storage | None = None) -> Cube:
     if settings.resume and there:
         check_same(prepared, read_status(storage), str(storage))
         if is_laid_out(storage):
-            if lacks_levels(storage, plan):
-                put_layout(storage, plan, predictor.bands, calibration=predictor.calibration)
             return Cube(storage, plan)
     replacing = there and (settings.resume or settings.overwrite)
     return create_cube(storage, plan, predictor.bands, calibration=predictor.calibration, replace=replacing)

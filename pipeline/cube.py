@@ -158,14 +158,6 @@ def is_laid_out(storage: Storage) -> bool:
     return read_record(storage) is not None
 
 
-def lacks_levels(storage: Storage, plan: Plan) -> bool:
-    """Whether a cube that is laid out was so before there were overviews; ``put_layout`` adds them."""
-    record = read_record(storage)
-    return record is not None and any(
-        level.key(ROOT) not in record["objects"] for level in plan.levels if level.folder
-    )
-
-
 def occupied(storage: Storage) -> bool:
     """Whether there is anything at a place beside leases."""
     if not storage.exists():

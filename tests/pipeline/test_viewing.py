@@ -26,7 +26,7 @@ SHAPE = (600, 1100)
 
 
 def without_overviews(cube: Cube) -> Cube:
-    """The cube as one that was made before there were overviews."""
+    """The cube as one that names no overviews."""
     said = json.loads(cube.storage.get("zarr.json") or b"{}")
     del said["attributes"]["multiscales"]
     cube.storage.put("zarr.json", json.dumps(said).encode())
