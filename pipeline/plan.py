@@ -164,11 +164,24 @@ class Plan:
         """
         if not self.scenes:
             return self.digest
-        tiles = self.tiling.span(block.window)
-        touching = [
-            [number, dict(share.facts)] for number, share in enumerate(self.scenes, 1) if share.touches(tiles)
-        ]
-        return _sha256({**replace(self, scenes=()).to_json(), "scenes": touching})
+        if block not in self._digests:
+            tiles = self.tiling.span(block.window)
+            touching = [
+                [number, dict(share.facts)]
+                for number, share in enumerate(self.scenes, 1)
+                if share.touches(tiles)
+            ]
+            self._digests[block] = _sha256({**self._without_scenes, "scenes": touching})
+        return self._digests[block]
+
+    @cached_property
+    def _digests(self) -> dict[Block, str]:
+        """Those that were asked for: the ledger is read again and again."""
+        return {}
+
+    @cached_property
+    def _without_scenes(self) -> dict[str, object]:
+        return replace(self, scenes=()).to_json()
 
     def overlaps(self, *, predictor_bytes: int, budget: int) -> bool:
         """Whether ``budget`` bytes let the work on neighbouring blocks overlap; see ``block_bytes``."""
