@@ -293,15 +293,15 @@ def _values(
     """The names of the arrays and what they hold in a part of a block."""
     valid = mosaic.valid[part]
     samples = mosaic.samples[(slice(None), slice(None), *part)]
-    doubts, wanted = mosaic.doubts, cube.plan.quality
+    evidence, wanted = mosaic.evidence, cube.plan.quality
     for name, layer in summarise(samples, cube.plan.layers, mosaic.calibration):
-        if name == "reflectance" and doubts is not None and "rgb_consistency" in wanted:
-            yield "rgb_consistency", _encode_flat(consistency(doubts, layer, part), valid)
+        if name == "reflectance" and evidence is not None and "rgb_consistency" in wanted:
+            yield "rgb_consistency", _encode_flat(consistency(evidence, layer, part), valid)
         yield name, encode(layer, valid)
-    if doubts is not None and "quality" in wanted:
-        yield "quality", doubts.flags[part]
-    if doubts is not None and "overlap_disagreement" in wanted:
-        yield "overlap_disagreement", _encode_flat(doubts.disagreement[part], valid)
+    if evidence is not None and "quality" in wanted:
+        yield "quality", evidence.flags[part]
+    if evidence is not None and "overlap_disagreement" in wanted:
+        yield "overlap_disagreement", _encode_flat(evidence.disagreement[part], valid)
     yield "valid", valid.astype(np.uint8)
     if source is not None:
         yield "source", source[part]

@@ -15,7 +15,7 @@ from catalog.errors import BlockError
 from pipeline.blend import tile_weights
 from pipeline.grid import Window
 from pipeline.predict import Predictor
-from pipeline.quality_layers import Doubts, Inspection, Meeting, Overlap, begin, flag_tile
+from pipeline.quality_layers import Inspection, Overlap, OverlapComparison, QualityEvidence, begin, flag_tile
 from pipeline.tiling import Block, Tile, Tiling
 
 
@@ -43,8 +43,8 @@ class Mosaic:
     """What the samples' spread is worth; the predictor's."""
     tiles_kept: int = 0
     """Tiles that had gone through the network for the block before."""
-    doubts: Doubts | None = None
-    """Where it is to be doubted, if that was asked for."""
+    evidence: QualityEvidence | None = None
+    """What its quality layers are made of, if they were asked for."""
 
 
 @dataclass
@@ -97,12 +97,12 @@ def mosaic_block(
     window = extent(tiling, block.window)
     rgb, valid = source.read(window)
     inner = block.window.relative_to(window).slices
-    doubts = overlap = None
+    evidence = overlap = None
     if inspection is not None:
         colours = rgb[(slice(None), *inner)].copy()
-        doubts = begin(inspection, colours, valid[inner], predictor.bands, predictor.response)
+        evidence = begin(inspection, colours, valid[inner], predictor.bands, predictor.response)
         if "overlap_disagreement" in inspection.layers:
-            overlap = Overlap(doubts, tiling.halo, block.window)
+            overlap = Overlap(evidence, tiling.halo, block.window)
     rgb = np.where(valid, rgb, predictor.fill[:, None, None])
     summed = np.zeros((samples, len(predictor.bands), *shape), dtype=np.float32)
     tiles = list(tiling.tiles(block.window))
@@ -116,17 +116,19 @@ def mosaic_block(
     taken = len(known)
     for batch in _batches(wanted, predictor.batch, known):
         new = [tile for tile in batch if tile not in known]
-        met: dict[Tile, list[Meeting]] = {}
-        for tile in batch if doubts else ():
+        comparisons: dict[Tile, list[OverlapComparison]] = {}
+        for tile in batch if evidence else ():
             shared = tile.window.intersection(block.window)
-            assert doubts is not None
+            assert evidence is not None
             flag_tile(
-                doubts, shared.relative_to(block.window).slices,
+                evidence, shared.relative_to(block.window).slices,
                 padded=not Window(0, 0, *tiling.shape).contains(tile.window),
                 masked=not valid[tile.window.relative_to(window).slices].all(),
             )  # fmt: skip
             if overlap is not None:
-                met[tile] = overlap.meet(shared, tile.window, tile_weights(tiling, tile, shared))
+                comparisons[tile] = overlap.compare_with(
+                    shared, tile.window, tile_weights(tiling, tile, shared)
+                )
         for sample, spectra in enumerate(_predict(new, predictor, samples, rgb, valid, window)):
             predicted = iter(spectra)
             for tile in batch:
@@ -140,17 +142,17 @@ def mosaic_block(
                     if kept is not None:
                         _keep(kept, tile, spectrum, sample, samples)
                 target = summed[(sample, slice(None), *shared.relative_to(block.window).slices)]
-                for each in met.get(tile, ()):
-                    each.compare(inside, target, shared)
+                for comparison in comparisons.get(tile, ()):
+                    comparison.compare(inside, target, shared)
                 target += inside * tile_weights(tiling, tile, shared)
         for tile in batch:
             known.pop(tile, None)
             if overlap is not None:
-                overlap.note(met[tile], samples)
+                overlap.note(comparisons[tile], samples)
         on_tiles(len(batch))
     return Mosaic(
         summed, valid[inner].copy(), len(wanted) - taken, len(tiles) - len(wanted), predictor.calibration,
-        taken, doubts,
+        taken, evidence,
     )  # fmt: skip
 
 
