@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from catalog.errors import SpectileError, UsageError
+from catalog.files import write_text
 from catalog.redaction import redact_url
 from flows import console
 
@@ -402,9 +403,7 @@ def _check_json(path: Path | None, scene: str, out: str) -> None:
 
 def _write_json(path: Path, facts: dict[str, Any]) -> None:
     """Write a report in one step."""
-    part = path.with_name(f".{path.name}.partial")
-    part.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, json.dumps(facts, indent=2, allow_nan=False) + "\n")
 
 
 @app.command()

@@ -28,10 +28,8 @@ from pipeline.cube import (
     create_cube,
     finished_blocks,
     is_laid_out,
-    lacks_levels,
     load_plan,
     occupied,
-    put_layout,
     read_status,
 )
 from pipeline.finish import finalise
@@ -39,7 +37,6 @@ from pipeline.flight_line import LineSource
 from pipeline.layers import Choice, choose_layers
 from pipeline.layout import software_version
 from pipeline.ledger import Marker
-from pipeline.overviews import write_overviews
 from pipeline.plan import Estimate, Plan, choose_block
 from pipeline.predict import BandsRepeat, Predictor
 from pipeline.product import TAKEN
@@ -140,7 +137,7 @@ class Observer(Protocol):
         ...
 
     def tiles(self, count: int) -> None:
-        """Told when tiles have been finished or skipped; less than none when they must be made again."""
+        """Told when tiles have been finished or skipped; negative when tiles are recomputed."""
         ...
 
     def block(self, block: Block, seconds: float) -> None:
@@ -481,8 +478,6 @@ def start_cube(prepared: Prepared, storage: Storage | None = None) -> Cube:
     if settings.resume and there:
         check_same(prepared, read_status(storage), str(storage))
         if is_laid_out(storage):
-            if lacks_levels(storage, plan):
-                put_layout(storage, plan, predictor.bands, calibration=predictor.calibration)
             return Cube(storage, plan)
     replacing = there and (settings.resume or settings.overwrite)
     return create_cube(storage, plan, predictor.bands, calibration=predictor.calibration, replace=replacing)
@@ -621,13 +616,18 @@ def process_blocks(
 
 
 def finish_cube(
-    cube: Cube, told: Mapping[str, Any], *, on_region: Callable[[], None] = lambda: None
+    cube: Cube,
+    told: Mapping[str, Any],
+    *,
+    markers: Mapping[Block, Marker] | None = None,
+    on_region: Callable[[], None] = lambda: None,
 ) -> tuple[str, str | None]:
     """Make overviews and quicklook, declare the cube complete, report on it; where both are.
 
     Parameters
     ----------
     told : what only a run knows of it, as ``told_by`` and ``told_of`` have it.
+    markers : of the finished blocks; None reads them.
     on_region : told when a shard of the overviews has been made.
 
     Raises
@@ -635,26 +635,34 @@ def finish_cube(
     CubeError : blocks are missing.
     StoreError : the store or the picture cannot be written.
     """
-    markers = finished_blocks(cube).values()
-    write_overviews(cube, on_region=on_region)
-    try:
-        picture = write_quicklook(cube.storage)
-    except OSError as err:
-        raise StoreError(
-            "the quicklook cannot be written", where=str(cube.storage), got=err.strerror or str(err),
-            remedy="free some space, then run again with --resume",
-        ) from err  # fmt: skip
+    markers = finished_blocks(cube) if markers is None else markers
+    done = markers.values()
+    pictures: list[str] = []
     finalise(
         cube,
         attributes={
-            "valid_pixels": sum(marker.valid_pixels for marker in markers),
+            "valid_pixels": sum(marker.valid_pixels for marker in done),
             # Kept ones too: a cube does not tell in how many runs it was made.
-            "tiles": sum(marker.tiles + marker.tiles_kept for marker in markers),
-            "tiles_skipped": sum(marker.tiles_skipped for marker in markers),
+            "tiles": sum(marker.tiles + marker.tiles_kept for marker in done),
+            "tiles_skipped": sum(marker.tiles_skipped for marker in done),
             **told,
         },
+        markers=markers,
+        on_region=on_region,
+        draw=lambda: pictures.append(_draw(cube.storage)),
     )
-    return picture, _report(cube.storage)
+    return pictures[0], _report(cube.storage, markers)
+
+
+def _draw(storage: Storage) -> str:
+    """Write the pictures beside a cube; where the first is."""
+    try:
+        return write_quicklook(storage)
+    except OSError as err:
+        raise StoreError(
+            "the quicklook cannot be written", where=str(storage), got=err.strerror or str(err),
+            remedy="free some space, then run again with --resume",
+        ) from err  # fmt: skip
 
 
 def told_by(prepared: Prepared) -> dict[str, Any]:
@@ -666,10 +674,10 @@ def told_by(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _report(storage: Storage) -> str | None:
+def _report(storage: Storage, markers: Mapping[Block, Marker]) -> str | None:
     """Write the report of a cube; its place, or None where it cannot be made."""
     try:
-        return write_report(storage)
+        return write_report(storage, markers=markers)
     except Exception as err:  # the cube is whole, whatever goes wrong with a description of it
         why = " ".join(str(err).split()) or repr(err)
         LOG.warning("%s: no report was written: %s", storage.name, shown(why))
@@ -717,11 +725,13 @@ def conclude(prepared: Prepared, cube: Cube, tally: Tally, observer: Observer, s
     StoreError : the cube or its item cannot be written.
     """
     failed = len(tally.failures)
+    markers = finished_blocks(cube)
     picture = written = None
     if not failed:
-        picture, written = finish_cube(cube, told_by(prepared), on_region=lambda: observer.tiles(0))
+        picture, written = finish_cube(
+            cube, told_by(prepared), markers=markers, on_region=lambda: observer.tiles(0)
+        )
     item = register(prepared.settings, cube.storage)
-    markers = finished_blocks(cube)
     predicted = sum(marker.tiles for marker in markers.values())
     return Result(
         cube=str(cube.storage),

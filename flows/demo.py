@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catalog.files import replacing, write_text
 from flows import console
 from flows.server import LocalServer
 from pipeline.simulate import Simulator
@@ -255,9 +255,8 @@ def draw(
     for chart in charts[:, 0]:
         chart.set_ylabel("reflectance")
     lower.legend(*charts.flat[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    part = path.with_name(f".{path.name}.partial")
-    figure.savefig(part, format="png")
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png")
 
 
 def _draw_spectra(
@@ -283,9 +282,7 @@ def _display(bands: Floats) -> Floats:
 
 
 def _write_numbers(path: Path, numbers: Mapping[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.partial")
-    part.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, json.dumps(numbers, indent=2, allow_nan=False) + "\n")
 
 
 def _print(out: Path, report: Mapping[str, Any], scores: Mapping[str, Score], clock: Clock) -> None:

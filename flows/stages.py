@@ -27,7 +27,7 @@ from flows import compose
 from flows.compose import Observer, Prepared, Result, Silent, Tally
 from flows.console import current_observer, result_pairs
 from flows.holding import Beating
-from pipeline.cube import Cube
+from pipeline.cube import Cube, finished_blocks
 from pipeline.lease import Lease
 from pipeline.tiling import Block
 
@@ -49,16 +49,20 @@ def process_run(
     cube: Cube,
     blocks: list[Block],
     *,
-    tally: Tally,
     observer: Observer,
     first: str,
     last: str,
-) -> None:
-    """Compute and write contiguous blocks, named from first to last, and add what was done to the tally."""
-    tally.failures.clear()  # a second attempt tries them again
-    undone = set(compose.remaining(cube))
-    todo = [block for block in blocks if block in undone]
+) -> Any:
+    """Compute and write contiguous blocks, named from first to last; the tally of what was done, quoted.
+
+    What an attempt before this one has done counts too: the ledger knows it.
+    """
+    tally, done = Tally(), finished_blocks(cube, blocks)
+    for block, marker in done.items():
+        tally.add(cube.plan, block, marker)
+    todo = [block for block in blocks if block not in done]
     compose.process_blocks(prepared, cube, todo, tally=tally, observer=observer)
+    return unwalked(tally)
 
 
 @task(name="finish-scene", cache_policy=NO_CACHE)
@@ -97,16 +101,15 @@ def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> d
     assert isinstance(progress, UUID)  # it is a coroutine inside an event loop only
     tallies: list[Tally] = []
     for run in compose.runs(prepared, todo):
-        tallies.append(Tally())
-        process_run(
+        made: Any = process_run(
             unwalked(prepared),
             unwalked(cube),
             unwalked(run),
-            tally=unwalked(tallies[-1]),
             observer=unwalked(observer),
             first=run[0].name,
             last=run[-1].name,
         )
+        tallies.append(made.unquote())
         done = before + sum(tally.done for tally in tallies)
         update_progress_artifact(progress, progress=100 * done / len(blocks))
     finished: Any = finish_scene(

@@ -22,12 +22,12 @@ from pipeline import ledger
 from pipeline.grid import Grid
 from pipeline.layers import array_name, layer_attributes
 from pipeline.levels import FOLDER
-from pipeline.plan import CHUNK, SHARD, Plan
+from pipeline.plan import CHUNK, SHARD, Plan, spectral_depths
 from pipeline.quality_layers import FLAGS, quality_attributes
 from pipeline.source import axis_coordinates
 
 if TYPE_CHECKING:
-    from zarr.core.buffer import Buffer
+    from zarr.abc.buffer import Buffer
 
 ROOT = "zarr.json"
 """The key of the group's metadata: status, plan and digest."""
@@ -93,12 +93,12 @@ def _create_arrays(
     group: zarr.Group, plan: Plan, bands: Bands, grid: Grid, calibration: Calibration | None
 ) -> None:
     rows, cols = grid.shape
-    depth = max(size for size in range(1, 18) if len(bands) % size == 0)
+    chunk, shard = spectral_depths(len(bands))
     compressor = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
     spectral: dict[str, Any] = {
         "shape": (len(bands), rows, cols),
-        "chunks": (depth, CHUNK, CHUNK),
-        "shards": (len(bands), SHARD, SHARD),
+        "chunks": (chunk, CHUNK, CHUNK),
+        "shards": (shard, SHARD, SHARD),
         "dtype": "uint16",
         "fill_value": NODATA,
         "dimension_names": ("wavelength", "y", "x"),

@@ -42,7 +42,7 @@ class Beat:
     """What the object of a lease says."""
 
     owner: str
-    """A random name of the run; whoever races puts bytes of its own."""
+    """A random name of the run, so that no two runs write the same bytes."""
     pid: int
     """Number of the process."""
     machine: str
@@ -306,10 +306,10 @@ def hold(storage: Storage, seconds: float, *, beside: Sequence[str] = ()) -> Ite
     now = _now()
     beat = Beat(uuid.uuid4().hex, os.getpid(), _machine(), _born(os.getpid()), now, now, seconds)
     lease = Lease(_acquire(storage, beat), beat)
-    storage.sweep(beside=beside)
     thread = threading.Thread(target=lease.keep, name="lease", daemon=True)
     thread.start()
     try:
+        storage.sweep(beside=beside)
         yield lease
     finally:
         lease._end.set()

@@ -26,8 +26,8 @@ from pipeline.storage import TRIES, Changed, Exists, Storage, agree, checked, to
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
+    from zarr.abc.buffer import Buffer, BufferPrototype
     from zarr.abc.store import ByteRequest
-    from zarr.core.buffer import Buffer, BufferPrototype
 
 RETRY: RetryConfig = {
     "max_retries": 8,
@@ -274,7 +274,11 @@ class ObjectStorage(Storage):
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
         with told(self.at(key)):
-            obstore.delete(self._store, checked(key))
+            try:
+                obstore.delete(self._store, checked(key))
+            except FileNotFoundError as err:  # Google Cloud Storage says so
+                if "NoSuchBucket" in str(err):
+                    raise
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys of the objects directly under a prefix, in order."""

@@ -19,6 +19,7 @@ from rasterio.crs import CRS
 from catalog.errors import CubeError
 from catalog.redaction import redact
 from pipeline.cube import Cube, load_plan
+from pipeline.ledger import Marker
 from pipeline.plan import Plan
 from pipeline.report_measures import (
     Consistency,
@@ -34,6 +35,7 @@ from pipeline.report_measures import (
     timing,
 )
 from pipeline.storage import Storage, stem
+from pipeline.tiling import Block
 from pipeline.viewing import Level, View, open_view
 
 MAP_SIDE = 800
@@ -91,12 +93,15 @@ def report_name(name: str) -> str:
     return f"{stem(name)}.report.html"
 
 
-def write_report(storage: Storage, to: Storage | None = None) -> str:
+def write_report(
+    storage: Storage, to: Storage | None = None, *, markers: Mapping[Block, Marker] | None = None
+) -> str:
     """Write the report of a finished cube; its place.
 
     Parameters
     ----------
     to : the file; None takes ``report_name`` beside the cube. What is there is replaced.
+    markers : of the finished blocks; None reads them.
 
     Raises
     ------
@@ -105,14 +110,18 @@ def write_report(storage: Storage, to: Storage | None = None) -> str:
     """
     from pipeline.report_page import render
 
-    page = render(gather(storage))
+    page = render(gather(storage, markers))
     beside, name = (storage.parent, report_name(storage.name)) if to is None else (to.parent, to.name)
     beside.put(name, page)
     return beside.at(name)
 
 
-def gather(storage: Storage) -> Facts:
+def gather(storage: Storage, markers: Mapping[Block, Marker] | None = None) -> Facts:
     """What the report of a finished cube says.
+
+    Parameters
+    ----------
+    markers : of the finished blocks; None reads them.
 
     Raises
     ------
@@ -127,7 +136,7 @@ def gather(storage: Storage) -> Facts:
         )  # fmt: skip
     level = view.level_for(view.grid.window, MAP_SIDE)
     cube = Cube(storage, plan)
-    told = timing(cube)
+    told = timing(cube, markers)
     flags = flag_shares(view, level)
     return Facts(
         name=stem(storage.name),

@@ -5,6 +5,7 @@ What is read is bounded whatever the cube's size: a few windows at full resoluti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from pipeline.attempts import read_failures
 from pipeline.cube import NODATA, SCALE, Cube, finished_blocks
 from pipeline.grid import Window
+from pipeline.ledger import Marker
 from pipeline.plan import Plan
 from pipeline.quality import overlaps
 from pipeline.quicklook import TRUE_COLOUR_NM
+from pipeline.tiling import Block
 from pipeline.viewing import Level, Place, Spectrum, Subject, View
 
 Array = NDArray[np.float32]
@@ -110,9 +113,14 @@ class Timing:
     """Pixels of the blocks."""
 
 
-def timing(cube: Cube) -> Timing:
-    """What the ledger of a cube says of its blocks."""
-    markers = finished_blocks(cube)
+def timing(cube: Cube, markers: Mapping[Block, Marker] | None = None) -> Timing:
+    """What the ledger of a cube says of its blocks.
+
+    Parameters
+    ----------
+    markers : of the finished blocks; None reads them.
+    """
+    markers = finished_blocks(cube) if markers is None else markers
     given_up = {block.name: note.attempts for block, note in read_failures(cube, markers).items()}
     return Timing(
         tuple(marker.seconds for marker in markers.values()),

@@ -3,8 +3,8 @@
 Files and object stores are used in the same way, and nothing counts on renaming. What one process may not
 take from another (a lease, say) is put under a condition: ``put_new`` where there is nothing yet, ``put_if``
 where nothing has changed. Between processes that put an object only so, no update is lost: of those that
-race, one succeeds and the others are told. Whoever races puts bytes that nobody else puts, its name or a
-number: a version names the bytes, and a request whose answer got lost is known by them to have succeeded.
+race, one succeeds and the others are told. Each of them writes bytes of its own, such as its name or a
+number: by them a writer sees that a request whose answer got lost has succeeded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import os
 import stat
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catalog.errors import UsageError
+from catalog.files import beside
 from catalog.urls import locate
 
 if TYPE_CHECKING:
@@ -319,12 +319,9 @@ class LocalStorage(Storage):
         """A file that holds the value under a name of its own, and the path that it is for."""
         path = self.root / checked(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-        try:
+        with beside(path) as part:
             part.write_bytes(value)
             yield part, path
-        finally:
-            part.unlink(missing_ok=True)
 
     def delete(self, key: str) -> None:
         """Remove a file, if it is there."""

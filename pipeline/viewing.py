@@ -11,6 +11,7 @@ import io
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -125,7 +126,7 @@ class View:
     """From fine to coarse, the first being the cube itself; the last has ``COARSE_SIDE`` a side at most."""
     group: Any = field(repr=False)
     """The store, opened by zarr."""
-    _kept: dict[tuple[str, int], NDArray[Any]] = field(default_factory=dict, repr=False)
+    _kept: dict[tuple[str, int], Future[NDArray[Any]]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @cached_property
@@ -241,11 +242,21 @@ class View:
         return self.group[f"{level.path}/{name}".lstrip("/")]
 
     def _decimated(self, name: str, part: int, factor: int) -> NDArray[Any]:
-        """Every ``factor``-th row and column of the cube, of the bands that share a chunk; read once."""
+        """Every ``factor``-th row and column of the cube, of the bands that share a chunk; read once.
+
+        Whoever asks first reads; others wait for that array alone.
+        """
         with self._lock:
-            if (found := self._kept.get((name, part))) is None:
-                found = self._kept[name, part] = self._read_decimated(name, part, factor)
-            return found
+            known = self._kept.get((name, part))
+            found = known or self._kept.setdefault((name, part), Future())
+        if known is None:
+            try:
+                found.set_result(self._read_decimated(name, part, factor))
+            except BaseException as err:
+                with self._lock:
+                    del self._kept[name, part]  # the next one tries again
+                found.set_exception(err)
+        return found.result()
 
     def _read_decimated(self, name: str, part: int, factor: int) -> NDArray[Any]:
         array = self.group[name]

@@ -40,6 +40,12 @@ def test_geometry_loads_neither_torch_nor_prefect_dask_or_zarr(module: str) -> N
     assert not imported(f"import pipeline.{module}") & {"torch", "prefect", "dask", "distributed", "zarr"}
 
 
+def test_zarr_is_used_by_its_public_names_alone() -> None:
+    folders = ("catalog", "pipeline", "model", "flows")
+    sources = [path for folder in folders for path in ROOT.glob(f"{folder}/**/*.py")]
+    assert [path.name for path in sources if "zarr.core" in path.read_text()] == []
+
+
 def test_the_catalog_loads_nothing_heavy() -> None:
     loaded = imported("import catalog.bands, catalog.errors")
     assert not loaded & {"torch", "prefect", "dask", "zarr", "xarray", "rasterio"}

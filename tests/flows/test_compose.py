@@ -1,7 +1,9 @@
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from catalog.errors import CubeError, StoreError, UsageError
 from flows import compose
 from flows.compose import SceneSettings, prepare, process_blocks, remaining, run_scene, start_cube
 from flows.describe import describe_cube
+from pipeline import ledger
 from pipeline.cube import open_cube, read_status
 from pipeline.predict import BandsRepeat
 from pipeline.storage import LocalStorage, open_storage
@@ -62,6 +65,28 @@ def test_a_scene_becomes_a_verified_cube(settings):
     assert np.isfinite(found.reflectance.values[:, valid]).all()
     assert np.isnan(found.reflectance.values[:, ~valid]).all()
     assert found.rio.crs.to_epsg() == 32619
+
+
+class Counting(LocalStorage):
+    """A folder that counts what is read of it."""
+
+    reads: ClassVar[Counter[str]] = Counter()
+
+    def get(self, key: str) -> bytes | None:
+        self.reads[key] += 1
+        return super().get(key)
+
+
+@pytest.mark.usefixtures("with_reports")
+def test_one_finish_reads_each_marker_once(settings):
+    with prepare(settings) as prepared:
+        cube = start_cube(prepared, Counting(Path(settings.out)))
+        process_blocks(prepared, cube, remaining(cube), tally=compose.Tally(), observer=compose.Silent())
+        Counting.reads.clear()
+        result = compose.conclude(prepared, cube, compose.Tally(), compose.Silent(), 0.0)
+    assert Path(result.report).exists()
+    assert {Counting.reads[ledger.key_of(block)] for block in prepared.plan.blocks} == {1}
+    assert verify_cube(cube.storage) == []
 
 
 @pytest.mark.parametrize("change", [{"block": 1024}, {"batch": 1}, {"block": None}, {"memory": 10**10}])

@@ -16,7 +16,7 @@ import pytest
 from distributed import Client, SpecCluster
 from distributed.comm import CommClosedError
 
-from catalog.errors import UsageError
+from catalog.errors import SpectileError, UsageError
 from flows import compose, crew, dispatch
 from flows.compose import SceneSettings, Silent, prepare, run_scene, start_cube
 from flows.crew import Crew, DistantPredictor, start_workers
@@ -217,6 +217,22 @@ def _pairs(next_run):
         return blocks
 
     return two
+
+
+def test_a_run_whose_last_worker_is_gone_waits_no_longer_than_it_may(settings, monkeypatch):
+    monkeypatch.setattr(dispatch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(dispatch, "DESERTED_SECONDS", 0.1)
+    with (
+        prepare(settings) as prepared,
+        Client(processes=False, n_workers=0, dashboard_address=None) as client,
+    ):
+        cube, tally = start_cube(prepared), compose.Tally()
+        job = dispatch.Dispatch(
+            client, dict, "job", cube, cube.plan.blocks, None, retries=0, tally=tally, observer=Silent()
+        )
+        with pytest.raises(SpectileError, match=r"no worker is left .*start workers, then use --resume"):
+            job.run()
+    assert tally.failures == []
 
 
 def test_a_cluster_that_runs_is_used_by_its_address(settings, here):
