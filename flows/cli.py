@@ -502,7 +502,6 @@ def train(
     ] = None,
 ) -> None:
     """Train a model from a recipe; model/recipes holds those of the shipped ones."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
     from flows.training import train_from_recipe
     from flows.training_report import record_line
 
@@ -567,7 +566,6 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure models: train the ladder on a scene in counts, or test a model on scenes in reflectance."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
     from flows.evaluate import COLUMNS, evaluate_by_name, table
     from flows.evaluation_rows import ROWS
 

@@ -396,9 +396,6 @@ def check_output(settings: SceneSettings, scenes: Sequence[str], *, dry: bool) -
 def _load_predictor(settings: SceneSettings) -> Predictor:
     if settings.model == "bands-repeat":
         return BandsRepeat(batch=settings.batch or 8)
-    # Threads that spin while they wait made a run ten times slower where another process wanted the same
-    # two cores (110 s against 11 s). libgomp reads this when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch takes seconds to import; nothing that needs no network should wait for it.
     from model.predictor import load_predictor
     from model.regression import RegressionPredictor, split_name
