@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from catalog.errors import SpectileError, UsageError
+from catalog.limits import LAST_SEED
 from catalog.redaction import redact_url
 from flows import console
 
@@ -144,7 +145,7 @@ def run(
             show_default="quality,rgb_consistency, and sd where K is 2 or more",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="S", help="Seed of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, metavar="S", help="Seed of the noise.")] = 0,
     tile: Annotated[int, typer.Option(min=1, metavar="PX", help="Side of a tile, halo included, px.")] = 256,
     halo: Annotated[
         int, typer.Option(min=0, metavar="PX", help="Overlap on each side of a tile's core, px.")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from catalog.errors import BlockError, CubeError, StoreError, UsageError
+from catalog.limits import check_seed
 from catalog.times import to_text
 from catalog.urls import locate, nested
 from flows.holding import Beating, holding
@@ -130,6 +131,9 @@ class SceneSettings:
     """When the scene was taken, UTC: a time, a day, month or year, or START/END; None lets the file say."""
     catalog: str | None = None
     """Folder or URL of the STAC catalog to add the cube to; None takes SPECTILE_CATALOG, or none."""
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
 
 class Observer(Protocol):

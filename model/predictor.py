@@ -18,6 +18,7 @@ from torch import Tensor
 from catalog.bands import Bands
 from catalog.calibration import Calibration
 from catalog.errors import CheckpointError, UsageError
+from catalog.limits import check_seed
 from model import checkpoint
 from model.acceleration import accelerate, resolve_dtype
 from model.cascade import Begun, CascadeConfig, SpectralCascade, Stage
@@ -281,6 +282,7 @@ def load_predictor(
     UsageError
         Where a setting cannot be used.
     """
+    check_seed(seed)
     kind = resolve_device(device)
     if threads is not None:
         torch.set_num_threads(threads)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from catalog.bands import PAVIA_CENTRE, SENSORS, Bands, coarse_indices
+from catalog.fields import Seed
 from model.dataset import Augmentation
 from model.networks.unet_shared_encoder import SharedEncoderConfig
 from model.schedule import Schedule, linear_schedule
@@ -57,7 +58,7 @@ class TrainingPreset:
     """Side of a crop, pixels: 256 for Houston, 128 for Pavia (paper, IV-A)."""
     augmentation: Augmentation | None = None
     """How crops are varied; not at all as published."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
     log_every: int = 100
     """Steps between lines of the log."""

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from catalog.fields import Seed
 from model import checkpoint
 from model.calibration import CALIBRATION_CROPS, calibrate_bands, calibrate_stages
 from model.cascade import CascadeConfig, SpectralCascade, Stage, drawn_by
@@ -70,7 +71,7 @@ class TrainConfig:
     """Largest scale of the first stage's residual that is added to the second stage's coarse bands."""
     ridge: float = 1e-5
     """Penalty of the closed-form means on standardised coefficients."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
     log_every: int = 25
     """Steps between lines of the log."""
