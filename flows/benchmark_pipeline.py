@@ -91,7 +91,6 @@ def benchmark_pipeline(settings: PipelineBenchmark, *, announce: Callable[[str],
     SpectileError
         Where the model or a setting cannot be used, or a run fails.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
     measures: dict[Part, Callable[[_Bench], dict[str, Any]]] = {
         "speed": _speed, "write": _write, "workers": _workers, "memory": _memory, "overhead": _overhead,
         "frameworks": _frameworks,

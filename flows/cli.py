@@ -21,6 +21,7 @@ import typer
 
 from catalog.errors import SpectileError, UsageError
 from catalog.files import write_text
+from catalog.limits import LAST_SEED
 from catalog.redaction import redact_url
 from flows import console
 
@@ -145,7 +146,7 @@ def run(
             show_default="quality,rgb_consistency, and sd where K is 2 or more",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="S", help="Seed of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, metavar="S", help="Seed of the noise.")] = 0,
     tile: Annotated[int, typer.Option(min=1, metavar="PX", help="Side of a tile, halo included, px.")] = 256,
     halo: Annotated[
         int, typer.Option(min=0, metavar="PX", help="Overlap on each side of a tile's core, px.")
@@ -501,7 +502,6 @@ def train(
     ] = None,
 ) -> None:
     """Train a model from a recipe; model/recipes holds those of the shipped ones."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
     from flows.training import train_from_recipe
     from flows.training_report import record_line
 
@@ -566,7 +566,6 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure models: train the ladder on a scene in counts, or test a model on scenes in reflectance."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
     from flows.evaluate import COLUMNS, evaluate_by_name, table
     from flows.evaluation_rows import ROWS
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from catalog.errors import BlockError, CubeError, StoreError, UsageError
+from catalog.limits import check_seed
 from catalog.times import to_text
 from catalog.urls import locate, nested
 from flows.holding import Beating, holding
@@ -127,6 +128,9 @@ class SceneSettings:
     """When the scene was taken, UTC: a time, a day, month or year, or START/END; None lets the file say."""
     catalog: str | None = None
     """Folder or URL of the STAC catalog to add the cube to; None takes SPECTILE_CATALOG, or none."""
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
 
 class Observer(Protocol):
@@ -393,9 +397,6 @@ def check_output(settings: SceneSettings, scenes: Sequence[str], *, dry: bool) -
 def _load_predictor(settings: SceneSettings) -> Predictor:
     if settings.model == "bands-repeat":
         return BandsRepeat(batch=settings.batch or 8)
-    # Threads that spin while they wait made a run ten times slower where another process wanted the same
-    # two cores (110 s against 11 s). libgomp reads this when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch takes seconds to import; nothing that needs no network should wait for it.
     from model.predictor import load_predictor
     from model.regression import RegressionPredictor, split_name

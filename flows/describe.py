@@ -11,6 +11,7 @@ from typing import Any
 from rasterio.crs import CRS
 
 from flows.console import duration, size
+from model.facts import FILE, read_facts
 from pipeline.cube import Cube, finished_blocks, load_plan, read_status
 from pipeline.layers import array_name
 from pipeline.lease import read_beat
@@ -167,7 +168,7 @@ def describe_models() -> list[list[str]]:
         stored = size(sum(path.stat().st_size for path in folder.iterdir()))
         rows.append([folder.name, str(len(centre)), _range(centre), stored, metadata["digest"][:12]])
         rows += [
-            [f"{folder.name}:{kind}", str(len(centre)), _range(centre), f"a {what}, in the same files", ""]
+            [f"{folder.name}:{kind}", str(len(centre)), _range(centre), f"a {what}, in the same file", ""]
             for kind, what in (("ridge", "regression"), ("lookup", "nearest-neighbour table"))
         ]
     rows.append(["scdm-paper", "48 or 102", "", "none shipped; spectile train", ""])
@@ -186,9 +187,9 @@ def describe_held_out() -> list[list[str]]:
 
 
 def _shipped() -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The folder and the metadata of each checkpoint in the package; the weights are not read."""
-    for path in sorted(Path(str(files("model") / "weights")).glob("*/model.json")):
-        yield path.parent, json.loads(path.read_text(encoding="utf-8"))
+    """The folder and the facts of each checkpoint in the package; the weights are not read."""
+    for path in sorted(Path(str(files("model") / "weights")).glob(f"*/{FILE}")):
+        yield path.parent, read_facts(path)
 
 
 def _range(centre_nm: Sequence[float]) -> str:

@@ -16,8 +16,8 @@ from catalog.errors import UsageError
 from flows.evaluation_rows import Rows
 from flows.protocols import PROTOCOLS, Floats, Protocol, Split, read_counts
 from flows.training_data import digest
-from model.baselines import FILE, load_baselines
-from model.checkpoint import locate
+from model.baselines import baselines_of
+from model.checkpoint import load
 from model.ladder import CLOSED_FORM, Fitted
 from model.ladder_networks import STEPS, Diffusion, trained
 from model.ladder_regression import Noisy, Quantiles
@@ -249,7 +249,7 @@ def evaluate_folder(
     }  # fmt: skip
     for name in models:
         predictor = load_predictor(name)
-        rungs = load_baselines(name) if (locate(name) / FILE).exists() else {}
+        rungs = baselines_of(load(name))
         rows: dict[str, list[dict[str, Any]]] = {}
         for path in paths:
             announce(f"{name} on {path.name}")

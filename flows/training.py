@@ -25,7 +25,7 @@ from model.predictor import load_calibration, load_predictor
 from model.presets import ScdmPreset
 from model.train import train
 from model.train_paper import train_paper
-from model.training_run import LOG, Progress
+from model.training_run import LOG, Progress, check_folder
 
 CURVES = "curves.png"
 SAMPLES = "samples.png"
@@ -59,6 +59,7 @@ def train_from_recipe(
         Where the recipe, the data or the folder cannot be used.
     """
     recipe = read_recipe(recipe_path)
+    check_folder(out_dir)
     responses = camera_responses(recipe, data_dir)
     cascade: CascadeConfig | ScdmPreset
     if isinstance(recipe, Recipe):
@@ -101,8 +102,8 @@ def train_from_recipe(
         if isinstance(model, SpectralCascade) and all(source.complete):
             table[group]["shuffle_factor"] = round(shuffle_factor(model, batch, seed=1), 2)
     loaded = checkpoint.load(out_dir)
-    checkpoint.save(out_dir, loaded.tensors, {**loaded.metadata, "held_out": table})
-    baselines.save_baselines(str(out_dir), *rungs.values())
+    known = baselines.to_tensors(rungs["ridge"], rungs["lookup"])
+    checkpoint.save(out_dir, loaded.tensors, {**loaded.metadata, "held_out": table}, known)
     return table
 
 

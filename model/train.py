@@ -13,12 +13,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from model import checkpoint
+from catalog.fields import Count, NotNegative, Positive, Seed, Share
 from model.calibration import CALIBRATION_CROPS, calibrate_bands, calibrate_stages
 from model.cascade import CascadeConfig, SpectralCascade, Stage, drawn_by
 from model.closed_form import Prepared, colour_features
@@ -47,34 +48,34 @@ CALIBRATION_SAMPLES = 16
 class TrainConfig:
     """How to train; with the scenes and the cascade's configuration it fixes the result."""
 
-    steps: int = 3000
+    steps: Count = 3000
     """Optimiser steps."""
-    batch: int = 12
+    batch: Count = 12
     """Crops a step."""
-    crop: int = 64
+    crop: Count = 64
     """Side of a crop, pixels; a multiple of the network's stride."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Peak of the cosine schedule."""
-    warmup: int = 150
+    warmup: Annotated[int, Field(ge=0)] = 150
     """Steps of linear rise before it."""
-    weight_decay: float = 1e-3
+    weight_decay: NotNegative = 1e-3
     """AdamW's."""
-    ema_decay: float = 0.998
+    ema_decay: Share = 0.998
     """Of the averaged weights, which are the ones that are saved."""
-    condition_dropout: float = 0.0
+    condition_dropout: Share = 0.0
     """Share of crops whose condition is zeroed, which guidance needs (p_unc of SCDM: 0.1)."""
-    angle: float = 2.0
+    angle: NotNegative = 2.0
     """Weight of SCDM's spectral loss, 1 − cos, of the mean, beside its squared error in units of the
     closed form's."""
-    coarse_noise: float = 0.15
+    coarse_noise: NotNegative = 0.15
     """Largest scale of the first stage's residual that is added to the second stage's coarse bands."""
-    ridge: float = 1e-5
+    ridge: Positive = 1e-5
     """Penalty of the closed-form means on standardised coefficients."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
-    log_every: int = 25
+    log_every: Count = 25
     """Steps between lines of the log."""
-    validate_every: int = 500
+    validate_every: Count = 500
     """Steps between validations and saved states."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """How the input is varied."""
@@ -120,6 +121,12 @@ def train(
     facts = {**metadata, "fill": fill.tolist(), "cascade": cascade.to_json(), "training": asdict(config)}
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
     ema = Ema(model, decay=config.ema_decay, start=config.warmup)
+    finished: list[SpectralCascade] = []
+
+    def finish() -> tuple[dict[str, Tensor], dict[str, Any]]:
+        finished.append(averaged(cascade, ema))
+        return _finish(finished[-1], source, watch, config)
+
     run_steps(
         model,
         optimiser,
@@ -133,18 +140,16 @@ def train(
         step=lambda step: train_step(model, source, optimiser, config, fill, step),
         validate=lambda: validate(averaged(cascade, ema), watch),
         progress=progress,
+        finish=finish,
         stop_after=stop_after,
     )
-    model = averaged(cascade, ema)
-    if stop_after is None or stop_after >= config.steps:
-        _finish(model, source, watch, out_dir, config)
-    return model
+    return finished[-1] if finished else averaged(cascade, ema)
 
 
 def _finish(
-    model: SpectralCascade, source: CropSource, watch: CropSource, out_dir: Path, config: TrainConfig
-) -> None:
-    """Store the networks in half precision, calibrate what was stored, and say so in the checkpoint."""
+    model: SpectralCascade, source: CropSource, watch: CropSource, config: TrainConfig
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Round the networks to half precision, calibrate what was rounded; its tensors and its facts."""
     networks = dict(model.named_parameters())
     model.load_state_dict({k: v.half() if k in networks else v for k, v in model.state_dict().items()})
     scenes = [i for i in range(len(watch.scenes)) for _ in range(CALIBRATION_CROPS)]
@@ -155,10 +160,8 @@ def _finish(
     factors = calibrate_bands(model, batch, samples=CALIBRATION_SAMPLES, seed=config.seed)
     sites = leave_sites_out(model, source.scenes, watch.scenes, config)
     factors = factors.widened(site_factor(sites))
-    metadata = checkpoint.load(out_dir).metadata
     tensors = {k: v.half() if k in networks else v for k, v in model.state_dict().items()}
-    facts = {"calibration": factors.to_json(), "sites": {k: v._asdict() for k, v in sites.items()}}
-    checkpoint.save(out_dir, tensors, {**metadata, **facts})
+    return tensors, {"calibration": factors.to_json(), "sites": {k: v._asdict() for k, v in sites.items()}}
 
 
 def averaged(cascade: CascadeConfig, ema: Ema) -> SpectralCascade:

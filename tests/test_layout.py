@@ -115,3 +115,18 @@ def test_an_installed_wheel_finds_its_weights_from_any_folder(wheel: Path, tmp_p
     file, bands = run_python(code, cwd=elsewhere, PYTHONPATH=str(installed)).split()
     assert file.startswith(str(installed))
     assert bands == "48"
+
+
+@pytest.mark.parametrize("door", ["flows.train_model", "flows.evaluate", "model.predictor"])
+def test_threads_wait_quietly_whichever_door_loads_torch(door: str) -> None:
+    # torch reads the variable when it is loaded: a finder notes what it says then.
+    code = (
+        "import os, sys\n"
+        "os.environ.pop('OMP_WAIT_POLICY', None)\n"
+        "class Note:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch': print('policy:', os.environ.get('OMP_WAIT_POLICY'))\n"
+        "sys.meta_path.insert(0, Note())\n"
+        f"import {door}\n"
+    )
+    assert "policy: PASSIVE" in run_python(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,8 @@ from flows.compose import SceneSettings, run_scene
 from flows.recipe import PaperRecipe, read_recipe
 from flows.training import train_from_recipe
 from model import checkpoint
+from model.baselines import load_baselines
+from model.facts import FILE
 from model.presets import scdm_paper
 from pipeline.cube import open_cube
 from pipeline.storage import open_storage
@@ -73,6 +76,33 @@ def test_a_recipe_becomes_a_cube(make_scene, tmp_path, monkeypatch):
     again = replace(settings, out=settings.out + ".2.zarr", batch=1)
     run_scene(again)
     assert np.array_equal(open_cube(again.out).reflectance.values, found, equal_nan=True)
+
+
+@pytest.mark.parametrize("write", [1, 2], ids=["of the training", "of the table"])
+def test_a_table_is_of_the_weights_that_it_stands_beside(write, tmp_path, monkeypatch):
+    monkeypatch.setattr("model.dataset.FIT_CROPS", 20)
+    path, whole, killed = tmp_path / "recipe.toml", tmp_path / "whole", tmp_path / "killed"
+    path.write_text(RECIPE)
+    train_from_recipe(path, tmp_path, whole)
+
+    class Killed(BaseException):
+        pass
+
+    real, written = os.replace, []
+
+    def move(source, target):
+        written.append(Path(target).name)
+        if written.count(FILE) == write:
+            raise Killed
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", move)
+        with pytest.raises(Killed):
+            train_from_recipe(path, tmp_path, killed)
+    train_from_recipe(path, tmp_path, killed)
+    assert checkpoint.load(killed).digest == checkpoint.load(whole).digest
+    assert set(load_baselines(str(killed))) == {"ridge", "lookup"}
 
 
 @pytest.mark.parametrize(
