@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import zoom
+from scipy.ndimage import zoom as enlarged
 from scipy.spatial import cKDTree
 
 from catalog.bands import SENSORS, Bands, NearestBands
@@ -205,21 +205,22 @@ def _read_scene(path: Path, source: SceneSource, bands: Bands | None) -> Hypersp
 
 def _divide(scene: Hyperspectral, source: SceneSource, name: str, weight: float) -> dict[str, TrainingScene]:
     """The columns of a scene by the set that they are for."""
-    columns = scene.valid.shape[1]
+    parts, end = {}, scene.valid.shape[1]
     if source.held_out or source.validation:
-        ends = (0, columns if source.validation else 0, columns)
-    else:
-        edge = columns - source.held_out_columns
-        ends = (edge - source.validation_columns, edge, columns)
-        if ends[0] <= 0:
-            raise UsageError("no column is left to train on", where=name, got=f"{columns} in all")
-    parts, first = {}, 0
-    for part, end in zip(("training", "validation", "held_out"), ends, strict=True):
-        if end > first:
-            # Bilinear enlargement would leak a part's first column into its neighbour: cut before it.
-            share = weight if part == "training" else 1.0
-            parts[part] = _enlarged(scene, slice(first, end), source, f"{name}/{part}", share)
-        first = end
+        part = "held_out" if source.held_out else "validation"
+        return {part: _part(scene, slice(0, end), source, f"{name}/{part}")}
+    for part, columns in (("held_out", source.held_out_columns), ("validation", source.validation_columns)):
+        if columns:
+            parts[part] = _part(scene, slice(max(end - columns, 0), end), source, f"{name}/{part}")
+            end -= columns + source.gap_columns
+        if end <= 0:
+            raise UsageError(
+                "no column is left to train on",
+                where=name,
+                got=f"{scene.valid.shape[1]} in all, with gaps of {source.gap_columns}",
+            )
+    part = "training"
+    parts[part] = _part(scene, slice(0, end), source, f"{name}/{part}", weight=weight, zoom=source.zoom)
     return parts
 
 
@@ -229,16 +230,22 @@ def _check(scene: TrainingScene, bands: Bands, cameras: Sequence[Bands]) -> None
         CropSource([scene], bands, camera)
 
 
-def _enlarged(
-    scene: Hyperspectral, columns: slice, source: SceneSource, name: str, weight: float
+def _part(
+    scene: Hyperspectral,
+    columns: slice,
+    source: SceneSource,
+    name: str,
+    *,
+    weight: float = 1.0,
+    zoom: int = 1,
 ) -> TrainingScene:
-    factor = source.zoom
-    cube = zoom(scene.cube[:, :, columns], (1, factor, factor), order=1, grid_mode=True, mode="nearest")
-    valid = zoom(scene.valid[:, columns].astype(np.uint8), factor, order=0, grid_mode=True, mode="nearest")
+    cube, valid = scene.cube[:, :, columns], scene.valid[:, columns]
+    if zoom > 1:
+        cube = enlarged(cube, (1, zoom, zoom), order=1, grid_mode=True, mode="nearest")
+        valid = enlarged(valid.astype(np.uint8), zoom, order=0, grid_mode=True, mode="nearest").astype(bool)
     # Noise takes dark pixels below zero, which no reflectance is.
     positive = np.maximum(cube, 0.0).astype(np.float16)
-    site = source.site or source.path
-    return TrainingScene(name, positive, scene.bands, valid.astype(bool), weight, site)
+    return TrainingScene(name, positive, scene.bands, valid, weight, source.site or source.path)
 
 
 def _read_library(

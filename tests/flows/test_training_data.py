@@ -42,7 +42,7 @@ def _tif(path: Path, counts: np.ndarray | None = None, nm: np.ndarray = NM, **pr
 
 
 def _source(path: str, **given: object) -> SceneSource:
-    return SceneSource(path=path, name="mine", licence="mine", **{"scale": 1e-4, "zoom": 1, **given})  # type: ignore[arg-type]
+    return SceneSource(path=path, name="mine", licence="mine", **{"scale": 1e-4, **given})  # type: ignore[arg-type]
 
 
 def _build(folder: Path, *sources: SceneSource, responses: tuple[CameraResponse, ...] = ()) -> SceneSets:
@@ -52,12 +52,35 @@ def _build(folder: Path, *sources: SceneSource, responses: tuple[CameraResponse,
 def test_a_scene_is_divided_by_columns(tmp_path: Path) -> None:
     counts = _counts()
     _tif(tmp_path / "a.tif", counts)
-    sets = _build(tmp_path, _source("a.tif", validation_columns=6, held_out_columns=4, good_nm=GOOD))
+    strips = {"validation_columns": 6, "held_out_columns": 4, "gap_columns": 2, "good_nm": GOOD}
+    sets = _build(tmp_path, _source("a.tif", **strips))
     (training,), (validation,), (held_out,) = sets.training, sets.validation, sets.held_out
-    for scene, columns in ((training, slice(0, 14)), (validation, slice(14, 20)), (held_out, slice(20, 24))):
+    for scene, columns in ((training, slice(0, 10)), (validation, slice(12, 18)), (held_out, slice(20, 24))):
         keep = [i for i, nm in enumerate(NM) if 380 <= nm <= 1050]
         np.testing.assert_allclose(scene.cube, counts[keep][:, :, columns] * 1e-4, rtol=1e-3)
     assert [scene.name for scene in (training, held_out)] == ["a/training", "a/held_out"]
+
+
+def test_a_gap_parts_what_is_trained_on_from_what_is_measured_on(tmp_path: Path) -> None:
+    _tif(tmp_path / "a.tif")
+    for columns in ("validation_columns", "held_out_columns"):
+        given = {columns: 6, "good_nm": GOOD}
+        val = _source("a.tif", validation=True, good_nm=GOOD)
+        (training,) = _build(tmp_path, _source("a.tif", **given), val).training
+        assert training.valid.shape == (24, 14)
+    with pytest.raises(UsageError, match=r"no column is left to train on.*24 in all, with gaps of 4"):
+        _build(tmp_path, _source("a.tif", validation_columns=8, held_out_columns=8))
+
+
+def test_scenes_keep_their_own_pixels_unless_told_otherwise(tmp_path: Path) -> None:
+    _tif(tmp_path / "a.tif")
+    strips = {"validation_columns": 6, "held_out_columns": 4, "good_nm": GOOD}
+    for zoom, side in (({}, 24), ({"zoom": 3}, 72)):
+        sets = _build(tmp_path, _source("a.tif", **strips, **zoom))
+        assert sets.training[0].valid.shape[0] == side
+        # What is measured on is never enlarged: bilinear pixels are no measurements.
+        assert sets.validation[0].valid.shape == (24, 6)
+        assert sets.held_out[0].valid.shape == (24, 4)
 
 
 def test_folders_are_divided_by_use_and_share_their_weight(tmp_path: Path) -> None:
@@ -213,7 +236,7 @@ def test_a_model_of_ones_own_bands(tmp_path: Path) -> None:
     assert isinstance(recipe, Recipe)
     cascade = recipe.config()
     assert np.diff(cascade.bands.centre_nm) == pytest.approx([10.0] * 30)
-    assert build_scenes(recipe, cascade, tmp_path).training[0].cube.shape == (31, 72, 57)
+    assert build_scenes(recipe, cascade, tmp_path).training[0].cube.shape == (31, 24, 15)
     (tmp_path / "recipe.toml").write_text(
         'name = "own"\nsensor = {first_nm = 430, last_nm = 400, count = 31}\n'
     )
