@@ -111,7 +111,7 @@ class LibrarySource:
     cell: int = 12
     """Mean side of a cell, pixels."""
     held_out: float = 0.1
-    """Share of the spectra that is never trained on."""
+    """Share of the spectra that is never trained on: all of a sample, or none (``sample_of``)."""
     weight: float = 0.08
     """How often all mosaics together are drawn."""
     wavelength_unit: Unit = "nm"

@@ -22,7 +22,7 @@ from model.presets import ScdmPreset
 from pipeline.hyperspectral import Hyperspectral, read_bands, read_hyperspectral, scene_files
 from pipeline.hyperspectral_formats import Layout
 from pipeline.simulate import Simulator
-from pipeline.spectral_library import SpectralLibrary, read_responses, read_spectral_library
+from pipeline.spectral_library import SpectralLibrary, read_responses, read_spectral_library, sample_of
 
 VALIDATION_SEED = 1_000_000
 HELD_OUT_SEED = 2_000_000
@@ -253,9 +253,17 @@ def _read_library(
 ) -> None:
     path = data_dir / source.path
     library = read_spectral_library(path, wavelength_unit=source.wavelength_unit)
-    spectra, keep = _usable(library)
+    usable, spectra, keep = _usable(library)
     bands = library.bands.subset(keep)
-    held = np.random.default_rng(0).permutation(len(spectra)) < round(source.held_out * len(spectra))
+    held = held_out_spectra([library.names[i] for i in usable], source.held_out)
+    for what, part in (("to train on", ~held), ("to hold out", held)):
+        if not part.any():
+            raise UsageError(
+                f"no spectrum is left {what}",
+                where=source.path,
+                got=f"{len(spectra)} usable ones, held_out = {source.held_out:g}",
+                remedy="samples are held out whole; choose another share",
+            )
     training, held_out = spectra[~held], spectra[held]
     stem = Path(source.path).stem
     for number in range(source.scenes):
@@ -272,14 +280,25 @@ def _read_library(
     sets.data.append(_facts(path, source.path, source.name, source.licence))
 
 
-def _usable(library: SpectralLibrary) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Spectra without a gap up to 1100 nm and of plausible reflectance, and the bands kept."""
+def held_out_spectra(names: Sequence[str], share: float) -> NDArray[np.bool_]:
+    """(N,) which spectra of a library are held out: whole samples at random, at most the share of spectra.
+
+    One sample measured by several spectrometers, or in several grain sizes, must not be on both sides.
+    """
+    _, sample, count = np.unique([sample_of(name) for name in names], return_inverse=True, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(count))
+    fits = np.cumsum(count[order]) <= round(share * len(names))
+    held: NDArray[np.bool_] = np.isin(sample, order[fits])
+    return held
+
+
+def _usable(library: SpectralLibrary) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]]:
+    """Which spectra are without a gap up to 1100 nm and of plausible reflectance; those; the bands kept."""
     keep = np.flatnonzero(np.asarray(library.bands.centre_nm) <= 1100.0)
     spectra = library.spectra[:, keep]
     whole = np.isfinite(spectra).all(axis=1)
-    spectra = spectra[whole]
-    plausible = (spectra.min(axis=1) > 0.0) & (spectra.max(axis=1) < 1.1)
-    return spectra[plausible], keep
+    usable = np.flatnonzero(whole & (spectra.min(axis=1) > 0.0) & (spectra.max(axis=1) < 1.1))
+    return usable, spectra[usable], keep
 
 
 def _mosaic(spectra: NDArray[np.float32], source: LibrarySource, seed: int) -> NDArray[np.float16]:
