@@ -101,7 +101,8 @@ def train(
     Parameters
     ----------
     config, cascade : what to train and how.
-    scenes, validation : to learn from, and to watch; validation decides nothing here.
+    scenes, validation : to learn from; to watch, and to calibrate the spread, the grain, the factors of the
+        bands and that of new places by. No weight of a network depends on validation.
     out_dir : the checkpoint's folder.
     metadata : facts for the checkpoint: name, recipe, data, held-out metrics.
     progress : is called with each record that goes to the log.
@@ -126,7 +127,12 @@ def train(
         optimiser,
         ema,
         out_dir,
-        identity={"training": asdict(config), "cascade": cascade.to_json(), "scenes": scene_facts(scenes)},
+        identity={
+            "training": asdict(config),
+            "cascade": cascade.to_json(),
+            "scenes": scene_facts(scenes),
+            "validation": scene_facts(validation),
+        },
         facts=facts,
         steps=config.steps,
         log_every=config.log_every,

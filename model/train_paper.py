@@ -86,7 +86,11 @@ def train_paper(
         optimiser,
         ema,
         out_dir,
-        identity={"preset": preset.to_json(), "scenes": scene_facts(scenes)},
+        identity={
+            "preset": preset.to_json(),
+            "scenes": scene_facts(scenes),
+            "validation": scene_facts(validation),
+        },
         facts=facts,
         steps=training.iterations,
         log_every=training.log_every,
