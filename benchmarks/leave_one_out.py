@@ -33,7 +33,7 @@ from flows.training_data import SceneSets, build_scenes
 from model import checkpoint
 from model.baselines import load_baselines
 from model.cascade import SpectralCascade
-from model.dataset import Batch, CropSource, TrainingScene
+from model.dataset import Batch, CropSource, Floats, TrainingScene
 from model.evaluation import evaluate, held_out_crops
 from model.ladder import Neighbours, fit_neighbours
 from model.means import training_pixels
@@ -49,8 +49,9 @@ WEIGHT = 0.06
 PIXELS = 40_000
 """Of the neighbours."""
 CROPS = 12
-Tried = tuple[SpectralCascade, Calibration | None, dict[str, Any]]
-"""A model, what it says of its own uncertainty, and its rungs."""
+"""At most, of the scene that is left out: all of its pixels, once."""
+Tried = tuple[SpectralCascade, Calibration | None, dict[str, Any], Floats]
+"""A model, what it says of its own uncertainty, its rungs, and what masked pixels of its input hold."""
 
 FOLDS: dict[str, tuple[str, ...]] = {
     "houston": ("houston_dataset",),
@@ -96,10 +97,9 @@ def main() -> None:
             recipe = replace(recipe, training=replace(recipe.training, steps=given.steps))
         known = shipped(recipe, sets) if given.shipped else None
     for fold in missing:
-        model, factors, rungs = known or trained_without(fold, recipe, sets, given.out / fold)
-        row = evaluate(
-            model, crops_of(fold, recipe, sets), samples=16, seed=1, baselines=rungs, factors=factors
-        )
+        model, factors, rungs, fill = known or trained_without(fold, recipe, sets, given.out / fold)
+        batch = crops_of(fold, recipe, sets, fill)
+        row = evaluate(model, batch, samples=16, seed=1, baselines=rungs, factors=factors)
         rows[fold] = {**row, "k": rungs["knn"].model.chosen["k"], "steps": recipe.training.steps}
         part = store.with_suffix(".partial")
         part.write_text(json.dumps(rows, indent=1))
@@ -154,7 +154,7 @@ def trained_without(fold: str, recipe: Recipe, sets: SceneSets, out_dir: Path) -
     rungs: dict[str, Any] = fit_baselines(recipe, cascade, SceneSets(training, validation, [], []))
     rungs["knn"] = Spectra(_neighbours(recipe, training, validation))
     loaded = checkpoint.load(out_dir)
-    return load_cascade(loaded), load_calibration(loaded, cascade.bands), rungs
+    return load_cascade(loaded), load_calibration(loaded, cascade.bands), rungs, fill_of(loaded)
 
 
 def shipped(recipe: Recipe, sets: SceneSets) -> Tried:
@@ -163,7 +163,12 @@ def shipped(recipe: Recipe, sets: SceneSets) -> Tried:
     rungs["knn"] = Spectra(_neighbours(recipe, *without(UNSEEN, sets)))
     loaded = checkpoint.load(recipe.name)
     model = load_cascade(loaded)
-    return model, load_calibration(loaded, model.config.bands), rungs
+    return model, load_calibration(loaded, model.config.bands), rungs, fill_of(loaded)
+
+
+def fill_of(loaded: checkpoint.Checkpoint) -> Floats:
+    """(3,) what masked pixels of its input hold."""
+    return np.asarray(loaded.metadata["fill"], dtype=np.float32)
 
 
 def without(folds: Sequence[str], sets: SceneSets) -> tuple[list[TrainingScene], list[TrainingScene]]:
@@ -176,11 +181,11 @@ def without(folds: Sequence[str], sets: SceneSets) -> tuple[list[TrainingScene],
     return training, validation
 
 
-def crops_of(fold: str, recipe: Recipe, sets: SceneSets) -> Batch:
+def crops_of(fold: str, recipe: Recipe, sets: SceneSets, fill: Floats) -> Batch:
     """The crops of a scene that models are measured on."""
     cascade = recipe.config()
     test = [scene for scene in sets.held_out if scene.name.split("/")[0] in FOLDS[fold]]
-    source = CropSource(test, cascade.bands, cascade.response)
+    source = CropSource(test, cascade.bands, cascade.response, fill)
     crops = max(CROPS // len(test), 1)
     return held_out_crops(source, crops=crops, size=recipe.training.crop, seed=0)
 

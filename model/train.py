@@ -23,7 +23,7 @@ from catalog.fields import Count, NotNegative, Positive, Seed, Share
 from model.calibration import CALIBRATION_CROPS, calibrate_bands, calibrate_stages
 from model.cascade import CascadeConfig, SpectralCascade, Stage, drawn_by
 from model.closed_form import Prepared, colour_features
-from model.dataset import Augmentation, Batch, CropSource, Floats, TrainingScene
+from model.dataset import Augmentation, Batch, CropSource, TrainingScene
 from model.ema import Ema
 from model.grain import fit_grain, random_grained
 from model.losses import spectral_loss
@@ -42,6 +42,8 @@ DEVIATION_RATE = 0.02
 GRAIN_RATE = 0.01
 """… and their grain."""
 CALIBRATION_SAMPLES = 16
+VALIDATION_CROPS = 2
+"""Of each validation scene at most, to watch by."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def train(
     Parameters
     ----------
     config, cascade : what to train and how.
-    scenes, validation : to learn from, and to watch; validation decides nothing here.
+    scenes, validation : to learn from; to watch, and to calibrate the spread, the grain, the factors of the
+        bands and that of new places by. No weight of a network depends on validation.
     out_dir : the checkpoint's folder.
     metadata : facts for the checkpoint: name, recipe, data, held-out metrics.
     progress : is called with each record that goes to the log.
@@ -113,11 +116,10 @@ def train(
     CheckpointError
         Where the state in ``out_dir`` is of another configuration, or damaged.
     """
-    source = CropSource(scenes, cascade.bands, cascade.response)
-    watch = CropSource(validation, cascade.bands, cascade.response)
     torch.manual_seed(config.seed)
     model = SpectralCascade(cascade)
-    fill = fit_means(model, source, config)
+    fill = fit_means(model, CropSource(scenes, cascade.bands, cascade.response), config)
+    source, watch = (CropSource(part, cascade.bands, cascade.response, fill) for part in (scenes, validation))
     facts = {**metadata, "fill": fill.tolist(), "cascade": cascade.to_json(), "training": asdict(config)}
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
     ema = Ema(model, decay=config.ema_decay, start=config.warmup)
@@ -132,13 +134,18 @@ def train(
         optimiser,
         ema,
         out_dir,
-        identity={"training": asdict(config), "cascade": cascade.to_json(), "scenes": scene_facts(scenes)},
+        identity={
+            "training": asdict(config),
+            "cascade": cascade.to_json(),
+            "scenes": scene_facts(scenes),
+            "validation": scene_facts(validation),
+        },
         facts=facts,
         steps=config.steps,
         log_every=config.log_every,
         validate_every=config.validate_every,
-        step=lambda step: train_step(model, source, optimiser, config, fill, step),
-        validate=lambda: validate(averaged(cascade, ema), watch),
+        step=lambda step: train_step(model, source, optimiser, config, step),
+        validate=lambda: validate(averaged(cascade, ema), watch, config),
         progress=progress,
         finish=finish,
         stop_after=stop_after,
@@ -152,13 +159,10 @@ def _finish(
     """Round the networks to half precision, calibrate what was rounded; its tensors and its facts."""
     networks = dict(model.named_parameters())
     model.load_state_dict({k: v.half() if k in networks else v for k, v in model.state_dict().items()})
-    scenes = [i for i in range(len(watch.scenes)) for _ in range(CALIBRATION_CROPS)]
-    batch = watch.batch(
-        (config.seed, 8), count=len(scenes), size=config.crop, augmentation=None, scenes=scenes
-    )
+    batch = watch.every_pixel((config.seed, 8), size=config.crop, crops=CALIBRATION_CROPS)
     calibrate_stages(model, batch, seed=config.seed)
     factors = calibrate_bands(model, batch, samples=CALIBRATION_SAMPLES, seed=config.seed)
-    sites = leave_sites_out(model, source.scenes, watch.scenes, config)
+    sites = leave_sites_out(model, source.scenes, watch.scenes, config, watch.fill)
     factors = factors.widened(site_factor(sites))
     tensors = {k: v.half() if k in networks else v for k, v in model.state_dict().items()}
     return tensors, {"calibration": factors.to_json(), "sites": {k: v._asdict() for k, v in sites.items()}}
@@ -176,7 +180,6 @@ def train_step(
     source: CropSource,
     optimiser: torch.optim.Optimizer,
     config: TrainConfig,
-    fill: Floats,
     step: int,
 ) -> dict[str, float]:
     """One optimiser step on both stages of one member, each in turn; the losses."""
@@ -186,7 +189,6 @@ def train_step(
         count=config.batch,
         size=config.crop,
         augmentation=config.augmentation,
-        fill=fill,
     )
     generator = generator_of(config.seed, 2, step)
     positions = list(model.config.coarse_bands)
@@ -307,12 +309,10 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 @torch.inference_mode()
-def validate(model: SpectralCascade, source: CropSource) -> dict[str, float]:
+def validate(model: SpectralCascade, source: CropSource, config: TrainConfig) -> dict[str, float]:
     """RMSE on fixed crops: the posterior mean, one sample, and the closed-form mean of both stages."""
-    count = 2 * len(source.scenes)
-    scenes = [i // 2 for i in range(count)]
-    batch = source.batch((0,), count=count, size=64, augmentation=None, scenes=scenes)
-    draw = drawn_by(generator_of(0, 5, 0), model, count, *batch.rgb.shape[2:])
+    batch = source.every_pixel((0,), size=config.crop, crops=VALIDATION_CROPS)
+    draw = drawn_by(generator_of(0, 5, 0), model, len(batch.rgb), *batch.rgb.shape[2:])
     return {
         "closed_form_rmse": round(batch.rmse(model.closed_form(batch.rgb)), 5),
         "mean_rmse": round(batch.rmse(model.sample(batch.rgb, draw, steps=1)), 5),

@@ -5,6 +5,7 @@ Nothing random is kept: what is random in step i is a function of the seed and i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from catalog.errors import CheckpointError
@@ -123,9 +125,26 @@ def _drop_part_of_a_line(path: Path) -> None:
         os.truncate(path, whole.rfind(b"\n") + 1)
 
 
-def scene_facts(scenes: Sequence[TrainingScene]) -> list[list[Any]]:
-    """What of the scenes a state must agree on."""
-    return [[scene.name, list(scene.cube.shape), scene.weight] for scene in scenes]
+def scene_facts(scenes: Sequence[TrainingScene]) -> list[dict[str, Any]]:
+    """What of the scenes a state must agree on: everything, their values as a sha256."""
+    return [
+        {
+            "name": scene.name,
+            "shape": list(scene.cube.shape),
+            "weight": scene.weight,
+            "site": scene.site,
+            "bands": scene.bands.to_json(),
+            "sha256": _digest(scene.cube, scene.valid),
+        }
+        for scene in scenes
+    ]
+
+
+def _digest(*arrays: NDArray[Any]) -> str:
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array))
+    return found.hexdigest()
 
 
 def generator_of(*key: int) -> torch.Generator:
