@@ -3,18 +3,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# An extra package index. On Linux, PyPI's torch comes with several GB of CUDA libraries; without a
-# GPU, PyTorch's own CPU index spares them:
+# The package index of torch, and of torch alone. On Linux, PyPI's torch comes with several GB of CUDA
+# libraries; without a GPU, PyTorch's own CPU index spares them:
 #   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# It reaches the commands through the environment, so that its address is never printed.
 TORCH_INDEX ?=
+export TORCH_INDEX
 
 # Bytecode is worth its files: without it every start takes seconds longer.
 export PYTHONDONTWRITEBYTECODE :=
 
 # The constraints go in as an environment variable because, unlike -c, it also pins the build backend.
 # --no-compile: the demo compiles what it imports, in a quarter of the time that all would take.
-INSTALL := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install \
-	--quiet --quiet --no-compile --prefer-binary $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable
+PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install \
+	--quiet --quiet --no-compile --prefer-binary
+# Torch first, without its dependencies: those come from the ordinary index with all the rest, which then
+# finds torch installed and asks no other index for anything.
+INSTALL := $(if $(TORCH_INDEX),$(PIP) --no-deps --index-url "$$TORCH_INDEX" "$$(grep '^torch==' constraints.txt)" && )$(PIP) --editable
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve stop deploy install test lint bench clean
