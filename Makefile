@@ -50,11 +50,13 @@ lint: install ## Check style, types and the import rules.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install ## Run every benchmark that is in benchmarks/; some need SPECTILE_DATA.
-	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+bench: install ## Run every benchmark, small; results go to bench-out/. Some need SPECTILE_DATA.
+	@failed=; for script in benchmarks/*.py; do \
+		echo "$$script"; PYTHONPATH=. $(BIN)/python "$$script" || failed="$$failed $$script"; \
+	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
-clean: ## Remove .venv, caches and build results; cubes stay.
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## Remove .venv, caches, build and benchmark results; cubes stay.
+	rm -rf $(VENV) build dist bench-out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
