@@ -21,8 +21,11 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pyt
 # finds torch installed and asks no other index for anything.
 INSTALL := $(if $(TORCH_INDEX),$(PIP) --no-deps --index-url "$$TORCH_INDEX" "$$(grep '^torch==' constraints.txt)" && )$(PIP) --editable
 
+# Two processes; one that has nothing left to do takes tests of the other.
+PYTEST := -n 2 --dist worksteal
+
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stop deploy install test lint bench clean
+.PHONY: help demo serve stop deploy install test slow lint bench clean
 
 help: ## List the commands.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -41,8 +44,11 @@ deploy: $(VENV)/.installed-runtime ## Make work pools and deployments on the ser
 
 install: $(VENV)/.installed-dev ## Make .venv with everything that tests and benchmarks need.
 
-test: install ## Run the default test suite; SPECTILE_DATA adds the tests on real imagery.
-	@$(BIN)/pytest -n 2
+test: install ## Run the tests but the slow ones; SPECTILE_DATA adds the tests on real imagery.
+	@$(BIN)/pytest $(PYTEST) -m "not slow"
+
+slow: install ## Run the slow tests alone.
+	@$(BIN)/pytest $(PYTEST) -m slow
 
 lint: install ## Check style, types and the import rules.
 	$(BIN)/ruff check
@@ -52,7 +58,7 @@ lint: install ## Check style, types and the import rules.
 
 bench: install ## Run every benchmark, small; results go to bench-out/. Some need SPECTILE_DATA.
 	@failed=; for script in benchmarks/*.py; do \
-		echo "$$script"; PYTHONPATH=. $(BIN)/python "$$script" || failed="$$failed $$script"; \
+		echo "$$script"; $(BIN)/python "$$script" || failed="$$failed $$script"; \
 	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 clean: ## Remove .venv, caches, build and benchmark results; cubes stay.

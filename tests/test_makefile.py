@@ -64,3 +64,19 @@ def test_the_constraints_pin_one_torch_without_a_local_version():
         line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch==")
     ]
     assert re.fullmatch(r"torch==\d+\.\d+\.\d+", pin)
+
+
+def test_every_target_that_is_no_file_is_phony_and_documented():
+    text = (ROOT / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    documented = re.findall(r"^([a-z]+):.*## ", text, re.MULTILINE)
+    assert sorted(phony.split()) == sorted(documented)
+
+
+def test_ci_runs_the_readmes_test_command_and_then_only_the_rest():
+    lines = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line.startswith("make ")]
+    assert lines == ["make lint", "make test", "make slow"]
+    quick, slow = would_run("test"), would_run("slow")
+    assert '-m "not slow"' in quick
+    assert "-m slow" in slow
+    assert "make test" in (ROOT / "README.md").read_text()
