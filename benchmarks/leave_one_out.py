@@ -1,7 +1,9 @@
 """Leave one scene out: the shipped recipe with five real scenes, trained without each, tried on it.
 
-    SPECTILE_DATA=… python benchmarks/leave_one_out.py [FOLD ...] --out FOLDER [--steps N] [--shipped]
+    SPECTILE_DATA=… python benchmarks/leave_one_out.py
+    SPECTILE_DATA=… python benchmarks/leave_one_out.py [FOLD ...] [--out FOLDER] [--steps N] [--shipped]
 
+The first is a small run, to see that it works: one scene left out of a few steps. The whole takes days.
 ``--shipped`` trains nothing: the shipped weights and their own baselines are tried on the scenes that they
 were not trained on. Run again, it goes on where it stopped. FOLDER gets a checkpoint a fold (they are not
 shipped: the terms of some scenes do not allow it), rows.json, and the table on the terminal. Ridge (degree
@@ -22,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.io import loadmat
+from shared import OUT, arguments, data_folder
 
 from catalog.bands import Bands
 from catalog.calibration import Calibration
@@ -46,6 +49,7 @@ AVIRIS_BANDS = "spectral_libraries/s07_AV95_envi.sli"
 JASPER_RIDGE = "aviris_crops/jasperRidge2_R198.mat"
 WEIGHT = 0.06
 """How often each real scene is drawn; the simulator and the library keep the recipe's weights."""
+SMALL = ["potsdam", "--steps", "20", "--out", str(OUT / "leave-one-out-small")]
 PIXELS = 40_000
 """Of the neighbours."""
 CROPS = 12
@@ -75,12 +79,12 @@ MORE = (
 
 def main() -> None:
     """Train and measure the folds that are missing."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folds", nargs="*", metavar="FOLD", help=", ".join(FOLDS))
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=OUT / "leave-one-out")
     parser.add_argument("--steps", type=int, help="of each fold; the recipe's own if unsaid")
     parser.add_argument("--shipped", action="store_true", help="measure the shipped weights instead")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments(SMALL))
     offered = UNSEEN if given.shipped else tuple(FOLDS)
     if unknown := set(given.folds) - set(offered):
         parser.error(f"no fold {min(unknown)} among {', '.join(offered)}")
@@ -92,7 +96,7 @@ def main() -> None:
     rows: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {}
     missing = [fold for fold in given.folds or offered if fold not in rows]
     if missing:
-        recipe, sets = everything(Path(os.environ["SPECTILE_DATA"]))
+        recipe, sets = everything(data_folder())
         if given.steps:
             recipe = replace(recipe, training=replace(recipe.training, steps=given.steps))
         known = shipped(recipe, sets) if given.shipped else None

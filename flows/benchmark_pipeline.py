@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from catalog.errors import SpectileError, UsageError
+from catalog.sizes import width_by_height
 from flows.benchmark import machine, spread
 from flows.compose import SceneSettings, Silent, prepare, run_scene, start_cube
 from pipeline.benchmark import Bare, Clock, Clocked, bare, metered, time_block, time_raw_write, write_scene
@@ -148,7 +149,7 @@ class _Bench:
         """A scene of a shape."""
         path = self.folder / f"scene{shape[0]}x{shape[1]}.tif"
         if not path.exists():
-            self.announce(f"making a scene of {shape[0]} × {shape[1]} px")
+            self.announce(f"making a scene of {width_by_height(shape)}")
             write_scene(path, shape)
         return path
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from catalog.errors import BlockError, CubeError, StoreError, UsageError
 from catalog.limits import check_seed
+from catalog.sizes import width_by_height
 from catalog.times import to_text
 from catalog.urls import locate, nested
 from flows.holding import Beating, holding
@@ -254,7 +255,7 @@ def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None
         channels=settings.rgb,
         measure=not dry,
     )
-    LOG.info("scene %s: %d × %d px", locate(settings.scene).name, *source.grid.shape)
+    LOG.info("scene %s: %s", locate(settings.scene).name, width_by_height(source.grid.shape))
     return plan_run(settings, source, {} if dry else _facts(settings, source), dry=dry, like=like)
 
 

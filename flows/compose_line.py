@@ -13,6 +13,7 @@ from typing import Any
 
 from catalog.errors import CubeError, UsageError
 from catalog.scenes import NamedScene, list_scenes
+from catalog.sizes import width_by_height
 from catalog.times import join, parse_span, to_text
 from flows import compose
 from flows.compose import Observer, Prepared, Result, SceneSettings, Silent
@@ -191,7 +192,7 @@ def _prepare(
         extent=settings.extent, combine=settings.combine, resampling=settings.resampling,
         radiometry=settings.radiometry, nodata_rule=run.nodata, channels=run.rgb, measure=not dry, **fixed,
     )  # fmt: skip
-    LOG.info("flight line of %d scene(s): %d × %d px", len(scenes), *source.grid.shape)
+    LOG.info("flight line of %d scene(s): %s", len(scenes), width_by_height(source.grid.shape))
     return compose.plan_run(run, source, {} if dry else {"line": source.settings()}, dry=dry)
 
 

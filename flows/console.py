@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
+from catalog.sizes import width_by_height
+
 if TYPE_CHECKING:
     from flows.compose import Observer
     from pipeline.plan import Estimate, Plan
@@ -172,13 +174,12 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def plan_pairs(report: Mapping[str, Any]) -> dict[str, object]:
     """What a run would cost, from its report, as names and values."""
     plan, model = report["plan"], report["model"]
-    bands, rows, columns = plan["shape"]
     hours = plan["hours"]
     layers = f", layers {', '.join(plan['layers'])}" if plan["layers"] else ""
     empty = f", {plan['blocks_empty']} more are empty" if plan["blocks_empty"] else ""
     return {
         "scene": f"{report['scene']}",
-        "cube": f"{rows} × {columns} px, {bands} bands, {plan['samples']} sample(s){layers}",
+        "cube": f"{extent(plan['shape'])}, {plan['samples']} sample(s){layers}",
         "model": f"{model['name']} on {model['device']}, {model['steps']} steps, seed {report['seed']}",
         "tiles": f"{plan['tiles'] - plan['tiles_masked']} of {plan['tile']} px, halo {plan['halo']} px",
         "blocks": f"{plan['blocks']} of {plan['block']} px{empty}",
@@ -192,17 +193,22 @@ def plan_pairs(report: Mapping[str, Any]) -> dict[str, object]:
 def result_pairs(report: Mapping[str, Any]) -> dict[str, object]:
     """What a run did, from its report, as names and values."""
     result = report["result"]
-    bands, rows, columns = report["plan"]["shape"]
     return {
         "cube": result["cube"],
         "quicklook": result["quicklook"] or "none, since blocks are missing",
         "report": result["report"] or "none",
-        "size": f"{rows} × {columns} px, {bands} bands",
+        "size": extent(report["plan"]["shape"]),
         "blocks": f"{result['blocks_done']} of {report['plan']['blocks']} done",
         "speed": f"{result['megapixels_per_second']:.3f} MPix/s "
         f"({result['megapixels']:.2f} MPix in {duration(result['seconds'])})",
         "peak memory": size(result["peak_memory_bytes"]),
     }
+
+
+def extent(shape: Sequence[int]) -> str:
+    """The size of a cube (bands, rows, columns)."""
+    bands, rows, columns = shape
+    return f"{width_by_height((rows, columns))}, {bands} bands"
 
 
 def size(count: float) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.files import replacing, write_text
+from catalog.sizes import width_by_height
 from flows import console
 from flows.server import LocalServer
 from pipeline.simulate import Simulator
@@ -74,8 +75,9 @@ def run_demo(out: Path, model: str = "vnir48", *, side: int = SIDE) -> dict[str,
     out.mkdir(parents=True, exist_ok=True)
     scene, cube = out / "scene.tif", out / "cube.zarr"
     # The server takes seconds to start, on another core.
+    size = width_by_height((side, side))
     with LocalServer() as server:
-        LOG.info("starting a Prefect server on loopback, and simulating a scene of %d × %d px", side, side)
+        LOG.info("starting a Prefect server on loopback, and simulating a scene of %s", size)
         simulator = Simulator(seed=SEED, shape=(side, side), pixel_size_m=PIXEL_SIZE_M, materials="demo")
         simulator.write_rgb(scene)
         truth = simulator.truth(0, 0, side, side)

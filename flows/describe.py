@@ -10,11 +10,11 @@ from typing import Any
 
 from rasterio.crs import CRS
 
-from flows.console import duration, size
 from model.facts import FILE, read_facts
+from flows.console import duration, extent, size
 from pipeline.cube import Cube, finished_blocks, load_plan, read_status
 from pipeline.layers import array_name
-from pipeline.lease import read_beat
+from pipeline.lease import Beat, read_beat
 from pipeline.plan import Plan
 from pipeline.predict import BandsRepeat
 from pipeline.storage import Storage, open_storage
@@ -46,7 +46,7 @@ def describe_cube(place: str | Path) -> dict[str, object]:
         "status": f"{status['status']}, {run['blocks_done']} of {run['blocks']} blocks done",
         "run": _run(run),
         **({"missing": _missing(run["missing"])} if run["missing"] else {}),
-        "shape": f"{plan.bands} bands × {grid.shape[0]} rows × {grid.shape[1]} columns",
+        "size": extent((plan.bands, *grid.shape)),
         "bands": _bands(storage),
         "CRS": _crs(plan),
         "bounds": f"{bounds} (x min, y min, x max, y max)",
@@ -67,7 +67,7 @@ def describe_cube(place: str | Path) -> dict[str, object]:
         "layers": _layers(storage, plan),
         "version": status.get("version", "unknown"),
         "digest": plan.digest,
-        "size": f"{size(storage.size())} stored",
+        "stored": size(storage.size()),
     }
 
 
@@ -86,10 +86,8 @@ def describe_run(storage: Storage) -> dict[str, Any]:
     """
     plan, beat = load_plan(storage), read_beat(storage)
     done = finished_blocks(Cube(storage, plan))
-    complete = read_status(storage)["status"] == "complete"
-    state = beat.state if beat else "stopped"
     return {
-        "state": "done" if complete and state == "stopped" else state,
+        "state": run_state(str(read_status(storage)["status"]), beat),
         "blocks": len(plan.blocks),
         "blocks_done": len(done),
         "missing": [block.name for block in plan.blocks if block not in done],
@@ -99,6 +97,12 @@ def describe_run(storage: Storage) -> dict[str, Any]:
         "idle_seconds": beat.idle if beat else None,
         "block": beat.block or None if beat else None,
     }
+
+
+def run_state(status: str, beat: Beat | None) -> str:
+    """How the making of a cube stands, in a word, from the cube's status and its run's last sign of life."""
+    state = beat.state if beat else "stopped"
+    return "done" if status == "complete" and state == "stopped" else state
 
 
 def _run(run: Mapping[str, Any]) -> str:

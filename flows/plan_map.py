@@ -14,6 +14,7 @@ from flows import compose, compose_line
 from flows.compose import SceneSettings
 from flows.compose_line import LineSettings
 from flows.console import duration, size
+from flows.describe import run_state
 from pipeline.attempts import read_failures
 from pipeline.cube import Cube, finished_blocks, load_plan, read_status
 from pipeline.footprint import footprints
@@ -122,7 +123,7 @@ def map_cube(place: str) -> tuple[list[Feature], dict[str, Any]]:
     return features, {
         "cube": str(storage),
         "status": status["status"],
-        "run": beat.state if beat else "stopped",
+        "run": run_state(status["status"], beat),
         "blocks": {"total": len(plan.blocks), **{state: counts[state] for state in STATES}},
         "percent": round(100 * pixels_done / pixels, 2),
         "pixels": pixels,

@@ -21,6 +21,7 @@ from rasterio.crs import CRS
 
 from catalog.errors import SpectileError, UsageError
 from catalog.index import Query
+from catalog.sizes import width_by_height
 from catalog.stac import COLLECTION_FILE
 from flows.view_catalog import CatalogPage
 from flows.view_session import Pools, Session
@@ -130,7 +131,6 @@ def _catalog_or_cube(document: Document, *, collection: Collection, cubes: _Cube
 def _facts(view: View) -> str:
     crs = CRS.from_wkt(view.grid.crs_wkt)
     authority = crs.to_authority()
-    rows, cols = view.grid.shape
     centres = view.bands.centre_nm
     high, wide = view.pixel_m
     size = f"{wide:.3g} m" if abs(high - wide) < 0.01 * wide else f"{wide:.3g} × {high:.3g} m"
@@ -138,7 +138,7 @@ def _facts(view: View) -> str:
     model = plan.get("settings", {}).get("model") or {}
     parts = [
         "" if view.complete else "not finished",
-        f"{cols:,} × {rows:,} px of {size}",
+        f"{width_by_height(view.grid.shape)} of {size}",
         ":".join(authority) if authority else crs.to_dict().get("proj", "own CRS"),
         f"{len(centres)} bands, {min(centres):.0f}–{max(centres):.0f} nm",
         str(model.get("name", "")),

@@ -18,6 +18,7 @@ from rasterio.crs import CRS
 
 from catalog.errors import CubeError
 from catalog.redaction import redact
+from catalog.sizes import width_by_height
 from pipeline.cube import Cube, load_plan
 from pipeline.ledger import Marker
 from pipeline.plan import Plan
@@ -185,7 +186,7 @@ def _settings(view: View, plan: Plan) -> dict[str, str]:
         "network": f"{model.get('dtype', 'unknown')} on {model.get('device', 'unknown')}"
         + (", compiled" if model.get("compiled") else ""),
         "tiles": f"{plan.tiling.tile} px, halo {plan.tiling.halo} px; blocks of {plan.block} px",
-        "cube": f"{view.bands}, {rows} × {cols} px",
+        "cube": f"{view.bands}, {width_by_height((rows, cols))}",
         "CRS": f"EPSG:{code}" if code else view.grid.crs_wkt.split('"')[1],
         "pixel size": f"{size} {crs.linear_units if crs.is_projected else 'degrees'}",
         "middle": f"x {x:.10g}, y {y:.10g}"
