@@ -16,13 +16,16 @@ from bokeh.application import Application
 from bokeh.application.handlers.function import FunctionHandler
 from bokeh.document import Document
 from bokeh.models import Div
-from bokeh.server.server import Server
+from bokeh.server.server import BaseServer
 from rasterio.crs import CRS
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
 
 from catalog.errors import SpectileError, UsageError
 from catalog.index import Query
 from catalog.stac import COLLECTION_FILE
 from flows.view_catalog import CatalogPage
+from flows.view_guard import NAMES, SCRIPTS, GuardedApplication
 from flows.view_session import Pools, Session
 from flows.view_spectra import SpectraPane
 from pipeline.collection import Collection
@@ -31,7 +34,7 @@ from pipeline.viewing import View, open_view
 
 LOG = logging.getLogger("spectile")
 
-ADDRESS = "127.0.0.1"
+ADDRESS = NAMES[0]
 WARNING = (
     "Synthetic estimate: three colours do not determine a spectrum. Not for identifying materials, detecting "
     "targets, measuring or calibrating."
@@ -43,7 +46,7 @@ MOST_OPEN = 4
 _HERE = Path(__file__).parent
 
 
-def make_server(place: str, port: int) -> Server:
+def make_server(place: str, port: int) -> BaseServer:
     """The server for a cube or a catalog, which is opened before anybody asks; it runs when its loop does.
 
     Parameters
@@ -151,24 +154,21 @@ def _frame(document: Document, heading: str, facts: str, *, chart: bool, back: b
     """Put the models that a document has into the page; ``chart`` says whether spectra are among them."""
     document.title = heading
     document.template = (_HERE / "view.html").read_text(encoding="utf-8")
-    css = (_HERE / "view.css").read_text(encoding="utf-8")
     document.template_variables.update(
-        heading=heading, facts=facts, css=css, warning=WARNING, chart=chart, back=back
+        heading=heading, facts=facts, scripts=SCRIPTS, warning=WARNING, chart=chart, back=back
     )
 
 
-def _listening(page: Callable[[Document], None], port: int) -> Server:
+def _listening(page: Callable[[Document], None], port: int) -> BaseServer:
     try:
-        with socket.socket() as probe:  # Tornado leaves one open where it cannot bind
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((ADDRESS, port))
+        listening = socket.create_server((ADDRESS, port))
     except OSError as err:
         raise UsageError(
             "the port cannot be used", got=f"--port {port}, {err.strerror}",
             remedy="use another, or --port 0 for a free one",
         ) from err  # fmt: skip
-    return Server(
-        {"/": Application(FunctionHandler(page))}, address=ADDRESS, port=port,
-        # What pages of other sites in the same browser send is refused; the port is the server's own.
-        allow_websocket_origin=[ADDRESS, "localhost"],
-    )  # fmt: skip
+    listening.setblocking(False)
+    application = GuardedApplication(Application(FunctionHandler(page)), listening.getsockname()[1])
+    server = HTTPServer(application)
+    server.add_sockets([listening])
+    return BaseServer(IOLoop.current(), application, server)
