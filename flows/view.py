@@ -29,6 +29,7 @@ from flows.view_guard import NAMES, SCRIPTS, GuardedApplication
 from flows.view_session import Pools, Session
 from flows.view_spectra import SpectraPane
 from pipeline.collection import Collection
+from pipeline.cube_limits import readable
 from pipeline.storage import open_storage
 from pipeline.viewing import View, open_view
 
@@ -63,9 +64,10 @@ def make_server(place: str, port: int) -> BaseServer:
     if storage.get(COLLECTION_FILE) is not None:
         collection = Collection(storage)
         collection.search(Query())
-        return _listening(partial(_catalog_or_cube, collection=collection, cubes=cubes), port)
+        show = partial(_catalog_or_cube, collection=collection, cubes=cubes)
+        return _listening(partial(_told, show=show, back=True), port)
     cubes.open(place)
-    return _listening(partial(_cube, place=place, cubes=cubes), port)
+    return _listening(partial(_told, show=partial(_cube, place=place, cubes=cubes)), port)
 
 
 def serve(place: str, port: int, *, browser: bool) -> None:
@@ -116,18 +118,24 @@ def _cube(document: Document, *, place: str, cubes: _Cubes, back: bool = False) 
 def _catalog_or_cube(document: Document, *, collection: Collection, cubes: _Cubes) -> None:
     """The catalog, or with ``?id=`` the cube of one of its items; there is no way to any other cube."""
     asked = document.session_context.request.arguments.get("id")
-    try:
-        if asked:
-            _cube(document, place=collection.cube(asked[0].decode()), cubes=cubes, back=True)
-            return
+    if asked:
+        _cube(document, place=collection.cube(asked[0].decode()), cubes=cubes, back=True)
+        return
+    with readable(collection.storage, "catalog"):
         page = CatalogPage(document, collection)
+    _frame(document, collection.storage.name, page.said, chart=False)
+
+
+def _told(document: Document, *, show: Callable[[Document], None], back: bool = False) -> None:
+    """What is to be shown, or else a page that says why it cannot be."""
+    try:
+        show(document)
     except (SpectileError, OSError, UnicodeDecodeError) as err:
         document.clear()
         for name in ("map", "list", "status"):
-            document.add_root(Div(name=name, text=escape(str(err)) if name == "status" else ""))
-        _frame(document, "Cannot be shown", str(err), chart=False, back=True)
-    else:
-        _frame(document, collection.storage.name, page.said, chart=False)
+            text = escape(str(err)) if name == "status" else ""
+            document.add_root(Div(name=name, text=text, disable_math=True))
+        _frame(document, "Cannot be shown", str(err), chart=False, back=back)
 
 
 def _facts(view: View) -> str:
@@ -138,14 +146,15 @@ def _facts(view: View) -> str:
     high, wide = view.pixel_m
     size = f"{wide:.3g} m" if abs(high - wide) < 0.01 * wide else f"{wide:.3g} × {high:.3g} m"
     plan = view.facts["plan"]
-    model = plan.get("settings", {}).get("model") or {}
+    settings = plan["settings"]
+    model = settings.get("model") if isinstance(settings, dict) else None
     parts = [
         "" if view.complete else "not finished",
         f"{cols:,} × {rows:,} px of {size}",
         ":".join(authority) if authority else crs.to_dict().get("proj", "own CRS"),
         f"{len(centres)} bands, {min(centres):.0f}–{max(centres):.0f} nm",
-        str(model.get("name", "")),
-        f"{plan['samples']} samples" if plan.get("samples", 1) > 1 else "",
+        str(model.get("name", "")) if isinstance(model, dict) else "",
+        f"{plan['samples']} samples" if plan["samples"] > 1 else "",
     ]
     return " · ".join(filter(None, parts))
 

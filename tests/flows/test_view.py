@@ -263,6 +263,16 @@ def test_a_catalog_leads_to_its_cubes_and_nowhere_else(page: Page, tmp_path: Pat
             assert (status, b"Cannot be shown" in body, b"80 \xc3\x97 60" in body) == (200, True, False)
 
 
+def test_a_cube_that_goes_bad_is_told_on_the_page(tmp_path: Path) -> None:
+    going = make(tmp_path, shape=(60, 80))
+    with served(str(going.storage)) as port:
+        assert b"80 \xc3\x97 60" in answer(port, "/")[1]
+        (going.storage.root / "wavelength" / "zarr.json").unlink()
+        (going.storage.root / "zarr.json").write_text("{}")
+        status, body = answer(port, "/")
+        assert (status, b"Cannot be shown" in body, b"no cube of spectile here" in body) == (200, True, True)
+
+
 def answer(port: int, path: str, **headers: str) -> tuple[int, bytes]:
     """Status and body of a request that is sent as it is written."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
