@@ -455,18 +455,18 @@ def verify(
         with _stoppable():
             before, left = repair_cube(cube, scene or (), model)
         for problem in before.problems:
-            print(f"was: {problem}")
+            console.print_line(f"was: {problem}")
     else:
         from pipeline.storage import open_storage
         from pipeline.verify import inspect_cube
 
         left = inspect_cube(open_storage(cube))
     for problem in left.problems:
-        print(problem)
+        console.print_line(problem)
     if left.problems:
         found = f"{len(left.problems)} problem(s) found"
         raise SpectileError(found, where=str(left.cube.storage), remedy="see spectile verify --repair")
-    print(f"{left.cube.storage}: every block is as it was written")
+    console.print_line(f"{left.cube.storage}: every block is as it was written")
 
 
 @app.command()

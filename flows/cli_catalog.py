@@ -75,7 +75,7 @@ def add(
 
     collection, span = _open(place), None if taken is None else parse_span(taken)
     for cube in cubes:
-        print(collection.add(cube, cube_facts(open_storage(cube), taken=span)))
+        console.print_line(collection.add(cube, cube_facts(open_storage(cube), taken=span)))
 
 
 @catalog.command("list")
@@ -139,8 +139,8 @@ def rebuild(place: Place = None) -> None:
     collection = _open(place)
     done = collection.rebuild()
     for problem in done.problems:
-        print(problem)
-    print(f"{collection.storage}: {done.items} item(s)")
+        console.print_line(problem)
+    console.print_line(f"{collection.storage}: {done.items} item(s)")
     if done.problems:
         raise SpectileError(f"{len(done.problems)} item(s) left out", where=str(collection.storage))
 

@@ -8,7 +8,7 @@ import typer
 
 from catalog.errors import UsageError
 from catalog.urls import locate, nested
-from flows import cli
+from flows import cli, console
 
 
 @cli.app.command()
@@ -35,4 +35,4 @@ def report(
     from pipeline.report import write_report
     from pipeline.storage import open_storage
 
-    print(write_report(open_storage(cube), None if out is None else open_storage(out)))
+    console.print_line(write_report(open_storage(cube), None if out is None else open_storage(out)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,9 @@ LOG = logging.getLogger("spectile")
 
 SECONDS_BETWEEN_LINES = 5.0
 """A run that writes to a file or a pipe says how it goes this often at most."""
+
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves the cursor, changes colours or the direction of writing, or cannot be written at all."""
 
 _CURRENT: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
@@ -74,7 +78,8 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the record as one line."""
-        self._console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+        line = visible(self.format(record))
+        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 class RunProgress:
@@ -148,22 +153,33 @@ class RunProgress:
             LOG.info(self.line())
 
 
+def visible(text: object) -> str:
+    """The text with control characters written out: names come from files and catalogs of others."""
+    return _UNSEEN.sub(lambda match: ascii(match.group())[1:-1], str(text))
+
+
 def print_error(message: object) -> None:
     """Print an error as one line on stderr, whatever is in it."""
-    print("spectile: error:", " ".join(str(message).split()), file=sys.stderr, flush=True)
+    print("spectile: error:", visible(" ".join(str(message).split())), file=sys.stderr, flush=True)
+
+
+def print_line(text: object) -> None:
+    """Print a line on stdout, whatever is in it."""
+    print(visible(text), flush=True)
 
 
 def print_pairs(pairs: Mapping[str, object]) -> None:
     """Print names and values in two columns on stdout; never cut or wrapped, so that it can be piped."""
     width = max(map(len, pairs))
     for name, value in pairs.items():
-        print(f"{name:<{width}}  {value}")
+        print(f"{name:<{width}}  {visible(value)}")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout, the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
+    shown = [[visible(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
         first, *rest = (
             f"{cell:<{width}}" if i == 0 else f"{cell:>{width}}"
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
