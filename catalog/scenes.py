@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,7 +58,7 @@ def list_scenes(given: Sequence[str], *, last: Sequence[str] = ()) -> list[Named
 
 
 def _place(scene: NamedScene) -> str:
-    return scene.place if is_url(scene.place) else str(Path(scene.place).resolve())
+    return scene.place if is_url(scene.place) else os.path.realpath(scene.place)
 
 
 def _scenes_of(given: str) -> Iterator[NamedScene]:
@@ -164,8 +165,8 @@ def checked_href(href: str, document: Path | Location, root: Path | Location, wh
         return place.url
     if isinstance(root, Location):
         raise UsageError("a catalogue from elsewhere leads to a file here", where=where, got=href)
-    path_here = place.resolve()
-    if not path_here.is_relative_to(root.parent.resolve()):
+    path_here = Path(os.path.realpath(place))
+    if not path_here.is_relative_to(os.path.realpath(root.parent)):
         raise UsageError(
             "the asset lies outside the collection's folder", where=where, got=href,
             expected="a path inside it, or s3://, gs:// or https://",

@@ -393,8 +393,8 @@ def _check_json(path: Path | None, scene: str, out: str) -> None:
         raise UsageError(
             "cannot write there", got=f"--json {path}", expected="a file in a folder that exists"
         )
-    target = path.resolve()
-    if target == Path(scene).resolve() or target.is_relative_to(Path(out).resolve()):
+    target, read, written = (Path(os.path.realpath(each)) for each in (path, scene, out))
+    if target == read or target.is_relative_to(written):
         raise UsageError(
             "the report would overwrite data", got=f"--json {path}", remedy="choose another file"
         )

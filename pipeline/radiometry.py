@@ -97,11 +97,21 @@ def declare(
 
     Raises
     ------
-    SceneError : the file declares nothing and neither does the option, or they disagree.
+    SceneError : the file declares nothing and neither does the option, they disagree, or the file declares
+        a scale that gives no reflectance.
     """
     kind, numbers = parse_radiometry(option) if option else (None, ())
     declared = scales != (1.0, 1.0, 1.0) or offsets != (0.0, 0.0, 0.0)
     is_float = np.issubdtype(np.dtype(dtype), np.floating)
+    if not np.isfinite([*offsets, *scales]).all() or 0 in scales:
+        raise SceneError(
+            "the file's own scale cannot be used",
+            where=where,
+            got=f"scales {', '.join(f'{value:g}' for value in scales)}, "
+            f"offsets {', '.join(f'{value:g}' for value in offsets)}",
+            expected="finite numbers, and scales other than 0",
+            remedy="correct the file's metadata, e.g. rio edit-info",
+        )
     if declared:
         if kind in ("display", "dn"):
             raise SceneError(

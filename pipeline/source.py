@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import warnings
+import weakref
+from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -16,16 +18,15 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from catalog.errors import BlockError, SceneError, UsageError
 from catalog.redaction import redact_url
 from catalog.urls import Location, locate
 from pipeline.grid import Grid, Window
+from pipeline.opening import first_line, gdal_errors, is_gdal_error, open_raster
 from pipeline.radiometry import Radiometry, declare, display_gain
-from pipeline.remote import RemoteFile, ask, gdal_path, reading
+from pipeline.remote import RemoteFile, ask, reading
 from pipeline.tiling import Tile, Tiling, reflected
 
 if TYPE_CHECKING:
@@ -35,6 +36,36 @@ NodataRule = Literal["all", "any"]
 
 SURVEY_PIXELS = 1024
 """Rows and columns at most of the one decimated read that sets what holds for the whole scene."""
+MOST_HANDLES = 32
+"""Files that a thread holds open: a flight line has more scenes than a process may have files."""
+
+
+class _Name:
+    """Stands for a source among the handles of a thread."""
+
+
+class _Handles(threading.local):
+    """The files that this thread holds open, the one that was used last at the end."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[weakref.ref[_Name], rasterio.DatasetReader] = OrderedDict()
+
+    def of(self, name: _Name, path: str) -> rasterio.DatasetReader:
+        """The handle of a source, opened where there is none."""
+        key = weakref.ref(name)
+        if key not in self._held:
+            opened = open_raster(path)
+            for other in [each for each in self._held if each() is None]:
+                self._held.pop(other).close()
+            while len(self._held) >= MOST_HANDLES:
+                self._held.popitem(last=False)[1].close()
+            self._held[key] = opened
+        self._held.move_to_end(key)
+        return self._held[key]
+
+
+# A handle that threads share gives wrong pixels, then a crash: each has its own.
+_HANDLES = _Handles()
 
 
 @dataclass(frozen=True)
@@ -50,7 +81,8 @@ class SceneSource:
     radiometry: Radiometry
     """What its numbers mean."""
     mask: Literal["alpha", "dataset", "nodata", "none"]
-    """Where its invalid pixels are told: an alpha band, a mask of its own, a nodata value, or not."""
+    """Where its invalid pixels are told: an alpha band (and a nodata value), a mask of its own, a nodata
+    value, or not."""
     nodata: tuple[float | None, float | None, float | None] = (None, None, None)
     """The nodata value of each channel."""
     nodata_rule: NodataRule = "all"
@@ -59,19 +91,18 @@ class SceneSource:
     """What the user should know of how the file was taken."""
     remote: RemoteFile | None = None
     """The object that was opened, where the scene is read by URL."""
-    _open: threading.local = field(default_factory=threading.local, compare=False, repr=False)
+    alpha: int | None = None
+    """1-based band that holds alpha, where there is one."""
+    _name: _Name = field(default_factory=_Name, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_open"}
+        return {name: value for name, value in self.__dict__.items() if name != "_name"}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state, _open=threading.local())
+        self.__dict__.update(state, _name=_Name())
 
     def _dataset(self) -> rasterio.DatasetReader:
-        # A handle that threads share gives wrong pixels, then a crash: one for each.
-        if not hasattr(self._open, "dataset"):
-            self._open.dataset = _open_dataset(self.path)
-        return self._open.dataset
+        return _HANDLES.of(self._name, self.path)
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Reflectance (3, h, w) float32 and validity (h, w) bool of a window.
@@ -87,10 +118,8 @@ class SceneSource:
         rows = reflected(window.row, window.row_stop, self.grid.shape[0])
         cols = reflected(window.col, window.col_stop, self.grid.shape[1])
         held = Window(int(rows.min()), int(cols.min()), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
-        try:
+        with self._readable(held):
             numbers, valid = self._read_numbers(held)
-        except RasterioIOError as err:
-            raise self._unreadable(held, err) from err
         if self.remote:
             self.remote.check_unchanged()
         rgb = self.radiometry.to_reflectance(numbers)
@@ -117,30 +146,34 @@ class SceneSource:
         """
         dataset = self._dataset()
         integers = not np.issubdtype(np.dtype(dataset.dtypes[self.channels[0] - 1]), np.floating)
-        try:
+        with self._readable(window):
             if integers and self.mask == "none":
                 return np.ones(window.shape, dtype=bool)
-            if integers and self.mask in ("alpha", "dataset"):
-                at = rasterio.windows.Window(window.col, window.row, window.width, window.height)
+            if integers and (self.mask == "dataset" or (self.mask == "alpha" and not self._has_nodata)):
                 with reading(self.path):
-                    return np.asarray(dataset.dataset_mask(window=at) > 0)
+                    return self._shown(dataset, _at(window), window.shape)
             return self._read_numbers(window)[1]
-        except RasterioIOError as err:
-            raise self._unreadable(window, err) from err
 
-    def _unreadable(self, held: Window, err: RasterioIOError) -> BlockError:
-        return BlockError(
-            "the scene cannot be read here",
-            where=f"{self.path} rows {held.row}–{held.row_stop - 1}, columns {held.col}–{held.col_stop - 1}",
-            got=str(err.__cause__ or err).splitlines()[0],
-            remedy="restore the file, then run again with --resume",
-        )
+    @contextmanager
+    def _readable(self, held: Window) -> Iterator[None]:
+        try:
+            yield
+        except Exception as err:
+            if not is_gdal_error(err):
+                raise
+            raise BlockError(
+                "the scene cannot be read here",
+                where=f"{self.path} rows {held.row}–{held.row_stop - 1}, "
+                f"columns {held.col}–{held.col_stop - 1}",
+                got=first_line(err),
+                remedy="restore the file, then run again with --resume",
+            ) from err
 
     def _read_numbers(
         self, window: Window | None, out_shape: tuple[int, int] | None = None
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         dataset = self._dataset()
-        at = window and rasterio.windows.Window(window.col, window.row, window.width, window.height)
+        at = window and _at(window)
         shape = out_shape or (window or self.grid.window).shape
         with reading(self.path):
             numbers = dataset.read(list(self.channels), window=at, out_shape=(3, *shape))
@@ -157,8 +190,8 @@ class SceneSource:
         if np.issubdtype(numbers.dtype, np.floating):
             valid &= np.isfinite(numbers).all(axis=0)
         if self.mask in ("alpha", "dataset"):
-            valid &= dataset.dataset_mask(window=at, out_shape=shape) > 0
-        elif self.mask == "nodata":
+            valid &= self._shown(dataset, at, shape)
+        if self.mask in ("alpha", "nodata"):
             empty = [
                 numbers[i] == value
                 for i, value in enumerate(self.nodata)
@@ -169,6 +202,18 @@ class SceneSource:
                 valid &= ~combine.reduce(empty)
         return valid
 
+    def _shown(
+        self, dataset: rasterio.DatasetReader, at: rasterio.windows.Window | None, shape: tuple[int, int]
+    ) -> NDArray[np.bool_]:
+        # GDAL takes alpha for the mask in files of two and four bands only.
+        if self.alpha is not None:
+            return np.asarray(dataset.read(self.alpha, window=at, out_shape=shape) > 0)
+        return np.asarray(dataset.dataset_mask(window=at, out_shape=shape) > 0)
+
+    @property
+    def _has_nodata(self) -> bool:
+        return any(value is not None for value in self.nodata)
+
     def survey(self) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Stored numbers (3, h, w) and validity (h, w) of one decimated read of the whole file.
 
@@ -178,16 +223,16 @@ class SceneSource:
         rows, cols = (-(-size // step) for size in self.grid.shape)
         try:
             return self._read_numbers(None, (rows, cols))
-        except RasterioIOError as err:
-            damage = str(err.__cause__ or err).splitlines()[0]
+        except Exception as err:
+            if not is_gdal_error(err):
+                raise
+            damage = first_line(err)
         # Damage in one place must not keep the rest from being processed: leave its strip out.
         strips = []
         for row in range(0, self.grid.shape[0], 64 * step):
             held = Window(row, 0, min(64 * step, self.grid.shape[0] - row), self.grid.shape[1])
-            try:
+            with suppress(BlockError), self._readable(held):
                 strips.append(self._read_numbers(held, (-(-held.height // step), cols)))
-            except RasterioIOError:
-                continue
         if not strips:
             raise SceneError("the scene cannot be read", where=self.path, got=damage)
         numbers, valid = zip(*strips, strict=True)
@@ -198,14 +243,13 @@ class SceneSource:
 
         Of a scene by URL its own tags alone: other domains make GDAL look for files beside it.
         """
-        try:
+        with suppress(SceneError), gdal_errors(self.path, "its metadata cannot be read"):
             dataset = self._dataset()
             with reading(self.path):
                 if self.remote is not None:
                     return dict(dataset.tags())
                 return {**dataset.tags(), **dataset.tags(ns="EXIF"), **dataset.tags(ns="IMAGERY")}
-        except (RasterioIOError, SceneError):
-            return {}
+        return {}
 
     def identity(self, *, checksum: bool = False) -> dict[str, object]:
         """What tells this scene from any other, as plain JSON: its sha256, or what its server says of it.
@@ -268,30 +312,24 @@ def open_source(
     name = str(path)
     where = locate(path)
     remote = ask(where) if isinstance(where, Location) else None
-    try:
-        with reading(name), _open_dataset(name) as dataset:
-            grid = _grid(dataset, name)
-            rgb = _channels(dataset, name, channels)
-            mask = _mask(dataset, rgb)
-            declared, notice = declare(
-                radiometry,
-                where=redact_url(name),
-                dtype=dataset.dtypes[rgb[0] - 1],
-                offsets=_triple(dataset.offsets, rgb),
-                scales=_triple(dataset.scales, rgb),
-            )
-            nodata = tuple(dataset.nodatavals[band - 1] for band in rgb)
-    except CPLE_BaseError as err:
-        # What fails in a mask's directory, rasterio tells only at the next question: as it came from GDAL.
-        raise SceneError(
-            "the scene's metadata cannot be read",
-            where=name,
-            got=str(err).splitlines()[0],
-            remedy="run again",
-        ) from err
+    # What fails in a mask's directory, rasterio tells only at the next question: as it came from GDAL.
+    told = gdal_errors(name, "the scene's metadata cannot be read", "run again")
+    with told, reading(name), open_raster(name) as dataset:
+        grid = _grid(dataset, name)
+        rgb = _channels(dataset, name, channels)
+        mask = _mask(dataset, rgb)
+        declared, notice = declare(
+            radiometry,
+            where=redact_url(name),
+            dtype=dataset.dtypes[rgb[0] - 1],
+            offsets=_triple(dataset.offsets, rgb),
+            scales=_triple(dataset.scales, rgb),
+        )
+        nodata = tuple(dataset.nodatavals[band - 1] for band in rgb)
+        alpha = _alpha(dataset) if mask == "alpha" else None
     source = SceneSource(
         name, grid, rgb, declared, mask, (nodata[0], nodata[1], nodata[2]), nodata_rule,
-        (notice,) if notice else (), remote,
+        (notice,) if notice else (), remote, alpha,
     )  # fmt: skip
     return _measured(source, declared_by_user=radiometry is not None) if measure else source
 
@@ -318,19 +356,6 @@ def _measured(source: SceneSource, *, declared_by_user: bool) -> SceneSource:
     return source
 
 
-def _open_dataset(path: str) -> rasterio.DatasetReader:
-    where = locate(path)
-    if isinstance(where, Path) and not where.exists():
-        raise SceneError("no such file", where=path, remedy="check the path of the scene")
-    try:
-        with warnings.catch_warnings(), reading(path):
-            # A scene without georeferencing gets our own error, with a remedy.
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(gdal_path(path))
-    except RasterioIOError as err:
-        raise SceneError("not a raster that can be opened", where=path, got=str(err).splitlines()[0]) from err
-
-
 def _grid(dataset: rasterio.DatasetReader, name: str) -> Grid:
     if dataset.crs is None:
         gcps, _ = dataset.gcps
@@ -346,7 +371,15 @@ def _grid(dataset: rasterio.DatasetReader, name: str) -> Grid:
         raise SceneError(
             "the scene has no geotransform", where=name, remedy="assign it, e.g. rio edit-info --transform …"
         )
-    return Grid((dataset.height, dataset.width), dataset.transform, dataset.crs.to_wkt())
+    grid = Grid((dataset.height, dataset.width), dataset.transform, dataset.crs.to_wkt())
+    if not np.isfinite([*dataset.transform, *grid.bounds]).all():
+        raise SceneError(
+            "the scene's geotransform is not finite",
+            where=name,
+            got=", ".join(f"{value:g}" for value in tuple(dataset.transform)[:6]),
+            remedy="assign it, e.g. rio edit-info --transform …",
+        )
+    return grid
 
 
 def _channels(
@@ -382,11 +415,21 @@ def _mask(
     dataset: rasterio.DatasetReader, rgb: tuple[int, int, int]
 ) -> Literal["alpha", "dataset", "nodata", "none"]:
     flags = {flag for band in rgb for flag in dataset.mask_flag_enums[band - 1]}
-    if MaskFlags.alpha in flags or ColorInterp.alpha in dataset.colorinterp:
+    if _alpha(dataset) is not None:
         return "alpha"
     if MaskFlags.per_dataset in flags and MaskFlags.nodata not in flags:
         return "dataset"
     return "nodata" if any(dataset.nodatavals[band - 1] is not None for band in rgb) else "none"
+
+
+def _alpha(dataset: rasterio.DatasetReader) -> int | None:
+    """The 1-based band that holds alpha."""
+    colours = dataset.colorinterp
+    return colours.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in colours else None
+
+
+def _at(window: Window) -> rasterio.windows.Window:
+    return rasterio.windows.Window(window.col, window.row, window.width, window.height)
 
 
 def _triple(values: tuple[float, ...], rgb: tuple[int, int, int]) -> tuple[float, float, float]:
