@@ -259,7 +259,7 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what the run would cost, read no pixel, write no cube.")
+        bool, typer.Option("--dry-run", help="Print what the run would cost, write no cube.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write plan and result as JSON.")

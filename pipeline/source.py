@@ -24,7 +24,7 @@ from catalog.errors import BlockError, SceneError, UsageError
 from catalog.redaction import redact_url
 from catalog.urls import Location, locate
 from pipeline.grid import Grid, Window
-from pipeline.opening import first_line, gdal_errors, is_gdal_error, open_raster
+from pipeline.opening import block_bytes, first_line, gdal_errors, is_gdal_error, open_raster
 from pipeline.radiometry import Radiometry, declare, display_gain
 from pipeline.remote import RemoteFile, ask, reading
 from pipeline.tiling import Tile, Tiling, reflected
@@ -38,6 +38,7 @@ SURVEY_PIXELS = 1024
 """Rows and columns at most of the one decimated read that sets what holds for the whole scene."""
 MOST_HANDLES = 32
 """Files that a thread holds open: a flight line has more scenes than a process may have files."""
+_DESCRIPTIONS = (".aux.xml", ".ovr", ".tfw", ".jgw", ".pgw", ".j2w", ".wld", ".tab")
 
 
 class _Name:
@@ -93,6 +94,8 @@ class SceneSource:
     """The object that was opened, where the scene is read by URL."""
     alpha: int | None = None
     """1-based band that holds alpha, where there is one."""
+    block_bytes: int = 0
+    """Of the file's largest block, decoded: GDAL decodes whole blocks."""
     _name: _Name = field(default_factory=_Name, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
@@ -169,15 +172,50 @@ class SceneSource:
                 remedy="restore the file, then run again with --resume",
             ) from err
 
+    def memory(self) -> int:
+        """Bytes that reading takes beside what is read: a block as it is decoded, and in GDAL's cache."""
+        return 2 * self.block_bytes
+
+    @property
+    def mask_facts(self) -> dict[str, object]:
+        """What decides which pixels are valid, as plain JSON; a file beside the scene may say it."""
+        values = [None if value is None else str(value) for value in self.nodata]
+        return {"mask": self.mask, "alpha": self.alpha, "nodata": self.nodata_rule, "nodata_values": values}
+
+    def check_ends(self) -> None:
+        """Read the first and the last pixel: a file that is broken at both ends is not worth a plan.
+
+        Raises
+        ------
+        SceneError : neither can be read.
+        """
+        rows, cols = self.grid.shape
+        try:
+            with self._readable(Window(0, 0, 1, 1)):
+                self._read_numbers(Window(0, 0, 1, 1))
+        except BlockError as err:
+            last = Window(rows - 1, cols - 1, 1, 1)
+            with suppress(BlockError), self._readable(last):
+                self._read_numbers(last)
+                return
+            raise SceneError(
+                "the scene cannot be read", where=self.path, got=first_line(err.__cause__ or err)
+            ) from err
+
     def _read_numbers(
-        self, window: Window | None, out_shape: tuple[int, int] | None = None
+        self,
+        window: Window | None,
+        out_shape: tuple[int, int] | None = None,
+        *,
+        bare: rasterio.DatasetReader | None = None,
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        dataset = self._dataset()
+        dataset = bare or self._dataset()
         at = window and _at(window)
         shape = out_shape or (window or self.grid.window).shape
         with reading(self.path):
             numbers = dataset.read(list(self.channels), window=at, out_shape=(3, *shape))
-            return numbers, self._valid(numbers, dataset, at, shape)
+            masked_beside = self.mask == "dataset" and MaskFlags.per_dataset not in dataset.mask_flag_enums[0]
+            return numbers, self._valid(numbers, self._dataset() if masked_beside else dataset, at, shape)
 
     def _valid(
         self,
@@ -217,12 +255,17 @@ class SceneSource:
     def survey(self) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Stored numbers (3, h, w) and validity (h, w) of one decimated read of the whole file.
 
-        It depends on the file alone, so that what is measured on it holds for every run.
+        It depends on the file alone, overviews beside it left out, so that what is measured on it holds for
+        every run.
         """
+        with open_raster(self.path, alone=True) as bare:
+            return self._survey(bare)
+
+    def _survey(self, bare: rasterio.DatasetReader) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         step = max(1, -(-max(self.grid.shape) // SURVEY_PIXELS))
         rows, cols = (-(-size // step) for size in self.grid.shape)
         try:
-            return self._read_numbers(None, (rows, cols))
+            return self._read_numbers(None, (rows, cols), bare=bare)
         except Exception as err:
             if not is_gdal_error(err):
                 raise
@@ -232,7 +275,7 @@ class SceneSource:
         for row in range(0, self.grid.shape[0], 64 * step):
             held = Window(row, 0, min(64 * step, self.grid.shape[0] - row), self.grid.shape[1])
             with suppress(BlockError), self._readable(held):
-                strips.append(self._read_numbers(held, (-(-held.height // step), cols)))
+                strips.append(self._read_numbers(held, (-(-held.height // step), cols), bare=bare))
         if not strips:
             raise SceneError("the scene cannot be read", where=self.path, got=damage)
         numbers, valid = zip(*strips, strict=True)
@@ -271,13 +314,18 @@ class SceneSource:
         return {"url": str(self.remote.location), "etag": self.remote.etag, "size": self.remote.size}
 
     def fingerprint(self) -> str:
-        """The sha256 of the bytes of the file and of those that belong to it, hexadecimal."""
+        """The sha256 of the bytes of all files that hold pixels or masks of the scene, hexadecimal.
+
+        Not of what only describes it: overviews, which no window is read from, and metadata, whose part in
+        the values is recorded by itself (radiometry, nodata values, the place on the map). GIS programs
+        write those beside a scene when they show it.
+        """
         digest = hashlib.sha256()
         if self.remote:
             digest.update(self.remote.digest())
             return digest.hexdigest()
         for name in sorted(self._dataset().files):
-            if Path(name).is_file():
+            if Path(name).is_file() and not name.lower().endswith(_DESCRIPTIONS):
                 with Path(name).open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()
@@ -290,6 +338,7 @@ def open_source(
     nodata_rule: NodataRule = "all",
     channels: tuple[int, int, int] | None = None,
     measure: bool = True,
+    memory: int | None = None,
 ) -> SceneSource:
     """The source of an RGB raster, with everything declared that reading needs.
 
@@ -300,7 +349,8 @@ def open_source(
     nodata_rule : whether all or any of the channels must hold the nodata value.
     channels : 1-based bands of red, green and blue; by default the file's colour interpretation.
     measure : read the scene once, decimated, to check its range and to measure the display gain.
-        Without it a display source cannot be read yet.
+        Without it a display source cannot be read yet, and the first and last pixel are all that is read.
+    memory : bytes that reading may take beside what is read; by default as much as any file may ask for.
 
     Raises
     ------
@@ -327,10 +377,18 @@ def open_source(
         )
         nodata = tuple(dataset.nodatavals[band - 1] for band in rgb)
         alpha = _alpha(dataset) if mask == "alpha" else None
+        block = block_bytes(dataset)
     source = SceneSource(
         name, grid, rgb, declared, mask, (nodata[0], nodata[1], nodata[2]), nodata_rule,
-        (notice,) if notice else (), remote, alpha,
+        (notice,) if notice else (), remote, alpha, block,
     )  # fmt: skip
+    if memory is not None and source.memory() > memory:
+        raise SceneError(
+            "the file's blocks do not fit the memory", where=name, got=f"{source.memory() / 1e9:.2f} GB",
+            expected=f"up to {memory / 1e9:.2f} GB",
+            remedy="raise --memory, or write the file anew with tiles, e.g. rio convert --co TILED=YES",
+        )  # fmt: skip
+    source.check_ends()
     return _measured(source, declared_by_user=radiometry is not None) if measure else source
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio._env import get_gdal_config
 from rasterio.control import GroundControlPoint
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, Resampling
 
 from catalog.errors import BlockError, SceneError, UsageError
 from pipeline.grid import Window
@@ -267,6 +267,61 @@ for _ in range(2):
         path.write_bytes(first.read_bytes())
     done = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_gis_programs_write_beside_a_scene_leaves_it_the_scene_that_it_was(write_scene):
+    array = np.random.default_rng(2).integers(1, 255, (3, 1500, 1500), dtype=np.uint8)
+    path = write_scene(array, tiled=True)
+    before = open_source(path)
+    told = before.identity()
+    with rasterio.Env(TIFF_USE_OVR=True), rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2, 4], Resampling.average)
+    Path(f"{path}.aux.xml").write_text(
+        '<PAMDataset><PAMRasterBand band="1"><Metadata><MDI key="STATISTICS_MAXIMUM">254</MDI></Metadata>'
+        "</PAMRasterBand></PAMDataset>"
+    )
+    assert Path(f"{path}.ovr").exists()
+    after = open_source(path)
+    assert after.identity() == told
+    assert after.radiometry == before.radiometry
+
+
+def test_a_mask_or_a_nodata_value_beside_a_scene_makes_it_another(write_scene, picture):
+    path = write_scene(picture)
+    plain = open_source(path)
+    beside = Path(f"{path}.aux.xml")
+    beside.write_text(
+        "<PAMDataset>"
+        + "".join(
+            f'<PAMRasterBand band="{band}"><NoDataValue>7</NoDataValue></PAMRasterBand>' for band in (1, 2, 3)
+        )
+        + "</PAMDataset>"
+    )
+    assert open_source(path).mask_facts != plain.mask_facts
+    beside.unlink()
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(np.arange(150)[:, None] * np.ones((1, 210)) > 9)
+    assert Path(f"{path}.msk").exists()
+    masked = open_source(path)
+    assert rows_of(masked.read(masked.grid.window)[1]) == list(range(10))
+    assert rows_of(masked.survey()[1]) == list(range(10))
+    assert masked.identity() != plain.identity()
+
+
+def test_a_file_that_is_broken_at_both_ends_is_refused_before_a_plan(write_scene):
+    array = np.random.default_rng(3).integers(0, 255, (3, 512, 512), dtype=np.uint8)
+    path = write_scene(array, tiled=True, blockxsize=128, blockysize=128, compress="deflate")
+    start = path.read_bytes()[:4096]
+    path.write_bytes(start + b"\0" * (path.stat().st_size - 4096))
+    with pytest.raises(SceneError, match="the scene cannot be read"):
+        open_source(path, measure=False)
+
+
+def test_large_blocks_count_as_memory(write_scene):
+    path = write_scene(np.ones((3, 1024, 1024), np.uint8), blockysize=1024, compress="deflate")
+    assert open_source(path).memory() == 2 * 3 * 1024 * 1024
+    with pytest.raises(SceneError, match="do not fit the memory"):
+        open_source(path, memory=6_000_000)
 
 
 def test_a_halo_too_large_for_the_tile_is_refused(write_scene, picture):
