@@ -164,8 +164,8 @@ def run(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="What the scene's numbers mean: reflectance, display, display:GAIN or dn:OFFSET,SCALE "
-            "for reflectance = (DN - OFFSET) * SCALE.",
+            help="What the scene's numbers mean: reflectance, display, display:GAIN, display/PEAK (for "
+            "floats) or dn:OFFSET,SCALE for reflectance = (DN - OFFSET) * SCALE.",
             show_default="the file's own metadata",
         ),
     ] = None,

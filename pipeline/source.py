@@ -344,8 +344,8 @@ def open_source(
 
     Parameters
     ----------
-    radiometry : ``reflectance``, ``display``, ``display:GAIN`` or ``dn:OFFSET,SCALE``; by default the
-        file's own metadata decide.
+    radiometry : ``reflectance``, ``display``, ``display:GAIN``, ``display/PEAK``, ``display/PEAK:GAIN`` or
+        ``dn:OFFSET,SCALE``; by default the file's own metadata decide.
     nodata_rule : whether all or any of the channels must hold the nodata value.
     channels : 1-based bands of red, green and blue; by default the file's colour interpretation.
     measure : read the scene once, decimated, to check its range and to measure the display gain.
@@ -409,7 +409,8 @@ def _measured(source: SceneSource, *, declared_by_user: bool) -> SceneSource:
                 got=f"floats up to {top:g} without a scale",
                 expected="reflectance up to 1.5",
                 remedy="use --radiometry dn:OFFSET,SCALE for reflectance = (DN − OFFSET)·SCALE, "
-                "or --radiometry reflectance where they are",
+                f"display/{255 if top <= 255 else 65535} for a picture made for the eye, "
+                "or reflectance where they are",
             )
     return source
 
