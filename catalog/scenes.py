@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,7 +58,7 @@ def list_scenes(given: Sequence[str], *, last: Sequence[str] = ()) -> list[Named
 
 
 def _place(scene: NamedScene) -> str:
-    return scene.place if is_url(scene.place) else str(Path(scene.place).resolve())
+    return scene.place if is_url(scene.place) else os.path.realpath(scene.place)
 
 
 def _scenes_of(given: str) -> Iterator[NamedScene]:
@@ -170,10 +171,10 @@ def checked_href(href: str, document: Path | Location, root: Path | Location, wh
     if isinstance(root, Location):
         raise UsageError("a catalogue from elsewhere leads to a file here", where=where, got=href)
     try:
-        path_here = place.resolve()
+        path_here = Path(os.path.realpath(place))
     except (ValueError, OSError, RuntimeError) as err:  # no text of a path, or links in a circle
         raise UsageError("not a path", where=where, got=href[:80]) from err
-    if not path_here.is_relative_to(root.parent.resolve()):
+    if not path_here.is_relative_to(os.path.realpath(root.parent)):
         raise UsageError(
             "the asset lies outside the collection's folder", where=where, got=href,
             expected="a path inside it, or s3://, gs:// or https://",

@@ -166,8 +166,8 @@ def run(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="What the scene's numbers mean: reflectance, display, display:GAIN or dn:OFFSET,SCALE "
-            "for reflectance = (DN - OFFSET) * SCALE.",
+            help="What the scene's numbers mean: reflectance, display, display:GAIN, display/PEAK (for "
+            "floats) or dn:OFFSET,SCALE for reflectance = (DN - OFFSET) * SCALE.",
             show_default="the file's own metadata",
         ),
     ] = None,
@@ -261,7 +261,7 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what the run would cost, read no pixel, write no cube.")
+        bool, typer.Option("--dry-run", help="Print what the run would cost, write no cube.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write plan and result as JSON.")
@@ -395,8 +395,8 @@ def _check_json(path: Path | None, scene: str, out: str) -> None:
         raise UsageError(
             "cannot write there", got=f"--json {path}", expected="a file in a folder that exists"
         )
-    target = path.resolve()
-    if target == Path(scene).resolve() or target.is_relative_to(Path(out).resolve()):
+    target, read, written = (Path(os.path.realpath(each)) for each in (path, scene, out))
+    if target == read or target.is_relative_to(written):
         raise UsageError(
             "the report would overwrite data", got=f"--json {path}", remedy="choose another file"
         )

@@ -238,8 +238,8 @@ def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None
 
     Parameters
     ----------
-    dry : read no pixel: the plan then lacks what is measured on the scene, and has no valid digest;
-        the network is timed instead, so that the estimate knows the hours.
+    dry : read no pixel but the first and the last: the plan then lacks what is measured on the scene, and
+        has no valid digest; the network is timed instead, so that the estimate knows the hours.
     like : another scene's dry plan with these settings: its model and its timing are taken.
 
     Raises
@@ -254,6 +254,7 @@ def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None
         nodata_rule=settings.nodata,
         channels=settings.rgb,
         measure=not dry,
+        memory=settings.memory,
     )
     LOG.info("scene %s: %s", locate(settings.scene).name, width_by_height(source.grid.shape))
     return plan_run(settings, source, {} if dry else _facts(settings, source), dry=dry, like=like)
@@ -342,10 +343,9 @@ def _plan_run(
         )  # fmt: skip
     bands = len(predictor.bands)
     decided = {} if dry else {**facts, "software": software_version(), "model": dict(predictor.settings)}
-    held = predictor.memory(settings.tile)
+    held = predictor.memory(settings.tile) + source.memory()
     scenes: tuple[Share, ...] = ()
     if isinstance(source, LineSource):
-        held += source.memory()
         scenes = source.shares(tiling, window, identified=not dry, checksum=settings.checksum)
     # The block changes no value, but any block must do for the checks of the plan.
     draft = Plan(
@@ -427,8 +427,7 @@ def _facts(settings: SceneSettings, source: SceneSource) -> dict[str, object]:
     return {
         "scene": {"name": locate(settings.scene).name, **source.identity(checksum=settings.checksum)},
         "channels": list(source.channels),
-        "mask": source.mask,
-        "nodata": settings.nodata,
+        **source.mask_facts,
         "radiometry": source.radiometry.to_json(),
     }
 

@@ -156,10 +156,14 @@ def radiometry_option(radiometry: Mapping[str, Any], *, measured: float | None =
     ----------
     measured : a gain that is not the user's, and left out.
     """
-    kind, gain = radiometry["kind"], radiometry["gain"]
+    kind, gain, scale = radiometry["kind"], radiometry["gain"], radiometry["scale"][0]
     if kind == "dn":
-        return f"dn:{radiometry['offset'][0]!r},{radiometry['scale'][0]!r}"
-    return f"display:{gain!r}" if kind == "display" and gain != measured else str(kind)
+        return f"dn:{radiometry['offset'][0]!r},{scale!r}"
+    if kind != "display":
+        return str(kind)
+    whole = max(1, round(1 / scale))
+    peak = whole if 1 / whole == scale else 1 / scale
+    return f"display/{peak!r}" + (f":{gain!r}" if gain != measured else "")
 
 
 def _in_order(scenes: list[NamedScene], plan: Plan, settings: LineSettings) -> list[NamedScene]:

@@ -21,7 +21,7 @@ from pipeline.line_scenes import Combine, Member, open_scenes, place_scene
 from pipeline.placing import Resampling
 from pipeline.plan import SHARD
 from pipeline.shares import Share, shards_met, tiles_met, to_runs
-from pipeline.source import NodataRule
+from pipeline.source import MOST_HANDLES, NodataRule
 from pipeline.tiling import Tiling, reflected
 
 CELL = 512
@@ -140,8 +140,9 @@ class LineSource:
         return tuple(found)
 
     def memory(self) -> int:
-        """Bytes that the scenes' footprints hold."""
-        return sum(
+        """Bytes that the scenes' footprints hold, and the blocks of the files that are open at a time."""
+        blocks = sorted((member.source.memory() for member in self.members), reverse=True)
+        return sum(blocks[:MOST_HANDLES]) + sum(
             2 * member.footprint.some.nbytes + (0 if member.distance is None else member.distance.nbytes)
             for member in self.members
         )

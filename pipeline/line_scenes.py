@@ -112,8 +112,7 @@ class Member:
             "name": self.name,
             **source.identity(checksum=checksum),
             "channels": list(source.channels),
-            "mask": source.mask,
-            "nodata": source.nodata_rule,
+            **source.mask_facts,
             "radiometry": source.radiometry.to_json(),
         }
 

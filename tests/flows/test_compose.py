@@ -13,10 +13,12 @@ from catalog.calibration import Calibration
 from catalog.errors import CubeError, StoreError, UsageError
 from flows import compose
 from flows.compose import SceneSettings, prepare, process_blocks, remaining, run_scene, start_cube
+from flows.compose_line import radiometry_option
 from flows.describe import describe_cube
 from pipeline import ledger
 from pipeline.cube import open_cube, read_status
 from pipeline.predict import BandsRepeat
+from pipeline.radiometry import declare
 from pipeline.storage import LocalStorage, open_storage
 from pipeline.verify import verify_cube
 
@@ -282,3 +284,11 @@ def test_what_a_process_held_before_it_started_another_is_not_the_others_peak():
     peak = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout)
     assert 50_000_000 < peak < held.nbytes
     assert compose.peak_memory_bytes() > held.nbytes
+
+
+@pytest.mark.parametrize("peak", ["255", "4095", "1.0", "0.3", "219.7"])
+def test_the_option_of_a_plan_declares_the_plan_s_radiometry_again(peak):
+    plain = {"offsets": (0.0,) * 3, "scales": (1.0,) * 3, "where": "s.tif", "dtype": "float32"}
+    first, _ = declare(f"display/{peak}:0.6", **plain)
+    again, _ = declare(radiometry_option(first.to_json()), **plain)
+    assert again == first
