@@ -41,7 +41,7 @@ class Watch(Protocol):
     """Who is told how a run goes, by the thread that called it."""
 
     def tiles(self, count: int) -> None:
-        """Told when tiles have been finished or skipped; less than none when they must be made again."""
+        """Told when tiles have been finished or skipped; negative when tiles are recomputed."""
         ...
 
     def done(self, block: Block, marker: Marker, seconds: float) -> None:
@@ -139,7 +139,7 @@ class _Run:
     _writing: tuple[Block, float, Future[Marker]] | None = None
 
     def __post_init__(self) -> None:
-        self._kept: Kept = {}
+        self._kept = Kept()
         wanted = self.cube.plan.quality
         self._inspection = Inspection(wanted, self.source.ceiling) if wanted else None
 
@@ -191,8 +191,10 @@ class _Run:
 
     def _read(self, block: Block) -> _Reading:
         window = extent(self.cube.plan.tiling, block.window)
-        index = self.source.index(block.window) if isinstance(self.source, LineSource) else None
-        return _Reading(window, *self.source.read(window), index)
+        if not isinstance(self.source, LineSource):
+            return _Reading(window, *self.source.read(window), None)
+        rgb, index = self.source.read_with_index(window)
+        return _Reading(window, rgb, index > 0, index[block.window.relative_to(window).slices])
 
     def _predict(
         self, block: Block, reading: Future[_Reading], then: Block | None
@@ -207,10 +209,14 @@ class _Run:
                 failure: BlockError | None = None
             except _TooLong as err:
                 failure = err
+            except BlockError:  # made again, it would be the same
+                self._kept = Kept()
+                self.watch.tiles(-sum(told))
+                raise
             except RuntimeError as err:  # as torch has it
                 failure = BlockError("the network failed", got=repr(str(err).partition("\n")[0]))
             # Here, where what the failed try held is free again.
-            self._kept.clear()
+            self._kept = Kept()
             self.watch.tiles(-sum(told))
             if failure is None:
                 if not self.predictor.halve():
