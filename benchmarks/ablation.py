@@ -1,7 +1,9 @@
 """What each choice of the cascade is worth, on the Houston crop: fitted on columns 0-71, measured on 72-95.
 
-    SPECTILE_DATA=… python benchmarks/ablation.py [VARIANT ...] --out FILE.json [--seeds 2] [--steps 1600]
+    SPECTILE_DATA=… python benchmarks/ablation.py
+    SPECTILE_DATA=… python benchmarks/ablation.py [VARIANT ...] [--out FILE.json] [--seeds 2] [--steps 1600]
 
+The first is a small run, to see that it works: two variants, trained for a few steps. The whole takes days.
 The test columns stay shut. Every variant differs from the first by what its name says. Rows are kept in
 FILE.json; run again, it goes on where it stopped. Spread ÷ skill is given before calibration, everything
 else of the samples after it (on the same columns, so that it flatters all variants alike; one stage is not
@@ -13,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from shared import OUT, arguments, data_folder
 from torch import Tensor, nn
 
 from spectile.flows.console.console import print_table
@@ -54,6 +56,7 @@ from spectile.model.training.ema import Ema
 from spectile.model.training.run import generator_of
 
 SAMPLES = 16
+SMALL = ["default", "one stage", "--seeds", "1", "--steps", "20"]
 
 
 @dataclass(frozen=True)
@@ -107,15 +110,16 @@ VARIANTS: dict[str, Variant] = {
 
 def main() -> None:
     """Fill the rows that are missing."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("variants", nargs="*", default=list(VARIANTS))
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=OUT / "ablation.json")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=1600)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments(SMALL))
     protocol = PROTOCOLS["houston-crop"]
-    data = find_data(protocol.name, given.data, os.environ.get("SPECTILE_DATA"))
+    data = given.data or find_data(protocol.name, None, str(data_folder()))
+    given.out.parent.mkdir(parents=True, exist_ok=True)
     split = protocol.cut(read_counts(data, protocol.bands))
     bands = list(protocol.input_bands)
     parts = [part / np.float32(protocol.full_scale) for part in (split.training, split.validation)]

@@ -1,7 +1,9 @@
 """Leave one scene out: the shipped recipe with five real scenes, trained without each, tried on it.
 
-    SPECTILE_DATA=… python benchmarks/leave_one_out.py [FOLD ...] --out FOLDER [--steps N] [--shipped]
+    SPECTILE_DATA=… python benchmarks/leave_one_out.py
+    SPECTILE_DATA=… python benchmarks/leave_one_out.py [FOLD ...] [--out FOLDER] [--steps N] [--shipped]
 
+The first is a small run, to see that it works: one scene left out of a few steps. The whole takes days.
 ``--shipped`` trains nothing: the shipped weights and their own baselines are tried on the scenes that they
 were not trained on. Run again, it goes on where it stopped. FOLDER gets a checkpoint a fold (they are not
 shipped: the terms of some scenes do not allow it), rows.json, and the table on the terminal. Ridge (degree
@@ -22,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.io import loadmat
+from shared import OUT, arguments, data_folder
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
@@ -35,7 +38,7 @@ from spectile.model.cascade.cascade import SpectralCascade
 from spectile.model.cascade.means import training_pixels
 from spectile.model.cascade.train import train
 from spectile.model.closed.baselines import load_baselines
-from spectile.model.data.crops import Batch, CropSource, TrainingScene
+from spectile.model.data.crops import Batch, CropSource, Floats, TrainingScene
 from spectile.model.measure.evaluation import evaluate, held_out_crops
 from spectile.model.measure.ladder import Neighbours, fit_neighbours
 from spectile.model.predict.predictor import load_calibration, load_cascade
@@ -46,11 +49,13 @@ AVIRIS_BANDS = "spectral_libraries/s07_AV95_envi.sli"
 JASPER_RIDGE = "aviris_crops/jasperRidge2_R198.mat"
 WEIGHT = 0.06
 """How often each real scene is drawn; the simulator and the library keep the recipe's weights."""
+SMALL = ["potsdam", "--steps", "20", "--out", str(OUT / "leave-one-out-small")]
 PIXELS = 40_000
 """Of the neighbours."""
 CROPS = 12
-Tried = tuple[SpectralCascade, Calibration | None, dict[str, Any]]
-"""A model, what it says of its own uncertainty, and its rungs."""
+"""At most, of the scene that is left out: all of its pixels, once."""
+Tried = tuple[SpectralCascade, Calibration | None, dict[str, Any], Floats]
+"""A model, what it says of its own uncertainty, its rungs, and what masked pixels of its input hold."""
 
 FOLDS: dict[str, tuple[str, ...]] = {
     "houston": ("houston_dataset",),
@@ -74,12 +79,12 @@ MORE = (
 
 def main() -> None:
     """Train and measure the folds that are missing."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folds", nargs="*", metavar="FOLD", help=", ".join(FOLDS))
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=OUT / "leave-one-out")
     parser.add_argument("--steps", type=int, help="of each fold; the recipe's own if unsaid")
     parser.add_argument("--shipped", action="store_true", help="measure the shipped weights instead")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments(SMALL))
     offered = UNSEEN if given.shipped else tuple(FOLDS)
     if unknown := set(given.folds) - set(offered):
         parser.error(f"no fold {min(unknown)} among {', '.join(offered)}")
@@ -91,15 +96,14 @@ def main() -> None:
     rows: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {}
     missing = [fold for fold in given.folds or offered if fold not in rows]
     if missing:
-        recipe, sets = everything(Path(os.environ["SPECTILE_DATA"]))
+        recipe, sets = everything(data_folder())
         if given.steps:
             recipe = replace(recipe, training=replace(recipe.training, steps=given.steps))
         known = shipped(recipe, sets) if given.shipped else None
     for fold in missing:
-        model, factors, rungs = known or trained_without(fold, recipe, sets, given.out / fold)
-        row = evaluate(
-            model, crops_of(fold, recipe, sets), samples=16, seed=1, baselines=rungs, factors=factors
-        )
+        model, factors, rungs, fill = known or trained_without(fold, recipe, sets, given.out / fold)
+        batch = crops_of(fold, recipe, sets, fill)
+        row = evaluate(model, batch, samples=16, seed=1, baselines=rungs, factors=factors)
         rows[fold] = {**row, "k": rungs["knn"].model.chosen["k"], "steps": recipe.training.steps}
         part = store.with_suffix(".partial")
         part.write_text(json.dumps(rows, indent=1))
@@ -154,7 +158,7 @@ def trained_without(fold: str, recipe: Recipe, sets: SceneSets, out_dir: Path) -
     rungs: dict[str, Any] = fit_baselines(recipe, cascade, SceneSets(training, validation, [], []))
     rungs["knn"] = Spectra(_neighbours(recipe, training, validation))
     loaded = checkpoint.load(out_dir)
-    return load_cascade(loaded), load_calibration(loaded, cascade.bands), rungs
+    return load_cascade(loaded), load_calibration(loaded, cascade.bands), rungs, fill_of(loaded)
 
 
 def shipped(recipe: Recipe, sets: SceneSets) -> Tried:
@@ -163,7 +167,12 @@ def shipped(recipe: Recipe, sets: SceneSets) -> Tried:
     rungs["knn"] = Spectra(_neighbours(recipe, *without(UNSEEN, sets)))
     loaded = checkpoint.load(recipe.name)
     model = load_cascade(loaded)
-    return model, load_calibration(loaded, model.config.bands), rungs
+    return model, load_calibration(loaded, model.config.bands), rungs, fill_of(loaded)
+
+
+def fill_of(loaded: checkpoint.Checkpoint) -> Floats:
+    """(3,) what masked pixels of its input hold."""
+    return np.asarray(loaded.metadata["fill"], dtype=np.float32)
 
 
 def without(folds: Sequence[str], sets: SceneSets) -> tuple[list[TrainingScene], list[TrainingScene]]:
@@ -176,11 +185,11 @@ def without(folds: Sequence[str], sets: SceneSets) -> tuple[list[TrainingScene],
     return training, validation
 
 
-def crops_of(fold: str, recipe: Recipe, sets: SceneSets) -> Batch:
+def crops_of(fold: str, recipe: Recipe, sets: SceneSets, fill: Floats) -> Batch:
     """The crops of a scene that models are measured on."""
     cascade = recipe.config()
     test = [scene for scene in sets.held_out if scene.name.split("/")[0] in FOLDS[fold]]
-    source = CropSource(test, cascade.bands, cascade.response)
+    source = CropSource(test, cascade.bands, cascade.response, fill)
     crops = max(CROPS // len(test), 1)
     return held_out_crops(source, crops=crops, size=recipe.training.crop, seed=0)
 

@@ -1,6 +1,6 @@
 """How fast overviews are made, and in how much memory.
 
-    python benchmarks/overviews.py                  8000² px, 48 bands
+    python benchmarks/overviews.py                  2000² px, 48 bands
     python benchmarks/overviews.py --size 16000     a cube of 25 GB before compression
 
 The cube costs little: a few shards are made once, of smooth spectra with noise, and put everywhere. They are
@@ -75,7 +75,7 @@ def _shards(cube: Cube, row: int, col: int, shape: tuple[int, int], kind: int) -
 def main() -> None:
     """Make a cube, make its overviews, print what that took."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--size", type=int, default=8000, help="rows and columns of the cube, px")
+    parser.add_argument("--size", type=int, default=2000, help="rows and columns of the cube, px")
     parser.add_argument(
         "--folder", type=Path, help="where the cube is made and removed; default a temporary one"
     )

@@ -1,8 +1,10 @@
 """Few solver steps against 1000 of ancestral sampling, by one and the same network on the Houston crop.
 
+    SPECTILE_DATA=… python benchmarks/solver.py
     SPECTILE_DATA=… python benchmarks/solver.py --model FOLDER [--samples 16] [--json FILE]
 
-FOLDER is the cascade that benchmarks/houston_crop.py left in its own folder. Both stages take the same number
+FOLDER is the cascade that benchmarks/houston_crop.py left in its own folder; the first, a small run, takes
+that of the small run there. Both stages take the same number
 of steps. The spread is as calibrated for the default steps in every row. The test columns are looked at,
 so the default was not chosen here: it is the recipe's.
 """
@@ -11,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from shared import OUT, arguments, data_folder, leave_out
 
 from spectile.flows.console.console import print_table
 from spectile.flows.evaluation.evaluate import find_data
@@ -30,18 +32,21 @@ from spectile.model.measure.metrics import calibration, spectral_angle
 from spectile.model.predict.predictor import load_cascade
 
 STEPS = (2, 4, 8, 16)
+SMALL = ["--samples", "2"]
 
 
 def main() -> None:
     """Print a row for each number of steps."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, required=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", type=Path, default=OUT / "houston-crop" / "cascade")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments(SMALL))
     protocol = PROTOCOLS["houston-crop"]
-    data = find_data(protocol.name, given.data, os.environ.get("SPECTILE_DATA"))
+    data = given.data or find_data(protocol.name, None, str(data_folder()))
+    if not given.model.is_dir():
+        leave_out(f"it needs a cascade in {given.model}; run benchmarks/houston_crop.py first")
     test = protocol.cut(read_counts(data, protocol.bands)).tests[0]
     model = load_cascade(checkpoint.load(given.model))
     rows: dict[str, Any] = {}

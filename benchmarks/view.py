@@ -1,7 +1,7 @@
 """How soon the page of ``spectile view`` shows a large cube, and the spectrum of a click, in Chromium.
 
-    python benchmarks/view.py                   10000² px, 48 bands; 7 GB of disk
-    python benchmarks/view.py --size 2000
+    python benchmarks/view.py                   2000² px, 48 bands; 300 MB of disk
+    python benchmarks/view.py --size 10000      7 GB of disk
     python benchmarks/view.py --cube CUBE.zarr  one that is there, its middle valid
 
 Nothing of the cube is in memory when a page is opened for the first time, and each page is opened in a
@@ -30,6 +30,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 from overviews import make
+from shared import leave_out
 
 from spectile.flows.benchmark.model import machine
 from spectile.pipeline.cube.finish import finalise
@@ -92,6 +93,11 @@ def cpu_seconds() -> float:
     return total
 
 
+def chromium() -> str | None:
+    """The browser that is installed."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
 def measure(cube: Path) -> dict[str, Any]:
     """What the page takes."""
     from playwright.sync_api import sync_playwright
@@ -99,8 +105,7 @@ def measure(cube: Path) -> dict[str, Any]:
     forget(cube)
     chance = np.random.default_rng(1)
     with served(cube) as (url, start), sync_playwright() as playwright:
-        path = shutil.which("chromium") or shutil.which("google-chrome")
-        browser: Any = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser: Any = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         pictures, sharp, clicks = [], [], []
         for visit in range(1 + VISITS):
             tab = browser.new_page(viewport={"width": 1300, "height": 800})
@@ -134,10 +139,12 @@ def measure(cube: Path) -> dict[str, Any]:
 def main() -> None:
     """Make a cube, look at it, print what that took."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--size", type=int, default=10_000, help="rows and columns of the cube, px")
+    parser.add_argument("--size", type=int, default=2000, help="rows and columns of the cube, px")
     parser.add_argument("--cube", type=Path, help="a cube to look at, instead of making one")
     parser.add_argument("--folder", type=Path, help="where one is made and removed; default a temporary one")
     given = parser.parse_args()
+    if chromium() is None:
+        leave_out("it needs Chromium; apt-get install chromium")
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         began = time.perf_counter()
         path = given.cube

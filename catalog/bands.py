@@ -54,7 +54,14 @@ class Bands:
 
     @classmethod
     def evenly_spaced(cls, first_nm: float, last_nm: float, count: int) -> Bands:
-        """``count`` bands from ``first_nm`` to ``last_nm``, each as wide as their spacing."""
+        """``count`` bands from ``first_nm`` to ``last_nm``, each as wide as their spacing.
+
+        Raises
+        ------
+        UsageError : fewer than two, which have no spacing.
+        """
+        if count < 2:
+            raise UsageError("fewer than two bands have no spacing", got=count, expected="2 or more")
         centre = np.linspace(first_nm, last_nm, count)
         return cls.from_arrays(centre, np.full(count, (last_nm - first_nm) / (count - 1)))
 

@@ -31,7 +31,9 @@ class SpectileError(Exception):
             line += f" ({', '.join(facts)})"
         if remedy:
             line += f"; {remedy}"
-        super().__init__(" ".join(redact(line).split()))
+        # The name of a file may be no UTF-8, and then could not be printed.
+        shown = redact(line).encode("utf-8", "backslashreplace").decode()
+        super().__init__(" ".join(shown.split()))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword arguments are already folded into the line; a worker's error must survive the trip.

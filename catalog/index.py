@@ -23,6 +23,7 @@ from spectile.catalog.times import OpenSpan, parse_span
 
 Bounds = tuple[float, float, float, float]
 
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
 _TIME = pa.timestamp("us", tz="UTC")
 _PROPERTIES: dict[str, pa.DataType] = {
     "title": pa.string(),
@@ -56,7 +57,7 @@ SCHEMA = pa.schema(
         ("id", pa.string()),
         ("collection", pa.string()),
         ("geometry", pa.binary()),
-        ("bbox", pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])),
+        ("bbox", pa.struct([(side, pa.float64()) for side in _SIDES])),
         ("links", pa.list_(_LINK)),
         ("assets", pa.struct([(key, _ASSET) for key in _ASSETS])),
         *_PROPERTIES.items(),
@@ -103,13 +104,41 @@ def to_table(items: Iterable[Mapping[str, Any]]) -> pa.Table:
 
     Raises
     ------
-    UsageError : an item's time cannot be read.
+    UsageError : an item's time cannot be read, or another part of it.
     """
-    return pa.Table.from_pylist([_row(item) for item in items], schema=SCHEMA)
+    return rows_to_table([to_row(item, str(item["id"])) for item in items])
+
+
+def to_row(item: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The row of one item as SCHEMA has it, plain values.
+
+    Parameters
+    ----------
+    item : as ``check_stac`` lets it through.
+    where : what an error names.
+
+    Raises
+    ------
+    UsageError : what it says has no place in the index.
+    """
+    try:
+        row = _row(item)
+        rows_to_table([row])
+    except (
+        pa.ArrowException, shapely.errors.ShapelyError, ValueError, TypeError, KeyError, AttributeError,
+        IndexError, OverflowError, RecursionError,
+    ) as err:  # fmt: skip
+        raise UsageError("the item has no place in the index", where=where, got=str(err)[:120]) from err
+    return row
+
+
+def rows_to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows of ``to_row`` as a table."""
+    return pa.Table.from_pylist(list(rows), schema=SCHEMA)
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:
-    key, said = item_key(item["id"]), item["properties"]
+    key, said, placed = item_key(item["id"]), item["properties"], item["geometry"] is not None
     properties = {name: said.get(name) for name in _PROPERTIES}
     for name, kind in _PROPERTIES.items():
         if kind == _TIME and properties[name] is not None:
@@ -132,12 +161,17 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
         "stac_extensions": item.get("stac_extensions", []),
         "id": item["id"],
         "collection": COLLECTION_ID,
-        "geometry": shapely.to_wkb(shapely.from_geojson(json.dumps(item["geometry"]))),
-        "bbox": dict(zip(("xmin", "ymin", "xmax", "ymax"), item["bbox"], strict=True)),
+        "geometry": shapely.to_wkb(shapely.from_geojson(json.dumps(item["geometry"]))) if placed else None,
+        "bbox": dict(zip(_SIDES, _flat(item["bbox"]), strict=True)) if placed else None,
         "links": own + links,
         "assets": assets,
         **properties,
     }
+
+
+def _flat(bbox: Sequence[float]) -> Sequence[float]:
+    """The box without its heights, where it has some."""
+    return (*bbox[0:2], *bbox[3:5]) if len(bbox) == 6 else bbox
 
 
 def replace_rows(table: pa.Table, ids: Sequence[str], rows: pa.Table) -> pa.Table:
@@ -150,7 +184,7 @@ def to_parquet(table: pa.Table) -> bytes:
     """The table as stac-geoparquet."""
     column = {
         "encoding": "WKB", "geometry_types": ["Polygon", "MultiPolygon"],
-        "covering": {"bbox": {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}},
+        "covering": {"bbox": {side: ["bbox", side] for side in _SIDES}},
     }  # fmt: skip
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
     stac = {"version": "1.1.0", "collections": {COLLECTION_ID: build_collection()}}
@@ -169,8 +203,11 @@ def from_parquet(value: bytes, where: str, columns: Sequence[str] | None = None)
     UsageError : it is no index.
     """
     try:
-        return pq.read_table(pa.BufferReader(value), columns=None if columns is None else list(columns))
-    except (pa.ArrowException, KeyError) as err:
+        table = pq.read_table(pa.BufferReader(value), columns=None if columns is None else list(columns))
+        return table.select(SCHEMA.names if columns is None else list(columns)).cast(
+            pa.schema([SCHEMA.field(name) for name in columns or SCHEMA.names])
+        )
+    except (pa.ArrowException, KeyError, ValueError) as err:
         raise UsageError(
             "the catalog's index cannot be read", where=where, got=str(err).splitlines()[0][:120],
             remedy="make it again with spectile catalog rebuild",
@@ -210,9 +247,7 @@ def _meets(table: pa.Table, span: OpenSpan) -> Any:
 
 def _within(table: pa.Table, bbox: Bounds) -> pa.Table:
     west, south, east, north = bbox
-    xmin, ymin, xmax, ymax = (
-        pc.struct_field(table["bbox"], side) for side in ("xmin", "ymin", "xmax", "ymax")
-    )
+    xmin, ymin, xmax, ymax = (pc.struct_field(table["bbox"], side) for side in _SIDES)
     turning = pc.greater(xmin, xmax)  # across the antimeridian
     wests, easts = pc.less_equal(xmin, east), pc.greater_equal(xmax, west)
     if west > east:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spectile.catalog.documents import parse_json
 from spectile.catalog.errors import UsageError
 from spectile.catalog.urls import Location, is_url, locate
 
@@ -57,7 +58,7 @@ def list_scenes(given: Sequence[str], *, last: Sequence[str] = ()) -> list[Named
 
 
 def _place(scene: NamedScene) -> str:
-    return scene.place if is_url(scene.place) else str(Path(scene.place).resolve())
+    return scene.place if is_url(scene.place) else os.path.realpath(scene.place)
 
 
 def _scenes_of(given: str) -> Iterator[NamedScene]:
@@ -76,10 +77,10 @@ def _scenes_of(given: str) -> Iterator[NamedScene]:
 
 def _collected(path: Path) -> Iterator[NamedScene]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = parse_json(path.read_bytes(), str(path), strict=False)
     except FileNotFoundError as err:
         raise UsageError("no such file", where=str(path)) from err
-    except (ValueError, OSError) as err:
+    except OSError as err:
         raise UsageError("not a STAC item collection", where=str(path), got=str(err)) from err
     items = said.get("features") if isinstance(said, dict) else None
     if not isinstance(items, list) or said.get("type") != "FeatureCollection":
@@ -123,16 +124,21 @@ def scene_asset(assets: Mapping[str, Any], where: str) -> str:
         if isinstance(asset, dict)
         and isinstance(asset.get("href"), str)
         and (str(asset.get("type", "")).startswith("image/tiff") or asset["href"].lower().endswith(RASTERS))
-        and not {"thumbnail", "overview"} & set(asset.get("roles", ()))
+        and not any(role in ("thumbnail", "overview") for role in _roles(asset))
     }
     if len(rasters) == 1:
         return str(next(iter(rasters.values())))
     if "visual" in rasters:
         return str(rasters["visual"])
     raise UsageError(
-        "which asset is the RGB scene is not plain", where=where, got=", ".join(assets) or "no assets",
+        "which asset is the RGB scene is not plain", where=where, got=", ".join(assets)[:200] or "no assets",
         expected="one GeoTIFF, or one that is called visual",
     )  # fmt: skip
+
+
+def _roles(asset: Mapping[str, Any]) -> Sequence[Any]:
+    roles = asset.get("roles")
+    return roles if isinstance(roles, list) else ()
 
 
 def checked_href(href: str, document: Path | Location, root: Path | Location, where: str) -> str:
@@ -164,8 +170,11 @@ def checked_href(href: str, document: Path | Location, root: Path | Location, wh
         return place.url
     if isinstance(root, Location):
         raise UsageError("a catalogue from elsewhere leads to a file here", where=where, got=href)
-    path_here = place.resolve()
-    if not path_here.is_relative_to(root.parent.resolve()):
+    try:
+        path_here = Path(os.path.realpath(place))
+    except (ValueError, OSError, RuntimeError) as err:  # no text of a path, or links in a circle
+        raise UsageError("not a path", where=where, got=href[:80]) from err
+    if not path_here.is_relative_to(os.path.realpath(root.parent)):
         raise UsageError(
             "the asset lies outside the collection's folder", where=where, got=href,
             expected="a path inside it, or s3://, gs:// or https://",

@@ -47,10 +47,10 @@ class Facts:
 
     name: str
     """What people call the cube: its name without ``.zarr``."""
-    geometry: Mapping[str, Any]
-    """Polygon or MultiPolygon, GeoJSON, degrees on WGS 84."""
-    bbox: tuple[float, float, float, float]
-    """(west, south, east, north); west > east where it crosses the antimeridian."""
+    geometry: Mapping[str, Any] | None
+    """Polygon or MultiPolygon, GeoJSON, degrees on WGS 84; None where it is not on the globe."""
+    bbox: tuple[float, float, float, float] | None
+    """(west, south, east, north); west > east where it crosses the antimeridian. None as the geometry is."""
     properties: Mapping[str, Any]
     """All but times."""
     assets: Mapping[str, Mapping[str, Any]]
@@ -99,7 +99,7 @@ def build_item(facts: Facts, placed: Placed, *, created: datetime, updated: date
         "stac_extensions": [schema for prefix, schema in EXTENSIONS.items() if prefix in used],
         "id": placed.item_id,
         "geometry": facts.geometry,
-        "bbox": list(facts.bbox),
+        **({} if facts.bbox is None else {"bbox": list(facts.bbox)}),
         "properties": {
             "title": facts.name,
             **times,
@@ -190,11 +190,14 @@ def check_stac(said: Mapping[str, Any], where: str) -> None:
     ------
     UsageError : it is none; the first thing that is wrong.
     """
-    plain = json.loads(json.dumps(said))
-    kind = "collection" if plain.get("type") == "Collection" else "item"
     from jsonschema.exceptions import best_match
 
-    first = best_match(_validator(kind).iter_errors(plain))
+    kind = "collection" if said.get("type") == "Collection" else "item"
+    try:
+        plain = json.loads(json.dumps(said, allow_nan=False, ensure_ascii=False).encode())
+        first = best_match(_validator(kind).iter_errors(plain))
+    except (ValueError, RecursionError) as err:
+        raise UsageError("not JSON that can be kept", where=where, got=str(err)[:120]) from err
     if first is not None:
         # Of alternatives that all fail, what is missing says more than that they fail.
         first = next((leaf for leaf in _leaves(first) if leaf.validator == "required"), first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -125,5 +126,6 @@ def nested(one: Path | Location, other: Path | Location) -> bool:
 
 def _parts(place: Path | Location) -> tuple[str, ...]:
     if isinstance(place, Path):
-        return ("file", *place.resolve().parts)
+        # Path.resolve() fails at a loop of links.
+        return ("file", *Path(os.path.realpath(place)).parts)
     return (place.scheme, place.host, *place.key.split("/"))

@@ -1,30 +1,40 @@
-"""Weights on disk: a folder with safetensors and JSON, under one digest. Nothing is ever unpickled."""
+"""Weights on disk: one safetensors file in a folder, with everything known of them in its header.
+
+One file and one rename: whenever a process is killed, a folder holds either the old checkpoint or the new
+one. Nothing is ever unpickled.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from spectile.catalog.errors import CheckpointError
+from spectile.catalog.errors import CheckpointError, UsageError
+from spectile.model.facts import FILE, FORMAT, KEY, damaged, first_error, parse, read_facts, read_header
 
-TENSORS = "model.safetensors"
-METADATA = "model.json"
-FORMAT = 1
+BASELINES = "baselines/"
+"""What the names of the baselines' tensors begin with."""
+TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
+"""What tensors may be of."""
 SHIPPED = ("vnir48",)
 """Names of the weights inside the package."""
 UNSHIPPED = ("scdm-paper",)
 """Presets whose weights are far too large to ship."""
+
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +42,13 @@ class Checkpoint:
     """What a checkpoint folder holds, verified."""
 
     metadata: Mapping[str, Any]
-    """Model, bands, response, training data, held-out metrics, as plain JSON values."""
+    """Model, bands, response, training data, held-out metrics, as plain JSON values; see ``Facts``."""
     tensors: dict[str, Tensor]
     """The weights by name."""
+    baselines: dict[str, Tensor]
+    """The baselines' by name; empty where it carries none."""
     digest: str
-    """sha256 over the metadata and the tensors."""
+    """sha256 over the metadata and all tensors."""
     folder: Path
     """Where it was read from."""
 
@@ -52,14 +64,25 @@ def digest_of(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str
     return digest.hexdigest()
 
 
-def save(folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
-    """Write a checkpoint folder and return its digest; each file is replaced whole."""
+def save(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    baselines: Mapping[str, Tensor] | None = None,
+) -> str:
+    """Write a checkpoint into a folder, whole or not at all; returns its digest.
+
+    Parameters
+    ----------
+    folder : is made where it is not there; a checkpoint in it is replaced.
+    tensors, baselines : by name.
+    metadata : ``Facts`` without format and digest, which are added.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    everything = {**tensors, **{BASELINES + name: value for name, value in (baselines or {}).items()}}
     facts: dict[str, Any] = json.loads(json.dumps({**metadata, "format": FORMAT}))
-    facts["digest"] = digest_of(facts, plain)
-    write_tensors(folder / TENSORS, plain)
-    write_json(folder / METADATA, facts)
+    facts["digest"] = digest_of(facts, everything)
+    write(folder / FILE, everything, facts)
     return str(facts["digest"])
 
 
@@ -69,24 +92,54 @@ def load(name: str | Path) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        Where it is missing, damaged, of another format, or does not match its digest.
+        Where it is missing, damaged, of another format, holds what no checkpoint of ours holds, does not
+        match its digest, or has weights that are no finite numbers.
     """
     folder = locate(name)
-    metadata = read_json(folder / METADATA)
-    tensors = read_tensors(folder / TENSORS)
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        got = metadata.get("format") if isinstance(metadata, dict) else type(metadata).__name__
-        raise CheckpointError("unknown checkpoint format", where=str(name), got=got, expected=FORMAT)
-    digest = digest_of(metadata, tensors)
-    if digest != metadata.get("digest"):
+    metadata = read_facts(folder / FILE)
+    everything = read_tensors(folder / FILE)
+    digest = digest_of(metadata, everything)
+    if digest != metadata["digest"]:
         raise CheckpointError(
             "the checkpoint does not match its digest",
             where=str(name),
             got=digest[:12],
-            expected=str(metadata.get("digest"))[:12],
+            expected=str(metadata["digest"])[:12],
             remedy="it was changed or damaged: fetch it again",
         )
-    return Checkpoint(metadata, tensors, digest, folder)
+    mine = {key: value for key, value in everything.items() if not key.startswith(BASELINES)}
+    others = {key.removeprefix(BASELINES): value for key, value in everything.items() if key not in mine}
+    return Checkpoint(metadata, mine, others, digest, folder)
+
+
+def load_module(loaded: Checkpoint, build: Callable[[], M], what: str) -> M:
+    """A module with a checkpoint's weights, in evaluation mode on the CPU.
+
+    Shapes are compared before anything is allocated: it is the file's size that bounds the memory.
+
+    Parameters
+    ----------
+    build : makes the module from the checkpoint's configuration.
+    what : the weights are taken to be of, for the error.
+
+    Raises
+    ------
+    CheckpointError
+        Where the configuration cannot be used, or the tensors are not those of the module.
+    """
+    try:
+        with torch.device("meta"):
+            expected = {key: tuple(value.shape) for key, value in build().state_dict().items()}
+        found = {key: tuple(value.shape) for key, value in loaded.tensors.items()}
+        for key in sorted(expected.keys() | found.keys()):
+            if expected.get(key) != found.get(key):
+                raise ValueError(f"{key} has shape {found.get(key)}, expected {expected.get(key)}")
+        module = build()
+        module.load_state_dict(loaded.tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as err:
+        reason = first_error(err) if isinstance(err, ValidationError) else " ".join(str(err).split())[:200]
+        raise CheckpointError(f"not the weights of {what}: {reason}", where=str(loaded.folder)) from err
+    return module.eval()
 
 
 def locate(name: str | Path) -> Path:
@@ -107,35 +160,46 @@ def locate(name: str | Path) -> Path:
     return folder
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; CheckpointError where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
-        raise CheckpointError("not in the checkpoint folder", where=str(path)) from err
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
-        raise CheckpointError(f"damaged file: {err}", where=str(path), remedy="fetch it again") from err
-
-
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """What a safetensors file holds; CheckpointError where it is missing or damaged."""
+    """What a safetensors file holds.
+
+    Raises
+    ------
+    CheckpointError
+        Where it is missing or damaged, or a value is no finite number.
+    """
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except FileNotFoundError as err:
         raise CheckpointError("not in the checkpoint folder", where=str(path)) from err
-    except (SafetensorError, OSError) as err:
-        raise CheckpointError(f"damaged file: {err}", where=str(path), remedy="fetch it again") from err
+    except (SafetensorError, OSError, RuntimeError, ValueError, MemoryError) as err:
+        raise damaged(path, err) from err
+    for name, value in tensors.items():
+        if value.dtype not in TYPES:
+            raise CheckpointError(f"{name} is of a type that no weight has", where=str(path), got=value.dtype)
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(
+                f"{name} holds NaN or infinity", where=str(path), remedy="fetch or train it again"
+            )
+    return tensors
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write safetensors beside the path and move them onto it, so that a crash leaves the old file."""
+def read_json(path: Path) -> Any:
+    """The JSON in the header of a file that ``write`` wrote; CheckpointError where it has none."""
+    text = read_header(path)
+    if text is None:
+        raise CheckpointError("not a file of spectile", where=str(path), expected=f"{KEY} in its header")
+    return parse(text, path)
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], value: Mapping[str, Any]) -> None:
+    """Write tensors and JSON as one file, beside the path and then onto it: a crash leaves the old file."""
     part = path.with_name(path.name + ".part")
-    save_file(dict(tensors), part)
-    os.replace(part, path)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON the same way."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    part.touch()
+    mode = part.stat().st_mode  # as the umask has it; the library's own files are for their owner alone
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(plain, part, metadata={KEY: json.dumps(value, sort_keys=True)})
+    part.chmod(mode)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
     os.replace(part, path)

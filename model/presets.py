@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from spectile.catalog.bands import PAVIA_CENTRE, SENSORS, Bands, coarse_indices
+from spectile.catalog.fields import Count, Finite, Positive, Seed, Share, Steps
 from spectile.model.data.crops import Augmentation
 from spectile.model.diffusion.schedule import Schedule, linear_schedule
 from spectile.model.diffusion.truncation import TruncationTarget
@@ -23,11 +24,13 @@ from spectile.model.networks.unet_shared_encoder import SharedEncoderConfig
 class StagePreset:
     """One diffusion model of the cascade."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     network: SharedEncoderConfig
     """The network's sizes."""
-    p_T: float
+    p_T: Share
     """Percentile of the truncation (PDT) at t = T."""
-    guidance: float
+    guidance: Finite
     """Weight s of the guidance (ICMG); 0 is without."""
     truncation: TruncationTarget = "x_t"
     """What the truncation clamps; ``eps`` is the paper's text, ``x_t`` the code."""
@@ -37,37 +40,39 @@ class StagePreset:
 class TrainingPreset:
     """How each stage is trained, on its own and on true coarse bands."""
 
-    learning_rate: float = 1e-4
+    learning_rate: Positive = 1e-4
     """Of Adam (paper, IV-B.2)."""
-    batch: int = 4
+    batch: Count = 4
     """Crops a step (code)."""
-    iterations: int = 100_000
+    iterations: Count = 100_000
     """Steps a stage (paper, IV-B.2)."""
-    condition_dropout: float = 0.1
+    condition_dropout: Share = 0.1
     """p_unc: how often the condition is left out (paper, IV-B.1)."""
-    spectral_weight: float = 1.0
+    spectral_weight: Finite = 1.0
     """lambda of the spectral loss (paper, IV-B.1)."""
     noise_loss: Literal["mse", "l1"] = "l1"
     """Squared in the paper, absolute in the code."""
-    ema_decay: float = 0.9999
+    ema_decay: Share = 0.9999
     """Of the average of the weights (code)."""
     ema_start: int = 2000
     """First step that is averaged, not copied (code)."""
-    crop: int = 256
+    crop: Count = 256
     """Side of a crop, pixels: 256 for Houston, 128 for Pavia (paper, IV-A)."""
     augmentation: Augmentation | None = None
     """How crops are varied; not at all as published."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
-    log_every: int = 100
+    log_every: Count = 100
     """Steps between lines of the log."""
-    validate_every: int = 5000
+    validate_every: Count = 5000
     """Steps between validations and saved states."""
 
 
 @dataclass(frozen=True)
 class ScdmPreset:
     """A two-stage cascade: RGB to n coarse bands to N bands."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     name: str
     """The band plan's name."""
@@ -77,20 +82,20 @@ class ScdmPreset:
     """Positions of the input's R, G and B among the bands, from 0."""
     coarse: tuple[int, ...]
     """Positions of stage 1's n bands among the bands, from 0."""
-    offset: float
+    offset: Finite
     """Subtracted from digital numbers: normalised = (DN - offset) / scale, in input and output alike."""
-    scale: float
+    scale: Positive
     """Divides digital numbers after the offset."""
     stages: tuple[StagePreset, ...]
     """In the order of sampling."""
     training: TrainingPreset
     """How the stages are trained."""
-    counts: float = 10_000.0
+    counts: Positive = 10_000.0
     """Digital numbers of reflectance 1. Nothing published ties the two; counts of 1e-4 put reflectances
     of 0 to 0.8 between -1 and 1 under either normalisation."""
-    timesteps: int = 1000
+    timesteps: Steps = 1000
     """T of the linear schedule, beta 1e-4 to 0.02 (code)."""
-    steps: int = 1000
+    steps: Steps = 1000
     """Evaluations a stage by default, all T as published."""
 
     @cached_property

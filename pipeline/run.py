@@ -24,7 +24,6 @@ from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube.attempts import note_failure
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, write_block
-from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.quality_layers import Inspection
 
@@ -40,7 +39,7 @@ class Watch(Protocol):
     """Who is told how a run goes, by the thread that called it."""
 
     def tiles(self, count: int) -> None:
-        """Told when tiles have been finished or skipped; less than none when they must be made again."""
+        """Told when tiles have been finished or skipped; negative when tiles are recomputed."""
         ...
 
     def done(self, block: Block, marker: Marker, seconds: float) -> None:
@@ -58,10 +57,6 @@ class Scene(Source, Protocol):
     @property
     def ceiling(self) -> NDArray[np.float32] | None:
         """(C,) the greatest reflectance that the scene can hold; None where nothing limits it."""
-        ...
-
-    def index(self, window: Window) -> NDArray[np.uint16] | None:
-        """(h, w) which of its scenes a pixel is from; None of a single scene."""
         ...
 
 
@@ -137,7 +132,7 @@ class _Run:
     _writing: tuple[Block, float, Future[Marker]] | None = None
 
     def __post_init__(self) -> None:
-        self._kept: Kept = {}
+        self._kept = Kept()
         self._batch = self.predictor.batch
         self._first = self.sources[self.predictor.inputs[0].name]
         wanted = self.cube.plan.quality
@@ -192,7 +187,8 @@ class _Run:
     def _read(self, block: Block) -> _Read:
         window = extent(self.cube.plan.tiling, block.window)
         reading = read_inputs(self.sources, self.predictor.inputs, window)
-        return _Read(reading, self._first.index(block.window))
+        index = reading.index
+        return _Read(reading, None if index is None else index[block.window.relative_to(window).slices])
 
     def _predict(
         self, block: Block, reading: Future[_Read], then: Block | None
@@ -207,10 +203,14 @@ class _Run:
                 failure: BlockError | None = None
             except _TooLong as err:
                 failure = err
+            except BlockError:  # made again, it would be the same
+                self._kept = Kept()
+                self.watch.tiles(-sum(told))
+                raise
             except RuntimeError as err:  # as torch has it
                 failure = BlockError("the network failed", got=repr(str(err).partition("\n")[0]))
             # Here, where what the failed try held is free again.
-            self._kept.clear()
+            self._kept = Kept()
             self.watch.tiles(-sum(told))
             if failure is None:
                 if self._batch == 1:

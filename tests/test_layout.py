@@ -41,6 +41,12 @@ def test_geometry_loads_neither_torch_nor_prefect_dask_or_zarr(module: str) -> N
     assert not loaded & {"torch", "prefect", "dask", "distributed", "zarr"}
 
 
+def test_zarr_is_used_by_its_public_names_alone() -> None:
+    folders = ("catalog", "pipeline", "model", "flows")
+    sources = [path for folder in folders for path in ROOT.glob(f"{folder}/**/*.py")]
+    assert [path.name for path in sources if "zarr.core" in path.read_text()] == []
+
+
 def test_the_catalog_loads_nothing_heavy() -> None:
     loaded = imported("import spectile.catalog.bands, spectile.catalog.errors")
     assert not loaded & {"torch", "prefect", "dask", "zarr", "xarray", "rasterio"}
@@ -137,3 +143,25 @@ def test_an_installed_wheel_finds_its_weights_from_any_folder(wheel: Path, tmp_p
     file, bands = run_python(code, cwd=elsewhere, PYTHONPATH=str(installed)).split()
     assert file.startswith(str(installed))
     assert bands == "48"
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        "spectile.flows.deployed.train",
+        "spectile.flows.evaluation.evaluate",
+        "spectile.model.predict.predictor",
+    ],
+)
+def test_threads_wait_quietly_whichever_door_loads_torch(door: str) -> None:
+    # torch reads the variable when it is loaded: a finder notes what it says then.
+    code = (
+        "import os, sys\n"
+        "os.environ.pop('OMP_WAIT_POLICY', None)\n"
+        "class Note:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch': print('policy:', os.environ.get('OMP_WAIT_POLICY'))\n"
+        "sys.meta_path.insert(0, Note())\n"
+        f"import {door}\n"
+    )
+    assert "policy: PASSIVE" in run_python(code)

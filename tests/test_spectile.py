@@ -36,7 +36,7 @@ def scene(tmp_path) -> Path:
 def undrawn(monkeypatch) -> None:
     """Drawing quicklook and report takes longer than all else."""
     monkeypatch.setattr(compose, "write_quicklook", lambda storage: "")
-    monkeypatch.setattr(compose, "write_report", lambda storage: "")
+    monkeypatch.setattr(compose, "write_report", lambda storage, **_: "")
 
 
 def refuse_to_compute(graph, keys, **options):

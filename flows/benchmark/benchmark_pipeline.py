@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from spectile.catalog.errors import SpectileError, UsageError
+from spectile.catalog.sizes import width_by_height
 from spectile.flows.benchmark.model import machine, spread
 from spectile.flows.run.prepare import SceneSettings, Silent, prepare, run_scene, start_cube
 from spectile.pipeline.benchmark import (
@@ -100,7 +101,6 @@ def benchmark_pipeline(settings: PipelineBenchmark, *, announce: Callable[[str],
     SpectileError
         Where the model or a setting cannot be used, or a run fails.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
     measures: dict[Part, Callable[[_Bench], dict[str, Any]]] = {
         "speed": _speed, "write": _write, "workers": _workers, "memory": _memory, "overhead": _overhead,
         "frameworks": _frameworks,
@@ -158,7 +158,7 @@ class _Bench:
         """A scene of a shape."""
         path = self.folder / f"scene{shape[0]}x{shape[1]}.tif"
         if not path.exists():
-            self.announce(f"making a scene of {shape[0]} × {shape[1]} px")
+            self.announce(f"making a scene of {width_by_height(shape)}")
             write_scene(path, shape)
         return path
 

@@ -72,7 +72,6 @@ def benchmark_model(settings: ModelBenchmark, *, announce: Callable[[str], None]
     SpectileError
         Where the model or a setting cannot be used.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
     from spectile.model.measure import benchmark
 
     tiling = Tiling((settings.tile, settings.tile), settings.tile, settings.halo)

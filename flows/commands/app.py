@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from spectile.catalog.errors import SpectileError, UsageError
+from spectile.catalog.files import write_text
+from spectile.catalog.limits import LAST_SEED
 from spectile.catalog.redaction import redact_url
 from spectile.flows.console import console
 
@@ -144,7 +146,7 @@ def run(
             show_default="quality,rgb_consistency, and sd where K is 2 or more",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="S", help="Seed of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, metavar="S", help="Seed of the noise.")] = 0,
     tile: Annotated[int, typer.Option(min=1, metavar="PX", help="Side of a tile, halo included, px.")] = 256,
     halo: Annotated[
         int, typer.Option(min=0, metavar="PX", help="Overlap on each side of a tile's core, px.")
@@ -164,8 +166,8 @@ def run(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="What the scene's numbers mean: reflectance, display, display:GAIN or dn:OFFSET,SCALE "
-            "for reflectance = (DN - OFFSET) * SCALE.",
+            help="What the scene's numbers mean: reflectance, display, display:GAIN, display/PEAK (for "
+            "floats) or dn:OFFSET,SCALE for reflectance = (DN - OFFSET) * SCALE.",
             show_default="the file's own metadata",
         ),
     ] = None,
@@ -259,7 +261,7 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what the run would cost, read no pixel, write no cube.")
+        bool, typer.Option("--dry-run", help="Print what the run would cost, write no cube.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write plan and result as JSON.")
@@ -393,8 +395,8 @@ def _check_json(path: Path | None, scene: str, out: str) -> None:
         raise UsageError(
             "cannot write there", got=f"--json {path}", expected="a file in a folder that exists"
         )
-    target = path.resolve()
-    if target == Path(scene).resolve() or target.is_relative_to(Path(out).resolve()):
+    target, read, written = (Path(os.path.realpath(each)) for each in (path, scene, out))
+    if target == read or target.is_relative_to(written):
         raise UsageError(
             "the report would overwrite data", got=f"--json {path}", remedy="choose another file"
         )
@@ -402,9 +404,7 @@ def _check_json(path: Path | None, scene: str, out: str) -> None:
 
 def _write_json(path: Path, facts: dict[str, Any]) -> None:
     """Write a report in one step."""
-    part = path.with_name(f".{path.name}.partial")
-    part.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, json.dumps(facts, indent=2, allow_nan=False) + "\n")
 
 
 @app.command()
@@ -455,18 +455,18 @@ def verify(
         with _stoppable():
             before, left = repair_cube(cube, scene or (), model)
         for problem in before.problems:
-            print(f"was: {problem}")
+            console.print_line(f"was: {problem}")
     else:
         from spectile.pipeline.cube.verify import inspect_cube
         from spectile.pipeline.store.base import open_storage
 
         left = inspect_cube(open_storage(cube))
     for problem in left.problems:
-        print(problem)
+        console.print_line(problem)
     if left.problems:
         found = f"{len(left.problems)} problem(s) found"
         raise SpectileError(found, where=str(left.cube.storage), remedy="see spectile verify --repair")
-    print(f"{left.cube.storage}: every block is as it was written")
+    console.print_line(f"{left.cube.storage}: every block is as it was written")
 
 
 @app.command()
@@ -502,7 +502,6 @@ def train(
     ] = None,
 ) -> None:
     """Train a model from a recipe; model/recipes holds those of the shipped ones."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
     from spectile.flows.training.report import record_line
     from spectile.flows.training.train import train_from_recipe
 
@@ -567,7 +566,6 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure models: train the ladder on a scene in counts, or test a model on scenes in reflectance."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in compose, before torch is loaded
     from spectile.flows.evaluation.evaluate import COLUMNS, evaluate_by_name, table
     from spectile.flows.evaluation.rows import ROWS
 

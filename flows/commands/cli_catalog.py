@@ -76,7 +76,7 @@ def add(
 
     collection, span = _open(place), None if taken is None else parse_span(taken)
     for cube in cubes:
-        print(collection.add(cube, cube_facts(open_storage(cube), taken=span)))
+        console.print_line(collection.add(cube, cube_facts(open_storage(cube), taken=span)))
 
 
 @catalog.command("list")
@@ -140,8 +140,8 @@ def rebuild(place: Place = None) -> None:
     collection = _open(place)
     done = collection.rebuild()
     for problem in done.problems:
-        print(problem)
-    print(f"{collection.storage}: {done.items} item(s)")
+        console.print_line(problem)
+    console.print_line(f"{collection.storage}: {done.items} item(s)")
     if done.problems:
         raise SpectileError(f"{len(done.problems)} item(s) left out", where=str(collection.storage))
 
@@ -172,7 +172,7 @@ def _line(row: dict[str, Any]) -> list[str]:
         when(row["datetime"], row["start_datetime"], row["end_datetime"]),
         str(row["spectile:bands"]),
         f"{row['spectile:wavelength_min']:g} to {row['spectile:wavelength_max']:g}",
-        ",".join(f"{box[side]:.5g}" for side in ("xmin", "ymin", "xmax", "ymax")),
+        "none" if box is None else ",".join(f"{box[side]:.5g}" for side in ("xmin", "ymin", "xmax", "ymax")),
     ]
 
 

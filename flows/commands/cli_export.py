@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from spectile.catalog.sizes import width_by_height
 from spectile.flows.commands import app as cli
 from spectile.flows.console import console
 
@@ -76,10 +77,10 @@ def export(
             cube, out, to=to, bands=bands, region=region, region_crs=region_crs, layer=layer, dtype=dtype,
             replace=replace, allow_incomplete=allow_incomplete, progress=progress,
         )  # fmt: skip
-    count, rows, cols = facts["shape"]
+    count, size = facts["shape"][0], width_by_height(facts["shape"][1:])
     console.print_pairs(
         {
             "export": f"{facts['out']}, {facts['format']}, {console.size(facts['bytes'])}",
-            "holds": f"{facts['layer']}, {rows} × {cols} px, {count} band(s), {facts['dtype']}",
+            "holds": f"{facts['layer']}, {size}, {count} band(s), {facts['dtype']}",
         }
     )

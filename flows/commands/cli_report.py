@@ -9,6 +9,7 @@ import typer
 from spectile.catalog.errors import UsageError
 from spectile.catalog.urls import locate, nested
 from spectile.flows.commands import app as cli
+from spectile.flows.console import console
 
 
 @cli.app.command()
@@ -35,4 +36,4 @@ def report(
     from spectile.pipeline.product.report import write_report
     from spectile.pipeline.store.base import open_storage
 
-    print(write_report(open_storage(cube), None if out is None else open_storage(out)))
+    console.print_line(write_report(open_storage(cube), None if out is None else open_storage(out)))

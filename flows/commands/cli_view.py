@@ -24,7 +24,7 @@ def view(
         bool, typer.Option("--no-browser", help="Open no browser, only tell the address.")
     ] = False,
 ) -> None:
-    """Look at a cube in the browser: maps, spectra of points and areas. Nobody else can reach the page."""
+    """Look at a cube in the browser: maps, spectra of points and areas. Only this machine can reach it."""
     cli._in_lines()
     try:
         import bokeh  # noqa: F401

@@ -143,7 +143,7 @@ def _tell(report: dict[str, Any], json_file: Path | None) -> dict[str, Any]:
 
     if report["scenes"]:
         console.print_table(COLUMNS, table(report))
-    print(summary({**report, "scenes": ()}), flush=True)
+    console.print_line(summary({**report, "scenes": ()}))
     if json_file is not None:
         cli._write_json(json_file, report)
     return report

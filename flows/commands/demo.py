@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spectile.catalog.files import replacing, write_text
+from spectile.catalog.sizes import width_by_height
 from spectile.flows.console import console
 from spectile.flows.deployed.server import LocalServer
 from spectile.pipeline.simulate.scene import Simulator
@@ -74,8 +75,9 @@ def run_demo(out: Path, model: str = "vnir48", *, side: int = SIDE) -> dict[str,
     out.mkdir(parents=True, exist_ok=True)
     scene, cube = out / "scene.tif", out / "cube.zarr"
     # The server takes seconds to start, on another core.
+    size = width_by_height((side, side))
     with LocalServer() as server:
-        LOG.info("starting a Prefect server on loopback, and simulating a scene of %d × %d px", side, side)
+        LOG.info("starting a Prefect server on loopback, and simulating a scene of %s", size)
         simulator = Simulator(seed=SEED, shape=(side, side), pixel_size_m=PIXEL_SIZE_M, materials="demo")
         simulator.write_rgb(scene)
         truth = simulator.truth(0, 0, side, side)
@@ -255,9 +257,8 @@ def draw(
     for chart in charts[:, 0]:
         chart.set_ylabel("reflectance")
     lower.legend(*charts.flat[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    part = path.with_name(f".{path.name}.partial")
-    figure.savefig(part, format="png")
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png")
 
 
 def _draw_spectra(
@@ -283,9 +284,7 @@ def _display(bands: Floats) -> Floats:
 
 
 def _write_numbers(path: Path, numbers: Mapping[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.partial")
-    part.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, json.dumps(numbers, indent=2, allow_nan=False) + "\n")
 
 
 def _print(out: Path, report: Mapping[str, Any], scores: Mapping[str, Score], clock: Clock) -> None:

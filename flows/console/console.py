@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
+from spectile.catalog.sizes import width_by_height
+
 if TYPE_CHECKING:
     from spectile.flows.run.prepare import Observer
     from spectile.pipeline.geometry.tiling import Block
@@ -22,6 +25,9 @@ LOG = logging.getLogger("spectile")
 
 SECONDS_BETWEEN_LINES = 5.0
 """A run that writes to a file or a pipe says how it goes this often at most."""
+
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves the cursor, changes colours or the direction of writing, or cannot be written at all."""
 
 _CURRENT: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
@@ -72,7 +78,8 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the record as one line."""
-        self._console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+        line = visible(self.format(record))
+        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 class RunProgress:
@@ -146,22 +153,33 @@ class RunProgress:
             LOG.info(self.line())
 
 
+def visible(text: object) -> str:
+    """The text with control characters written out: names come from files and catalogs of others."""
+    return _UNSEEN.sub(lambda match: ascii(match.group())[1:-1], str(text))
+
+
 def print_error(message: object) -> None:
     """Print an error as one line on stderr, whatever is in it."""
-    print("spectile: error:", " ".join(str(message).split()), file=sys.stderr, flush=True)
+    print("spectile: error:", visible(" ".join(str(message).split())), file=sys.stderr, flush=True)
+
+
+def print_line(text: object) -> None:
+    """Print a line on stdout, whatever is in it."""
+    print(visible(text), flush=True)
 
 
 def print_pairs(pairs: Mapping[str, object]) -> None:
     """Print names and values in two columns on stdout; never cut or wrapped, so that it can be piped."""
     width = max(map(len, pairs))
     for name, value in pairs.items():
-        print(f"{name:<{width}}  {value}")
+        print(f"{name:<{width}}  {visible(value)}")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout, the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
+    shown = [[visible(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
         first, *rest = (
             f"{cell:<{width}}" if i == 0 else f"{cell:>{width}}"
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
@@ -172,13 +190,12 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def plan_pairs(report: Mapping[str, Any]) -> dict[str, object]:
     """What a run would cost, from its report, as names and values."""
     plan, model = report["plan"], report["model"]
-    bands, rows, columns = plan["shape"]
     hours = plan["hours"]
     layers = f", layers {', '.join(plan['layers'])}" if plan["layers"] else ""
     empty = f", {plan['blocks_empty']} more are empty" if plan["blocks_empty"] else ""
     return {
         "scene": f"{report['scene']}",
-        "cube": f"{rows} × {columns} px, {bands} bands, {plan['samples']} sample(s){layers}",
+        "cube": f"{extent(plan['shape'])}, {plan['samples']} sample(s){layers}",
         "model": f"{model['name']} on {model['device']}, {model['steps']} steps, seed {report['seed']}",
         "tiles": f"{plan['tiles'] - plan['tiles_masked']} of {plan['tile']} px, halo {plan['halo']} px",
         "blocks": f"{plan['blocks']} of {plan['block']} px{empty}",
@@ -192,17 +209,22 @@ def plan_pairs(report: Mapping[str, Any]) -> dict[str, object]:
 def result_pairs(report: Mapping[str, Any]) -> dict[str, object]:
     """What a run did, from its report, as names and values."""
     result = report["result"]
-    bands, rows, columns = report["plan"]["shape"]
     return {
         "cube": result["cube"],
         "quicklook": result["quicklook"] or "none, since blocks are missing",
         "report": result["report"] or "none",
-        "size": f"{rows} × {columns} px, {bands} bands",
+        "size": extent(report["plan"]["shape"]),
         "blocks": f"{result['blocks_done']} of {report['plan']['blocks']} done",
         "speed": f"{result['megapixels_per_second']:.3f} MPix/s "
         f"({result['megapixels']:.2f} MPix in {duration(result['seconds'])})",
         "peak memory": size(result["peak_memory_bytes"]),
     }
+
+
+def extent(shape: Sequence[int]) -> str:
+    """The size of a cube (bands, rows, columns)."""
+    bands, rows, columns = shape
+    return f"{width_by_height((rows, columns))}, {bands} bands"
 
 
 def size(count: float) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 from rasterio.crs import CRS
 
-from spectile.flows.console.console import duration, size
+from spectile.flows.console.console import duration, extent, size
+from spectile.model.facts import FILE, read_facts
 from spectile.pipeline.block.predict import BandsRepeat
-from spectile.pipeline.cube.lease import read_beat
+from spectile.pipeline.cube.lease import Beat, read_beat
 from spectile.pipeline.cube.record import Cube, finished_blocks, load_plan, read_status
 from spectile.pipeline.plan.layers import array_name
 from spectile.pipeline.plan.plan import Plan
@@ -45,7 +46,7 @@ def describe_cube(place: str | Path) -> dict[str, object]:
         "status": f"{status['status']}, {run['blocks_done']} of {run['blocks']} blocks done",
         "run": _run(run),
         **({"missing": _missing(run["missing"])} if run["missing"] else {}),
-        "shape": f"{plan.bands} bands × {grid.shape[0]} rows × {grid.shape[1]} columns",
+        "size": extent((plan.bands, *grid.shape)),
         "bands": _bands(storage),
         "CRS": _crs(plan),
         "bounds": f"{bounds} (x min, y min, x max, y max)",
@@ -66,7 +67,7 @@ def describe_cube(place: str | Path) -> dict[str, object]:
         "layers": _layers(storage, plan),
         "version": status.get("version", "unknown"),
         "digest": plan.digest,
-        "size": f"{size(storage.size())} stored",
+        "stored": size(storage.size()),
     }
 
 
@@ -85,10 +86,8 @@ def describe_run(storage: Storage) -> dict[str, Any]:
     """
     plan, beat = load_plan(storage), read_beat(storage)
     done = finished_blocks(Cube(storage, plan))
-    complete = read_status(storage)["status"] == "complete"
-    state = beat.state if beat else "stopped"
     return {
-        "state": "done" if complete and state == "stopped" else state,
+        "state": run_state(str(read_status(storage)["status"]), beat),
         "blocks": len(plan.blocks),
         "blocks_done": len(done),
         "missing": [block.name for block in plan.blocks if block not in done],
@@ -98,6 +97,12 @@ def describe_run(storage: Storage) -> dict[str, Any]:
         "idle_seconds": beat.idle if beat else None,
         "block": beat.block or None if beat else None,
     }
+
+
+def run_state(status: str, beat: Beat | None) -> str:
+    """How the making of a cube stands, in a word, from the cube's status and its run's last sign of life."""
+    state = beat.state if beat else "stopped"
+    return "done" if status == "complete" and state == "stopped" else state
 
 
 def _run(run: Mapping[str, Any]) -> str:
@@ -167,7 +172,7 @@ def describe_models() -> list[list[str]]:
         stored = size(sum(path.stat().st_size for path in folder.iterdir()))
         rows.append([folder.name, str(len(centre)), _range(centre), stored, metadata["digest"][:12]])
         rows += [
-            [f"{folder.name}:{kind}", str(len(centre)), _range(centre), f"a {what}, in the same files", ""]
+            [f"{folder.name}:{kind}", str(len(centre)), _range(centre), f"a {what}, in the same file", ""]
             for kind, what in (("ridge", "regression"), ("lookup", "nearest-neighbour table"))
         ]
     rows.append(["scdm-paper", "48 or 102", "", "none shipped; spectile train", ""])
@@ -186,9 +191,9 @@ def describe_held_out() -> list[list[str]]:
 
 
 def _shipped() -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The folder and the metadata of each checkpoint in the package; the weights are not read."""
-    for path in sorted(Path(str(files("spectile.model") / "weights")).glob("*/model.json")):
-        yield path.parent, json.loads(path.read_text(encoding="utf-8"))
+    """The folder and the facts of each checkpoint in the package; the weights are not read."""
+    for path in sorted(Path(str(files("spectile.model") / "weights")).glob(f"*/{FILE}")):
+        yield path.parent, read_facts(path)
 
 
 def _range(centre_nm: Sequence[float]) -> str:

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spectile.catalog.errors import UsageError
+from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.scenes import list_scenes
 from spectile.catalog.urls import locate, nested
 from spectile.flows.console.console import duration, size
+from spectile.flows.console.describe import run_state
 from spectile.flows.run import line as compose_line
 from spectile.flows.run import prepare as compose
 from spectile.flows.run.line import LineSettings
@@ -123,7 +124,7 @@ def map_cube(place: str) -> tuple[list[Feature], dict[str, Any]]:
     return features, {
         "cube": str(storage),
         "status": status["status"],
-        "run": beat.state if beat else "stopped",
+        "run": run_state(status["status"], beat),
         "blocks": {"total": len(plan.blocks), **{state: counts[state] for state in STATES}},
         "percent": round(100 * pixels_done / pixels, 2),
         "pixels": pixels,
@@ -184,6 +185,8 @@ def _features(
 ) -> list[Feature]:
     """A feature for each block of the window, those without data included.
 
+    It has no shape where the grid is not on the globe.
+
     Parameters
     ----------
     scene : the name of a single scene.
@@ -192,7 +195,12 @@ def _features(
     estimate = plan.estimate(predictor_bytes=0)
     every = list(blocks(plan.window, plan.block))
     found = []
-    for block, geometry in zip(every, footprints(plan.grid, [b.window for b in every]), strict=True):
+    shapes: list[dict[str, Any] | None]
+    try:
+        shapes = [*footprints(plan.grid, [block.window for block in every])]
+    except SceneError:  # told when the scene was opened
+        shapes = [None] * len(every)
+    for block, geometry in zip(every, shapes, strict=True):
         pixels = plan.pixels(block)
         tiles = plan.computed_tiles(block) if pixels else 0
         held = block_bytes(plan.block, block.window, plan.tiling, plan.bands, plan.samples, plan.layers)

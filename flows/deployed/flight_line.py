@@ -12,6 +12,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from spectile.catalog.fields import Seed
 from spectile.flows.deployed.stages import carry_out, unwalked
 from spectile.flows.run.holding import holding
 from spectile.flows.run.line import LineSettings, line_settings, prepare_line, start_line
@@ -48,7 +49,7 @@ def process_flight_line(
     steps: Annotated[int, Field(ge=1)] | None = None,
     samples: Annotated[int, Field(ge=1)] = 1,
     layers: tuple[Choice, ...] | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
+    seed: Seed = 0,
     tile: Annotated[int, Field(ge=1)] = 256,
     halo: Annotated[int, Field(ge=0)] = 32,
     block: Annotated[int, Field(ge=512, multiple_of=512)] | None = None,

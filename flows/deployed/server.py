@@ -22,6 +22,7 @@ from typing import NoReturn
 import psutil
 
 from spectile.catalog.errors import SpectileError
+from spectile.catalog.files import replacing
 
 START_SECONDS = 120.0
 """A server that is not up by then has failed; it takes 5 to 15 s on two slow cores."""
@@ -234,14 +235,11 @@ def _keep_template(database: Path) -> None:
     template = _template()
     if template.exists():
         return
-    part = template.with_suffix(f".{os.getpid()}.partial")
-    try:
+    with suppress(OSError, sqlite3.Error):
         template.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(part)) as copy:
-            source.backup(copy)
-        os.replace(part, template)
-    except (OSError, sqlite3.Error):
-        part.unlink(missing_ok=True)
+        with replacing(template) as part:
+            with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(part)) as copy:
+                source.backup(copy)
 
 
 def _send_the_rest() -> None:

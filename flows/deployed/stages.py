@@ -28,7 +28,7 @@ from spectile.flows.run import prepare as compose
 from spectile.flows.run.holding import Beating
 from spectile.flows.run.prepare import Observer, Prepared, Result, Silent, Tally
 from spectile.pipeline.cube.lease import Lease
-from spectile.pipeline.cube.record import Cube
+from spectile.pipeline.cube.record import Cube, finished_blocks
 from spectile.pipeline.geometry.tiling import Block
 
 # Prefect walks through every object that goes in or out of a task in search of futures, unless it is quoted.
@@ -49,16 +49,20 @@ def process_run(
     cube: Cube,
     blocks: list[Block],
     *,
-    tally: Tally,
     observer: Observer,
     first: str,
     last: str,
-) -> None:
-    """Compute and write contiguous blocks, named from first to last, and add what was done to the tally."""
-    tally.failures.clear()  # a second attempt tries them again
-    undone = set(compose.remaining(cube))
-    todo = [block for block in blocks if block in undone]
+) -> Any:
+    """Compute and write contiguous blocks, named from first to last; the tally of what was done, quoted.
+
+    What an attempt before this one has done counts too: the ledger knows it.
+    """
+    tally, done = Tally(), finished_blocks(cube, blocks)
+    for block, marker in done.items():
+        tally.add(cube.plan, block, marker)
+    todo = [block for block in blocks if block not in done]
     compose.process_blocks(prepared, cube, todo, tally=tally, observer=observer)
+    return unwalked(tally)
 
 
 @task(name="finish-scene", cache_policy=NO_CACHE)
@@ -97,16 +101,15 @@ def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> d
     assert isinstance(progress, UUID)  # it is a coroutine inside an event loop only
     tallies: list[Tally] = []
     for run in compose.runs(prepared, todo):
-        tallies.append(Tally())
-        process_run(
+        made: Any = process_run(
             unwalked(prepared),
             unwalked(cube),
             unwalked(run),
-            tally=unwalked(tallies[-1]),
             observer=unwalked(observer),
             first=run[0].name,
             last=run[-1].name,
         )
+        tallies.append(made.unquote())
         done = before + sum(tally.done for tally in tallies)
         update_progress_artifact(progress, progress=100 * done / len(blocks))
     finished: Any = finish_scene(

@@ -16,6 +16,7 @@ from prefect.states import Failed
 from pydantic import Field
 
 from spectile.catalog.errors import UsageError
+from spectile.catalog.fields import Seed
 from spectile.catalog.redaction import redact_url
 from spectile.flows.deployed.scene import process_scene
 from spectile.flows.run.notify import tell_failure
@@ -54,7 +55,7 @@ def watch(
     steps: Annotated[int, Field(ge=1)] | None = None,
     samples: Annotated[int, Field(ge=1)] = 1,
     layers: tuple[Choice, ...] | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
+    seed: Seed = 0,
     tile: Annotated[int, Field(ge=1)] = 256,
     halo: Annotated[int, Field(ge=0)] = 32,
     block: Annotated[int, Field(ge=512, multiple_of=512)] | None = None,

@@ -17,8 +17,8 @@ from spectile.catalog.inputs import Batch, Raster
 from spectile.flows.evaluation.protocols import PROTOCOLS, Floats, Protocol, Split, read_counts
 from spectile.flows.evaluation.rows import Rows
 from spectile.flows.training.data import digest
-from spectile.model.checkpoint import locate
-from spectile.model.closed.baselines import FILE, load_baselines
+from spectile.model.checkpoint import load
+from spectile.model.closed.baselines import baselines_of
 from spectile.model.measure.ladder import CLOSED_FORM, Fitted
 from spectile.model.measure.ladder_networks import STEPS, Diffusion, trained
 from spectile.model.measure.ladder_regression import Noisy, Quantiles
@@ -250,7 +250,7 @@ def evaluate_folder(
     }  # fmt: skip
     for name in models:
         predictor = load_predictor(name)
-        rungs = load_baselines(name) if (locate(name) / FILE).exists() else {}
+        rungs = baselines_of(load(name))
         rows: dict[str, list[dict[str, Any]]] = {}
         for path in paths:
             announce(f"{name} on {path.name}")

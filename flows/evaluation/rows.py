@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectile.catalog.errors import UsageError
+from spectile.catalog.files import write_text
 from spectile.model.measure.ladder_networks import Diffusion
 
 Floats = NDArray[np.float32]
@@ -71,9 +71,7 @@ class Rows:
             np.savez_compressed(self._folder / f"{rung}.npz", **picture)  # type: ignore[arg-type]
             if isinstance(fitted, Diffusion):
                 fitted.save(self._folder / rung)
-        part = self._folder / f"{ROWS}.partial"
-        part.write_text(json.dumps({"of": self._identity, "rows": self._rows}, indent=1), encoding="utf-8")
-        os.replace(part, self._folder / ROWS)
+        write_text(self._folder / ROWS, json.dumps({"of": self._identity, "rows": self._rows}, indent=1))
 
     def pictures(self, rungs: Iterable[str]) -> dict[str, dict[str, Floats]]:
         """What each rung drew under the first seed."""

@@ -48,6 +48,7 @@ LOSSES = 1
 _NETWORK = ("model", "steps", "seed", "batch", "device", "dtype", "compiled", "threads")
 """The settings that a network is loaded by."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""What says to OpenMP, MKL and OpenBLAS how many threads a worker may have."""
 _ONE_AT_A_TIME = threading.Lock()
 """A worker of several threads still makes one run at a time: memory was planned for one."""
 
@@ -308,9 +309,7 @@ def start_workers(count: int, *, threads: int = 1, gpus: Sequence[str] = ()) -> 
     reach = {"host": "127.0.0.1", "protocol": "tls://", "security": security, "dashboard": False}
     spec = {}
     for number in range(count):
-        environment: dict[str, object] = dict.fromkeys(
-            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads
-        )
+        environment: dict[str, object] = dict.fromkeys(_THREADS, threads)
         if gpus:
             # Before torch is imported, which looks once.
             environment["CUDA_VISIBLE_DEVICES"] = gpus[number]

@@ -23,6 +23,8 @@ RUN_SECONDS = 120.0
 """What a run of blocks takes at most, if a block does not take longer: losing a worker costs no more."""
 RUNS_A_WORKER = 2
 """Runs that a worker has at hand: one that it makes, one that it need not wait for."""
+DESERTED_SECONDS = 300.0
+"""How long a run goes on without any worker: one that is started again, or comes late, is there by then."""
 POLL_SECONDS = 2.0
 """How often the ledger is read at most."""
 
@@ -57,14 +59,16 @@ class Dispatch:
         """What the latest blocks took."""
         self._batch: int | None = None
         self._next_poll = 0.0
-        self._deserted = False
+        self._deserted: float | None = None
+        """When the last worker was found to be gone; None while there is one."""
 
     def run(self) -> None:
         """Have all blocks made; return when each is done or given up.
 
         Raises
         ------
-        SpectileError : no more blocks can be made, e.g. because the store cannot be written.
+        SpectileError : no more blocks can be made, e.g. because the store cannot be written, or because no
+            worker was there for DESERTED_SECONDS.
         """
         try:
             while self._waiting or self._alone or self._running:
@@ -80,9 +84,8 @@ class Dispatch:
 
     def _submit(self) -> None:
         workers = len(self._client.nthreads())
-        if not workers and not self._deserted:
-            LOG.warning("no worker is left; waiting for one")
-        self._deserted, workers = not workers, max(workers, 1)
+        self._check_deserted(workers)
+        workers = max(workers, 1)
         while (self._waiting or self._alone) and len(self._running) < RUNS_A_WORKER * workers:
             blocks = self._next_run(workers)
             names = [block.name for block in blocks]
@@ -91,6 +94,19 @@ class Dispatch:
                 key=f"{self._job}-{names[0]}-{time.monotonic_ns()}", pure=False, resources=self._resources,
             )  # fmt: skip
             self._running[future] = blocks
+
+    def _check_deserted(self, workers: int) -> None:
+        now = time.monotonic()
+        if workers:
+            self._deserted = None
+        elif self._deserted is None:
+            LOG.warning("no worker is left; waiting for one")
+            self._deserted = now
+        elif now - self._deserted > DESERTED_SECONDS:
+            raise SpectileError(
+                "no worker is left", got=f"none for {DESERTED_SECONDS:g} s",
+                remedy="start workers, then use --resume",
+            )  # fmt: skip
 
     def _next_run(self, workers: int) -> list[Block]:
         """Contiguous blocks: one until it is known how long one takes, and fewer towards the end."""

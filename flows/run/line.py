@@ -13,6 +13,7 @@ from typing import Any
 
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.scenes import NamedScene, list_scenes
+from spectile.catalog.sizes import width_by_height
 from spectile.catalog.times import join, parse_span, to_text
 from spectile.flows.run import prepare as compose
 from spectile.flows.run.holding import Beating, holding
@@ -155,10 +156,14 @@ def radiometry_option(radiometry: Mapping[str, Any], *, measured: float | None =
     ----------
     measured : a gain that is not the user's, and left out.
     """
-    kind, gain = radiometry["kind"], radiometry["gain"]
+    kind, gain, scale = radiometry["kind"], radiometry["gain"], radiometry["scale"][0]
     if kind == "dn":
-        return f"dn:{radiometry['offset'][0]!r},{radiometry['scale'][0]!r}"
-    return f"display:{gain!r}" if kind == "display" and gain != measured else str(kind)
+        return f"dn:{radiometry['offset'][0]!r},{scale!r}"
+    if kind != "display":
+        return str(kind)
+    whole = max(1, round(1 / scale))
+    peak = whole if 1 / whole == scale else 1 / scale
+    return f"display/{peak!r}" + (f":{gain!r}" if gain != measured else "")
 
 
 def _in_order(scenes: list[NamedScene], plan: Plan, settings: LineSettings) -> list[NamedScene]:
@@ -191,7 +196,7 @@ def _prepare(
         extent=settings.extent, combine=settings.combine, resampling=settings.resampling,
         radiometry=settings.radiometry, nodata_rule=run.nodata, channels=run.rgb, measure=not dry, **fixed,
     )  # fmt: skip
-    LOG.info("flight line of %d scene(s): %d × %d px", len(scenes), *source.grid.shape)
+    LOG.info("flight line of %d scene(s): %s", len(scenes), width_by_height(source.grid.shape))
     return compose.plan_run(run, source, {} if dry else {"line": source.settings()}, dry=dry)
 
 

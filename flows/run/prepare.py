@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from spectile.catalog.errors import BlockError, CubeError, StoreError, UsageError
 from spectile.catalog.inputs import even_batch
+from spectile.catalog.limits import check_seed
+from spectile.catalog.sizes import width_by_height
 from spectile.catalog.times import to_text
 from spectile.catalog.urls import locate, nested
 from spectile.flows.run.holding import Beating, holding
@@ -26,16 +28,13 @@ from spectile.pipeline.block.predict import BandsRepeat, Predictor
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.cube.ledger import Marker
-from spectile.pipeline.cube.overviews import write_overviews
 from spectile.pipeline.cube.record import (
     Cube,
     create_cube,
     finished_blocks,
     is_laid_out,
-    lacks_levels,
     load_plan,
     occupied,
-    put_layout,
     read_status,
 )
 from spectile.pipeline.geometry.tiling import Block, Tiling
@@ -130,6 +129,9 @@ class SceneSettings:
     catalog: str | None = None
     """Folder or URL of the STAC catalog to add the cube to; None takes SPECTILE_CATALOG, or none."""
 
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+
 
 class Observer(Protocol):
     """Who is told how a run goes."""
@@ -139,7 +141,7 @@ class Observer(Protocol):
         ...
 
     def tiles(self, count: int) -> None:
-        """Told when tiles have been finished or skipped; less than none when they must be made again."""
+        """Told when tiles have been finished or skipped; negative when tiles are recomputed."""
         ...
 
     def block(self, block: Block, seconds: float) -> None:
@@ -240,8 +242,8 @@ def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None
 
     Parameters
     ----------
-    dry : read no pixel: the plan then lacks what is measured on the scene, and has no valid digest;
-        the network is timed instead, so that the estimate knows the hours.
+    dry : read no pixel but the first and the last: the plan then lacks what is measured on the scene, and
+        has no valid digest; the network is timed instead, so that the estimate knows the hours.
     like : another scene's dry plan with these settings: its model and its timing are taken.
 
     Raises
@@ -256,8 +258,9 @@ def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None
         nodata_rule=settings.nodata,
         channels=settings.rgb,
         measure=not dry,
+        memory=settings.memory,
     )
-    LOG.info("scene %s: %d × %d px", locate(settings.scene).name, *source.grid.shape)
+    LOG.info("scene %s: %s", locate(settings.scene).name, width_by_height(source.grid.shape))
     return plan_run(settings, source, {} if dry else _facts(settings, source), dry=dry, like=like)
 
 
@@ -344,10 +347,9 @@ def _plan_run(
         )  # fmt: skip
     bands = len(predictor.bands)
     decided = {} if dry else {**facts, "software": software_version(), "model": dict(predictor.settings)}
-    held = predictor.memory(settings.tile)
+    held = predictor.memory(settings.tile) + source.memory()
     scenes: tuple[Share, ...] = ()
     if isinstance(source, LineSource):
-        held += source.memory()
         scenes = source.shares(tiling, window, identified=not dry, checksum=settings.checksum)
     # The block changes no value, but any block must do for the checks of the plan.
     draft = Plan(
@@ -400,9 +402,6 @@ def check_output(settings: SceneSettings, scenes: Sequence[str], *, dry: bool) -
 def _load_predictor(settings: SceneSettings) -> Predictor:
     if settings.model == "bands-repeat":
         return BandsRepeat(batch=settings.batch or 8)
-    # Threads that spin while they wait made a run ten times slower where another process wanted the same
-    # two cores (110 s against 11 s). libgomp reads this when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch takes seconds to import; nothing that needs no network should wait for it.
     from spectile.model.predict.predictor import load_predictor
     from spectile.model.predict.regression import RegressionPredictor, split_name
@@ -432,8 +431,7 @@ def _facts(settings: SceneSettings, source: SceneSource) -> dict[str, object]:
     return {
         "scene": {"name": locate(settings.scene).name, **source.identity(checksum=settings.checksum)},
         "channels": list(source.channels),
-        "mask": source.mask,
-        "nodata": settings.nodata,
+        **source.mask_facts,
         "radiometry": source.radiometry.to_json(),
     }
 
@@ -483,8 +481,6 @@ def start_cube(prepared: Prepared, storage: Storage | None = None) -> Cube:
     if settings.resume and there:
         check_same(prepared, read_status(storage), str(storage))
         if is_laid_out(storage):
-            if lacks_levels(storage, plan):
-                put_layout(storage, plan, predictor.bands, calibration=predictor.calibration)
             return Cube(storage, plan)
     replacing = there and (settings.resume or settings.overwrite)
     return create_cube(storage, plan, predictor.bands, calibration=predictor.calibration, replace=replacing)
@@ -623,13 +619,18 @@ def process_blocks(
 
 
 def finish_cube(
-    cube: Cube, told: Mapping[str, Any], *, on_region: Callable[[], None] = lambda: None
+    cube: Cube,
+    told: Mapping[str, Any],
+    *,
+    markers: Mapping[Block, Marker] | None = None,
+    on_region: Callable[[], None] = lambda: None,
 ) -> tuple[str, str | None]:
     """Make overviews and quicklook, declare the cube complete, report on it; where both are.
 
     Parameters
     ----------
     told : what only a run knows of it, as ``told_by`` and ``told_of`` have it.
+    markers : of the finished blocks; None reads them.
     on_region : told when a shard of the overviews has been made.
 
     Raises
@@ -637,26 +638,34 @@ def finish_cube(
     CubeError : blocks are missing.
     StoreError : the store or the picture cannot be written.
     """
-    markers = finished_blocks(cube).values()
-    write_overviews(cube, on_region=on_region)
-    try:
-        picture = write_quicklook(cube.storage)
-    except OSError as err:
-        raise StoreError(
-            "the quicklook cannot be written", where=str(cube.storage), got=err.strerror or str(err),
-            remedy="free some space, then run again with --resume",
-        ) from err  # fmt: skip
+    markers = finished_blocks(cube) if markers is None else markers
+    done = markers.values()
+    pictures: list[str] = []
     finalise(
         cube,
         attributes={
-            "valid_pixels": sum(marker.valid_pixels for marker in markers),
+            "valid_pixels": sum(marker.valid_pixels for marker in done),
             # Kept ones too: a cube does not tell in how many runs it was made.
-            "tiles": sum(marker.tiles + marker.tiles_kept for marker in markers),
-            "tiles_skipped": sum(marker.tiles_skipped for marker in markers),
+            "tiles": sum(marker.tiles + marker.tiles_kept for marker in done),
+            "tiles_skipped": sum(marker.tiles_skipped for marker in done),
             **told,
         },
+        markers=markers,
+        on_region=on_region,
+        draw=lambda: pictures.append(_draw(cube.storage)),
     )
-    return picture, _report(cube.storage)
+    return pictures[0], _report(cube.storage, markers)
+
+
+def _draw(storage: Storage) -> str:
+    """Write the pictures beside a cube; where the first is."""
+    try:
+        return write_quicklook(storage)
+    except OSError as err:
+        raise StoreError(
+            "the quicklook cannot be written", where=str(storage), got=err.strerror or str(err),
+            remedy="free some space, then run again with --resume",
+        ) from err  # fmt: skip
 
 
 def told_by(prepared: Prepared) -> dict[str, Any]:
@@ -668,10 +677,10 @@ def told_by(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _report(storage: Storage) -> str | None:
+def _report(storage: Storage, markers: Mapping[Block, Marker]) -> str | None:
     """Write the report of a cube; its place, or None where it cannot be made."""
     try:
-        return write_report(storage)
+        return write_report(storage, markers=markers)
     except Exception as err:  # the cube is whole, whatever goes wrong with a description of it
         why = " ".join(str(err).split()) or repr(err)
         LOG.warning("%s: no report was written: %s", storage.name, shown(why))
@@ -719,11 +728,13 @@ def conclude(prepared: Prepared, cube: Cube, tally: Tally, observer: Observer, s
     StoreError : the cube or its item cannot be written.
     """
     failed = len(tally.failures)
+    markers = finished_blocks(cube)
     picture = written = None
     if not failed:
-        picture, written = finish_cube(cube, told_by(prepared), on_region=lambda: observer.tiles(0))
+        picture, written = finish_cube(
+            cube, told_by(prepared), markers=markers, on_region=lambda: observer.tiles(0)
+        )
     item = register(prepared.settings, cube.storage)
-    markers = finished_blocks(cube)
     predicted = sum(marker.tiles for marker in markers.values())
     return Result(
         cube=str(cube.storage),

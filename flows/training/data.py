@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import zoom
+from scipy.ndimage import zoom as enlarged
 from scipy.spatial import cKDTree
 
 from spectile.catalog.bands import SENSORS, Bands, NearestBands
@@ -27,7 +27,7 @@ from spectile.model.data.crops import CameraResponse, CropSource, TrainingScene
 from spectile.model.presets import ScdmPreset
 from spectile.pipeline.scene.formats import Layout
 from spectile.pipeline.scene.hyperspectral import Hyperspectral, read_bands, read_hyperspectral, scene_files
-from spectile.pipeline.scene.spectra import SpectralLibrary, read_responses, read_spectral_library
+from spectile.pipeline.scene.spectra import SpectralLibrary, read_responses, read_spectral_library, sample_of
 from spectile.pipeline.simulate.scene import Simulator
 
 VALIDATION_SEED = 1_000_000
@@ -211,21 +211,22 @@ def _read_scene(path: Path, source: SceneSource, bands: Bands | None) -> Hypersp
 
 def _divide(scene: Hyperspectral, source: SceneSource, name: str, weight: float) -> dict[str, TrainingScene]:
     """The columns of a scene by the set that they are for."""
-    columns = scene.valid.shape[1]
+    parts, end = {}, scene.valid.shape[1]
     if source.held_out or source.validation:
-        ends = (0, columns if source.validation else 0, columns)
-    else:
-        edge = columns - source.held_out_columns
-        ends = (edge - source.validation_columns, edge, columns)
-        if ends[0] <= 0:
-            raise UsageError("no column is left to train on", where=name, got=f"{columns} in all")
-    parts, first = {}, 0
-    for part, end in zip(("training", "validation", "held_out"), ends, strict=True):
-        if end > first:
-            # Bilinear enlargement would leak a part's first column into its neighbour: cut before it.
-            share = weight if part == "training" else 1.0
-            parts[part] = _enlarged(scene, slice(first, end), source, f"{name}/{part}", share)
-        first = end
+        part = "held_out" if source.held_out else "validation"
+        return {part: _part(scene, slice(0, end), source, f"{name}/{part}")}
+    for part, columns in (("held_out", source.held_out_columns), ("validation", source.validation_columns)):
+        if columns:
+            parts[part] = _part(scene, slice(max(end - columns, 0), end), source, f"{name}/{part}")
+            end -= columns + source.gap_columns
+        if end <= 0:
+            raise UsageError(
+                "no column is left to train on",
+                where=name,
+                got=f"{scene.valid.shape[1]} in all, with gaps of {source.gap_columns}",
+            )
+    part = "training"
+    parts[part] = _part(scene, slice(0, end), source, f"{name}/{part}", weight=weight, zoom=source.zoom)
     return parts
 
 
@@ -235,16 +236,22 @@ def _check(scene: TrainingScene, bands: Bands, cameras: Sequence[Bands]) -> None
         CropSource([scene], bands, camera)
 
 
-def _enlarged(
-    scene: Hyperspectral, columns: slice, source: SceneSource, name: str, weight: float
+def _part(
+    scene: Hyperspectral,
+    columns: slice,
+    source: SceneSource,
+    name: str,
+    *,
+    weight: float = 1.0,
+    zoom: int = 1,
 ) -> TrainingScene:
-    factor = source.zoom
-    cube = zoom(scene.cube[:, :, columns], (1, factor, factor), order=1, grid_mode=True, mode="nearest")
-    valid = zoom(scene.valid[:, columns].astype(np.uint8), factor, order=0, grid_mode=True, mode="nearest")
+    cube, valid = scene.cube[:, :, columns], scene.valid[:, columns]
+    if zoom > 1:
+        cube = enlarged(cube, (1, zoom, zoom), order=1, grid_mode=True, mode="nearest")
+        valid = enlarged(valid.astype(np.uint8), zoom, order=0, grid_mode=True, mode="nearest").astype(bool)
     # Noise takes dark pixels below zero, which no reflectance is.
     positive = np.maximum(cube, 0.0).astype(np.float16)
-    site = source.site or source.path
-    return TrainingScene(name, positive, scene.bands, valid.astype(bool), weight, site)
+    return TrainingScene(name, positive, scene.bands, valid, weight, source.site or source.path)
 
 
 def _read_library(
@@ -252,9 +259,17 @@ def _read_library(
 ) -> None:
     path = data_dir / source.path
     library = read_spectral_library(path, wavelength_unit=source.wavelength_unit)
-    spectra, keep = _usable(library)
+    usable, spectra, keep = _usable(library)
     bands = library.bands.subset(keep)
-    held = np.random.default_rng(0).permutation(len(spectra)) < round(source.held_out * len(spectra))
+    held = held_out_spectra([library.names[i] for i in usable], source.held_out)
+    for what, part in (("to train on", ~held), ("to hold out", held)):
+        if not part.any():
+            raise UsageError(
+                f"no spectrum is left {what}",
+                where=source.path,
+                got=f"{len(spectra)} usable ones, held_out = {source.held_out:g}",
+                remedy="samples are held out whole; choose another share",
+            )
     training, held_out = spectra[~held], spectra[held]
     stem = Path(source.path).stem
     for number in range(source.scenes):
@@ -271,14 +286,25 @@ def _read_library(
     sets.data.append(_facts(path, source.path, source.name, source.licence))
 
 
-def _usable(library: SpectralLibrary) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Spectra without a gap up to 1100 nm and of plausible reflectance, and the bands kept."""
+def held_out_spectra(names: Sequence[str], share: float) -> NDArray[np.bool_]:
+    """(N,) which spectra of a library are held out: whole samples at random, at most the share of spectra.
+
+    One sample measured by several spectrometers, or in several grain sizes, must not be on both sides.
+    """
+    _, sample, count = np.unique([sample_of(name) for name in names], return_inverse=True, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(count))
+    fits = np.cumsum(count[order]) <= round(share * len(names))
+    held: NDArray[np.bool_] = np.isin(sample, order[fits])
+    return held
+
+
+def _usable(library: SpectralLibrary) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]]:
+    """Which spectra are without a gap up to 1100 nm and of plausible reflectance; those; the bands kept."""
     keep = np.flatnonzero(np.asarray(library.bands.centre_nm) <= 1100.0)
     spectra = library.spectra[:, keep]
     whole = np.isfinite(spectra).all(axis=1)
-    spectra = spectra[whole]
-    plausible = (spectra.min(axis=1) > 0.0) & (spectra.max(axis=1) < 1.1)
-    return spectra[plausible], keep
+    usable = np.flatnonzero(whole & (spectra.min(axis=1) > 0.0) & (spectra.max(axis=1) < 1.1))
+    return usable, spectra[usable], keep
 
 
 def _mosaic(spectra: NDArray[np.float32], source: LibrarySource, seed: int) -> NDArray[np.float16]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from spectile.catalog.bands import Bands
+from spectile.catalog.files import replacing
 from spectile.flows.console.console import duration
 
 Floats = NDArray[np.float32]
@@ -118,6 +118,5 @@ def _picture(axes: Axes, colour: Floats, title: str) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     """Replace the picture at once: someone may be looking at it."""
-    part = path.with_suffix(".partial")
-    figure.savefig(part, dpi=80, format="png")
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=80, format="png")

@@ -69,8 +69,10 @@ class SceneSource:
     """Pixels are masked where a band stands out from its neighbours by this many robust deviations."""
     weight: float = 0.05
     """How often it, or all scenes of a folder together, are drawn."""
-    zoom: int = 3
-    """Enlarged by this factor, bilinear: neighbours mix linearly, and crops see edges of several pixels."""
+    zoom: int = 1
+    """What is trained on is enlarged by this factor, bilinear; what is measured on never is."""
+    gap_columns: int = 4
+    """Columns between parts of the scene that no part has: a sensor mixes neighbours."""
     held_out_columns: int = 0
     """Columns at the right that are never looked at in training."""
     held_out: bool = False
@@ -109,7 +111,7 @@ class LibrarySource:
     cell: int = 12
     """Mean side of a cell, pixels."""
     held_out: float = 0.1
-    """Share of the spectra that is never trained on."""
+    """Share of the spectra that is never trained on: all of a sample, or none (``sample_of``)."""
     weight: float = 0.08
     """How often all mosaics together are drawn."""
     wavelength_unit: Unit = "nm"

@@ -27,7 +27,7 @@ from spectile.model.predict.predictor import load_calibration, load_predictor
 from spectile.model.presets import ScdmPreset
 from spectile.model.scdm.cascade import ScdmCascade
 from spectile.model.scdm.train import train_paper
-from spectile.model.training.run import LOG, Progress
+from spectile.model.training.run import LOG, Progress, check_folder
 
 CURVES = "curves.png"
 SAMPLES = "samples.png"
@@ -61,6 +61,7 @@ def train_from_recipe(
         Where the recipe, the data or the folder cannot be used.
     """
     recipe = read_recipe(recipe_path)
+    check_folder(out_dir)
     responses = camera_responses(recipe, data_dir)
     cascade: CascadeConfig | ScdmPreset
     if isinstance(recipe, Recipe):
@@ -91,9 +92,10 @@ def train_from_recipe(
     rungs = fit_baselines(recipe, cascade, sets)
     announce("measuring on held-out scenes")
     factors = load_calibration(checkpoint.load(out_dir), cascade.bands)
+    fill = np.array(load_predictor(str(out_dir)).inputs[0].fill, dtype=np.float32)
     table: dict[str, Any] = {}
     for group, positions in groups([scene.name for scene in sets.held_out]).items():
-        source = CropSource([sets.held_out[i] for i in positions], cascade.bands, cascade.response)
+        source = CropSource([sets.held_out[i] for i in positions], cascade.bands, cascade.response, fill)
         batch = held_out_crops(
             source, crops=recipe.crops, size=max(64, recipe.training.crop), seed=recipe.training.seed
         )
@@ -103,8 +105,8 @@ def train_from_recipe(
         if isinstance(model, SpectralCascade) and all(source.complete):
             table[group]["shuffle_factor"] = round(shuffle_factor(model, batch, seed=1), 2)
     loaded = checkpoint.load(out_dir)
-    checkpoint.save(out_dir, loaded.tensors, {**loaded.metadata, "held_out": table})
-    baselines.save_baselines(str(out_dir), *rungs.values())
+    known = baselines.to_tensors(rungs["ridge"], rungs["lookup"])
+    checkpoint.save(out_dir, loaded.tensors, {**loaded.metadata, "held_out": table}, known)
     return table
 
 
@@ -141,17 +143,18 @@ def _draw_samples(
 ) -> None:
     """Draw what the checkpoint that was just saved makes of a few validation crops."""
     predictor = load_predictor(str(out_dir), steps=min(recipe.steps, PICTURED_STEPS), batch=PICTURED_CROPS)
-    source = CropSource(sets.validation, cascade.bands, cascade.response)
-    count, scenes = PICTURED_CROPS, len(source.scenes)
-    batch = source.batch(
-        (recipe.training.seed, 8),
-        count=count,
-        size=recipe.training.crop,
-        augmentation=None,
-        fill=np.array(predictor.inputs[0].fill, dtype=np.float32),
-        scenes=[i * scenes // count for i in range(count)],
+    of, scenes = PICTURED_CROPS, sets.validation
+    shown = [scenes[i] for i in sorted({i * len(scenes) // of for i in range(of)})]
+    source = CropSource(
+        shown, cascade.bands, cascade.response, np.array(predictor.inputs[0].fill, dtype=np.float32)
     )
-    rgb, valid = batch.rgb.numpy(), batch.valid.numpy() > 0
+    batch = source.every_pixel(
+        (recipe.training.seed, 8), size=recipe.training.crop, crops=-(-of // len(shown))
+    )
+    count = min(len(batch.rgb), of)
+    rgb, target, bands = (part[:count].numpy() for part in (batch.rgb, batch.target, batch.bands))
+    # Masked pixels hold the fill already; what lies around a window is shown though it does not count.
+    valid = np.ones((count, *rgb.shape[2:]), dtype=bool)
     origins = np.zeros((count, 2), dtype=np.int64)
     origins[:, 1] = np.arange(count) * recipe.training.crop
     samples = list(predictor.predict(Batch.of_colours(rgb, valid, origins), range(PICTURED_SAMPLES)))
@@ -159,8 +162,8 @@ def _draw_samples(
         out_dir / SAMPLES,
         bands=cascade.bands,
         rgb=rgb,
-        truth=batch.target.numpy(),
-        known=batch.bands.numpy() > 0,
+        truth=target,
+        known=bands > 0,
         sample=samples[0],
         mean=np.mean(samples, axis=0),
         title=f"validation crops at step {step}; mean of {PICTURED_SAMPLES}",

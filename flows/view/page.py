@@ -16,22 +16,27 @@ from bokeh.application import Application
 from bokeh.application.handlers.function import FunctionHandler
 from bokeh.document import Document
 from bokeh.models import Div
-from bokeh.server.server import Server
+from bokeh.server.server import BaseServer
 from rasterio.crs import CRS
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
 
 from spectile.catalog.errors import SpectileError, UsageError
 from spectile.catalog.index import Query
+from spectile.catalog.sizes import width_by_height
 from spectile.catalog.stac import COLLECTION_FILE
 from spectile.flows.view.view_catalog import CatalogPage
+from spectile.flows.view.view_guard import NAMES, SCRIPTS, GuardedApplication
 from spectile.flows.view.view_session import Pools, Session
 from spectile.flows.view.view_spectra import SpectraPane
+from spectile.pipeline.cube.cube_limits import readable
 from spectile.pipeline.product.view import View, open_view
 from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.store.base import open_storage
 
 LOG = logging.getLogger("spectile")
 
-ADDRESS = "127.0.0.1"
+ADDRESS = NAMES[0]
 WARNING = (
     "Synthetic estimate: three colours do not determine a spectrum. Not for identifying materials, detecting "
     "targets, measuring or calibrating."
@@ -43,7 +48,7 @@ MOST_OPEN = 4
 _HERE = Path(__file__).parent
 
 
-def make_server(place: str, port: int) -> Server:
+def make_server(place: str, port: int) -> BaseServer:
     """The server for a cube or a catalog, which is opened before anybody asks; it runs when its loop does.
 
     Parameters
@@ -60,9 +65,10 @@ def make_server(place: str, port: int) -> Server:
     if storage.get(COLLECTION_FILE) is not None:
         collection = Collection(storage)
         collection.search(Query())
-        return _listening(partial(_catalog_or_cube, collection=collection, cubes=cubes), port)
+        show = partial(_catalog_or_cube, collection=collection, cubes=cubes)
+        return _listening(partial(_told, show=show, back=True), port)
     cubes.open(place)
-    return _listening(partial(_cube, place=place, cubes=cubes), port)
+    return _listening(partial(_told, show=partial(_cube, place=place, cubes=cubes)), port)
 
 
 def serve(place: str, port: int, *, browser: bool) -> None:
@@ -113,36 +119,42 @@ def _cube(document: Document, *, place: str, cubes: _Cubes, back: bool = False) 
 def _catalog_or_cube(document: Document, *, collection: Collection, cubes: _Cubes) -> None:
     """The catalog, or with ``?id=`` the cube of one of its items; there is no way to any other cube."""
     asked = document.session_context.request.arguments.get("id")
-    try:
-        if asked:
-            _cube(document, place=collection.cube(asked[0].decode()), cubes=cubes, back=True)
-            return
+    if asked:
+        _cube(document, place=collection.cube(asked[0].decode()), cubes=cubes, back=True)
+        return
+    with readable(collection.storage, "catalog"):
         page = CatalogPage(document, collection)
+    _frame(document, collection.storage.name, page.said, chart=False)
+
+
+def _told(document: Document, *, show: Callable[[Document], None], back: bool = False) -> None:
+    """What is to be shown, or else a page that says why it cannot be."""
+    try:
+        show(document)
     except (SpectileError, OSError, UnicodeDecodeError) as err:
         document.clear()
         for name in ("map", "list", "status"):
-            document.add_root(Div(name=name, text=escape(str(err)) if name == "status" else ""))
-        _frame(document, "Cannot be shown", str(err), chart=False, back=True)
-    else:
-        _frame(document, collection.storage.name, page.said, chart=False)
+            text = escape(str(err)) if name == "status" else ""
+            document.add_root(Div(name=name, text=text, disable_math=True))
+        _frame(document, "Cannot be shown", str(err), chart=False, back=back)
 
 
 def _facts(view: View) -> str:
     crs = CRS.from_wkt(view.grid.crs_wkt)
     authority = crs.to_authority()
-    rows, cols = view.grid.shape
     centres = view.bands.centre_nm
     high, wide = view.pixel_m
     size = f"{wide:.3g} m" if abs(high - wide) < 0.01 * wide else f"{wide:.3g} × {high:.3g} m"
     plan = view.facts["plan"]
-    model = plan.get("settings", {}).get("model") or {}
+    settings = plan["settings"]
+    model = settings.get("model") if isinstance(settings, dict) else None
     parts = [
         "" if view.complete else "not finished",
-        f"{cols:,} × {rows:,} px of {size}",
+        f"{width_by_height(view.grid.shape)} of {size}",
         ":".join(authority) if authority else crs.to_dict().get("proj", "own CRS"),
         f"{len(centres)} bands, {min(centres):.0f}–{max(centres):.0f} nm",
-        str(model.get("name", "")),
-        f"{plan['samples']} samples" if plan.get("samples", 1) > 1 else "",
+        str(model.get("name", "")) if isinstance(model, dict) else "",
+        f"{plan['samples']} samples" if plan["samples"] > 1 else "",
     ]
     return " · ".join(filter(None, parts))
 
@@ -151,24 +163,21 @@ def _frame(document: Document, heading: str, facts: str, *, chart: bool, back: b
     """Put the models that a document has into the page; ``chart`` says whether spectra are among them."""
     document.title = heading
     document.template = (_HERE / "page.html").read_text(encoding="utf-8")
-    css = (_HERE / "page.css").read_text(encoding="utf-8")
     document.template_variables.update(
-        heading=heading, facts=facts, css=css, warning=WARNING, chart=chart, back=back
+        heading=heading, facts=facts, scripts=SCRIPTS, warning=WARNING, chart=chart, back=back
     )
 
 
-def _listening(page: Callable[[Document], None], port: int) -> Server:
+def _listening(page: Callable[[Document], None], port: int) -> BaseServer:
     try:
-        with socket.socket() as probe:  # Tornado leaves one open where it cannot bind
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((ADDRESS, port))
+        listening = socket.create_server((ADDRESS, port))
     except OSError as err:
         raise UsageError(
             "the port cannot be used", got=f"--port {port}, {err.strerror}",
             remedy="use another, or --port 0 for a free one",
         ) from err  # fmt: skip
-    return Server(
-        {"/": Application(FunctionHandler(page))}, address=ADDRESS, port=port,
-        # What pages of other sites in the same browser send is refused; the port is the server's own.
-        allow_websocket_origin=[ADDRESS, "localhost"],
-    )  # fmt: skip
+    listening.setblocking(False)
+    application = GuardedApplication(Application(FunctionHandler(page)), listening.getsockname()[1])
+    server = HTTPServer(application)
+    server.add_sockets([listening])
+    return BaseServer(IOLoop.current(), application, server)

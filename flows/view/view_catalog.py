@@ -12,7 +12,6 @@ from bokeh.document import Document
 from bokeh.events import Tap
 from bokeh.models import (
     ColumnDataSource,
-    CustomJS,
     Div,
     HoverTool,
     MercatorTicker,
@@ -50,10 +49,7 @@ class CatalogPage:
         shapes = [shapely.intersection(shapely.from_wkb(row["geometry"]), box) for row in self.rows]
         self.shapes = [shapely.transform(shape, _project) for shape in shapes]
         self.map = self._build_map()
-        self.open = ColumnDataSource({"href": [""]})
-        self.open.js_on_change("data", CustomJS(
-            args={"open": self.open}, code="window.location.search = open.data.href[0]"
-        ))  # fmt: skip
+        self.open = ColumnDataSource({"href": [""]}, name="open")  # view.js goes where it says
         entries = "".join(self._entry(row) for row in self.rows)
         self.list = Div(
             name="list", disable_math=True, sizing_mode="stretch_both", styles={"overflow-y": "auto"},

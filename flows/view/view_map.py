@@ -13,11 +13,10 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from bokeh.events import MouseMove, RangesUpdate
+from bokeh.events import RangesUpdate
 from bokeh.models import (
     Button,
     ColumnDataSource,
-    CustomJS,
     Div,
     PanTool,
     PrintfTickFormatter,
@@ -156,24 +155,17 @@ class MapPane:
             background_fill_alpha=0.85, border_line_color=None,
         ))  # fmt: skip
         self.legend = Div(name="legend", disable_math=True)
-        self.map.js_on_event(MouseMove, self._cursor())
+        self.map.tags = [self._cursor()]
         self.map.on_event(RangesUpdate, lambda _: self.refresh())
         for side in ("inner_width", "inner_height"):
             self.map.on_change(side, lambda attr, old, new: self._fit())
 
-    def _cursor(self) -> CustomJS:
-        """What writes the coordinates under the pointer, in the cube's CRS."""
+    def _cursor(self) -> list[float]:
+        """What turns a point of the map into the cube's coordinates, and their decimals; for ``view.js``."""
         high, wide = self.view.pixel_m
         a, b, c, d, e, f = tuple(self.view.grid.transform)[:6]
         digits = 5 if CRS.from_wkt(self.view.grid.crs_wkt).is_geographic else 1
-        return CustomJS(
-            args={"numbers": [a / wide, -b / high, c, d / wide, -e / high, f, digits]},
-            code="""
-            const [a, b, c, d, e, f, digits] = numbers, {x, y} = cb_obj
-            document.getElementById("cursor").textContent =
-              `x ${(a * x + b * y + c).toFixed(digits)} · y ${(d * x + e * y + f).toFixed(digits)}`
-            """,
-        )
+        return [a / wide, -b / high, c, d / wide, -e / high, f, digits]
 
     def pixel(self, x: float, y: float) -> tuple[float, float]:
         """(row, column) of a point of the map."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from bokeh.events import DoubleTap, Tap
 from bokeh.layouts import column, row
-from bokeh.models import Button, ColumnDataSource, CustomJS, Div, HoverTool, Range1d, Toggle
+from bokeh.models import Button, ColumnDataSource, Div, HoverTool, Range1d, Toggle
 from bokeh.plotting import figure
 from rasterio.crs import CRS
 
@@ -77,7 +77,7 @@ class SpectraPane:
     def _build_tools(self) -> None:
         self.draw = Toggle(label="Draw area", width=100)
         self.clear = Button(label="Remove all", width=100, disabled=True)
-        self.save = Button(label="Download CSV", width=120, disabled=True)
+        self.save = Button(name="save", label="Download CSV", width=120, disabled=True)
         self.tools = row(self.draw, self.clear, self.save, name="tools", spacing=8)
         self.hint = Div(
             text="Click the map for a pixel's spectrum, draw an area for its mean. "
@@ -87,16 +87,7 @@ class SpectraPane:
         self.list = column(self.hint, name="list", sizing_mode="stretch_width", spacing=0)
         self.table = ColumnDataSource({"csv": [""]})
         name = f"{self.view.storage.name.removesuffix('.zarr')}.spectra.csv"
-        self.save.js_on_click(CustomJS(
-            args={"table": self.table, "name": name},
-            code="""
-            const link = document.createElement("a")
-            link.href = URL.createObjectURL(new Blob([table.data.csv[0]], {type: "text/csv"}))
-            link.download = name
-            link.click()
-            URL.revokeObjectURL(link.href)
-            """,
-        ))  # fmt: skip
+        self.save.tags = [name, self.table]  # for view.js
         self.clear.on_click(partial(self._keep, ()))
         self.draw.on_change("active", lambda attr, old, new: self._drawing())
 

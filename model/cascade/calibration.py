@@ -20,7 +20,7 @@ from spectile.model.data.crops import Batch
 from spectile.model.diffusion.grain import fit_grain
 
 CALIBRATION_CROPS = 4
-"""Of each validation scene."""
+"""Of each validation scene at most; of scenes no larger than a crop it is one, which shows every pixel."""
 SPREAD_SAMPLES = 8
 """Draws of each stage's components, over all networks."""
 LEAST_SPREAD = 0.1
@@ -46,7 +46,7 @@ def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None
         (1, torch.cat([colour, coarse], dim=1), batch.target, batch.bands),
     ):
         stage = model.stage(index)
-        _calibrate_grain(stage, given, target, bands, batch.valid)
+        _calibrate_grain(stage, given, target, bands, batch)
         draw = drawn_by(torch.Generator().manual_seed(seed), model, 1, *batch.rgb.shape[2:])
         sums, total = torch.zeros(2, 3, stage.config.components), torch.zeros(stage.config.components)
         repeats = max(SPREAD_SAMPLES // model.config.members, 2)
@@ -63,7 +63,7 @@ def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None
                     left.append(off[0])
                     drawn.append(z[0] * stage.deviation[:, None, None])
             # Errors count as reflectance: dark pixels, whose relative errors are large, do not.
-            weight = known[0, :, None, None] * batch.valid[n] * prepared.size[0].square()
+            weight = batch.weight[n] * known[0, :, None, None] * batch.valid[n] * prepared.size[0].square()
             sums += _moments(torch.stack(left), torch.stack(drawn), weight)
             total += weight.sum((1, 2))
         found = _matching(sums, model.config.members * repeats)
@@ -71,7 +71,7 @@ def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None
         stage.spread.copy_(torch.where(total > 0, found, stage.spread))
 
 
-def _calibrate_grain(stage: Stage, given: Tensor, target: Tensor, bands: Tensor, valid: Tensor) -> None:
+def _calibrate_grain(stage: Stage, given: Tensor, target: Tensor, bands: Tensor, batch: Batch) -> None:
     """Set the grain to that of the mean's error, where a crop shows it."""
     left, weights = [], []
     for n in range(len(given)):
@@ -79,7 +79,9 @@ def _calibrate_grain(stage: Stage, given: Tensor, target: Tensor, bands: Tensor,
         error = (target[n : n + 1] - stage.posterior_mean(prepared)) / prepared.size
         off, known = stage.components(error, bands[n : n + 1])
         left.append(off)
-        weights.append(known[:, :, None, None] * valid[n] * prepared.size.square())
+        # The grain comes from products of two pixels, each with its weight.
+        counts = batch.weight[n].sqrt() * batch.valid[n]
+        weights.append(known[:, :, None, None] * counts * prepared.size.square())
     weight = torch.cat(weights)
     shown = weight.sum((0, 2, 3)) > 0
     stage.grain[shown] = fit_grain(torch.cat(left), weight)[shown]
@@ -120,34 +122,38 @@ def calibrate_bands(model: SpectralCascade, batch: Batch, *, samples: int, seed:
         drawn = torch.stack([model.sample(batch.rgb[n : n + 1], draw, number=k)[0] for k in range(samples)])
         deviations.append(drawn.std(0))
         errors.append(batch.target[n] - drawn.mean(0))
-    counted = (batch.valid[:, None] * batch.bands[:, :, None, None]) > 0
-    return fit_factors(torch.stack(errors), torch.stack(deviations), counted, samples=samples)
+    counts = (batch.weight[:, None, None] * batch.valid)[:, None] * batch.bands[:, :, None, None]
+    return fit_factors(torch.stack(errors), torch.stack(deviations), counts, samples=samples)
 
 
-def fit_factors(errors: Tensor, deviations: Tensor, counted: Tensor, *, samples: int) -> Calibration:
+def fit_factors(errors: Tensor, deviations: Tensor, counts: Tensor, *, samples: int) -> Calibration:
     """The factors of each band from errors of the mean and deviations of the samples.
 
     Parameters
     ----------
     errors, deviations : (N, B, h, w) truth − mean of the samples, and the samples' standard deviation.
-    counted : (N, B, h, w) bool, what is known and valid; a band with nothing keeps a normal law's factors.
+    counts : (N, B, h, w) how much each value counts, zero where it is not known or not valid; a band with
+        nothing keeps a normal law's factors.
     samples : K, how many samples the mean and the deviation are of.
     """
     factors = []
     for band in range(errors.shape[1]):
-        at = counted[:, band]
+        at = counts[:, band] > 0
         if not at.any():
             factors.append(NORMAL)
             continue
-        error, deviation = errors[:, band][at].double(), deviations[:, band][at].double()
+        error, deviation, weight = (part[:, band][at].double() for part in (errors, deviations, counts))
         deviation = deviation.clamp_min(LEAST_DEVIATION)
-        low, high = (_quantile(error / deviation, q) for q in QUANTILES)
-        ratio = float((error.square().mean() / deviation.square().mean()).sqrt())
+        low, high = _quantiles(error / deviation, weight)
+        ratio = float(((error.square() * weight).sum() / (deviation.square() * weight).sum()).sqrt())
         factors.append((max(ratio, 1e-6), low, max(high, low + 1e-6)))
     spread, lows, highs = zip(*factors, strict=True)
     return Calibration(samples, spread, lows, highs)
 
 
-def _quantile(values: Tensor, q: float) -> float:
-    """The q-quantile; torch's own refuses more than 2^24 values."""
-    return float(values.kthvalue(min(max(round(q * (len(values) + 1)), 1), len(values))).values)
+def _quantiles(values: Tensor, weight: Tensor) -> list[float]:
+    """The values that ``QUANTILES`` of the weight lie below."""
+    ordered, order = values.sort()
+    below = weight[order].cumsum(0)
+    at = torch.searchsorted(below / below[-1], torch.tensor(QUANTILES, dtype=below.dtype))
+    return [float(value) for value in ordered[at.clamp_max(len(values) - 1)]]

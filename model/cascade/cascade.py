@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor, nn
 
 from spectile.catalog.bands import Bands, coarse_indices
+from spectile.catalog.errors import UsageError
+from spectile.catalog.fields import Count, Depth, Finite, Steps, Width
 from spectile.model.closed.closed_form import COLOUR_FEATURES, ClosedForm, Prepared, colour_features
 from spectile.model.diffusion.grain import random_grained, white_grain
 from spectile.model.diffusion.parameterization import to_x0
@@ -33,20 +36,32 @@ DrawStage = Callable[[int, int], Tensor]
 class StageConfig:
     """One stage: how many components it diffuses and how large its network is."""
 
-    components: int
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    components: Width
     """K, principal components of the residual that are diffused; the rest is left at its mean."""
-    condition_width: int
+    condition_width: Width
     """Width of the condition branch at half resolution."""
-    condition_blocks: int
+    condition_blocks: Depth
     """Residual blocks a level in the condition branch."""
-    width: int
+    width: Width
     """Width of the denoiser at half resolution."""
     norm: Literal["channel", "group"] = "channel"
     """Normalisation per pixel, or over the tile in groups."""
-    kernels: int = 0
+    kernels: Annotated[int, Field(ge=0, le=65_536)] = 0
     """Gaussian kernels of the colour that the mean is linear in, beside the polynomial features."""
-    guidance: float = 0.0
+    guidance: Finite = 0.0
     """ICMG scale s: x̂ = (1 + s)·x̂(c) − s·x̂(∅); 0 is off and costs nothing (SCDM, equation 15)."""
+
+    def __post_init__(self) -> None:
+        # Three halves of a width are the width below, and a group norm has eight groups of either.
+        unit = 16 if self.norm == "group" else 2
+        if self.width % unit or self.condition_width % unit:
+            raise UsageError(
+                "widths that do not fit the network",
+                got=f"width {self.width}, condition_width {self.condition_width}, norm {self.norm}",
+                expected=f"multiples of {unit}",
+            )
 
 
 DEFAULT_STAGES = (
@@ -63,16 +78,30 @@ class CascadeConfig:
     """The bands it predicts."""
     response: Bands
     """The spectral response that the input is expected to have, in the order R, G, B."""
-    coarse: int = 12
+    coarse: Count = 12
     """Bands of the first stage, at equal intervals."""
     stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES
     """RGB → coarse, RGB and coarse → all."""
-    members: int = 1
+    members: Annotated[int, Field(ge=1, le=64)] = 1
     """Networks a stage, alike but for their first weights; sample k is drawn with number k modulo this."""
-    timesteps: int = 1000
+    timesteps: Steps = 1000
     """T of the linear schedule, beta 1e-4 to 0.02."""
-    steps: int = 4
+    steps: Steps = 4
     """Solver steps by default; 1 gives the posterior mean."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        targets = (len(self.coarse_bands), len(self.bands))
+        for name, stage, limit in zip(("first", "second"), self.stages, targets, strict=True):
+            if stage.components > limit:
+                raise UsageError(
+                    f"components of the {name} stage",
+                    got=stage.components,
+                    expected=f"up to {limit}, its bands",
+                )
+        if self.steps > self.timesteps:
+            raise UsageError("solver steps", got=self.steps, expected=f"up to {self.timesteps}")
 
     @property
     def coarse_bands(self) -> tuple[int, ...]:
@@ -88,11 +117,11 @@ class CascadeConfig:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> CascadeConfig:
-        """The configuration that ``to_json`` wrote."""
-        first, second = (StageConfig(**stage) for stage in value["stages"])
-        rest = {key: value[key] for key in ("coarse", "members", "timesteps", "steps")}
+        """The configuration that ``to_json`` wrote; ValueError or UsageError where it is none."""
+        if not (isinstance(value["bands"], dict) and isinstance(value["response"], dict)):
+            raise ValueError("bands and response are tables of centres and widths")
         bands, response = Bands.from_json(value["bands"]), Bands.from_json(value["response"])
-        return cls(bands=bands, response=response, stages=(first, second), **rest)
+        return TypeAdapter(cls).validate_python({**value, "bands": bands, "response": response})
 
 
 class Encoded(NamedTuple):

@@ -18,7 +18,7 @@ import torch
 from spectile.model.cascade.calibration import CALIBRATION_CROPS
 from spectile.model.cascade.cascade import SpectralCascade, drawn_by
 from spectile.model.cascade.means import fit_means
-from spectile.model.data.crops import CropSource, TrainingScene
+from spectile.model.data.crops import CropSource, Floats, TrainingScene
 from spectile.model.training.run import generator_of
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def leave_sites_out(
     scenes: Sequence[TrainingScene],
     validation: Sequence[TrainingScene],
     config: TrainConfig,
+    fill: Floats,
 ) -> dict[str, SiteErrors]:
     """The errors of places that have validation scenes, and without which the model can be fitted.
 
@@ -51,6 +52,7 @@ def leave_sites_out(
     model : the trained cascade.
     scenes, validation : what it was trained on and watched by.
     config : how it was trained.
+    fill : (3,) what masked pixels of its input hold.
     """
     cascade = model.config
     sites = sorted({scene.site for scene in validation} - {""})
@@ -64,11 +66,10 @@ def leave_sites_out(
             continue
         fitted = SpectralCascade(cascade).eval()
         fit_means(fitted, source, config)
-        watch = CropSource([s for s in validation if s.site == site], cascade.bands, cascade.response)
-        which = [index for index in range(len(watch.scenes)) for _ in range(CALIBRATION_CROPS)]
-        key = (config.seed, 8)
-        batch = watch.batch(key, count=len(which), size=config.crop, augmentation=None, scenes=which)
-        draw = drawn_by(generator_of(config.seed, 5, 0), model, len(which), *batch.rgb.shape[2:])
+        strips = [scene for scene in validation if scene.site == site]
+        watch = CropSource(strips, cascade.bands, cascade.response, fill)
+        batch = watch.every_pixel((config.seed, 8), size=config.crop, crops=CALIBRATION_CROPS)
+        draw = drawn_by(generator_of(config.seed, 5, 0), model, len(batch.rgb), *batch.rgb.shape[2:])
         own, left_out = model.sample(batch.rgb, draw, steps=1), fitted.closed_form(batch.rgb)
         found[site] = SiteErrors(batch.rmse(own), batch.rmse(left_out))
     return found

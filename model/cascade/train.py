@@ -13,18 +13,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from spectile.model import checkpoint
+from spectile.catalog.fields import Count, NotNegative, Positive, Seed, Share
 from spectile.model.cascade.calibration import CALIBRATION_CROPS, calibrate_bands, calibrate_stages
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage, drawn_by
 from spectile.model.cascade.means import fit_means, perturb
 from spectile.model.cascade.sites import leave_sites_out, site_factor
 from spectile.model.closed.closed_form import Prepared, colour_features
-from spectile.model.data.crops import Augmentation, Batch, CropSource, Floats, TrainingScene
+from spectile.model.data.crops import Augmentation, Batch, CropSource, TrainingScene
 from spectile.model.diffusion.grain import fit_grain, random_grained
 from spectile.model.diffusion.losses import spectral_loss
 from spectile.model.diffusion.parameterization import add_noise
@@ -41,40 +42,42 @@ DEVIATION_RATE = 0.02
 GRAIN_RATE = 0.01
 """… and their grain."""
 CALIBRATION_SAMPLES = 16
+VALIDATION_CROPS = 2
+"""Of each validation scene at most, to watch by."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train; with the scenes and the cascade's configuration it fixes the result."""
 
-    steps: int = 3000
+    steps: Count = 3000
     """Optimiser steps."""
-    batch: int = 12
+    batch: Count = 12
     """Crops a step."""
-    crop: int = 64
+    crop: Count = 64
     """Side of a crop, pixels; a multiple of the network's stride."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Peak of the cosine schedule."""
-    warmup: int = 150
+    warmup: Annotated[int, Field(ge=0)] = 150
     """Steps of linear rise before it."""
-    weight_decay: float = 1e-3
+    weight_decay: NotNegative = 1e-3
     """AdamW's."""
-    ema_decay: float = 0.998
+    ema_decay: Share = 0.998
     """Of the averaged weights, which are the ones that are saved."""
-    condition_dropout: float = 0.0
+    condition_dropout: Share = 0.0
     """Share of crops whose condition is zeroed, which guidance needs (p_unc of SCDM: 0.1)."""
-    angle: float = 2.0
+    angle: NotNegative = 2.0
     """Weight of SCDM's spectral loss, 1 − cos, of the mean, beside its squared error in units of the
     closed form's."""
-    coarse_noise: float = 0.15
+    coarse_noise: NotNegative = 0.15
     """Largest scale of the first stage's residual that is added to the second stage's coarse bands."""
-    ridge: float = 1e-5
+    ridge: Positive = 1e-5
     """Penalty of the closed-form means on standardised coefficients."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
-    log_every: int = 25
+    log_every: Count = 25
     """Steps between lines of the log."""
-    validate_every: int = 500
+    validate_every: Count = 500
     """Steps between validations and saved states."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """How the input is varied."""
@@ -99,7 +102,8 @@ def train(
     Parameters
     ----------
     config, cascade : what to train and how.
-    scenes, validation : to learn from, and to watch; validation decides nothing here.
+    scenes, validation : to learn from; to watch, and to calibrate the spread, the grain, the factors of the
+        bands and that of new places by. No weight of a network depends on validation.
     out_dir : the checkpoint's folder.
     metadata : facts for the checkpoint: name, recipe, data, held-out metrics.
     progress : is called with each record that goes to the log.
@@ -112,53 +116,56 @@ def train(
     CheckpointError
         Where the state in ``out_dir`` is of another configuration, or damaged.
     """
-    source = CropSource(scenes, cascade.bands, cascade.response)
-    watch = CropSource(validation, cascade.bands, cascade.response)
     torch.manual_seed(config.seed)
     model = SpectralCascade(cascade)
-    fill = fit_means(model, source, config)
+    fill = fit_means(model, CropSource(scenes, cascade.bands, cascade.response), config)
+    source, watch = (CropSource(part, cascade.bands, cascade.response, fill) for part in (scenes, validation))
     facts = {**metadata, "fill": fill.tolist(), "cascade": cascade.to_json(), "training": asdict(config)}
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
     ema = Ema(model, decay=config.ema_decay, start=config.warmup)
+    finished: list[SpectralCascade] = []
+
+    def finish() -> tuple[dict[str, Tensor], dict[str, Any]]:
+        finished.append(averaged(cascade, ema))
+        return _finish(finished[-1], source, watch, config)
+
     run_steps(
         model,
         optimiser,
         ema,
         out_dir,
-        identity={"training": asdict(config), "cascade": cascade.to_json(), "scenes": scene_facts(scenes)},
+        identity={
+            "training": asdict(config),
+            "cascade": cascade.to_json(),
+            "scenes": scene_facts(scenes),
+            "validation": scene_facts(validation),
+        },
         facts=facts,
         steps=config.steps,
         log_every=config.log_every,
         validate_every=config.validate_every,
-        step=lambda step: train_step(model, source, optimiser, config, fill, step),
-        validate=lambda: validate(averaged(cascade, ema), watch),
+        step=lambda step: train_step(model, source, optimiser, config, step),
+        validate=lambda: validate(averaged(cascade, ema), watch, config),
         progress=progress,
+        finish=finish,
         stop_after=stop_after,
     )
-    model = averaged(cascade, ema)
-    if stop_after is None or stop_after >= config.steps:
-        _finish(model, source, watch, out_dir, config)
-    return model
+    return finished[-1] if finished else averaged(cascade, ema)
 
 
 def _finish(
-    model: SpectralCascade, source: CropSource, watch: CropSource, out_dir: Path, config: TrainConfig
-) -> None:
-    """Store the networks in half precision, calibrate what was stored, and say so in the checkpoint."""
+    model: SpectralCascade, source: CropSource, watch: CropSource, config: TrainConfig
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Round the networks to half precision, calibrate what was rounded; its tensors and its facts."""
     networks = dict(model.named_parameters())
     model.load_state_dict({k: v.half() if k in networks else v for k, v in model.state_dict().items()})
-    scenes = [i for i in range(len(watch.scenes)) for _ in range(CALIBRATION_CROPS)]
-    batch = watch.batch(
-        (config.seed, 8), count=len(scenes), size=config.crop, augmentation=None, scenes=scenes
-    )
+    batch = watch.every_pixel((config.seed, 8), size=config.crop, crops=CALIBRATION_CROPS)
     calibrate_stages(model, batch, seed=config.seed)
     factors = calibrate_bands(model, batch, samples=CALIBRATION_SAMPLES, seed=config.seed)
-    sites = leave_sites_out(model, source.scenes, watch.scenes, config)
+    sites = leave_sites_out(model, source.scenes, watch.scenes, config, watch.fill)
     factors = factors.widened(site_factor(sites))
-    metadata = checkpoint.load(out_dir).metadata
     tensors = {k: v.half() if k in networks else v for k, v in model.state_dict().items()}
-    facts = {"calibration": factors.to_json(), "sites": {k: v._asdict() for k, v in sites.items()}}
-    checkpoint.save(out_dir, tensors, {**metadata, **facts})
+    return tensors, {"calibration": factors.to_json(), "sites": {k: v._asdict() for k, v in sites.items()}}
 
 
 def averaged(cascade: CascadeConfig, ema: Ema) -> SpectralCascade:
@@ -173,7 +180,6 @@ def train_step(
     source: CropSource,
     optimiser: torch.optim.Optimizer,
     config: TrainConfig,
-    fill: Floats,
     step: int,
 ) -> dict[str, float]:
     """One optimiser step on both stages of one member, each in turn; the losses."""
@@ -183,7 +189,6 @@ def train_step(
         count=config.batch,
         size=config.crop,
         augmentation=config.augmentation,
-        fill=fill,
     )
     generator = generator_of(config.seed, 2, step)
     positions = list(model.config.coarse_bands)
@@ -304,12 +309,10 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 @torch.inference_mode()
-def validate(model: SpectralCascade, source: CropSource) -> dict[str, float]:
+def validate(model: SpectralCascade, source: CropSource, config: TrainConfig) -> dict[str, float]:
     """RMSE on fixed crops: the posterior mean, one sample, and the closed-form mean of both stages."""
-    count = 2 * len(source.scenes)
-    scenes = [i // 2 for i in range(count)]
-    batch = source.batch((0,), count=count, size=64, augmentation=None, scenes=scenes)
-    draw = drawn_by(generator_of(0, 5, 0), model, count, *batch.rgb.shape[2:])
+    batch = source.every_pixel((0,), size=config.crop, crops=VALIDATION_CROPS)
+    draw = drawn_by(generator_of(0, 5, 0), model, len(batch.rgb), *batch.rgb.shape[2:])
     return {
         "closed_form_rmse": round(batch.rmse(model.closed_form(batch.rgb)), 5),
         "mean_rmse": round(batch.rmse(model.sample(batch.rgb, draw, steps=1)), 5),

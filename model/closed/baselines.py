@@ -14,13 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from spectile.catalog.errors import CheckpointError
 from spectile.model import checkpoint
+from spectile.model.checkpoint import Checkpoint
 
 Floats = NDArray[np.float32]
 
-FILE = "baselines.safetensors"
+NAMES = ("ridge/weight", "ridge/low", "ridge/high", "lookup/codes", "lookup/spectra", "lookup/neighbours")
+"""Of the tensors that a checkpoint stores them as."""
 PENALTIES = (1e-8, 1e-6, 1e-4, 1e-2)
 DEGREES = (1, 2, 3, 4)
 CODES = 4096
@@ -145,20 +148,38 @@ def _polynomials(rgb: Floats, degree: int) -> Floats:
     return np.stack([np.ones(len(rgb), dtype=rgb.dtype), *terms], axis=1)
 
 
-def save_baselines(name: str, ridge: Ridge, lookup: Lookup) -> None:
-    """Write both beside the checkpoint of that name or folder."""
-    tensors = {
-        "ridge/weight": ridge.weight,
-        "ridge/low": ridge.low,
-        "ridge/high": ridge.high,
-        "lookup/codes": lookup.codes,
-        "lookup/spectra": lookup.spectra,
-        "lookup/neighbours": np.array(lookup.neighbours),
-    }
-    path = checkpoint.locate(name) / FILE
-    checkpoint.write_tensors(
-        path, {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in tensors.items()}
-    )
+def to_tensors(ridge: Ridge, lookup: Lookup) -> dict[str, Tensor]:
+    """Both as tensors by name, as a checkpoint stores them."""
+    arrays = (ridge.weight, ridge.low, ridge.high, lookup.codes, lookup.spectra, lookup.neighbours)
+    tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    return dict(zip(NAMES, tensors, strict=True))
+
+
+def baselines_of(loaded: Checkpoint) -> dict[str, Baseline]:
+    """The baselines that a checkpoint carries, ``ridge`` and ``lookup``; none where it carries none.
+
+    Raises
+    ------
+    CheckpointError
+        Where they are incomplete, or their shapes do not go together.
+    """
+    if not loaded.baselines:
+        return {}
+    where = str(loaded.folder)
+    if odd := sorted(loaded.baselines.keys() ^ set(NAMES)):
+        raise CheckpointError("tensors missing or unknown among the baselines", where=where, got=odd[0])
+    weight, low, high, codes, spectra, neighbours = (loaded.baselines[name].numpy() for name in NAMES)
+    terms, bands = (len(weight), weight.shape[-1]) if weight.ndim == 2 else (0, 0)
+    shapes = [(3,), (3,), (len(codes), 3), (len(codes), bands)] if codes.ndim else []
+    if [array.shape for array in (low, high, codes, spectra)] != shapes or neighbours.shape not in ((), (1,)):
+        raise CheckpointError("baselines whose shapes do not go together", where=where)
+    if terms not in [len(_exponents(degree)) + 1 for degree in DEGREES]:
+        raise CheckpointError("a ridge of an unknown degree", where=where, got=f"{terms} terms")
+    if not 1 <= (count := int(neighbours.item())) <= len(codes):
+        raise CheckpointError(
+            "neighbours of the lookup", where=where, got=count, expected=f"1 to {len(codes)}"
+        )
+    return {"ridge": Ridge(weight, low, high), "lookup": Lookup(codes, spectra, count)}
 
 
 def load_baselines(name: str) -> dict[str, Baseline]:
@@ -167,15 +188,8 @@ def load_baselines(name: str) -> dict[str, Baseline]:
     Raises
     ------
     CheckpointError
-        Where the file is missing or damaged.
+        Where the checkpoint is missing or damaged, or carries none.
     """
-    stored = checkpoint.read_tensors(checkpoint.locate(name) / FILE)
-    try:
-        tensors = {key: value.numpy() for key, value in stored.items()}
-        ridge = Ridge(tensors["ridge/weight"], tensors["ridge/low"], tensors["ridge/high"])
-        lookup = Lookup(
-            tensors["lookup/codes"], tensors["lookup/spectra"], int(tensors["lookup/neighbours"].item())
-        )
-    except KeyError as err:
-        raise CheckpointError(f"no {err} among the baselines", where=name) from err
-    return {"ridge": ridge, "lookup": lookup}
+    if not (found := baselines_of(checkpoint.load(name))):
+        raise CheckpointError("no baselines in the checkpoint", where=name)
+    return found

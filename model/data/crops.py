@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -109,20 +111,36 @@ class Batch:
     bands: Tensor
     """(N, B) float32, one where the scene has the band."""
     valid: Tensor
-    """(N, h, w) float32, one where the pixel counts."""
+    """(N, h, w) float32, one where the pixel counts: real, not masked, and not shown by another crop."""
+    weight: Tensor
+    """(N,) float32, how much each pixel of a crop counts."""
+
+    def crop(self, n: int) -> Batch:
+        """A batch of the n-th crop alone."""
+        return Batch(*(getattr(self, entry.name)[n : n + 1] for entry in fields(self)))
 
     def rmse(self, estimate: Tensor) -> float:
         """RMSE, reflectance, of an estimate (N, B, h, w) over what is known and counts."""
-        weight = self.valid[:, None] * self.bands[:, :, None, None]
+        weight = (self.weight[:, None, None] * self.valid)[:, None] * self.bands[:, :, None, None]
         return math.sqrt(float(((estimate - self.target).square() * weight).sum() / weight.sum()))
 
 
 class CropSource:
-    """Draws batches of crops from scenes, in the model's bands."""
+    """Draws batches of crops from scenes, in the model's bands.
 
-    def __init__(self, scenes: Sequence[TrainingScene], bands: Bands, response: Bands) -> None:
+    Parameters
+    ----------
+    scenes : where crops come from.
+    bands, response : of the model, and of its input.
+    fill : (3,) what a masked pixel of the input holds; zero where the model's is not known yet.
+    """
+
+    def __init__(
+        self, scenes: Sequence[TrainingScene], bands: Bands, response: Bands, fill: Floats | None = None
+    ) -> None:
         if not scenes:
             raise UsageError("no scenes to train on")
+        self.fill = np.zeros(3, dtype=np.float32) if fill is None else fill
         self.scenes = tuple(scenes)
         self.bands = bands
         self.response = response
@@ -147,52 +165,84 @@ class CropSource:
         count: int,
         size: int,
         augmentation: Augmentation | None,
-        fill: Floats | None = None,
-        scenes: Sequence[int] | None = None,
     ) -> Batch:
-        """The batch of random key ``key``.
+        """The batch of random key ``key``, of scenes drawn by their weight.
 
         Parameters
         ----------
         key : seeds everything random.
-        count, size : number of crops and their side in pixels; smaller scenes are reflected outward.
+        count, size : number of crops and their side in pixels; smaller scenes are reflected outward, as the
+            edges of a scene are in a run, and what is reflected does not count.
         augmentation : None gives crops through the nominal response with nothing varied.
-        fill : (3,) what a masked pixel holds; zero where it is not known yet.
-        scenes : the scene of each crop; None draws them by weight.
         """
         rng = np.random.default_rng(key)
-        rgb = np.empty((count, 3, size, size), dtype=np.float32)
-        target = np.zeros((count, len(self.bands), size, size), dtype=np.float32)
-        bands = np.zeros((count, len(self.bands)), dtype=np.float32)
-        valid = np.zeros((count, size, size), dtype=np.float32)
-        chosen = rng.choice(len(self.scenes), size=count, p=self._share) if scenes is None else scenes
-        for n, index in enumerate(chosen):
-            scene, (matrix, supported) = self.scenes[index], self._plans[index]
-            cube, inside = _crop(scene, size, rng, turn=augmentation is not None)
-            if augmentation is not None:
-                cube = cube * _illumination(augmentation, size, rng)
-            target[n] = np.tensordot(matrix.astype(np.float32), cube, 1)
-            rgb[n] = self._camera(scene, cube, augmentation, rng)
-            if augmentation is not None and rng.random() < augmentation.masked:
-                rows, cols = (np.sort(rng.integers(0, size + 1, 2)) for _ in range(2))
-                inside[rows[0] : rows[1], cols[0] : cols[1]] = False
-            rgb[n][:, ~inside] = 0.0 if fill is None else fill[:, None]
-            bands[n], valid[n] = supported, inside
-        return Batch(*(torch.from_numpy(x) for x in (rgb, target, bands, valid)))
+        shown = []
+        for index in rng.choice(len(self.scenes), size=count, p=self._share):
+            crop = _crop(self.scenes[index], size, rng, turn=augmentation is not None)
+            shown.append(self._seen(index, crop, augmentation, rng))
+        return _stacked(shown, np.ones(count, dtype=np.float32))
+
+    def every_pixel(self, key: tuple[int, ...], *, size: int, crops: int | None = None) -> Batch:
+        """Crops of every scene through the nominal response, in which no pixel counts twice.
+
+        Scenes are cut into windows of at most ``size`` pixels a side. A crop shows a window with what lies
+        around it, and counts the window alone. A scene weighs as much as any other, however many pixels of
+        it count.
+
+        Parameters
+        ----------
+        key : seeds the choice of windows.
+        size : side of the crops, pixels.
+        crops : at most so many windows a scene; None is all of them.
+        """
+        rng = np.random.default_rng(key)
+        shown, counted = [], []
+        for index, scene in enumerate(self.scenes):
+            windows = _windows(scene, size)
+            if crops is not None and len(windows) > crops:
+                windows = [windows[i] for i in sorted(rng.permutation(len(windows))[:crops])]
+            found = [self._seen(index, _around(scene, window, size), None, rng) for window in windows]
+            shown += found
+            counted += [sum(int(crop.valid.sum()) for crop in found)] * len(found)
+        pixels = np.array(counted, dtype=np.float32)
+        # One on average over the pixels.
+        mean = sum(int(crop.valid.sum()) for crop in shown) / len(self.scenes)
+        return _stacked(shown, mean / pixels)
+
+    def _seen(
+        self, index: int, crop: _Crop, augmentation: Augmentation | None, rng: np.random.Generator
+    ) -> _Seen:
+        """A crop of a scene as the model gets it."""
+        scene, (matrix, supported) = self.scenes[index], self._plans[index]
+        cube, shown, valid = crop
+        size = len(shown)
+        if augmentation is not None:
+            cube = cube * _illumination(augmentation, size, rng)
+        target = np.tensordot(matrix.astype(np.float32), cube, 1)
+        rgb = self._camera(scene, cube, augmentation, rng)
+        if augmentation is not None and rng.random() < augmentation.masked:
+            rows, cols = (np.sort(rng.integers(0, size + 1, 2)) for _ in range(2))
+            shown[rows[0] : rows[1], cols[0] : cols[1]] = False
+        rgb[:, ~shown] = self.fill[:, None]
+        return _Seen(rgb, target, supported.astype(np.float32), (valid & shown).astype(np.float32))
 
     def pixels(
         self, seed: int, augmentation: Augmentation | None, *, crop: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Valid pixels for closed-form fits: RGB (P, 3), reflectance (P, B), and (P, B) the bands it has."""
+        """Valid pixels for closed-form fits: RGB (P, 3), reflectance (P, B), and (P, B) the bands it has.
+
+        Each crop gives as many, whatever the size of its scene, where it has so many.
+        """
         rng = np.random.default_rng((seed, 3))
         rgb, target, bands = [], [], []
         for i in range(FIT_CROPS // 10):
             batch = self.batch((seed, 0, i), count=10, size=crop, augmentation=augmentation)
-            at = torch.nonzero(batch.valid.flatten())[:, 0]
-            at = at[torch.from_numpy(rng.permutation(len(at))[: 10 * FIT_PIXELS])]
-            rgb.append(batch.rgb.movedim(1, -1).flatten(0, 2)[at])
-            target.append(batch.target.movedim(1, -1).flatten(0, 2)[at])
-            bands.append(batch.bands[at // batch.valid[0].numel()])
+            for n, inside in enumerate(batch.valid.flatten(1)):
+                at = torch.nonzero(inside)[:, 0]
+                at = at[torch.from_numpy(rng.permutation(len(at))[:FIT_PIXELS])]
+                rgb.append(batch.rgb[n].flatten(1).T[at])
+                target.append(batch.target[n].flatten(1).T[at])
+                bands.append(batch.bands[n].expand(len(at), -1))
         return torch.cat(rgb), torch.cat(target), torch.cat(bands)
 
     def _camera(
@@ -227,26 +277,76 @@ class CropSource:
         return np.maximum(noisy, 0.0).astype(np.float32)
 
 
-def _crop(
-    scene: TrainingScene, size: int, rng: np.random.Generator, *, turn: bool
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """A random window, (S, size, size) float32 and its mask; with ``turn``, flipped and rotated."""
-    height, width = scene.valid.shape
-    row, col = (int(rng.integers(0, max(extent - size, 0) + 1)) for extent in (height, width))
+class _Crop(NamedTuple):
+    """A square of a scene, reflected outward where the scene is smaller."""
+
+    cube: Floats
+    """(S, size, size) float32."""
+    shown: NDArray[np.bool_]
+    """(size, size), False where the pixel is masked."""
+    valid: NDArray[np.bool_]
+    """(size, size), False where it is masked or a reflection."""
+
+
+class _Seen(NamedTuple):
+    """What a batch holds of one crop."""
+
+    rgb: Floats
+    target: Floats
+    bands: Floats
+    valid: Floats
+
+
+def _stacked(shown: Sequence[_Seen], weight: Floats) -> Batch:
+    rgb, target, bands, valid = (torch.from_numpy(np.stack(part)) for part in zip(*shown, strict=True))
+    return Batch(rgb, target, bands, valid, torch.from_numpy(weight))
+
+
+def _square(scene: TrainingScene, row: int, col: int, size: int) -> _Crop:
+    """The square whose upper left corner is there."""
     window = slice(row, row + size), slice(col, col + size)
     cube = scene.cube[(slice(None), *window)].astype(np.float32)
-    valid = scene.valid[window]
-    missing = [(0, size - extent) for extent in valid.shape]
+    real = scene.valid[window]
+    missing = [(0, size - extent) for extent in real.shape]
     cube = np.pad(cube, [(0, 0), *missing], mode="symmetric")
-    valid = np.pad(valid, missing, mode="symmetric")
+    shown = np.pad(real, missing, mode="symmetric")
     # A masked pixel's value must be finite, or a weight of zero could not silence it.
-    cube[:, ~valid] = 0.0
+    cube[:, ~shown] = 0.0
+    return _Crop(cube, shown, np.pad(real, missing))
+
+
+def _crop(scene: TrainingScene, size: int, rng: np.random.Generator, *, turn: bool) -> _Crop:
+    """A random square; with ``turn``, flipped and rotated."""
+    row, col = (int(rng.integers(0, max(extent - size, 0) + 1)) for extent in scene.valid.shape)
+    cube, shown, valid = _square(scene, row, col, size)
     if turn:
-        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-        cube, valid = np.rot90(cube, turns, (1, 2)), np.rot90(valid, turns)
-        if flip:
-            cube, valid = cube[:, :, ::-1], valid[:, ::-1]
-    return np.ascontiguousarray(cube), valid.copy()
+        turns, step = int(rng.integers(4)), -1 if rng.integers(2) else 1
+        cube = np.rot90(cube, turns, (-2, -1))[..., ::step]
+        shown, valid = (np.rot90(part, turns, (-2, -1))[..., ::step] for part in (shown, valid))
+    return _Crop(np.ascontiguousarray(cube), shown.copy(), valid.copy())
+
+
+def _windows(scene: TrainingScene, size: int) -> list[tuple[slice, slice]]:
+    """Windows of at most ``size`` pixels a side, about alike, that cut the scene up; no empty ones."""
+    axes = []
+    for extent in scene.valid.shape:
+        parts = -(-extent // size)
+        edges = [extent * part // parts for part in range(parts + 1)]
+        axes.append([slice(*pair) for pair in pairwise(edges)])
+    return [(rows, cols) for rows in axes[0] for cols in axes[1] if scene.valid[rows, cols].any()]
+
+
+def _around(scene: TrainingScene, window: tuple[slice, slice], size: int) -> _Crop:
+    """The square with a window in its middle, as far as the scene reaches; the window alone counts."""
+    row, col = (
+        min(max((part.start + part.stop - size) // 2, 0), max(extent - size, 0))
+        for part, extent in zip(window, scene.valid.shape, strict=True)
+    )
+    cube, shown, valid = _square(scene, row, col, size)
+    inside = np.zeros_like(valid)
+    rows, cols = window
+    inside[rows.start - row : rows.stop - row, cols.start - col : cols.stop - col] = True
+    return _Crop(cube, shown, valid & inside)
 
 
 def _illumination(augmentation: Augmentation, size: int, rng: np.random.Generator) -> Floats:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spectile.catalog.errors import UsageError
+from spectile.catalog.limits import check_seed
 
 # Salmon et al. 2011, section 4.1: multipliers and the Weyl increments of the key.
 _MULTIPLIER_0 = 0xD2511F53
@@ -82,7 +83,7 @@ def noise(
 
     Parameters
     ----------
-    seed, stage : the key, each in [0, 2**32).
+    seed, stage : the key, each in [0, 2**32); ``spectile.catalog.limits`` has the seed's limit.
     step, sample : in [0, 2**16).
     channels : number of channels C, at least 1.
     origins : (N, 2) int64, (row, col) of each window's first pixel; may be negative.
@@ -95,7 +96,7 @@ def noise(
     UsageError
         Where seed, stage, step or sample is out of its range.
     """
-    _check("seed", seed, 1 << 32)
+    check_seed(seed)
     _check("stage", stage, 1 << 32)
     _check("step", step, 1 << _STEP_BITS)
     _check("sample", sample, 1 << _STEP_BITS)

@@ -22,9 +22,8 @@ COUNT = 1e-4
 
 
 def held_out_crops(source: CropSource, *, crops: int, size: int, seed: int) -> Batch:
-    """Crops of every scene through the nominal response, the same for every model that is compared."""
-    scenes = [index for index in range(len(source.scenes)) for _ in range(crops)]
-    return source.batch((seed, 6), count=len(scenes), size=size, augmentation=None, scenes=scenes)
+    """Crops of every scene, at most so many, the same for every model that is compared; no pixel twice."""
+    return source.every_pixel((seed, 6), size=size, crops=crops)
 
 
 @torch.inference_mode()
@@ -101,11 +100,13 @@ def evaluate(
 
 @torch.inference_mode()
 def shuffle_factor(model: SpectralCascade, batch: Batch, *, seed: int) -> float:
-    """By how much the second stage's RMSE grows when its coarse bands are of other pixels."""
+    """By how much the second stage's RMSE grows when its coarse bands are of other pixels that count."""
     generator = torch.Generator().manual_seed(seed)
     coarse = batch.target[:, list(model.config.coarse_bands)]
-    order = torch.randperm(coarse[0, 0].numel(), generator=generator)
-    turned = coarse.roll(1, dims=0).flatten(2)[:, :, order].reshape(coarse.shape)
+    spectra, valid = coarse.movedim(1, -1).clone(), batch.valid > 0
+    own = spectra[valid]
+    spectra[valid] = own[torch.randperm(len(own), generator=generator)]
+    turned = spectra.movedim(-1, 1)
 
     def error(given: Tensor) -> float:
         draw = drawn_by(torch.Generator().manual_seed(seed), model, len(given), *given.shape[2:])

@@ -119,7 +119,7 @@ class CascadeRung:
         )
         cascade = CascadeConfig(bands, bands.subset([0, 1, 2]), coarse, (first, second), members)
         self._model, self._config = SpectralCascade(cascade), config
-        self._fill = fit_means(self._model, source, config)
+        fit_means(self._model, source, config)
         self._optimiser = torch.optim.AdamW(self._model.parameters(), weight_decay=config.weight_decay)
 
     @property
@@ -129,7 +129,7 @@ class CascadeRung:
 
     def step(self, source: PairSource, step: int) -> None:
         """One optimiser step."""
-        train_step(self._model, source, self._optimiser, self._config, self._fill, step)
+        train_step(self._model, source, self._optimiser, self._config, step)
 
     def error(self, module: nn.Module, rgb: Floats, cube: Floats) -> float:
         """The CRPS, after the spread was calibrated."""

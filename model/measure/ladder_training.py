@@ -63,7 +63,13 @@ class PairSource(CropSource):
                     crop = crop.flip(2) if flip else crop
                 crops.append(crop)
         target = torch.stack(cube)
-        return Batch(torch.stack(rgb), target, torch.ones(target.shape[:2]), torch.ones(count, size, size))
+        return Batch(
+            torch.stack(rgb),
+            target,
+            torch.ones(target.shape[:2]),
+            torch.ones(count, size, size),
+            torch.ones(count),
+        )
 
     def pixels(
         self, seed: int, augmentation: Augmentation | None, *, crop: int
@@ -148,7 +154,7 @@ def whole(rgb: Floats, cube: Floats) -> Batch:
     target[0, :, :height, :width] = torch.from_numpy(cube)
     valid = torch.zeros((1, *padded.shape[2:]))
     valid[0, :height, :width] = 1.0
-    return Batch(padded, target, torch.ones(1, len(cube)), valid)
+    return Batch(padded, target, torch.ones(1, len(cube)), valid, torch.ones(1))
 
 
 def padded_image(rgb: Floats) -> tuple[Tensor, int, int]:

@@ -128,16 +128,27 @@ def energy_score(truth: Tensor, samples: Tensor, valid: Tensor) -> float:
 class Calibration:
     """How a set of samples compares with the truth."""
 
-    spread: float
-    """Root mean variance of the samples about their mean (unbiased)."""
-    skill: float
-    """RMSE of the samples' mean, freed of what their finite number adds."""
+    variance: float
+    """Mean variance of the samples about their mean (unbiased)."""
+    excess: float
+    """Mean squared error of the samples' mean, freed of what their finite number adds; below zero where the
+    mean errs by less than that."""
     crps: float
     """Mean fair continuous ranked probability score, in the unit of the input."""
     coverage: dict[int, float]
     """Per cent → share of values within the central interval of that probability."""
     width: dict[int, float]
     """Per cent → mean width of that interval, in the unit of the input."""
+
+    @property
+    def spread(self) -> float:
+        """Root mean variance of the samples."""
+        return math.sqrt(self.variance)
+
+    @property
+    def skill(self) -> float:
+        """RMSE of the samples' mean, freed of what their finite number adds."""
+        return math.sqrt(max(self.excess, 0.0))
 
     @property
     def spread_skill(self) -> float:
@@ -167,8 +178,8 @@ def calibration(
         inside[level] = float(((reference >= low) & (reference <= high)).double().mean())
         width[level] = float((high - low).mean())
     return Calibration(
-        math.sqrt(float(variance.mean())),
-        math.sqrt(max(float(excess), 0.0)),
+        float(variance.mean()),
+        float(excess),
         float(crps.mean()),
         inside,
         width,

@@ -152,8 +152,9 @@ def calibration_scores(
     def mean(values: Sequence[float]) -> float:
         return float(np.average(values, weights=weights))
 
-    spread = math.sqrt(mean([part.spread**2 for part in parts]))
-    skill = math.sqrt(mean([part.skill**2 for part in parts]))
+    spread = math.sqrt(mean([part.variance for part in parts]))
+    # Below zero in some strips: only their sum is held above it.
+    skill = math.sqrt(max(mean([part.excess for part in parts]), 0.0))
     count = len(samples[0])
     return {
         "spread": spread,

@@ -17,32 +17,34 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spectile.catalog.errors import UsageError
+from spectile.catalog.fields import Count, Depth, Share, Width
 
 
 @dataclass(frozen=True)
 class SharedEncoderSizes:
     """The sizes of a ``SharedEncoderUNet`` that its data leave open; the defaults are the published ones."""
 
-    width: int = 128
+    width: Width = 128
     """Channels after the stems; also the length of the time's sinusoid."""
-    multipliers: tuple[int, ...] = (1, 2, 2, 2, 2, 2, 2)
+    multipliers: Annotated[tuple[Width, ...], Field(min_length=1, max_length=12)] = (1, 2, 2, 2, 2, 2, 2)
     """Width of each level over ``width``; between two levels the size halves."""
-    blocks: int = 2
+    blocks: Depth = 2
     """Residual blocks a level in the encoder; the decoder has one more."""
     attention_levels: tuple[int, ...] = (3,)
     """Levels with attention after each residual block, counted from 0 at full size."""
-    time_width: int = 512
+    time_width: Width = 512
     """Length of the time embedding."""
-    groups: int = 32
+    groups: Count = 32
     """Groups of the group normalisation."""
-    dropout: float = 0.1
+    dropout: Share = 0.1
     """Share of values dropped before each block's second convolution, in training."""
     condition_time: Literal["step", "fixed"] = "step"
     """The time that the condition's encoder sees: the step's own, as in the authors' code, or 0, which
@@ -67,9 +69,9 @@ class SharedEncoderSizes:
 class SharedEncoderConfig(SharedEncoderSizes):
     """Everything that fixes the structure of a ``SharedEncoderUNet``."""
 
-    channels: int = field(kw_only=True)
+    channels: Width = field(kw_only=True)
     """Channels B of the noisy state and of the output."""
-    condition_channels: int = field(kw_only=True)
+    condition_channels: Width = field(kw_only=True)
     """Channels C of the condition."""
 
     @property

@@ -20,6 +20,7 @@ from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import CheckpointError, UsageError
 from spectile.catalog.inputs import Batch, InputSpec
+from spectile.catalog.limits import check_seed
 from spectile.model import checkpoint
 from spectile.model.cascade.cascade import Begun, CascadeConfig, SpectralCascade, Stage
 from spectile.model.device import resolve_device
@@ -268,6 +269,7 @@ def load_predictor(
     UsageError
         Where a setting cannot be used.
     """
+    check_seed(seed)
     kind = resolve_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -275,8 +277,9 @@ def load_predictor(
     if size < 1:
         raise UsageError("batch", got=size, expected="1 or more")
     loaded = checkpoint.load(model)
-    scdm = loaded.metadata.get("kind") == SCDM
-    cascade = load_scdm(loaded) if scdm else load_cascade(loaded)
+    fill = fill_of(loaded)
+    cascade = load_network(loaded)
+    scdm = isinstance(cascade, ScdmCascade)
     count = cascade.config.steps if steps is None else steps
     _check_steps(cascade, count)
     # Bfloat16 was held against float32 on the compact cascade alone (docs/benchmarks.md).
@@ -286,7 +289,7 @@ def load_predictor(
         cascade.to(kind),
         name=str(loaded.metadata["name"]),
         digest=loaded.digest,
-        fill=np.asarray(loaded.metadata["fill"], dtype=np.float32),
+        fill=fill,
         steps=count,
         seed=seed,
         batch=size,
@@ -327,6 +330,21 @@ def load_calibration(loaded: checkpoint.Checkpoint, bands: Bands) -> Calibration
     return calibration
 
 
+def load_network(loaded: checkpoint.Checkpoint) -> SpectralCascade | ScdmCascade:
+    """The network of a checkpoint of either kind, in evaluation mode on the CPU; CheckpointError as below."""
+    return load_scdm(loaded) if loaded.metadata.get("kind") == SCDM else load_cascade(loaded)
+
+
+def fill_of(loaded: checkpoint.Checkpoint) -> NDArray[np.float32]:
+    """(3,) what a checkpoint's masked pixels hold; CheckpointError where it does not say."""
+    if (fill := loaded.metadata.get("fill")) is None:
+        raise CheckpointError(
+            "the checkpoint does not say what masked pixels hold",
+            where=str(loaded.folder), remedy="one of an evaluation takes counts of its scene: train another",
+        )  # fmt: skip
+    return np.asarray(fill, dtype=np.float32)
+
+
 def load_cascade(loaded: checkpoint.Checkpoint) -> SpectralCascade:
     """The network of a checkpoint, in evaluation mode on the CPU.
 
@@ -335,11 +353,8 @@ def load_cascade(loaded: checkpoint.Checkpoint) -> SpectralCascade:
     CheckpointError
         Where its configuration and its tensors do not make a cascade.
     """
-    try:
-        cascade = SpectralCascade(CascadeConfig.from_json(loaded.metadata["cascade"]))
-        cascade.load_state_dict(loaded.tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as err:
-        raise CheckpointError(
-            f"not the weights of a spectral cascade: {str(err).splitlines()[0]}", where=str(loaded.folder)
-        ) from err
-    return cascade.eval()
+    return checkpoint.load_module(
+        loaded,
+        lambda: SpectralCascade(CascadeConfig.from_json(loaded.metadata["cascade"])),
+        "a spectral cascade",
+    )

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
-from spectile.catalog.errors import UsageError
+from spectile.catalog.errors import CheckpointError, UsageError
 from spectile.catalog.inputs import Batch, InputSpec
 from spectile.model import checkpoint
-from spectile.model.closed.baselines import FILE, load_baselines
+from spectile.model.closed.baselines import baselines_of
 from spectile.model.predict.predictor import RUNTIME_BYTES, load_cascade
 
 KINDS = ("ridge", "lookup")
@@ -55,10 +55,12 @@ class RegressionPredictor:
         """How many tiles a call takes best."""
         self.calibration: Calibration | None = None
         """None: it has no samples."""
-        self._regression = load_baselines(model)[kind]
+        if not (found := baselines_of(loaded)):
+            raise CheckpointError("no baselines in the checkpoint", where=model)
+        self._regression = found[kind]
         self._settings: dict[str, object] = {
             "name": f"{loaded.metadata['name']}:{kind}",
-            "digest": checkpoint.digest_of({}, checkpoint.read_tensors(loaded.folder / FILE)),
+            "digest": checkpoint.digest_of({}, loaded.baselines),
             "steps": 0, "estimate": "regression", "seed": 0, "dtype": "float32", "device": "cpu",
         }  # fmt: skip
 

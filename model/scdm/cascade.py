@@ -8,9 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from spectile.catalog.errors import CheckpointError
 from spectile.model.cascade.cascade import REFLECTANCE_LIMIT, DrawStage
-from spectile.model.checkpoint import Checkpoint
+from spectile.model.checkpoint import Checkpoint, load_module
 from spectile.model.diffusion.guidance import guide, null_condition
 from spectile.model.diffusion.parameterization import to_x0
 from spectile.model.diffusion.sampler import Draw, ancestral
@@ -162,11 +161,4 @@ def load_scdm(loaded: Checkpoint) -> ScdmCascade:
     CheckpointError
         Where its preset and its tensors do not make a cascade.
     """
-    try:
-        cascade = ScdmCascade(ScdmPreset.from_json(loaded.metadata["preset"]))
-        cascade.load_state_dict(loaded.tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as err:
-        raise CheckpointError(
-            f"not the weights of {KIND}: {str(err).splitlines()[0]}", where=str(loaded.folder)
-        ) from err
-    return cascade.eval()
+    return load_module(loaded, lambda: ScdmCascade(ScdmPreset.from_json(loaded.metadata["preset"])), KIND)

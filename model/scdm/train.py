@@ -26,6 +26,9 @@ from spectile.model.scdm.cascade import KIND, ScdmCascade
 from spectile.model.training.ema import Ema
 from spectile.model.training.run import Progress, generator_of, run_steps, scene_facts
 
+VALIDATION_CROPS = 4
+"""Of each validation scene at most."""
+
 
 def train_paper(
     preset: ScdmPreset,
@@ -61,15 +64,14 @@ def train_paper(
         Where the state in ``out_dir`` is of another configuration, or damaged.
     """
     training, where = preset.training, torch.device(resolve_device(device))
-    source = CropSource(scenes, preset.bands, preset.response)
-    watch = CropSource(validation, preset.bands, preset.response)
+    fill = mean_input(preset)
+    source, watch = (CropSource(part, preset.bands, preset.response, fill) for part in (scenes, validation))
     torch.manual_seed(training.seed)
     model = ScdmCascade(preset).to(where)
     if training.crop % model.stride:
         raise UsageError(
             "crops do not fit the network", got=training.crop, expected=f"a multiple of {model.stride}"
         )
-    fill = mean_input(preset)
     facts = {**metadata, "kind": KIND, "fill": fill.tolist(), "preset": preset.to_json()}
     optimiser = torch.optim.Adam(model.parameters(), lr=training.learning_rate)
     ema = Ema(model, decay=training.ema_decay, start=training.ema_start)
@@ -84,13 +86,17 @@ def train_paper(
         optimiser,
         ema,
         out_dir,
-        identity={"preset": preset.to_json(), "scenes": scene_facts(scenes)},
+        identity={
+            "preset": preset.to_json(),
+            "scenes": scene_facts(scenes),
+            "validation": scene_facts(validation),
+        },
         facts=facts,
         steps=training.iterations,
         log_every=training.log_every,
         validate_every=training.validate_every,
-        step=lambda step: _step(model, source, optimiser, fill, step),
-        validate=lambda: validate(averaged(), watch, fill),
+        step=lambda step: _step(model, source, optimiser, step),
+        validate=lambda: validate(averaged(), watch),
         progress=progress,
         stop_after=stop_after,
     )
@@ -103,7 +109,7 @@ def mean_input(preset: ScdmPreset) -> Floats:
 
 
 def _step(
-    model: ScdmCascade, source: CropSource, optimiser: torch.optim.Optimizer, fill: Floats, step: int
+    model: ScdmCascade, source: CropSource, optimiser: torch.optim.Optimizer, step: int
 ) -> dict[str, float]:
     """One step of each stage; the losses."""
     training = model.config.training
@@ -112,7 +118,6 @@ def _step(
         count=training.batch,
         size=training.crop,
         augmentation=training.augmentation,
-        fill=fill,
     )
     generator = generator_of(training.seed, 2, step)
     # The networks' dropout draws from the global generator, which must depend on the step alone too.
@@ -163,17 +168,13 @@ def stage_loss(model: ScdmCascade, index: int, batch: Batch, generator: torch.Ge
 
 
 @torch.inference_mode()
-def validate(model: ScdmCascade, source: CropSource, fill: Floats) -> dict[str, float]:
+def validate(model: ScdmCascade, source: CropSource) -> dict[str, float]:
     """The loss of each stage on fixed crops, times and noise: a sample of all T steps would take hours."""
-    count = 4 * len(source.scenes)
-    crops = [
-        source.batch(
-            (0, i), count=1, size=model.config.training.crop, augmentation=None, fill=fill, scenes=[i // 4]
-        )
-        for i in range(count)
-    ]
+    batch = source.every_pixel((0,), size=model.config.training.crop, crops=VALIDATION_CROPS)
     losses = {}
     for index, name in enumerate(("first_validation", "second_validation")):
-        values = [stage_loss(model, index, crop, generator_of(0, 5, i)) for i, crop in enumerate(crops)]
+        values = [
+            stage_loss(model, index, batch.crop(n), generator_of(0, 5, n)) for n in range(len(batch.rgb))
+        ]
         losses[name] = round(float(torch.stack(values).mean()), 5)
     return losses

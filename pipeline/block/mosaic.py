@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spectile.catalog.calibration import Calibration
+from spectile.catalog.errors import BlockError
 from spectile.catalog.inputs import Batch, InputSpec, Raster
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.geometry.blend import tile_weights
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tile, Tiling
-from spectile.pipeline.plan.quality_layers import Doubts, Inspection, Meeting, Overlap, begin, flag_tile
+from spectile.pipeline.plan.quality_layers import (
+    Inspection,
+    Overlap,
+    OverlapComparison,
+    QualityEvidence,
+    begin,
+    flag_tile,
+)
 
 
 class Source(Protocol):
@@ -24,6 +32,15 @@ class Source(Protocol):
 
     def read(self, window: Window) -> Raster:
         """Reflectance (C, h, w) float32 and validity (h, w) bool of a window, mirrored outside."""
+        ...
+
+
+@runtime_checkable
+class IndexedSource(Source, Protocol):
+    """A source of several scenes, which knows the scene that a pixel is from."""
+
+    def read_with_index(self, window: Window) -> tuple[Raster, NDArray[np.uint16]]:
+        """As ``read``, and the number of the scene (h, w), from 1, 0 for none."""
         ...
 
 
@@ -37,6 +54,8 @@ class Reading:
     """The inputs by name, each on its own grid; NaN where not valid."""
     valid: NDArray[np.bool_]
     """(h, w) bool, where every input is valid."""
+    index: NDArray[np.uint16] | None = None
+    """(h, w) which scene of a flight line a pixel is from, from 1, 0 for none; None of a single scene."""
 
 
 def read_inputs(sources: Mapping[str, Source], inputs: Sequence[InputSpec], window: Window) -> Reading:
@@ -46,11 +65,16 @@ def read_inputs(sources: Mapping[str, Source], inputs: Sequence[InputSpec], wind
     ------
     BlockError : a file cannot be read there.
     """
-    rasters = {spec.name: sources[spec.name].read(window.coarser(spec.ratio)) for spec in inputs}
+    rasters, index = {}, None
     valid = np.ones(window.shape, dtype=bool)
     for spec in inputs:
+        source, at = sources[spec.name], window.coarser(spec.ratio)
+        if isinstance(source, IndexedSource):
+            rasters[spec.name], index = source.read_with_index(at)
+        else:
+            rasters[spec.name] = source.read(at)
         valid &= rasters[spec.name].valid.repeat(spec.ratio, axis=0).repeat(spec.ratio, axis=1)
-    return Reading(window, rasters, valid)
+    return Reading(window, rasters, valid, index)
 
 
 @dataclass(frozen=True)
@@ -69,12 +93,24 @@ class Mosaic:
     """What the samples' spread is worth; the predictor's."""
     tiles_kept: int = 0
     """Tiles that had gone through the network for the block before."""
-    doubts: Doubts | None = None
-    """Where it is to be doubted, if that was asked for."""
+    evidence: QualityEvidence | None = None
+    """What its quality layers are made of, if they were asked for."""
 
 
-Kept = dict[Tile, NDArray[np.float32]]
-"""Tiles that the next block of a run shares: their samples (K, B, h, w), cut to what lies in that block."""
+@dataclass
+class Kept:
+    """Tiles that the next block of a run shares."""
+
+    window: Window | None = None
+    """The pixels of that block; None where nothing is kept."""
+    tiles: dict[Tile, NDArray[np.float32]] = field(default_factory=dict)
+    """Their samples (K, B, h, w), cut to ``window``."""
+
+    def take(self, window: Window) -> dict[Tile, NDArray[np.float32]]:
+        """Take the tiles out; none where they were cut to another window."""
+        tiles = self.tiles if window == self.window else {}
+        self.window, self.tiles = None, {}
+        return tiles
 
 
 def mosaic_block(
@@ -107,42 +143,46 @@ def mosaic_block(
 
     Raises
     ------
+    BlockError : the network gave NaN or infinity, in which tile.
     MemoryError : there is not enough memory. ``kept`` has lost its tiles; the block can be made again.
     """
     shape = block.window.shape
     window, valid = reading.window, reading.valid
     inner = block.window.relative_to(window).slices
-    doubts = overlap = None
+    evidence = overlap = None
     if inspection is not None:
         first = predictor.inputs[0]
         colours = reading.rasters[first.name].values[(slice(None), *inner)].copy()
-        doubts = begin(inspection, colours, valid[inner], predictor.bands, first.bands)
+        evidence = begin(inspection, colours, valid[inner], predictor.bands, first.bands)
         if "overlap_disagreement" in inspection.layers:
-            overlap = Overlap(doubts, tiling.halo, block.window)
+            overlap = Overlap(evidence, tiling.halo, block.window)
     size = batch or predictor.batch
     summed = np.zeros((samples, len(predictor.bands), *shape), dtype=np.float32)
     tiles = list(tiling.tiles(block.window))
     wanted = [tile for tile in tiles if valid[tile.window.relative_to(window).slices].any()]
     on_tiles(len(tiles) - len(wanted))
-    known = {} if kept is None else {tile: kept[tile] for tile in wanted if tile in kept}
+    known: dict[Tile, NDArray[np.float32]] = {}
     if kept is not None:
-        kept.clear()
+        there = kept.take(block.window)
+        known = {tile: there[tile] for tile in wanted if tile in there}
+        kept.window = then
     taken = len(known)
     for together in _batches(wanted, size, known):
         new = [tile for tile in together if tile not in known]
-        met: dict[Tile, list[Meeting]] = {}
-        for tile in together if doubts else ():
+        comparisons: dict[Tile, list[OverlapComparison]] = {}
+        for tile in together if evidence else ():
             shared = tile.window.intersection(block.window)
-            assert doubts is not None
+            assert evidence is not None
             flag_tile(
-                doubts, shared.relative_to(block.window).slices,
+                evidence, shared.relative_to(block.window).slices,
                 padded=not Window(0, 0, *tiling.shape).contains(tile.window),
                 masked=not valid[tile.window.relative_to(window).slices].all(),
             )  # fmt: skip
             if overlap is not None:
-                met[tile] = overlap.meet(shared, tile.window, tile_weights(tiling, tile, shared))
-        drawn = _predict(new, size, predictor, samples, reading)
-        for sample, spectra in enumerate(drawn):
+                comparisons[tile] = overlap.compare_with(
+                    shared, tile.window, tile_weights(tiling, tile, shared)
+                )
+        for sample, spectra in enumerate(_predict(new, size, predictor, samples, reading)):
             predicted = iter(spectra)
             for tile in together:
                 shared = tile.window.intersection(block.window)
@@ -150,21 +190,22 @@ def mosaic_block(
                     inside = known[tile][sample]
                 else:
                     spectrum = next(predicted)
+                    _check_finite(spectrum, tile)
                     inside = spectrum[(slice(None), *shared.relative_to(tile.window).slices)]
-                    if kept is not None and then is not None:
-                        _keep(kept, tile, spectrum, then, sample, samples)
+                    if kept is not None:
+                        _keep(kept, tile, spectrum, sample, samples)
                 target = summed[(sample, slice(None), *shared.relative_to(block.window).slices)]
-                for each in met.get(tile, ()):
-                    each.compare(inside, target, shared)
+                for comparison in comparisons.get(tile, ()):
+                    comparison.compare(inside, target, shared)
                 target += inside * tile_weights(tiling, tile, shared)
         for tile in together:
             known.pop(tile, None)
             if overlap is not None:
-                overlap.note(met[tile], samples)
+                overlap.note(comparisons[tile], samples)
         on_tiles(len(together))
     return Mosaic(
         summed, valid[inner].copy(), len(wanted) - taken, len(tiles) - len(wanted), predictor.calibration,
-        taken, doubts,
+        taken, evidence,
     )  # fmt: skip
 
 
@@ -197,14 +238,23 @@ def stack_tiles(tiles: Sequence[Tile], size: int, inputs: Sequence[InputSpec], r
     return Batch(rasters, origins, size)
 
 
-def _keep(
-    kept: Kept, tile: Tile, spectrum: NDArray[np.float32], then: Window, sample: int, samples: int
-) -> None:
-    share = tile.window.intersection(then)
+def _check_finite(spectrum: NDArray[np.float32], tile: Tile) -> None:
+    """Refuse what would be stored as a reflectance of 0 or of the largest count."""
+    finite = np.isfinite(spectrum)
+    if not finite.all():
+        raise BlockError(
+            "the network gave no number", where=f"tile {tile.name}",
+            got=f"{finite.size - np.count_nonzero(finite)} of {finite.size} values NaN or infinite",
+            remedy="look at the scene there, or try --dtype float32",
+        )  # fmt: skip
+
+
+def _keep(kept: Kept, tile: Tile, spectrum: NDArray[np.float32], sample: int, samples: int) -> None:
+    share = Window(0, 0, 0, 0) if kept.window is None else tile.window.intersection(kept.window)
     if share.size:
-        if tile not in kept:
-            kept[tile] = np.empty((samples, len(spectrum), *share.shape), dtype=np.float32)
-        kept[tile][sample] = spectrum[(slice(None), *share.relative_to(tile.window).slices)]
+        if tile not in kept.tiles:
+            kept.tiles[tile] = np.empty((samples, len(spectrum), *share.shape), dtype=np.float32)
+        kept.tiles[tile][sample] = spectrum[(slice(None), *share.relative_to(tile.window).slices)]
 
 
 def _batches(tiles: list[Tile], size: int, known: Container[Tile]) -> Iterator[list[Tile]]:

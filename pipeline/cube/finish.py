@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import zarr
-from zarr.core.buffer import cpu
+from zarr.buffer import cpu
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
@@ -29,6 +29,7 @@ from spectile.pipeline.cube.record import (
 from spectile.pipeline.cube.shards import read_metadata
 from spectile.pipeline.cube.statistics import Sums, add_sums, describe
 from spectile.pipeline.geometry.levels import FOLDER
+from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.layers import LAYERS, array_name
 from spectile.pipeline.plan.quality_layers import QUALITY
 from spectile.pipeline.store.base import Storage
@@ -69,12 +70,22 @@ def strays(cube: Cube) -> list[str]:
     )
 
 
-def finalise(cube: Cube, *, attributes: Mapping[str, Any]) -> None:
+def finalise(
+    cube: Cube,
+    *,
+    attributes: Mapping[str, Any],
+    markers: Mapping[Block, ledger.Marker] | None = None,
+    on_region: Callable[[], None] = lambda: None,
+    draw: Callable[[], None] = lambda: None,
+) -> None:
     """Make overviews that are missing, then declare a cube complete, in one step, with consolidated metadata.
 
     Parameters
     ----------
     attributes : more of what the cube says of itself under ``spectile``.
+    markers : of the finished blocks; None reads them.
+    on_region : told when a shard of the overviews has been made.
+    draw : called when the overviews are there and the cube is not complete yet.
 
     Raises
     ------
@@ -82,7 +93,7 @@ def finalise(cube: Cube, *, attributes: Mapping[str, Any]) -> None:
     StoreError : the store cannot be written.
     """
     storage = cube.storage
-    markers = finished_blocks(cube)
+    markers = finished_blocks(cube) if markers is None else markers
     missing = set(cube.plan.blocks) - markers.keys()
     if missing:
         raise CubeError("blocks are missing", where=str(storage), got=len(missing))
@@ -91,7 +102,8 @@ def finalise(cube: Cube, *, attributes: Mapping[str, Any]) -> None:
         raise CubeError(
             "the ledger's plan is damaged", where=str(storage), remedy="see spectile verify --repair"
         )
-    write_overviews(cube)
+    write_overviews(cube, markers, on_region=on_region)
+    draw()
     with writing(storage):
         for key in strays(cube):
             storage.delete(key)

@@ -6,11 +6,13 @@ They are the same bytes whenever they are made, so that what is damaged can be m
 from __future__ import annotations
 
 import json
+import math
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
+from rasterio.crs import CRS
 from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
@@ -20,12 +22,12 @@ from spectile.pipeline.cube import ledger
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.levels import FOLDER
 from spectile.pipeline.plan.layers import array_name, layer_attributes
-from spectile.pipeline.plan.plan import CHUNK, SHARD, Plan
+from spectile.pipeline.plan.plan import CHUNK, SHARD, Plan, spectral_depths
 from spectile.pipeline.plan.quality_layers import FLAGS, quality_attributes
 from spectile.pipeline.scene.raster import axis_coordinates
 
 if TYPE_CHECKING:
-    from zarr.core.buffer import Buffer
+    from zarr.abc.buffer import Buffer
 
 ROOT = "zarr.json"
 """The key of the group's metadata: status, plan and digest."""
@@ -91,12 +93,12 @@ def _create_arrays(
     group: zarr.Group, plan: Plan, bands: Bands, grid: Grid, calibration: Calibration | None
 ) -> None:
     rows, cols = grid.shape
-    depth = max(size for size in range(1, 18) if len(bands) % size == 0)
+    chunk, shard = spectral_depths(len(bands))
     compressor = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
     spectral: dict[str, Any] = {
         "shape": (len(bands), rows, cols),
-        "chunks": (depth, CHUNK, CHUNK),
-        "shards": (len(bands), SHARD, SHARD),
+        "chunks": (chunk, CHUNK, CHUNK),
+        "shards": (shard, SHARD, SHARD),
         "dtype": "uint16",
         "fill_value": NODATA,
         "dimension_names": ("wavelength", "y", "x"),
@@ -151,9 +153,10 @@ def _create_arrays(
                        {"standard_name": "radiation_wavelength", "units": "nm", "long_name": "band centre"}),
         "fwhm": (bands.fwhm_nm, "wavelength", {"units": "nm", "long_name": "full width at half maximum"}),
     }  # fmt: skip
+    reference = _spatial_ref(grid)
     for axis, values in axis_coordinates(grid).items():
-        lines[axis] = (tuple(values), axis, {"standard_name": f"projection_{axis}_coordinate", "units": "m",
-                                             "long_name": f"{axis} of the pixel centre"})  # fmt: skip
+        said = _axis_attributes(axis, str(reference.get("grid_mapping_name")), grid.crs_wkt)
+        lines[axis] = (tuple(values), axis, {**said, "long_name": f"{axis} of the pixel centre"})
     good = group.create_array(
         "good_wavelengths", shape=(len(bands),), chunks=(len(bands),), dtype="uint8",
         dimension_names=("wavelength",),
@@ -163,11 +166,6 @@ def _create_arrays(
         },
     )  # fmt: skip
     good[:] = good_bands(bands)
-    reference = _spatial_ref(grid)
-    if "grid_mapping_name" in reference and reference["grid_mapping_name"] == "latitude_longitude":
-        for axis, name, units in (("y", "latitude", "degrees_north"), ("x", "longitude", "degrees_east")):
-            if axis in lines:
-                lines[axis][2].update(standard_name=name, units=units)
     for name, (numbers, dimension, attributes) in lines.items():
         line = np.asarray(numbers, dtype=np.float64)
         array = group.create_array(
@@ -176,6 +174,24 @@ def _create_arrays(
         )  # fmt: skip
         array[:] = line
     group.create_array("spatial_ref", shape=(), dtype="int64", attributes=reference)
+
+
+def _axis_attributes(axis: str, mapping: str, crs_wkt: str) -> dict[str, str]:
+    """How CF calls an axis, ``y`` or ``x``, of a grid mapping, and its unit as UDUNITS writes it.
+
+    ``pyproj.CRS.cs_to_cf`` is not asked: it takes grads for degrees, and the axes of a site's own CRS for two
+    of one name.
+    """
+    crs = CRS.from_wkt(crs_wkt)
+    factor = crs.units_factor[1]
+    if not crs.is_geographic:
+        units = "m" if factor == 1 else f"{factor:.15g} m"
+        return {"standard_name": f"projection_{axis}_coordinate", "units": units}
+    name, degrees = {"y": ("latitude", "degrees_north"), "x": ("longitude", "degrees_east")}[axis]
+    if mapping != "latitude_longitude":  # the pole is elsewhere
+        name, degrees = f"grid_{name}", "degrees"
+    in_degrees = math.isclose(factor, math.radians(1), rel_tol=1e-9)
+    return {"standard_name": name, "units": degrees if in_degrees else f"{factor:.15g} rad"}
 
 
 def _source_attributes(plan: Plan) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Beat:
     """What the object of a lease says."""
 
     owner: str
-    """A random name of the run; whoever races puts bytes of its own."""
+    """A random name of the run, so that no two runs write the same bytes."""
     pid: int
     """Number of the process."""
     machine: str
@@ -169,6 +169,10 @@ class Fenced(Storage):
     def get(self, key: str) -> bytes | None:
         """The object, or None where there is none."""
         return self.inner.get(key)
+
+    def get_bounded(self, key: str, most: int) -> bytes | None:
+        """The object, no more than ``most`` bytes, or None where there is none."""
+        return self.inner.get_bounded(key, most)
 
     def read(self, key: str) -> tuple[bytes, str] | None:
         """The object and its version, or None where there is none."""
@@ -302,10 +306,10 @@ def hold(storage: Storage, seconds: float, *, beside: Sequence[str] = ()) -> Ite
     now = _now()
     beat = Beat(uuid.uuid4().hex, os.getpid(), _machine(), _born(os.getpid()), now, now, seconds)
     lease = Lease(_acquire(storage, beat), beat)
-    storage.sweep(beside=beside)
     thread = threading.Thread(target=lease.keep, name="lease", daemon=True)
     thread.start()
     try:
+        storage.sweep(beside=beside)
         yield lease
     finally:
         lease._end.set()

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from typing import TypeVar
 
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.store.base import Storage
 
 PREFIX = "ledger"
 _LEASE = f"{PREFIX}/lease-"
+AT_ONCE = 16
+"""Small objects that are asked for at once."""
+SHARDS_AT_ONCE = 8
+"""Shards that are read at once."""
+
+T = TypeVar("T", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ def void(storage: Storage, keys: Iterable[str]) -> None:
 
     The markers stay and say nothing: a delete that comes late would hit one that a successor has written.
     """
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda key: storage.put(key, b"{}"), keys))
 
 
@@ -83,25 +90,24 @@ def read_markers(storage: Storage, blocks: Iterable[Block]) -> dict[Block, Marke
     """The markers of blocks; those that have none, or none that can be read, are left out."""
     there = set(storage.keys(PREFIX))
     wanted = [block for block in blocks if key_of(block) in there]
-    # Far away, an answer takes longer than a marker; so they are asked for together.
-    with ThreadPoolExecutor(16) as pool:
-        found = pool.map(lambda block: read_marker(storage, block), wanted)
-        return {block: marker for block, marker in zip(wanted, found, strict=True) if marker}
+    found = map(_parse, get_all(storage, map(key_of, wanted)))
+    return {block: marker for block, marker in zip(wanted, found, strict=True) if marker}
 
 
 def read_marker(storage: Storage, block: Block) -> Marker | None:
     """The marker of a block; None where there is none, or where it is damaged."""
-    text = storage.get(key_of(block))
-    if text is None:
-        return None
+    return _parse(storage.get(key_of(block)))
+
+
+def _parse(text: bytes | None) -> Marker | None:
     try:
-        value = json.loads(text)
-        summed = value.pop("checksum", None)  # markers of cubes that were made before have none
+        value = json.loads(text or b"")
+        del value["checksum"]
         row, col, height, width = value.pop("window")
         marker = Marker(window=(row, col, height, width), **value)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return marker if summed is None or _to_bytes(marker) == text else None
+    return marker if _to_bytes(marker) == text else None
 
 
 def checksum(value: bytes) -> str:
@@ -109,16 +115,40 @@ def checksum(value: bytes) -> str:
     return hashlib.blake2b(value, digest_size=16).hexdigest()
 
 
-def damage(storage: Storage, checksums: Mapping[str, str]) -> list[str]:
-    """What is wrong with objects whose checksums are known by key; empty where their bytes are as written."""
-    found = []
-    for key, expected in checksums.items():
+def damaged(storage: Storage, wanted: Mapping[T, Mapping[str, str]]) -> dict[T, list[str]]:
+    """What is wrong with objects, a line each, by owner; those whose bytes are as written are left out.
+
+    Parameters
+    ----------
+    wanted : for each owner, such as a block, the checksums of its objects by key.
+    """
+
+    def check(each: tuple[T, str, str]) -> str | None:
+        _, key, expected = each
         value = storage.get(key)
         if value is None:
-            found.append(f"{key} is missing")
-        elif checksum(value) != expected:
-            found.append(f"{key} is not as it was written ({len(value)} bytes)")
+            return f"{key} is missing"
+        if checksum(value) != expected:
+            return f"{key} is not as it was written ({len(value)} bytes)"
+        return None
+
+    objects = [(owner, key, value) for owner, sums in wanted.items() for key, value in sums.items()]
+    found: dict[T, list[str]] = {}
+    # A shard may take tens of MB, so fewer at once than markers.
+    with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
+        for (owner, _, _), what in zip(objects, pool.map(check, objects), strict=True):
+            if what is not None:
+                found.setdefault(owner, []).append(what)
     return found
+
+
+def get_all(storage: Storage, keys: Iterable[str]) -> list[bytes | None]:
+    """Small objects, in order; None for those that are not there.
+
+    Far away, an answer takes longer than an object does, so they are asked for together.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(storage.get, keys))
 
 
 def key_of(block: Block) -> str:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,8 @@ from spectile.pipeline.cube.record import Cube, finished_blocks, writing
 from spectile.pipeline.cube.reduce import reduce_counts, reduce_flat
 from spectile.pipeline.cube.shards import Shard, encode_shard, read_metadata, shard_key
 from spectile.pipeline.geometry.levels import Level
-from spectile.pipeline.plan.plan import SHARD
+from spectile.pipeline.geometry.tiling import Block
+from spectile.pipeline.plan.plan import SHARD, spectral_depths
 from spectile.pipeline.store.base import Storage
 
 BUDGET = 1_000_000_000
@@ -96,11 +98,17 @@ class Made:
     """Key of each of its shards and the checksum of its bytes."""
 
 
-def write_overviews(cube: Cube, *, on_region: Callable[[], None] = lambda: None) -> int:
+def write_overviews(
+    cube: Cube,
+    markers: Mapping[Block, ledger.Marker] | None = None,
+    *,
+    on_region: Callable[[], None] = lambda: None,
+) -> int:
     """Make the regions that are missing or were made from other bytes; how many.
 
     Parameters
     ----------
+    markers : of the finished blocks; None reads them.
     on_region : told when one has been made.
 
     Raises
@@ -109,29 +117,27 @@ def write_overviews(cube: Cube, *, on_region: Callable[[], None] = lambda: None)
     StoreError : the store cannot be written.
     """
     made = 0
-    storage, known = cube.storage, _of_blocks(cube)
+    storage, known = cube.storage, _sums(finished_blocks(cube) if markers is None else markers)
     for finer, level in pairwise(cube.plan.levels):
         with writing(storage):
             metadata = {each: {name: read_metadata(storage, each.key(f"{name}/zarr.json"))
                                for name in cube.arrays} for each in (finer, level)}  # fmt: skip
         encodings = {name: _encoding(value) for name, value in metadata[level].items()}
-        markers = _read_markers(storage, finer, level)
+        there = _read_markers(storage, finer, level)
         wanted = {
             region: inputs for region in _regions(finer, level)
             if (inputs := region.inputs(cube, known, encodings)) is not None
         }  # fmt: skip
-        todo = [
-            region for region in wanted if region not in markers or markers[region].inputs != wanted[region]
-        ]
-        # What was made before says so no more, before the first of its shards is put.
-        void_regions(storage, [region for region in todo if region in markers])
+        todo = [region for region in wanted if region not in there or there[region].inputs != wanted[region]]
+        # Void stale markers first, before a shard is put.
+        void_regions(storage, [region for region in todo if region in there])
         work = partial(_make, cube, known=known, metadata=metadata, wanted=wanted)
         with ThreadPoolExecutor(_threads(cube)) as pool:
             for region, marker in zip(todo, pool.map(work, todo), strict=True):
-                markers[region] = marker
+                there[region] = marker
                 on_region()
         made += len(todo)
-        known = _sums(markers)
+        known = _sums(there)
     return made
 
 
@@ -180,18 +186,24 @@ def _make(
     return marker
 
 
-def inspect_overviews(cube: Cube) -> tuple[list[Region], dict[Region, list[str]]]:
+def inspect_overviews(
+    cube: Cube, markers: Mapping[Block, ledger.Marker]
+) -> tuple[list[Region], dict[Region, list[str]]]:
     """Regions to make, and those whose shards are not as they were written, with what is wrong with each.
 
     Whether a region is to be made is not known where blocks under it are not done or metadata are damaged.
+
+    Parameters
+    ----------
+    markers : of the finished blocks.
 
     Raises
     ------
     StoreError : the store cannot be read.
     """
     missing: list[Region] = []
-    damaged: dict[Region, list[str]] = {}
-    known = _of_blocks(cube)
+    held: dict[Region, Mapping[str, str]] = {}
+    known = _sums(markers)
     for finer, level in pairwise(cube.plan.levels):
         try:
             encodings = {
@@ -200,16 +212,15 @@ def inspect_overviews(cube: Cube) -> tuple[list[Region], dict[Region, list[str]]
             }
         except (FileNotFoundError, ValueError):
             encodings = None
-        markers = _read_markers(cube.storage, finer, level)
+        there = _read_markers(cube.storage, finer, level)
         for region in _regions(finer, level):
             inputs = None if encodings is None else region.inputs(cube, known, encodings)
-            if region in markers and inputs in (None, markers[region].inputs):
-                if found := ledger.damage(cube.storage, markers[region].checksums):
-                    damaged[region] = found
+            if region in there and inputs in (None, there[region].inputs):
+                held[region] = there[region].checksums
             elif inputs is not None:
                 missing.append(region)
-        known = _sums(markers)
-    return missing, damaged
+        known = _sums(there)
+    return missing, ledger.damaged(cube.storage, held)
 
 
 def void_regions(storage: Storage, regions: Iterable[Region]) -> None:
@@ -246,13 +257,8 @@ def _encoding(metadata: bytes) -> str:
     return json.dumps({name: value for name, value in said.items() if name != "attributes"}, sort_keys=True)
 
 
-def _of_blocks(cube: Cube) -> dict[str, str]:
-    """The checksums of the shards of finished blocks."""
-    markers = finished_blocks(cube).values()
-    return {key: value for marker in markers for key, value in marker.checksums.items()}
-
-
-def _sums(markers: Mapping[Region, Made]) -> dict[str, str]:
+def _sums(markers: Mapping[Any, Made | ledger.Marker]) -> dict[str, str]:
+    """The checksums of the shards of finished blocks or regions, by key."""
     return {key: value for marker in markers.values() for key, value in marker.checksums.items()}
 
 
@@ -261,18 +267,18 @@ def _read_markers(storage: Storage, finer: Level, level: Level) -> dict[Region, 
     there = set(storage.keys(ledger.PREFIX))
     regions = [region for region in _regions(finer, level) if region.key in there]
     found = {}
-    with ThreadPoolExecutor(16) as pool:
-        for region, value in zip(regions, pool.map(lambda each: storage.get(each.key), regions), strict=True):
-            try:
-                said = json.loads(value or b"{}")
-                found[region] = Made(str(said["inputs"]), dict(said["checksums"]))
-            except (ValueError, TypeError, KeyError):
-                continue
+    values = ledger.get_all(storage, [region.key for region in regions])
+    for region, value in zip(regions, values, strict=True):
+        try:
+            said = json.loads(value or b"{}")
+            found[region] = Made(str(said["inputs"]), dict(said["checksums"]))
+        except (ValueError, TypeError, KeyError):
+            continue
     return found
 
 
 def _threads(cube: Cube) -> int:
     # A region holds its shard decoded, padded to whole chunks and encoded, and an encoded one of the level
     # before.
-    held = 4 * cube.plan.bands * SHARD**2 * 2
+    held = 4 * spectral_depths(cube.plan.bands)[1] * SHARD**2 * 2
     return max(1, min(THREADS, len(os.sched_getaffinity(0)), BUDGET // held))

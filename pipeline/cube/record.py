@@ -158,14 +158,6 @@ def is_laid_out(storage: Storage) -> bool:
     return read_record(storage) is not None
 
 
-def lacks_levels(storage: Storage, plan: Plan) -> bool:
-    """Whether a cube that is laid out was so before there were overviews; ``put_layout`` adds them."""
-    record = read_record(storage)
-    return record is not None and any(
-        level.key(ROOT) not in record["objects"] for level in plan.levels if level.folder
-    )
-
-
 def occupied(storage: Storage) -> bool:
     """Whether there is anything at a place beside leases."""
     if not storage.exists():
@@ -301,15 +293,15 @@ def _values(
     """The names of the arrays and what they hold in a part of a block."""
     valid = mosaic.valid[part]
     samples = mosaic.samples[(slice(None), slice(None), *part)]
-    doubts, wanted = mosaic.doubts, cube.plan.quality
+    evidence, wanted = mosaic.evidence, cube.plan.quality
     for name, layer in summarise(samples, cube.plan.layers, mosaic.calibration):
-        if name == "reflectance" and doubts is not None and "rgb_consistency" in wanted:
-            yield "rgb_consistency", _encode_flat(consistency(doubts, layer, part), valid)
+        if name == "reflectance" and evidence is not None and "rgb_consistency" in wanted:
+            yield "rgb_consistency", _encode_flat(consistency(evidence, layer, part), valid)
         yield name, encode(layer, valid)
-    if doubts is not None and "quality" in wanted:
-        yield "quality", doubts.flags[part]
-    if doubts is not None and "overlap_disagreement" in wanted:
-        yield "overlap_disagreement", _encode_flat(doubts.disagreement[part], valid)
+    if evidence is not None and "quality" in wanted:
+        yield "quality", evidence.flags[part]
+    if evidence is not None and "overlap_disagreement" in wanted:
+        yield "overlap_disagreement", _encode_flat(evidence.disagreement[part], valid)
     yield "valid", valid.astype(np.uint8)
     if source is not None:
         yield "source", source[part]

@@ -44,7 +44,8 @@ class Findings:
     @property
     def blocks(self) -> list[Block]:
         """Blocks to make again, in the plan's order."""
-        return [block for block in self.cube.plan.blocks if block in self.shards or block in set(self.undone)]
+        bad = {*self.shards, *self.undone}
+        return [block for block in self.cube.plan.blocks if block in bad]
 
     @property
     def problems(self) -> list[str]:
@@ -82,25 +83,21 @@ def inspect_cube(storage: Storage) -> Findings:
     if record is None or record["digest"] != plan.digest:
         metadata[RECORD] = "is damaged"
     else:
-        objects = dict(record["objects"])
-        for level in plan.levels:  # those of a cube that was made before there were overviews, too
-            objects.setdefault(level.key(ROOT), [])
-        for key, sums in objects.items():
-            value = storage.get(key)
+        objects = record["objects"]
+        for (key, sums), value in zip(objects.items(), ledger.get_all(storage, objects), strict=True):
             if value is None:
                 metadata[key] = "is missing"
             elif ledger.checksum(value) not in sums:
                 metadata[key] = "is damaged"
     cube = Cube(storage, plan)
     done = finished_blocks(cube)
-    damage = {block: ledger.damage(storage, marker.checksums) for block, marker in done.items()}
-    missing, overviews = inspect_overviews(cube)
+    missing, overviews = inspect_overviews(cube, done)
     if facts["status"] != "incomplete":  # they are made last
         overviews |= {region: ["is not made from what is there"] for region in missing}
     return Findings(
         cube=cube,
         undone=tuple(block for block in plan.blocks if block not in done),
-        shards={block: found for block, found in damage.items() if found},
+        shards=ledger.damaged(storage, {block: marker.checksums for block, marker in done.items()}),
         overviews=overviews,
         metadata=metadata,
         # Without the record, what was laid out cannot be told from what is extra.

@@ -32,7 +32,7 @@ def footprints(grid: Grid, windows: Sequence[Window]) -> list[dict[str, Any]]:
 
     Raises
     ------
-    SceneError : there is no longitude and latitude for a point of a window.
+    SceneError : there is no longitude and latitude for a point of a window, or nothing is left of one.
     """
     if not windows:
         return []
@@ -106,6 +106,8 @@ def _geometry(lon: Degrees, lat: Degrees) -> dict[str, Any]:
         parts += [_moved(each, turns) for each in shapely.get_parts(part) if each.geom_type == "Polygon"]
     # Of a ring round the globe two parts may share a side, which a MultiPolygon must not have.
     found = shapely.orient_polygons(shapely.union_all(parts))
+    if found.is_empty:
+        raise _nowhere("an area of nothing")
     geometry: dict[str, Any] = json.loads(shapely.to_geojson(found))
     return geometry
 

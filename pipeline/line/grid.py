@@ -75,15 +75,28 @@ def _common(scenes: Sequence[tuple[Grid, Footprint]]) -> str:
     from odc.geo.crs import CRS as MapCRS
 
     places = np.concatenate([_outline(grid, footprint, "EPSG:4326") for grid, footprint in scenes])
+    places[:, 0] = _together(places[:, 0])
     longitude, latitude = (places.min(axis=0) + places.max(axis=0)) / 2
+    longitude = (longitude + 180) % 360 - 180
     return str(CRS.from_epsg(MapCRS.utm(float(longitude), float(latitude)).epsg).to_wkt())
+
+
+def _together(longitudes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Longitudes by whole turns, so that those on both sides of the antimeridian are neighbours."""
+    return np.asarray(longitudes[0] + (longitudes - longitudes[0] + 180) % 360 - 180)
 
 
 def _outline(grid: Grid, footprint: Footprint, wkt: str) -> NDArray[np.float64]:
     """(N, 2) x and y in a CRS of points around what is valid of a scene."""
     x, y = to_map(grid, *footprint.outline())
     if CRS.from_user_input(wkt) != CRS.from_wkt(grid.crs_wkt):
-        x, y = transform_points(x, y, grid.crs_wkt, wkt)
+        try:
+            x, y = transform_points(x, y, grid.crs_wkt, wkt)
+        except RuntimeError as err:  # pyproj's errors are of this class
+            raise UsageError(
+                "no way leads from a scene's CRS to the line's", got=str(err).partition("\n")[0],
+                remedy="choose another --crs, or scenes of one CRS",
+            ) from err  # fmt: skip
     return np.stack([x, y], axis=1)
 
 

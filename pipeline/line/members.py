@@ -75,11 +75,11 @@ class Member:
         )
 
     def read(
-        self, at: Window, combine: Combine, resampling: Resampling | None
+        self, at: Window, combine: Combine, resampling: Resampling
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """RGB (3, h, w) and weight (h, w), float32, on a window of the line; None where it has nothing.
 
-        Both are zero where the scene is not valid. Without ``resampling`` RGB is not read: (0, h, w).
+        Both are zero where the scene is not valid.
 
         Raises
         ------
@@ -97,18 +97,13 @@ class Member:
         first_col, last_col = int(cols[inside].min()) - reach, int(cols[inside].max()) + reach
         row, col = max(0, first_row // factor * factor), max(0, first_col // factor * factor)
         held = Window(row, col, min(last_row + 1, high) - row, min(last_col + 1, wide) - col)
-        if resampling is None:
-            rgb, valid = np.empty((0, *held.shape), dtype=np.float32), self.source.read_valid(held)
-        else:
-            rgb, valid = self.source.read(held)
+        rgb, valid = self.source.read(held)
         if factor > 1:
             more = ((0, -held.height % factor), (0, -held.width % factor))
             rgb, valid = reduce_scene(np.pad(rgb, ((0, 0), *more)), np.pad(valid, more), factor)
         place = rows / factor - row // factor, cols / factor - col // factor
         shown = valid_at(valid, *place)
         weight = np.where(shown, self.weight(rows, cols, at, combine), np.float32(0))
-        if resampling is None:
-            return np.empty((0, *at.shape), dtype=np.float32), weight
         return np.where(shown, resample(rgb, valid, *place, resampling), np.float32(0)), weight
 
     def facts(self, *, checksum: bool) -> dict[str, object]:
@@ -123,8 +118,7 @@ class Member:
             "name": self.name,
             **source.identity(checksum=checksum),
             "channels": list(source.channels),
-            "mask": source.mask,
-            "nodata": source.nodata_rule,
+            **source.mask_facts,
             "radiometry": source.radiometry.to_json(),
         }
 

@@ -23,7 +23,7 @@ from spectile.pipeline.line.grid import Bounds, Frame, choose_grid
 from spectile.pipeline.line.members import Combine, Member, open_scenes, place_scene
 from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.plan.shares import Share, shards_met, tiles_met, to_runs
-from spectile.pipeline.scene.raster import NodataRule
+from spectile.pipeline.scene.raster import MOST_HANDLES, NodataRule
 
 CELL = 512
 """Rows and columns that are combined at once, fewer where scenes are much finer: of a rotated scene little
@@ -57,18 +57,25 @@ class LineSource:
         ------
         BlockError : a file cannot be read there.
         """
+        return self.read_with_index(window)[0]
+
+    def read_with_index(self, window: Window) -> tuple[Raster, NDArray[np.uint16]]:
+        """Reflectance as of ``read``, and the number from 1 of the scene that weighs most.
+
+        The number is (h, w) uint16, 0 where no scene is valid.
+
+        Raises
+        ------
+        BlockError : a file cannot be read there.
+        """
         rows = reflected(window.row, window.row_stop, self.grid.shape[0])
         cols = reflected(window.col, window.col_stop, self.grid.shape[1])
         held = Window(int(rows.min()), int(cols.min()), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
-        rgb, index = self._combined(held, self.resampling)
+        rgb, index = self._combined(held)
         if held != window:
             at_rows, at_cols = rows - held.row, cols - held.col
             rgb, index = rgb[:, at_rows[:, None], at_cols], index[at_rows[:, None], at_cols]
-        return Raster(rgb, index > 0)
-
-    def index(self, window: Window) -> NDArray[np.uint16]:
-        """The number from 1 of the scene that weighs most, 0 for none: (h, w) uint16, on the grid."""
-        return self._combined(window, None)[1]
+        return Raster(rgb, index > 0), index
 
     @property
     def ceiling(self) -> NDArray[np.float32] | None:
@@ -77,34 +84,25 @@ class LineSource:
         same = first is not None and all(each is not None and (each == first).all() for each in rest)
         return first if same else None
 
-    def _combined(
-        self, window: Window, resampling: Resampling | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-        """Values (C, h, w), not read without ``resampling``, and the index of a window of the grid."""
-        channels = len(self.members[0].source.channels)
-        rgb = np.full((channels if resampling else 0, *window.shape), np.nan, dtype=np.float32)
+    def _combined(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+        """Values (C, h, w) and the index of a window of the grid."""
+        rgb = np.empty((len(self.members[0].source.channels), *window.shape), dtype=np.float32)
         index = np.zeros(window.shape, dtype=np.uint16)
         side = max(16, CELL // max(member.factor for member in self.members))
         for row in range(window.row, window.row_stop, side):
             for col in range(window.col, window.col_stop, side):
                 cell = Window(row, col, side, side).intersection(window)
                 place = cell.relative_to(window).slices
-                self._fill(cell, resampling, rgb[(slice(None), *place)], index[place])
+                self._fill(cell, rgb[(slice(None), *place)], index[place])
         return rgb, index
 
-    def _fill(
-        self,
-        at: Window,
-        resampling: Resampling | None,
-        rgb: NDArray[np.float32],
-        index: NDArray[np.uint16],
-    ) -> None:
+    def _fill(self, at: Window, rgb: NDArray[np.float32], index: NDArray[np.uint16]) -> None:
         """Put a cell's RGB and index where they belong."""
         mean = np.zeros_like(rgb)
         total, most = np.zeros(at.shape, dtype=np.float32), np.zeros(at.shape, dtype=np.float32)
         for number, member in enumerate(self.members, 1):
             part = member.extent.intersection(at)
-            found = member.read(part, self.combine, resampling) if part.size else None
+            found = member.read(part, self.combine, self.resampling) if part.size else None
             if found is None:
                 continue
             colours, weight = found
@@ -142,8 +140,9 @@ class LineSource:
         return tuple(found)
 
     def memory(self) -> int:
-        """Bytes that the scenes' footprints hold."""
-        return sum(
+        """Bytes that the scenes' footprints hold, and the blocks of the files that are open at a time."""
+        blocks = sorted((member.source.memory() for member in self.members), reverse=True)
+        return sum(blocks[:MOST_HANDLES]) + sum(
             2 * member.footprint.some.nbytes + (0 if member.distance is None else member.distance.nbytes)
             for member in self.members
         )
@@ -196,9 +195,12 @@ def open_line(
 
 
 def _notices(members: Sequence[Member], grid: Grid) -> tuple[str, ...]:
-    said = [notice for member in members for notice in member.source.notices]
-    if len(said) > 1:
-        said = [f"{said[0]} (and of {len(said) - 1} more scenes)"]
+    kinds: dict[str, list[str]] = {}  # by what follows the scene's name
+    for notice in (notice for member in members for notice in member.source.notices):
+        kinds.setdefault(notice.partition(": ")[2], []).append(notice)
+    said = [
+        first if not more else f"{first} (and of {len(more)} more scenes)" for first, *more in kinds.values()
+    ]
     cut = [member.name for member in members if not grid.window.contains(member.extent)]
     if cut:
         said.append(f"cut at the line's extent: {', '.join(cut)}")

@@ -18,6 +18,8 @@ from spectile.pipeline.plan.shares import Share, cells
 
 CHUNK = 256
 """Rows and columns of a chunk of the cube."""
+CHUNK_BANDS = 16
+"""Bands of a chunk; of all where they are fewer."""
 SHARD = 512
 """Rows and columns of a shard, the file that is written whole. Blocks are multiples of it."""
 LARGEST_BLOCK = 2048
@@ -162,11 +164,24 @@ class Plan:
         """
         if not self.scenes:
             return self.digest
-        tiles = self.tiling.span(block.window)
-        touching = [
-            [number, dict(share.facts)] for number, share in enumerate(self.scenes, 1) if share.touches(tiles)
-        ]
-        return _sha256({**replace(self, scenes=()).to_json(), "scenes": touching})
+        if block not in self._digests:
+            tiles = self.tiling.span(block.window)
+            touching = [
+                [number, dict(share.facts)]
+                for number, share in enumerate(self.scenes, 1)
+                if share.touches(tiles)
+            ]
+            self._digests[block] = _sha256({**self._without_scenes, "scenes": touching})
+        return self._digests[block]
+
+    @cached_property
+    def _digests(self) -> dict[Block, str]:
+        """Those that were asked for: the ledger is read again and again."""
+        return {}
+
+    @cached_property
+    def _without_scenes(self) -> dict[str, object]:
+        return replace(self, scenes=()).to_json()
 
     def overlaps(self, *, predictor_bytes: int, budget: int) -> bool:
         """Whether ``budget`` bytes let the work on neighbouring blocks overlap; see ``block_bytes``."""
@@ -241,6 +256,12 @@ def _sha256(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def spectral_depths(bands: int) -> tuple[int, int]:
+    """(bands of a chunk, bands of a shard) of an array of so many: a shard is whole chunks that hold all."""
+    chunk = min(bands, CHUNK_BANDS)
+    return chunk, -(-bands // chunk) * chunk
+
+
 def block_bytes(
     block: int,
     window: Window,
@@ -267,7 +288,7 @@ def block_bytes(
     sums = pixels * (bands * 4 * samples + 21)
     # Arrays are made and written one at a time in strips of a shard's rows: the mean, the counts before
     # and after rounding, and their chunks; with layers also the deviation and the layer itself.
-    strip = min(SHARD, height) * width * bands * (20 if layers else 12)
+    strip = min(SHARD, height) * width * spectral_depths(bands)[1] * (20 if layers else 12)
     if not overlapped or window.size == height * width:
         return read + sums + strip
     # Of the tiles across a border no more than this lies beyond it; one row of them stands twice while the

@@ -75,8 +75,8 @@ class Inspection:
 
 
 @dataclass
-class Doubts:
-    """What was found in a block."""
+class QualityEvidence:
+    """What a block's pixels and tiles say of its quality."""
 
     flags: NDArray[np.uint8]
     """(h, w) the bits of ``quality``."""
@@ -96,7 +96,7 @@ def begin(
     valid: NDArray[np.bool_],
     bands: Bands,
     response: Bands,
-) -> Doubts:
+) -> QualityEvidence:
     """What the colours of a block say by themselves.
 
     Parameters
@@ -115,7 +115,7 @@ def begin(
     matrix[np.abs(matrix) < NEGLIGIBLE] = 0
     channels = np.flatnonzero(supported)
     shape = valid.shape if "overlap_disagreement" in inspection.layers else (0, 0)
-    return Doubts(
+    return QualityEvidence(
         flags, rgb, matrix[channels].astype(np.float32), channels, np.full(shape, np.nan, dtype=np.float32)
     )
 
@@ -124,17 +124,17 @@ def _flag(name: str, where: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return where.view(np.uint8) * np.uint8(FLAGS[name])
 
 
-def flag_tile(doubts: Doubts, at: tuple[slice, slice], *, padded: bool, masked: bool) -> None:
-    """Note in ``doubts`` what is known of a tile that has a share in these pixels of the block."""
+def flag_tile(evidence: QualityEvidence, at: tuple[slice, slice], *, padded: bool, masked: bool) -> None:
+    """Add to ``evidence`` what is known of a tile that has a share in these pixels of the block."""
     bits = FLAGS["padded"] * padded + FLAGS["masked_input"] * masked
     if bits:
-        part = doubts.flags[at]
+        part = evidence.flags[at]
         part |= np.where(part & np.uint8(FLAGS["nodata"]), 0, bits).astype(np.uint8)
 
 
 @dataclass
-class Meeting:
-    """A part of a tile where others may have been summed before, and how much it differs from them."""
+class OverlapComparison:
+    """How much a tile differs, in a part of it, from the tiles that were summed there before."""
 
     pixels: Window
     """On the scene's grid."""
@@ -159,13 +159,15 @@ class Meeting:
 class Overlap:
     """How much each tile of a block differs from those before it."""
 
-    def __init__(self, doubts: Doubts, halo: int, block: Window) -> None:
-        self._doubts = doubts
+    def __init__(self, evidence: QualityEvidence, halo: int, block: Window) -> None:
+        self._evidence = evidence
         self._halo = halo
         self._block = block
-        self._weight = np.zeros(doubts.disagreement.shape, dtype=np.float32)
+        self._weight = np.zeros(evidence.disagreement.shape, dtype=np.float32)
 
-    def meet(self, shared: Window, tile: Window, weights: NDArray[np.float32]) -> list[Meeting]:
+    def compare_with(
+        self, shared: Window, tile: Window, weights: NDArray[np.float32]
+    ) -> list[OverlapComparison]:
         """Where a tile meets those before it, which from now on it is one of.
 
         Parameters
@@ -181,31 +183,33 @@ class Overlap:
         for part in (above, left):
             before = self._weight[part.relative_to(self._block).slices]
             if before.any():
-                met.append(Meeting(part, before.copy(), np.zeros_like(before)))
+                met.append(OverlapComparison(part, before.copy(), np.zeros_like(before)))
         held = self._weight[shared.relative_to(self._block).slices]
         held += weights
         return met
 
-    def note(self, met: list[Meeting], samples: int) -> None:
-        """Put what a tile's samples have shown into the doubts."""
+    def note(self, met: list[OverlapComparison], samples: int) -> None:
+        """Put what a tile's samples have shown into the evidence."""
         for each in met:
-            found = self._doubts.disagreement[each.pixels.relative_to(self._block).slices]
+            found = self._evidence.disagreement[each.pixels.relative_to(self._block).slices]
             here = np.where(each.before > 0, np.sqrt(each.squares / np.float32(samples)), np.float32(np.nan))
             np.fmax(found, here, out=found)
 
 
-def consistency(doubts: Doubts, mean: NDArray[np.float32], at: tuple[slice, slice]) -> NDArray[np.float32]:
+def consistency(
+    evidence: QualityEvidence, mean: NDArray[np.float32], at: tuple[slice, slice]
+) -> NDArray[np.float32]:
     """The rms difference (h, w) of colours, reflectance, in a part of a block; NaN where no band tells.
 
     Parameters
     ----------
     mean : (B, h, w) reflectance there.
     """
-    if not doubts.channels.size:
+    if not evidence.channels.size:
         return np.full(mean.shape[1:], np.nan, dtype=np.float32)
-    seen = -doubts.rgb[(doubts.channels, *at)]
+    seen = -evidence.rgb[(evidence.channels, *at)]
     # Band by band: the order of a sum in BLAS may depend on its threads, and with it the last bit.
-    for channel, row in zip(seen, doubts.matrix, strict=True):
+    for channel, row in zip(seen, evidence.matrix, strict=True):
         for band in np.flatnonzero(row):
             channel += row[band] * mean[band]
     found: NDArray[np.float32] = np.sqrt(np.square(seen, out=seen).mean(axis=0))

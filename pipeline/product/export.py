@@ -42,6 +42,8 @@ Box = tuple[float, float, float, float]
 
 _SQUARE_BYTES = 16_000_000
 """What a square of all bands in float32 may hold; while it is read, zarr holds several times as much."""
+_ENVI = (".img", ".dat", ".raw", ".bil", "")
+"""How names of ENVI data may end: those under which every reader looks for them, given the header."""
 _FULL_BYTES = 1_000_000
 """Less free space than this is a full disk: GDAL and HDF5 do not pass on why they could not write."""
 
@@ -260,10 +262,13 @@ def _target(out: str | Path, cube: str) -> Path:
 def _check_free(target: Path, to: Format, replace: bool) -> None:
     """Refuse a target that is taken, and in any case one that no export of this format can have made."""
     header = target.with_suffix(".hdr")
-    if to == "envi" and header == target:
+    if to == "envi" and target.suffix not in (*_ENVI, *map(str.upper, _ENVI)):
+        ending = target.suffix if target.suffix == ".hdr" else ""
         raise UsageError(
-            "that is the header's name", got=f"--out {target}", remedy="name the data, e.g. .img"
-        )
+            "Spectral Python would not find the data beside its header", got=f"--out {target.name}",
+            expected=f"a name that ends in {', '.join(_ENVI[:-1])}, or in none",
+            remedy=f"name the data {target.name.removesuffix(ending)}.img",
+        )  # fmt: skip
     taken = [path for path in {target, header if to == "envi" else target} if path.exists()]
     if not taken:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def write_cog(part: Part, path: Path, pieces: Pieces) -> None:
 
 def write_envi(part: Part, path: Path, pieces: Pieces) -> None:
     """Raw numbers, interleaved by line, and the header beside them."""
-    header: dict[str, str] = {"description": part.facts["title"]}
+    header: dict[str, str] = {}
     if part.bands is not None:
         header |= {
             "wavelength_units": "Nanometers",
@@ -63,6 +64,12 @@ def write_envi(part: Part, path: Path, pieces: Pieces) -> None:
             header["reflectance_scale_factor"] = f"{1 / part.scale:.10g}"  # divides, unlike the others'
     with rasterio.Env(**_RASTER):
         _write_raster(part, path, pieces, "ENVI", header, interleave="bil")
+    # GDAL describes the data by their path, whatever it is given.
+    written = path.with_suffix(".hdr")
+    described = f"description = {{{part.facts['title']}}}".encode()
+    written.write_bytes(
+        re.sub(rb"description = \{\n.*\}", lambda _: described, written.read_bytes(), count=1)
+    )
 
 
 def _write_raster(

@@ -18,7 +18,10 @@ from rasterio.crs import CRS
 
 from spectile.catalog.errors import CubeError
 from spectile.catalog.redaction import redact
+from spectile.catalog.sizes import width_by_height
+from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, load_plan
+from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.product.report_measures import (
     Consistency,
@@ -91,12 +94,15 @@ def report_name(name: str) -> str:
     return f"{stem(name)}.report.html"
 
 
-def write_report(storage: Storage, to: Storage | None = None) -> str:
+def write_report(
+    storage: Storage, to: Storage | None = None, *, markers: Mapping[Block, Marker] | None = None
+) -> str:
     """Write the report of a finished cube; its place.
 
     Parameters
     ----------
     to : the file; None takes ``report_name`` beside the cube. What is there is replaced.
+    markers : of the finished blocks; None reads them.
 
     Raises
     ------
@@ -105,14 +111,18 @@ def write_report(storage: Storage, to: Storage | None = None) -> str:
     """
     from spectile.pipeline.product.report_page import render
 
-    page = render(gather(storage))
+    page = render(gather(storage, markers))
     beside, name = (storage.parent, report_name(storage.name)) if to is None else (to.parent, to.name)
     beside.put(name, page)
     return beside.at(name)
 
 
-def gather(storage: Storage) -> Facts:
+def gather(storage: Storage, markers: Mapping[Block, Marker] | None = None) -> Facts:
     """What the report of a finished cube says.
+
+    Parameters
+    ----------
+    markers : of the finished blocks; None reads them.
 
     Raises
     ------
@@ -127,7 +137,7 @@ def gather(storage: Storage) -> Facts:
         )  # fmt: skip
     level = view.level_for(view.grid.window, MAP_SIDE)
     cube = Cube(storage, plan)
-    told = timing(cube)
+    told = timing(cube, markers)
     flags = flag_shares(view, level)
     return Facts(
         name=stem(storage.name),
@@ -176,7 +186,7 @@ def _settings(view: View, plan: Plan) -> dict[str, str]:
         "network": f"{model.get('dtype', 'unknown')} on {model.get('device', 'unknown')}"
         + (", compiled" if model.get("compiled") else ""),
         "tiles": f"{plan.tiling.tile} px, halo {plan.tiling.halo} px; blocks of {plan.block} px",
-        "cube": f"{view.bands}, {rows} × {cols} px",
+        "cube": f"{view.bands}, {width_by_height((rows, cols))}",
         "CRS": f"EPSG:{code}" if code else view.grid.crs_wkt.split('"')[1],
         "pixel size": f"{size} {crs.linear_units if crs.is_projected else 'degrees'}",
         "middle": f"x {x:.10g}, y {y:.10g}"

@@ -5,14 +5,17 @@ What is read is bounded whatever the cube's size: a few windows at full resoluti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spectile.pipeline.cube.attempts import read_failures
+from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import NODATA, SCALE, Cube, finished_blocks
 from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.product.quality import overlaps
 from spectile.pipeline.product.quicklook import TRUE_COLOUR_NM
@@ -110,9 +113,14 @@ class Timing:
     """Pixels of the blocks."""
 
 
-def timing(cube: Cube) -> Timing:
-    """What the ledger of a cube says of its blocks."""
-    markers = finished_blocks(cube)
+def timing(cube: Cube, markers: Mapping[Block, Marker] | None = None) -> Timing:
+    """What the ledger of a cube says of its blocks.
+
+    Parameters
+    ----------
+    markers : of the finished blocks; None reads them.
+    """
+    markers = finished_blocks(cube) if markers is None else markers
     given_up = {block.name: note.attempts for block, note in read_failures(cube, markers).items()}
     return Timing(
         tuple(marker.seconds for marker in markers.values()),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spectile.catalog.sizes import width_by_height
 from spectile.pipeline.product.quicklook import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
 from spectile.pipeline.product.report import LIMITS, Facts, shown
 from spectile.pipeline.product.report_measures import Array, Point, flat
@@ -291,10 +292,10 @@ def _seams(facts: Facts) -> Figure | None:
     axes.set_ylim(0, 1.1 * float(found.sd.max()) or 1.0)
     axes.set_xlim(0)
     axes.legend(fontsize=8, loc="lower right")
-    rows, cols = found.shape
     told = (
-        f"sd where tiles overlap ÷ elsewhere: {found.sd_ratio:.3f}, in {rows} × {cols} px in the middle, of "
-        "what the bands hold beyond a linear map of three colours. Where no tile shows: flat, about 1"
+        f"sd where tiles overlap ÷ elsewhere: {found.sd_ratio:.3f}, in {width_by_height(found.shape)} in "
+        "the middle, of what the bands hold beyond a linear map of three colours. Where no tile shows: "
+        "flat, about 1"
     )
     return Figure("Seams", told, _svg(figure))
 

@@ -11,6 +11,7 @@ import io
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,7 @@ from rasterio.crs import CRS
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.indices import INDICES
+from spectile.pipeline.cube.cube_limits import MOST_BANDS, check_array, contained, readable
 from spectile.pipeline.cube.record import NODATA, SCALE, load_plan, read_status
 from spectile.pipeline.cube.shards import read_bands
 from spectile.pipeline.geometry.grid import Grid, Window
@@ -43,6 +45,10 @@ COARSE_SIDE = 512
 """Rows and columns of the coarsest level at most; of the cube's overviews too."""
 LARGEST_AREA = 512 * 512
 """Pixels of the window about an area at most; larger ones are read from a coarser level."""
+LARGEST_PASS = 2**34
+"""Pixels of a cube at most that has no overviews: all of it is passed over for its coarsest level."""
+
+_BITS = tuple(1 << bit for bit in range(8))
 
 Array = NDArray[np.float32]
 Limits = tuple[float, float]
@@ -125,7 +131,7 @@ class View:
     """From fine to coarse, the first being the cube itself; the last has ``COARSE_SIDE`` a side at most."""
     group: Any = field(repr=False)
     """The store, opened by zarr."""
-    _kept: dict[tuple[str, int], NDArray[Any]] = field(default_factory=dict, repr=False)
+    _kept: dict[tuple[str, int], Future[NDArray[Any]]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @cached_property
@@ -173,9 +179,9 @@ class View:
         if key == "sd":
             return Subject(f"Standard deviation at {centre:.0f} nm", array_name("sd"), (band,))
         if key in QUALITY:
-            said = self.group[key].attrs
-            flags = zip(said.get("flag_meanings", "").split(), said.get("flag_masks", ()), strict=True)
-            return Subject(self.subjects[key], key, flags=tuple(flags))
+            said = self.group[key].attrs.asdict()
+            flags = _flags(said, where=f"{self.storage}: {key}") if key == "quality" else ()
+            return Subject(self.subjects[key], key, flags=flags)
         wanted = {"true": TRUE_COLOUR_NM, "infrared": COLOUR_INFRARED_NM}.get(key)
         index = None if wanted else key
         found = self._bands_at(wanted or INDICES[key].wavelength_nm)
@@ -222,6 +228,10 @@ class View:
         return values if subject.index is None else INDICES[subject.index].of(*values)[None]
 
     def _counts(self, subject: Subject, level: Level, at: tuple[slice, slice]) -> NDArray[Any]:
+        with readable(self.storage):
+            return self._stored(subject, level, at)
+
+    def _stored(self, subject: Subject, level: Level, at: tuple[slice, slice]) -> NDArray[Any]:
         if level.path is None:
             if not subject.bands:
                 return self._decimated(subject.array, 0, level.factor)[at]
@@ -241,11 +251,21 @@ class View:
         return self.group[f"{level.path}/{name}".lstrip("/")]
 
     def _decimated(self, name: str, part: int, factor: int) -> NDArray[Any]:
-        """Every ``factor``-th row and column of the cube, of the bands that share a chunk; read once."""
+        """Every ``factor``-th row and column of the cube, of the bands that share a chunk; read once.
+
+        Whoever asks first reads; others wait for that array alone.
+        """
         with self._lock:
-            if (found := self._kept.get((name, part))) is None:
-                found = self._kept[name, part] = self._read_decimated(name, part, factor)
-            return found
+            known = self._kept.get((name, part))
+            found = known or self._kept.setdefault((name, part), Future())
+        if known is None:
+            try:
+                found.set_result(self._read_decimated(name, part, factor))
+            except BaseException as err:
+                with self._lock:
+                    del self._kept[name, part]  # the next one tries again
+                found.set_exception(err)
+        return found.result()
 
     def _read_decimated(self, name: str, part: int, factor: int) -> NDArray[Any]:
         array = self.group[name]
@@ -267,10 +287,11 @@ class View:
         rows, cols = self.grid.shape
         if not (0 <= row < rows and 0 <= col < cols):
             raise UsageError("no pixel of the cube", got=f"row {row}, column {col}")
-        found = {
-            name: _decode(self.group[name][:, row, col])
-            for name in ("reflectance", *map(array_name, self.layers))
-        }
+        with readable(self.storage):
+            found = {
+                name: _decode(self.group[name][:, row, col])
+                for name in ("reflectance", *map(array_name, self.layers))
+            }
         reflectance = found.pop("reflectance")
         if np.isnan(reflectance).all():
             raise UsageError("no spectrum here", remedy="the scene is masked or not finished in this place")
@@ -353,37 +374,85 @@ def open_view(place: str | Storage) -> View:
     StoreError : the store cannot be read.
     """
     storage = open_storage(place) if isinstance(place, str) else place
-    facts, grid = read_status(storage), load_plan(storage).cube_grid
-    complete = facts["status"] == "complete"
-    try:
+    with readable(storage):
+        facts, plan = read_status(storage), load_plan(storage)
+        grid, complete = plan.cube_grid, facts["status"] == "complete"
         group: Any = zarr.open_group(
-            storage.zarr(read_only=True), mode="r", use_consolidated=None if complete else False
+            contained(storage), mode="r", use_consolidated=None if complete else False
         )
+        if not 0 < plan.bands <= MOST_BANDS:
+            raise CubeError("a cube has no such number of bands", where=str(storage), got=plan.bands)
+        for name in ("wavelength", "fwhm"):
+            check_array(group, name, shape=(plan.bands,), dtype="float64")
         bands = Bands.from_arrays(group["wavelength"][:], group["fwhm"][:])
-    except (KeyError, ValueError, FileNotFoundError) as err:
-        raise CubeError("the cube's bands cannot be read", where=str(storage), got=str(err)) from err
-    return View(storage, grid, bands, complete, facts, _levels(group, grid, complete), group)
+        levels = _levels(group, grid, complete)
+        for level in levels:
+            _check_level(group, level, plan.bands)
+        view = View(storage, grid, bands, complete, facts, levels, group)
+        _ = view.pixel_m, view.subjects  # kept; refused here where they make no sense
+        return view
 
 
 def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Level, ...]:
     """The cube and the overviews that it names, and what they lack at the coarse end."""
-    layout = group.attrs.get("multiscales", {}).get("layout", []) if complete else []
-    paths = [match for each in layout if (match := re.fullmatch(r"overviews/(\d+)", str(each.get("asset"))))]
+    said = group.attrs.get("multiscales") if complete else None
+    layout = said.get("layout") if isinstance(said, dict) else None
+    named = layout if isinstance(layout, list) else []
+    assets = [str(each.get("asset")) for each in named if isinstance(each, dict)]
+    factors = [int(match[1]) for asset in assets if (match := re.fullmatch(r"overviews/(\d+)", asset))]
     found = [Level(1, grid, "")]
-    for path in sorted(paths, key=lambda path: int(path[1])):
-        factor = int(path[1])
-        shape = group[f"{path[0]}/reflectance"].shape[-2:]
-        found.append(Level(factor, _coarser(grid, factor, shape), path[0]))
+    for factor in sorted(factors):
+        found.append(Level(factor, _coarser(grid, factor), f"overviews/{factor}"))
     if max(found[-1].grid.shape) > COARSE_SIDE:
+        rows, cols = grid.shape
+        if rows * cols > LARGEST_PASS:
+            raise CubeError(
+                "the cube is too large to be looked at without overviews", where=str(group.store),
+                got=f"{rows:,} × {cols:,} px", expected=f"{LARGEST_PASS:,} px at most",
+                remedy="finish its run, which makes them",
+            )  # fmt: skip
         factor = -(-max(grid.shape) // COARSE_SIDE)
         found.append(Level(factor, _coarser(grid, factor), None))
     return tuple(found)
 
 
-def _coarser(grid: Grid, factor: int, shape: tuple[int, int] | None = None) -> Grid:
+def _check_level(group: Any, level: Level, bands: int) -> None:
+    """Refuse a level whose arrays are not what they should be."""
+    if level.path is None:
+        return
+    spectral = {"reflectance": True} | {array_name(layer): False for layer in LAYERS}
+    for name, needed in spectral.items():
+        path = f"{level.path}/{name}".lstrip("/")
+        if needed or path in group:
+            check_array(group, path, shape=(bands, *level.grid.shape), dtype="uint16")
+    for name in QUALITY:
+        path = f"{level.path}/{name}".lstrip("/")
+        if path in group:
+            check_array(group, path, shape=level.grid.shape, dtype="uint8" if name == "quality" else "uint16")
+
+
+def _coarser(grid: Grid, factor: int) -> Grid:
     rows, cols = grid.shape
     covering = -(-rows // factor), -(-cols // factor)
-    return Grid(shape or covering, grid.transform @ Affine.scale(factor), grid.crs_wkt)
+    return Grid(covering, grid.transform @ Affine.scale(factor), grid.crs_wkt)
+
+
+def _flags(said: Mapping[str, Any], *, where: str) -> tuple[tuple[str, int], ...]:
+    """Meanings and bits of flags in 8 bits.
+
+    Raises
+    ------
+    CubeError : the attributes make no sense.
+    """
+    meanings, masks = said.get("flag_meanings"), said.get("flag_masks")
+    names = meanings.split() if isinstance(meanings, str) else []
+    bits = [bit for bit in masks if bit in _BITS] if isinstance(masks, list) else []
+    if not names or len(names) != len(bits) or bits != masks:
+        raise CubeError(
+            "the flags make no sense", where=where, got=f"{meanings!r:.100}, {masks!r:.100}",
+            expected="a meaning for each of up to eight bits",
+        )  # fmt: skip
+    return tuple(zip(names, bits, strict=True))
 
 
 def _decode(counts: NDArray[Any]) -> Array:

@@ -132,11 +132,11 @@ def _opened(path: Path, **options: str) -> Iterator[Any]:
 
 def _raster(source: Any) -> dict[str, Any]:
     """Counts, scale, offset and nodata of an open raster; GDAL gives 1 for a scale that is not there."""
-    scales, offsets = set(source.scales), set(source.offsets)
-    if len(offsets) > 1:
-        raise ValueError("its bands have different offsets")
-    scale = scales.pop() if len(scales) == 1 else None
-    stated = {"offset": offsets.pop(), "nodata": source.nodata, "scale": None if scale == 1.0 else scale}
+    for name, numbers in (("scales", source.scales), ("offsets", source.offsets)):
+        if len(set(numbers)) > 1:
+            raise ValueError(f"its bands have different {name}")
+    scale = source.scales[0]
+    stated = {"offset": source.offsets[0], "nodata": source.nodata, "scale": None if scale == 1.0 else scale}
     return {"counts": source.read(), **stated}
 
 

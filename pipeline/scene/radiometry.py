@@ -58,8 +58,13 @@ class Radiometry:
 
 
 def parse_radiometry(text: str) -> tuple[str, tuple[float, ...]]:
-    """The kind and the numbers of an option such as ``dn:1000,0.0001`` or ``display:0.6``."""
+    """The kind and the numbers of an option such as ``dn:1000,0.0001`` or ``display:0.6``.
+
+    The peak of ``display/255:0.6`` is left to ``display_peak``.
+    """
     kind, _, rest = text.strip().partition(":")
+    if display_peak(text) is not None:
+        kind = "display"
     try:
         numbers = tuple(float(part) for part in rest.split(",")) if rest else ()
     except ValueError as err:
@@ -72,11 +77,25 @@ def parse_radiometry(text: str) -> tuple[str, tuple[float, ...]]:
     return kind, numbers
 
 
+def display_peak(text: str) -> float | None:
+    """The number that is white in a display picture, of ``display/PEAK``; None where it is not said."""
+    kind, mark, peak = text.strip().partition(":")[0].partition("/")
+    if not mark:
+        return None
+    try:
+        number = float(peak)
+    except ValueError as err:
+        raise _unknown(text) from err
+    if kind != "display" or not 0 < number < float("inf"):
+        raise _unknown(text)
+    return number
+
+
 def _unknown(text: str) -> UsageError:
     return UsageError(
         "unknown radiometry",
         got=repr(re.sub(r"\s+", " ", text)[:60]),
-        expected="reflectance, display, display:GAIN or dn:OFFSET,SCALE",
+        expected="reflectance, display, display:GAIN, display/PEAK:GAIN or dn:OFFSET,SCALE",
         remedy="see spectile run --help",
     )
 
@@ -97,12 +116,22 @@ def declare(
 
     Raises
     ------
-    SceneError : the file declares nothing and neither does the option, or they disagree.
+    SceneError : the file declares nothing and neither does the option, they disagree, or the file declares
+        a scale that gives no reflectance.
     """
     kind, numbers = parse_radiometry(option) if option else (None, ())
     none, count = tuple(0.0 for _ in scales), len(scales)
     declared = set(scales) != {1.0} or set(offsets) != {0.0}
     is_float = np.issubdtype(np.dtype(dtype), np.floating)
+    if not np.isfinite([*offsets, *scales]).all() or 0 in scales:
+        raise SceneError(
+            "the file's own scale cannot be used",
+            where=where,
+            got=f"scales {', '.join(f'{value:g}' for value in scales)}, "
+            f"offsets {', '.join(f'{value:g}' for value in offsets)}",
+            expected="finite numbers, and scales other than 0",
+            remedy="correct the file's metadata, e.g. rio edit-info",
+        )
     if declared:
         if kind in ("display", "dn"):
             raise SceneError(
@@ -118,11 +147,16 @@ def declare(
         offset, scale = numbers
         return Radiometry("dn", (offset,) * count, (scale,) * count), None
     if kind == "display" or (kind is None and dtype == "uint8"):
-        if is_float:
+        peak = display_peak(option) if option else None
+        if peak is None and is_float:
             raise SceneError(
-                "display radiometry needs integers", where=where, got=dtype, expected="uint8 or uint16"
+                "floats do not say which number is white",
+                where=where,
+                got=dtype,
+                expected="display/PEAK",
+                remedy="e.g. --radiometry display/255",
             )
-        scale = 1.0 / float(np.iinfo(np.dtype(dtype)).max)
+        scale = 1.0 / (peak or float(np.iinfo(np.dtype(dtype)).max))
         notice = (
             None
             if kind

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import warnings
+import weakref
+from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -16,18 +18,18 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from spectile.catalog.errors import BlockError, SceneError, UsageError
 from spectile.catalog.inputs import Raster
 from spectile.catalog.redaction import redact_url
 from spectile.catalog.urls import Location, locate
 from spectile.pipeline.geometry.grid import Grid, Window
+from spectile.pipeline.geometry.places import check_place
 from spectile.pipeline.geometry.tiling import Tile, Tiling, reflected
+from spectile.pipeline.scene.opening import block_bytes, first_line, gdal_errors, is_gdal_error, open_raster
 from spectile.pipeline.scene.radiometry import Radiometry, declare, display_gain
-from spectile.pipeline.scene.remote import RemoteFile, ask, gdal_path, reading
+from spectile.pipeline.scene.remote import RemoteFile, ask, reading
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,6 +38,37 @@ NodataRule = Literal["all", "any"]
 
 SURVEY_PIXELS = 1024
 """Rows and columns at most of the one decimated read that sets what holds for the whole scene."""
+MOST_HANDLES = 32
+"""Files that a thread holds open: a flight line has more scenes than a process may have files."""
+_DESCRIPTIONS = (".aux.xml", ".ovr", ".tfw", ".jgw", ".pgw", ".j2w", ".wld", ".tab")
+
+
+class _Name:
+    """Stands for a source among the handles of a thread."""
+
+
+class _Handles(threading.local):
+    """The files that this thread holds open, the one that was used last at the end."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[weakref.ref[_Name], rasterio.DatasetReader] = OrderedDict()
+
+    def of(self, name: _Name, path: str) -> rasterio.DatasetReader:
+        """The handle of a source, opened where there is none."""
+        key = weakref.ref(name)
+        if key not in self._held:
+            opened = open_raster(path)
+            for other in [each for each in self._held if each() is None]:
+                self._held.pop(other).close()
+            while len(self._held) >= MOST_HANDLES:
+                self._held.popitem(last=False)[1].close()
+            self._held[key] = opened
+        self._held.move_to_end(key)
+        return self._held[key]
+
+
+# A handle that threads share gives wrong pixels, then a crash: each has its own.
+_HANDLES = _Handles()
 
 
 @dataclass(frozen=True)
@@ -51,7 +84,8 @@ class SceneSource:
     radiometry: Radiometry
     """What its numbers mean."""
     mask: Literal["alpha", "dataset", "nodata", "none"]
-    """Where its invalid pixels are told: an alpha band, a mask of its own, a nodata value, or not."""
+    """Where its invalid pixels are told: an alpha band (and a nodata value), a mask of its own, a nodata
+    value, or not."""
     nodata: tuple[float | None, ...] = ()
     """The nodata value of each channel."""
     nodata_rule: NodataRule = "all"
@@ -60,19 +94,20 @@ class SceneSource:
     """What the user should know of how the file was taken."""
     remote: RemoteFile | None = None
     """The object that was opened, where the scene is read by URL."""
-    _open: threading.local = field(default_factory=threading.local, compare=False, repr=False)
+    alpha: int | None = None
+    """1-based band that holds alpha, where there is one."""
+    block_bytes: int = 0
+    """Of the file's largest block, decoded: GDAL decodes whole blocks."""
+    _name: _Name = field(default_factory=_Name, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_open"}
+        return {name: value for name, value in self.__dict__.items() if name != "_name"}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state, _open=threading.local())
+        self.__dict__.update(state, _name=_Name())
 
     def _dataset(self) -> rasterio.DatasetReader:
-        # A handle that threads share gives wrong pixels, then a crash: one for each.
-        if not hasattr(self._open, "dataset"):
-            self._open.dataset = _open_dataset(self.path)
-        return self._open.dataset
+        return _HANDLES.of(self._name, self.path)
 
     def read(self, window: Window) -> Raster:
         """Reflectance (C, h, w) float32 and validity (h, w) bool of a window.
@@ -88,10 +123,8 @@ class SceneSource:
         rows = reflected(window.row, window.row_stop, self.grid.shape[0])
         cols = reflected(window.col, window.col_stop, self.grid.shape[1])
         held = Window(int(rows.min()), int(cols.min()), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
-        try:
+        with self._readable(held):
             numbers, valid = self._read_numbers(held)
-        except RasterioIOError as err:
-            raise self._unreadable(held, err) from err
         if self.remote:
             self.remote.check_unchanged()
         values = self.radiometry.to_reflectance(numbers)
@@ -100,9 +133,6 @@ class SceneSource:
             at_rows, at_cols = rows - held.row, cols - held.col
             values, valid = values[:, at_rows[:, None], at_cols], valid[at_rows[:, None], at_cols]
         return Raster(values, valid)
-
-    def index(self, window: Window) -> None:
-        """None: all of its pixels are from one scene."""
 
     @property
     def ceiling(self) -> NDArray[np.float32] | None:
@@ -121,34 +151,73 @@ class SceneSource:
         """
         dataset = self._dataset()
         integers = not np.issubdtype(np.dtype(dataset.dtypes[self.channels[0] - 1]), np.floating)
-        try:
+        with self._readable(window):
             if integers and self.mask == "none":
                 return np.ones(window.shape, dtype=bool)
-            if integers and self.mask in ("alpha", "dataset"):
-                at = rasterio.windows.Window(window.col, window.row, window.width, window.height)
+            if integers and (self.mask == "dataset" or (self.mask == "alpha" and not self._has_nodata)):
                 with reading(self.path):
-                    return np.asarray(dataset.dataset_mask(window=at) > 0)
+                    return self._shown(dataset, _at(window), window.shape)
             return self._read_numbers(window)[1]
-        except RasterioIOError as err:
-            raise self._unreadable(window, err) from err
 
-    def _unreadable(self, held: Window, err: RasterioIOError) -> BlockError:
-        return BlockError(
-            "the scene cannot be read here",
-            where=f"{self.path} rows {held.row}–{held.row_stop - 1}, columns {held.col}–{held.col_stop - 1}",
-            got=str(err.__cause__ or err).splitlines()[0],
-            remedy="restore the file, then run again with --resume",
-        )
+    @contextmanager
+    def _readable(self, held: Window) -> Iterator[None]:
+        try:
+            yield
+        except Exception as err:
+            if not is_gdal_error(err):
+                raise
+            raise BlockError(
+                "the scene cannot be read here",
+                where=f"{self.path} rows {held.row}–{held.row_stop - 1}, "
+                f"columns {held.col}–{held.col_stop - 1}",
+                got=first_line(err),
+                remedy="restore the file, then run again with --resume",
+            ) from err
+
+    def memory(self) -> int:
+        """Bytes that reading takes beside what is read: a block as it is decoded, and in GDAL's cache."""
+        return 2 * self.block_bytes
+
+    @property
+    def mask_facts(self) -> dict[str, object]:
+        """What decides which pixels are valid, as plain JSON; a file beside the scene may say it."""
+        values = [None if value is None else str(value) for value in self.nodata]
+        return {"mask": self.mask, "alpha": self.alpha, "nodata": self.nodata_rule, "nodata_values": values}
+
+    def check_ends(self) -> None:
+        """Read the first and the last pixel: a file that is broken at both ends is not worth a plan.
+
+        Raises
+        ------
+        SceneError : neither can be read.
+        """
+        rows, cols = self.grid.shape
+        try:
+            with self._readable(Window(0, 0, 1, 1)):
+                self._read_numbers(Window(0, 0, 1, 1))
+        except BlockError as err:
+            last = Window(rows - 1, cols - 1, 1, 1)
+            with suppress(BlockError), self._readable(last):
+                self._read_numbers(last)
+                return
+            raise SceneError(
+                "the scene cannot be read", where=self.path, got=first_line(err.__cause__ or err)
+            ) from err
 
     def _read_numbers(
-        self, window: Window | None, out_shape: tuple[int, int] | None = None
+        self,
+        window: Window | None,
+        out_shape: tuple[int, int] | None = None,
+        *,
+        bare: rasterio.DatasetReader | None = None,
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        dataset = self._dataset()
-        at = window and rasterio.windows.Window(window.col, window.row, window.width, window.height)
+        dataset = bare or self._dataset()
+        at = window and _at(window)
         shape = out_shape or (window or self.grid.window).shape
         with reading(self.path):
             numbers = dataset.read(list(self.channels), window=at, out_shape=(len(self.channels), *shape))
-            return numbers, self._valid(numbers, dataset, at, shape)
+            masked_beside = self.mask == "dataset" and MaskFlags.per_dataset not in dataset.mask_flag_enums[0]
+            return numbers, self._valid(numbers, self._dataset() if masked_beside else dataset, at, shape)
 
     def _valid(
         self,
@@ -161,8 +230,8 @@ class SceneSource:
         if np.issubdtype(numbers.dtype, np.floating):
             valid &= np.isfinite(numbers).all(axis=0)
         if self.mask in ("alpha", "dataset"):
-            valid &= dataset.dataset_mask(window=at, out_shape=shape) > 0
-        elif self.mask == "nodata":
+            valid &= self._shown(dataset, at, shape)
+        if self.mask in ("alpha", "nodata"):
             empty = [
                 numbers[i] == value
                 for i, value in enumerate(self.nodata)
@@ -173,25 +242,42 @@ class SceneSource:
                 valid &= ~combine.reduce(empty)
         return valid
 
+    def _shown(
+        self, dataset: rasterio.DatasetReader, at: rasterio.windows.Window | None, shape: tuple[int, int]
+    ) -> NDArray[np.bool_]:
+        # GDAL takes alpha for the mask in files of two and four bands only.
+        if self.alpha is not None:
+            return np.asarray(dataset.read(self.alpha, window=at, out_shape=shape) > 0)
+        return np.asarray(dataset.dataset_mask(window=at, out_shape=shape) > 0)
+
+    @property
+    def _has_nodata(self) -> bool:
+        return any(value is not None for value in self.nodata)
+
     def survey(self) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Stored numbers (C, h, w) and validity (h, w) of one decimated read of the whole file.
 
-        It depends on the file alone, so that what is measured on it holds for every run.
+        It depends on the file alone, overviews beside it left out, so that what is measured on it holds for
+        every run.
         """
+        with open_raster(self.path, alone=True) as bare:
+            return self._survey(bare)
+
+    def _survey(self, bare: rasterio.DatasetReader) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         step = max(1, -(-max(self.grid.shape) // SURVEY_PIXELS))
         rows, cols = (-(-size // step) for size in self.grid.shape)
         try:
-            return self._read_numbers(None, (rows, cols))
-        except RasterioIOError as err:
-            damage = str(err.__cause__ or err).splitlines()[0]
+            return self._read_numbers(None, (rows, cols), bare=bare)
+        except Exception as err:
+            if not is_gdal_error(err):
+                raise
+            damage = first_line(err)
         # Damage in one place must not keep the rest from being processed: leave its strip out.
         strips = []
         for row in range(0, self.grid.shape[0], 64 * step):
             held = Window(row, 0, min(64 * step, self.grid.shape[0] - row), self.grid.shape[1])
-            try:
-                strips.append(self._read_numbers(held, (-(-held.height // step), cols)))
-            except RasterioIOError:
-                continue
+            with suppress(BlockError), self._readable(held):
+                strips.append(self._read_numbers(held, (-(-held.height // step), cols), bare=bare))
         if not strips:
             raise SceneError("the scene cannot be read", where=self.path, got=damage)
         numbers, valid = zip(*strips, strict=True)
@@ -202,14 +288,13 @@ class SceneSource:
 
         Of a scene by URL its own tags alone: other domains make GDAL look for files beside it.
         """
-        try:
+        with suppress(SceneError), gdal_errors(self.path, "its metadata cannot be read"):
             dataset = self._dataset()
             with reading(self.path):
                 if self.remote is not None:
                     return dict(dataset.tags())
                 return {**dataset.tags(), **dataset.tags(ns="EXIF"), **dataset.tags(ns="IMAGERY")}
-        except (RasterioIOError, SceneError):
-            return {}
+        return {}
 
     def identity(self, *, checksum: bool = False) -> dict[str, object]:
         """What tells this scene from any other, as plain JSON: its sha256, or what its server says of it.
@@ -231,13 +316,18 @@ class SceneSource:
         return {"url": str(self.remote.location), "etag": self.remote.etag, "size": self.remote.size}
 
     def fingerprint(self) -> str:
-        """The sha256 of the bytes of the file and of those that belong to it, hexadecimal."""
+        """The sha256 of the bytes of all files that hold pixels or masks of the scene, hexadecimal.
+
+        Not of what only describes it: overviews, which no window is read from, and metadata, whose part in
+        the values is recorded by itself (radiometry, nodata values, the place on the map). GIS programs
+        write those beside a scene when they show it.
+        """
         digest = hashlib.sha256()
         if self.remote:
             digest.update(self.remote.digest())
             return digest.hexdigest()
         for name in sorted(self._dataset().files):
-            if Path(name).is_file():
+            if Path(name).is_file() and not name.lower().endswith(_DESCRIPTIONS):
                 with Path(name).open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()
@@ -250,21 +340,23 @@ def open_source(
     nodata_rule: NodataRule = "all",
     channels: tuple[int, int, int] | None = None,
     measure: bool = True,
+    memory: int | None = None,
 ) -> SceneSource:
     """The source of an RGB raster, with everything declared that reading needs.
 
     Parameters
     ----------
-    radiometry : ``reflectance``, ``display``, ``display:GAIN`` or ``dn:OFFSET,SCALE``; by default the
-        file's own metadata decide.
+    radiometry : ``reflectance``, ``display``, ``display:GAIN``, ``display/PEAK``, ``display/PEAK:GAIN`` or
+        ``dn:OFFSET,SCALE``; by default the file's own metadata decide.
     nodata_rule : whether all or any of the channels must hold the nodata value.
     channels : 1-based bands of red, green and blue; by default the file's colour interpretation.
     measure : read the scene once, decimated, to check its range and to measure the display gain.
-        Without it a display source cannot be read yet.
+        Without it a display source cannot be read yet, and the first and last pixel are all that is read.
+    memory : bytes that reading may take beside what is read; by default as much as any file may ask for.
 
     Raises
     ------
-    SceneError : missing, not a raster, no CRS, wrong bands, or undeclared radiometry.
+    SceneError : missing, not a raster, no CRS or place, wrong bands, or undeclared radiometry.
     UsageError : there is no such rule.
     """
     if nodata_rule not in get_args(NodataRule):
@@ -272,31 +364,34 @@ def open_source(
     name = str(path)
     where = locate(path)
     remote = ask(where) if isinstance(where, Location) else None
-    try:
-        with reading(name), _open_dataset(name) as dataset:
-            grid = _grid(dataset, name)
-            rgb = _channels(dataset, name, channels)
-            mask = _mask(dataset, rgb)
-            declared, notice = declare(
-                radiometry,
-                where=redact_url(name),
-                dtype=dataset.dtypes[rgb[0] - 1],
-                offsets=_of(dataset.offsets, rgb),
-                scales=_of(dataset.scales, rgb),
-            )
-            nodata = tuple(dataset.nodatavals[band - 1] for band in rgb)
-    except CPLE_BaseError as err:
-        # What fails in a mask's directory, rasterio tells only at the next question: as it came from GDAL.
-        raise SceneError(
-            "the scene's metadata cannot be read",
-            where=name,
-            got=str(err).splitlines()[0],
-            remedy="run again",
-        ) from err
+    # What fails in a mask's directory, rasterio tells only at the next question: as it came from GDAL.
+    told = gdal_errors(name, "the scene's metadata cannot be read", "run again")
+    with told, reading(name), open_raster(name) as dataset:
+        grid = _grid(dataset, name)
+        elsewhere = check_place(grid, redact_url(name))
+        rgb = _channels(dataset, name, channels)
+        mask = _mask(dataset, rgb)
+        declared, notice = declare(
+            radiometry,
+            where=redact_url(name),
+            dtype=dataset.dtypes[rgb[0] - 1],
+            offsets=_of(dataset.offsets, rgb),
+            scales=_of(dataset.scales, rgb),
+        )
+        nodata = tuple(dataset.nodatavals[band - 1] for band in rgb)
+        alpha = _alpha(dataset) if mask == "alpha" else None
+        block = block_bytes(dataset)
     source = SceneSource(
         name, grid, rgb, declared, mask, nodata, nodata_rule,
-        (notice,) if notice else (), remote,
+        tuple(said for said in (notice, elsewhere) if said), remote, alpha, block,
     )  # fmt: skip
+    if memory is not None and source.memory() > memory:
+        raise SceneError(
+            "the file's blocks do not fit the memory", where=name, got=f"{source.memory() / 1e9:.2f} GB",
+            expected=f"up to {memory / 1e9:.2f} GB",
+            remedy="raise --memory, or write the file anew with tiles, e.g. rio convert --co TILED=YES",
+        )  # fmt: skip
+    source.check_ends()
     return _measured(source, declared_by_user=radiometry is not None) if measure else source
 
 
@@ -318,22 +413,10 @@ def _measured(source: SceneSource, *, declared_by_user: bool) -> SceneSource:
                 got=f"floats up to {top:g} without a scale",
                 expected="reflectance up to 1.5",
                 remedy="use --radiometry dn:OFFSET,SCALE for reflectance = (DN − OFFSET)·SCALE, "
-                "or --radiometry reflectance where they are",
+                f"display/{255 if top <= 255 else 65535} for a picture made for the eye, "
+                "or reflectance where they are",
             )
     return source
-
-
-def _open_dataset(path: str) -> rasterio.DatasetReader:
-    where = locate(path)
-    if isinstance(where, Path) and not where.exists():
-        raise SceneError("no such file", where=path, remedy="check the path of the scene")
-    try:
-        with warnings.catch_warnings(), reading(path):
-            # A scene without georeferencing gets our own error, with a remedy.
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(gdal_path(path))
-    except RasterioIOError as err:
-        raise SceneError("not a raster that can be opened", where=path, got=str(err).splitlines()[0]) from err
 
 
 def _grid(dataset: rasterio.DatasetReader, name: str) -> Grid:
@@ -351,7 +434,15 @@ def _grid(dataset: rasterio.DatasetReader, name: str) -> Grid:
         raise SceneError(
             "the scene has no geotransform", where=name, remedy="assign it, e.g. rio edit-info --transform …"
         )
-    return Grid((dataset.height, dataset.width), dataset.transform, dataset.crs.to_wkt())
+    grid = Grid((dataset.height, dataset.width), dataset.transform, dataset.crs.to_wkt())
+    if not np.isfinite([*dataset.transform, *grid.bounds]).all():
+        raise SceneError(
+            "the scene's geotransform is not finite",
+            where=name,
+            got=", ".join(f"{value:g}" for value in tuple(dataset.transform)[:6]),
+            remedy="assign it, e.g. rio edit-info --transform …",
+        )
+    return grid
 
 
 def _channels(
@@ -387,11 +478,21 @@ def _mask(
     dataset: rasterio.DatasetReader, rgb: tuple[int, ...]
 ) -> Literal["alpha", "dataset", "nodata", "none"]:
     flags = {flag for band in rgb for flag in dataset.mask_flag_enums[band - 1]}
-    if MaskFlags.alpha in flags or ColorInterp.alpha in dataset.colorinterp:
+    if _alpha(dataset) is not None:
         return "alpha"
     if MaskFlags.per_dataset in flags and MaskFlags.nodata not in flags:
         return "dataset"
     return "nodata" if any(dataset.nodatavals[band - 1] is not None for band in rgb) else "none"
+
+
+def _alpha(dataset: rasterio.DatasetReader) -> int | None:
+    """The 1-based band that holds alpha."""
+    colours = dataset.colorinterp
+    return colours.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in colours else None
+
+
+def _at(window: Window) -> rasterio.windows.Window:
+    return rasterio.windows.Window(window.col, window.row, window.width, window.height)
 
 
 def _of(values: tuple[float, ...], channels: tuple[int, ...]) -> tuple[float, ...]:

@@ -20,6 +20,12 @@ from spectile.pipeline.scene.formats import Layout, Unit, bands_in
 
 Floats = NDArray[np.float32]
 
+SPECTROMETER = re.compile(r"\s+(ASD|BECK|NIC|AVIRIS)\S*\s+[A-Z]{4}$")
+"""What a USGS name ends with: the spectrometer with the sample's purity, and the kind of measurement."""
+NUMBERED = re.compile(r"[A-Za-z][\w-]*\d[\w-]*|\d{4,}")
+"""A sample's number: the collection's letters, then digits; the grain size follows a dot."""
+TEMPERATURE = re.compile(r"\d+K")
+
 
 @dataclass(frozen=True, eq=False)
 class SpectralLibrary:
@@ -83,6 +89,21 @@ def read_spectral_library(path: Path, *, wavelength_unit: Unit = "nm") -> Spectr
     ascending = np.argsort(bands.centre_nm)
     values = (spectra[rows][:, ascending] / scale).astype(np.float32)
     return SpectralLibrary(tuple(names[i] for i in rows), values, bands.subset(ascending))
+
+
+def sample_of(name: str) -> str:
+    """The sample that a spectrum is of, from a name as of USGS: material, number, notes, spectrometer.
+
+    ``Albite HS66.3B Plagioclase  NIC4bbb RREF`` and ``Albite HS66.4B  ASDFRc AREF`` are one sample in two
+    grain sizes under two spectrometers: ``HS66``. A number tells samples apart by itself, since materials
+    are not always spelled alike; without one the first two words do, but for temperatures.
+    """
+    words = SPECTROMETER.sub("", name).split()
+    if len(words) < 2:
+        return " ".join(words) or name
+    if number := NUMBERED.match(words[1]):
+        return number[0]
+    return words[0] if TEMPERATURE.fullmatch(words[1]) else " ".join(words[:2])
 
 
 def _read_envi_header(path: Path) -> dict[str, str]:

@@ -9,10 +9,12 @@ names that it has read: what is added meanwhile is found by the next.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
+import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from spectile.catalog.documents import one_line, parse_json
 from spectile.catalog.errors import StoreError, UsageError
 from spectile.catalog.stac import (
     COLLECTION_FILE,
@@ -42,10 +45,15 @@ if TYPE_CHECKING:
 
     from spectile.catalog.index import Query
 
+LOG = logging.getLogger("spectile")
+
 ENVIRONMENT = "SPECTILE_CATALOG"
 """The variable that names the catalog where no setting does."""
 MOST_PENDING = 256
 """Items that the index does not show yet, from which on whoever adds or searches brings it up to date."""
+
+MOST_BYTES = 24_000_000
+"""Size of the largest item that is read; that of a line of 65,534 scenes has 20 MB."""
 
 _PENDING = "pending"
 _AT_ONCE = 16
@@ -125,12 +133,36 @@ class Collection:
         ------
         UsageError : there is none of this id.
         """
-        found = self.storage.get(item_key(item_id)) if "/" not in item_id else None
-        if found is None:
+        key = item_key(item_id)
+        value = self.storage.get_bounded(key, MOST_BYTES) if "/" not in item_id else None
+        if value is None:
             raise UsageError(
                 "no such item", where=str(self.storage), got=item_id, remedy="see spectile catalog list"
             )
-        item: dict[str, Any] = json.loads(found)
+        return self._checked(key, value)
+
+    def _checked(self, key: str, value: bytes) -> dict[str, Any]:
+        """The item that was read at a key.
+
+        Raises
+        ------
+        UsageError : it is none that could be used.
+        """
+        item = parse_json(value, key)
+        if not isinstance(item, dict):
+            raise UsageError("not a STAC item", where=key, got=type(item).__name__)
+        check_stac(item, key)
+        if item["type"] != "Feature":
+            raise UsageError("not a STAC item", where=key, got=str(item["type"])[:80])
+        if item_key(item["id"]) != key:
+            raise UsageError("the item belongs elsewhere", where=key, got=item["id"][:80])
+        root = locate(str(self.storage))
+        # Cubes are named from the folder that holds the catalog, or from their bucket.
+        above = 1 if isinstance(root, Path) else len(root.key.split("/"))
+        for each in (*item["links"], *item["assets"].values()):
+            href = from_root(each["href"], key)
+            if href.startswith("/") or href.split("/")[: above + 1] == [".."] * (above + 1):
+                raise UsageError("an href leads out of the catalog's place", where=key, got=each["href"][:80])
         return item
 
     def resolve(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -148,10 +180,24 @@ class Collection:
 
         Raises
         ------
-        UsageError : there is no item of this id.
+        UsageError : there is no item of this id, or none that leads to a cube.
         """
-        href: str = self.resolve(self.get(item_id))["assets"]["cube"]["href"]
-        return href if href.startswith("file:") else unquote(href)
+        item = self.get(item_id)
+        if "cube" not in item["assets"]:
+            raise UsageError("the item has no asset that is called cube", where=item_id)
+        relative = not is_url(item["assets"]["cube"]["href"])
+        href: str = self.resolve(item)["assets"]["cube"]["href"]
+        if not href.startswith("file:"):
+            return unquote(href)
+        root = locate(str(self.storage))
+        place = locate(href)
+        assert isinstance(place, Path)
+        if relative and isinstance(root, Path) and not place.resolve().is_relative_to(root.resolve().parent):
+            raise UsageError(
+                "a link leads out of the folder that holds the catalog", where=item_id, got=place,
+                remedy="add the cube by its full path",
+            )  # fmt: skip
+        return href
 
     def search(self, query: Query) -> pa.Table:
         """The rows of the items that a query wants, in no order; of every add that has returned.
@@ -192,8 +238,7 @@ class Collection:
         while True:
             there = self.storage.read(INDEX_FILE)
             names = list(self.storage.keys(_PENDING))
-            items, problems = self._all_items()
-            table = index.to_table(items)
+            table, problems = self._all_rows()
             value = index.to_parquet(table)
             try:
                 if there is None:
@@ -240,30 +285,39 @@ class Collection:
         )  # fmt: skip
 
     def _rows(self, names: Sequence[str]) -> tuple[list[str], pa.Table]:
-        """The ids that pending names name, and the rows of their items as they are now."""
+        """The ids that pending names name, and the rows of their items as they are now.
+
+        Items that cannot be used are left out with a warning.
+        """
+        ids = sorted({name.rpartition("/")[2].rpartition(".")[0] for name in names})
+        rows, problems = self._rows_at(list(map(item_key, ids)))
+        for problem in problems:
+            LOG.warning("left out: %s", problem)
+        return ids, rows
+
+    def _all_rows(self) -> tuple[pa.Table, list[str]]:
+        """The rows of all items, and a line for each that cannot be used."""
+        keys = (key for key in self.storage.walk() if key.startswith("items/") and key.endswith(".json"))
+        return self._rows_at(sorted(keys))
+
+    def _rows_at(self, keys: Sequence[str]) -> tuple[pa.Table, list[str]]:
         from spectile.catalog import index
 
-        ids = sorted({name.rpartition("/")[2].rpartition(".")[0] for name in names})
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            found = pool.map(self.storage.get, map(item_key, ids))
-            items = [json.loads(value) for value in found if value is not None]
-        return ids, index.to_table(items)
+        parsing = threading.Lock()  # what is parsed is many times as large as what was read
 
-    def _all_items(self) -> tuple[list[dict[str, Any]], list[str]]:
-        keys = sorted(
-            key for key in self.storage.walk() if key.startswith("items/") and key.endswith(".json")
-        )
+        def row_at(key: str) -> dict[str, Any] | str | None:
+            # All of it here, so that no more items are held than there are threads.
+            try:
+                value = self.storage.get_bounded(key, MOST_BYTES)
+                with parsing:
+                    return None if value is None else index.to_row(self._checked(key, value), key)
+            except (UsageError, OSError) as err:
+                return one_line(err)
+
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            items: list[dict[str, Any]] = []
-            problems: list[str] = []
-            for key, value in zip(keys, pool.map(self.storage.get, keys), strict=True):
-                try:
-                    items += _checked(key, value)
-                except (ValueError, KeyError) as err:
-                    problems.append(f"{key}: not JSON of an item ({err})")
-                except UsageError as err:
-                    problems.append(str(err))
-        return items, problems
+            found = list(pool.map(row_at, keys))
+        rows = index.rows_to_table([row for row in found if isinstance(row, dict)])
+        return rows, [problem for problem in found if isinstance(problem, str)]
 
 
 def open_collection(place: str | None) -> Collection | None:
@@ -300,10 +354,10 @@ def write_item(storage: Storage, key: str, facts: Facts, placed: Placed) -> None
     """Write an item that is valid, in place of an older one, whose time of creation it keeps."""
     while True:
         now = datetime.now(UTC)
-        there = storage.get(key)
-        item = build_item(facts, placed, created=_created(there) or now, updated=now)
+        there, created = _created(storage, key)
+        item = build_item(facts, placed, created=created or now, updated=now)
         check_stac(item, key)
-        if there is not None:
+        if there:
             storage.put(key, _json(item))
             return
         try:
@@ -313,21 +367,15 @@ def write_item(storage: Storage, key: str, facts: Facts, placed: Placed) -> None
             continue
 
 
-def _created(value: bytes | None) -> datetime | None:
+def _created(storage: Storage, key: str) -> tuple[bool, datetime | None]:
+    """Whether an item is there, and when it was created; None where nobody can tell."""
     try:
-        return datetime.fromisoformat(json.loads(value or b"")["properties"]["created"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _checked(key: str, value: bytes | None) -> Iterator[dict[str, Any]]:
-    if value is None:
-        return  # removed meanwhile
-    item = json.loads(value)
-    check_stac(item, key)
-    if item_key(item["id"]) != key:
-        raise UsageError("the item belongs elsewhere", where=key, got=item["id"])
-    yield item
+        value = storage.get_bounded(key, MOST_BYTES)
+        if value is None:
+            return False, None
+        return True, datetime.fromisoformat(parse_json(value, key)["properties"]["created"])
+    except (UsageError, ValueError, KeyError, TypeError):
+        return True, None
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
@@ -388,7 +436,8 @@ def _with_extent(table: pa.Table) -> dict[str, Any]:
         turning = pc.any(pc.greater(sides[0], sides[2])).as_py()
         west, east = (-180.0, 180.0) if turning else (pc.min(sides[0]).as_py(), pc.max(sides[2]).as_py())
         south, north = pc.min(sides[1]).as_py(), pc.max(sides[3]).as_py()
-        collection["extent"]["spatial"]["bbox"] = [[west, south, east, north]]
+        if west is not None:  # else no item lies on the globe
+            collection["extent"]["spatial"]["bbox"] = [[west, south, east, north]]
         start = pc.min(pc.coalesce(table["datetime"], table["start_datetime"])).as_py()
         end = pc.max(pc.coalesce(table["datetime"], table["end_datetime"])).as_py()
         collection["extent"]["temporal"]["interval"] = [[to_text(start), to_text(end)]]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,16 +13,21 @@ from typing import Any
 
 import obstore
 
+from spectile.catalog.documents import is_plain, one_line, parse_json
 from spectile.catalog.errors import SpectileError, UsageError
 from spectile.catalog.scenes import RASTERS, checked_href, scene_asset
 from spectile.catalog.urls import Location, locate
 from spectile.pipeline.scene.remote import ask
-from spectile.pipeline.store.objects import connect, told
+from spectile.pipeline.store.base import read_bounded
+from spectile.pipeline.store.objects import bounded, connect, told
 
 MOST_DOCUMENTS = 20_000
 """STAC documents that one sweep reads at most; a catalogue that grows while it is read never ends."""
 MOST_BYTES = 64_000_000
 """Size of the largest STAC document that is read."""
+
+LONGEST_NAME = 150
+"""Bytes of an item's id, and of its collection's: with what is added to them they name files."""
 
 _LINKS = ("child", "item", "items", "next")
 
@@ -84,11 +89,13 @@ def look(arrival: Arrival) -> Arrival:
             there = ask(place)
             return replace(arrival, state=(there.etag, there.size) if there.etag else None)
         facts = place.stat()
+        if not stat.S_ISREG(facts.st_mode):  # to open a pipe waits for whoever writes it
+            return replace(arrival, problem=f"{arrival.place}: not a file")
         return replace(arrival, state=(facts.st_size, facts.st_mtime_ns))
     except SpectileError as err:
-        return replace(arrival, problem=str(err))
+        return replace(arrival, problem=one_line(err))
     except OSError as err:
-        return replace(arrival, problem=f"{arrival.place}: {err.strerror or err}")
+        return replace(arrival, problem=one_line(f"{arrival.place}: {err.strerror or err}"))
 
 
 def _rasters(folder: Path) -> Iterator[Path]:
@@ -118,7 +125,7 @@ def _items(root: Path | Location) -> Iterator[Arrival]:
         except SpectileError as err:
             if document is root:
                 raise
-            yield Arrival(_plain(document.name), problem=str(err))
+            yield Arrival(_plain(document.name), problem=one_line(err))
             continue
         for item in said["features"] if said.get("type") == "FeatureCollection" else [said]:
             if item.get("type") == "Feature":
@@ -129,7 +136,7 @@ def _items(root: Path | Location) -> Iterator[Arrival]:
             try:
                 place = locate(checked_href(str(link.get("href")), document, root, str(document)))
             except UsageError as err:
-                yield Arrival(_plain(str(link.get("href"))[-60:]), problem=str(err))
+                yield Arrival(_plain(str(link.get("href"))[-60:]), problem=one_line(err))
                 continue
             if _address(place) not in met:
                 met.add(_address(place))
@@ -146,19 +153,22 @@ def _address(place: Path | Location) -> str:
 
 
 def _arrival(item: Mapping[str, Any], document: Path | Location, root: Path | Location) -> Arrival:
-    name = "/".join(_plain(str(item[key])) for key in ("collection", "id") if item.get(key))
-    where = f"{document} item {item.get('id')}"
-    if not item.get("id") or not isinstance(item.get("assets"), dict):
-        return Arrival(name or _plain(document.name), problem=f"{where}: not a STAC item")
+    said = [item[key] for key in ("collection", "id") if item.get(key)]
+    name = "/".join(_plain(str(part)) for part in said)
+    where = f"{document} item {str(item.get('id'))[:80]}"
+    if not item.get("id") or not isinstance(item.get("assets"), dict) or not is_plain(item):
+        return Arrival(name or _plain(document.name), problem=one_line(f"{where}: not a STAC item"))
+    if not all(isinstance(part, str) and len(part.encode()) <= LONGEST_NAME for part in said):
+        return Arrival(name, problem=one_line(f"{where}: its id is no text of up to {LONGEST_NAME} bytes"))
     try:
         return Arrival(name, checked_href(scene_asset(item["assets"], where), document, root, where))
     except UsageError as err:
-        return Arrival(name, problem=str(err))
+        return Arrival(name, problem=one_line(err))
 
 
 def _plain(text: str) -> str:
     """The text as a part of a path that leads nowhere else."""
-    return re.sub(r"[^\w.-]+", "-", text).strip(".-") or "unnamed"
+    return re.sub(r"[^\w.-]+", "-", text[:LONGEST_NAME]).strip(".-") or "unnamed"
 
 
 def _document(place: Path | Location) -> dict[str, Any]:
@@ -169,11 +179,10 @@ def _document(place: Path | Location) -> dict[str, Any]:
     SpectileError : it cannot be read, or is none.
     """
     try:
-        said = json.loads(_bytes(place))
+        # Not strict: one item with NaN must not keep the others of its page away.
+        said = parse_json(_bytes(place), str(place), strict=False)
     except OSError as err:
         raise UsageError("cannot be read", where=str(place), got=err.strerror or str(err)) from err
-    except ValueError as err:
-        raise UsageError("not a STAC document", where=str(place), got=str(err)[:80]) from err
     lists = [said.get("links", []), said.get("features", [])] if isinstance(said, dict) else [None]
     if not all(isinstance(each, list) and all(isinstance(one, dict) for one in each) for each in lists) or (
         said.get("type") not in ("Catalog", "Collection", "Feature", "FeatureCollection")
@@ -187,14 +196,7 @@ def _document(place: Path | Location) -> dict[str, Any]:
 
 def _bytes(place: Path | Location) -> bytes:
     if isinstance(place, Path):
-        _check_size(place, place.stat().st_size)
-        return place.read_bytes()
+        return read_bounded(place, MOST_BYTES)
     with told(str(place), UsageError):
-        found = obstore.get(connect(place), "" if place.scheme.startswith("http") else place.key)
-        _check_size(place, found.meta["size"])
-        return bytes(found.bytes())
-
-
-def _check_size(place: Path | Location, size: int) -> None:
-    if size > MOST_BYTES:
-        raise UsageError("the document is too large", where=str(place), expected=f"up to {MOST_BYTES} bytes")
+        key = "" if place.scheme.startswith("http") else place.key
+        return bounded(obstore.get(connect(place), key), str(place), MOST_BYTES)

@@ -16,7 +16,7 @@ import zarr
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from spectile.catalog.errors import CubeError
+from spectile.catalog.errors import CubeError, SceneError
 from spectile.catalog.redaction import redact_url
 from spectile.catalog.stac import COG_TYPE, ZARR_TYPE, Facts
 from spectile.catalog.times import Span, parse_span
@@ -50,14 +50,17 @@ def cube_facts(storage: Storage, *, taken: Span | None = None) -> Facts:
     Raises
     ------
     CubeError : there is no cube, or it is damaged.
-    StoreError, SceneError : the store cannot be read; the grid has no longitude and latitude.
+    StoreError : the store cannot be read.
     """
     status, plan = read_status(storage), load_plan(storage)
     complete = status["status"] == "complete"
     said = taken or (parse_span("/".join(status[TAKEN])) if status.get(TAKEN) else None)
     centre_nm, fwhm_nm = _bands(storage)
     pictures, valid = _pictures(storage) if complete else ({}, None)
-    geometry = _footprint(plan.cube_grid, valid)
+    try:
+        geometry = _footprint(plan.cube_grid, valid)
+    except SceneError:  # told when the scene was opened
+        geometry = None
     model: Mapping[str, Any] = plan.settings.get("model") or {}  # type: ignore[assignment]
     properties: dict[str, Any] = {
         **_place(plan.cube_grid),
@@ -102,7 +105,7 @@ def cube_facts(storage: Storage, *, taken: Span | None = None) -> Facts:
     return Facts(
         name=stem(storage.name),
         geometry=geometry,
-        bbox=_bbox(geometry),
+        bbox=None if geometry is None else _bbox(geometry),
         properties=properties,
         assets={"cube": cube, **pictures},
         links=_sources(plan, model),
@@ -227,7 +230,12 @@ def _file(name: str, value: bytes) -> dict[str, Any]:
 
 
 def _footprint(grid: Grid, valid: NDArray[np.bool_] | None) -> dict[str, Any]:
-    """The convex hull of the cells that hold valid pixels; the whole grid where nobody knows, or all do."""
+    """The convex hull of the cells that hold valid pixels; the whole grid where nobody knows, or all do.
+
+    Raises
+    ------
+    SceneError : it is not on the globe.
+    """
     if valid is None or valid.all() or not valid.any():
         return footprints(grid, [grid.window])[0]
     step = max(1, -(-max(valid.shape) // _CELLS))

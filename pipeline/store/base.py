@@ -3,8 +3,8 @@
 Files and object stores are used in the same way, and nothing counts on renaming. What one process may not
 take from another (a lease, say) is put under a condition: ``put_new`` where there is nothing yet, ``put_if``
 where nothing has changed. Between processes that put an object only so, no update is lost: of those that
-race, one succeeds and the others are told. Whoever races puts bytes that nobody else puts, its name or a
-number: a version names the bytes, and a request whose answer got lost is known by them to have succeeded.
+race, one succeeds and the others are told. Each of them writes bytes of its own, such as its name or a
+number: by them a writer sees that a request whose answer got lost has succeeded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import uuid
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectile.catalog.errors import UsageError
+from spectile.catalog.files import beside
 from spectile.catalog.urls import locate
 
 if TYPE_CHECKING:
@@ -133,6 +134,15 @@ class Storage(ABC):
         beside : names of objects next to the store whose unfinished writes go too.
         """
 
+    @abstractmethod
+    def get_bounded(self, key: str, most: int) -> bytes | None:
+        """An object that a stranger may have put, or None where there is none.
+
+        Raises
+        ------
+        UsageError : it is larger than ``most`` bytes; not a file, or a link that leads out of the place.
+        """
+
     def get(self, key: str) -> bytes | None:
         """The object, or None where there is none."""
         found = self.read(key)
@@ -159,6 +169,35 @@ def open_storage(place: str | Path) -> Storage:
     from spectile.pipeline.store.objects import ObjectStorage  # runs on files need no client
 
     return ObjectStorage(where)
+
+
+def read_bounded(path: Path, most: int, *, within: Path | None = None) -> bytes:
+    """The bytes of a file that a stranger may have put there.
+
+    Parameters
+    ----------
+    within : the folder that links must not lead out of.
+
+    Raises
+    ------
+    UsageError : it is larger than ``most`` bytes; not a file, or a link that leads out of ``within``.
+    OSError : it cannot be read.
+    """
+    if within is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
+        raise UsageError("a link that leads elsewhere", where=str(path), expected="a file of its own")
+    # Asked first: to open a pipe waits for whoever writes it.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UsageError("not a file", where=str(path))
+    with path.open("rb") as file:
+        value = file.read(most + 1)
+    if len(value) > most:
+        raise too_large(str(path), most)
+    return value
+
+
+def too_large(where: str, most: int) -> UsageError:
+    """What is said of a document that is not read."""
+    return UsageError("the document is too large", where=where, expected=f"up to {most:,} bytes")
 
 
 def checked(key: str) -> str:
@@ -213,6 +252,14 @@ class LocalStorage(Storage):
         """The file's bytes, or None where there is none."""
         try:
             return (self.root / checked(key)).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def get_bounded(self, key: str, most: int) -> bytes | None:
+        """The file's bytes, no more than ``most``, or None where there is none."""
+        path = self.root / checked(key)
+        try:
+            return read_bounded(path, most, within=self.root)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -272,12 +319,9 @@ class LocalStorage(Storage):
         """A file that holds the value under a name of its own, and the path that it is for."""
         path = self.root / checked(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-        try:
+        with beside(path) as part:
             part.write_bytes(value)
             yield part, path
-        finally:
-            part.unlink(missing_ok=True)
 
     def delete(self, key: str) -> None:
         """Remove a file, if it is there."""

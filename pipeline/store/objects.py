@@ -22,12 +22,12 @@ from zarr.storage import ObjectStore
 
 from spectile.catalog.errors import SpectileError, StoreError
 from spectile.catalog.urls import Location
-from spectile.pipeline.store.base import TRIES, Changed, Exists, Storage, agree, checked
+from spectile.pipeline.store.base import TRIES, Changed, Exists, Storage, agree, checked, too_large
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
+    from zarr.abc.buffer import Buffer, BufferPrototype
     from zarr.abc.store import ByteRequest
-    from zarr.core.buffer import Buffer, BufferPrototype
 
 RETRY: RetryConfig = {
     "max_retries": 8,
@@ -127,6 +127,23 @@ def explain(err: Exception, where: str, kind: type[SpectileError] = StoreError) 
     return kind("the store fails", where=where, got=text.splitlines()[0][:200])
 
 
+def bounded(answer: Any, where: str, most: int) -> bytes:
+    """The body of an answer, of which no more than ``most`` bytes are taken, whatever the server said of it.
+
+    Raises
+    ------
+    UsageError : it is larger.
+    """
+    if answer.meta["size"] > most:
+        raise too_large(where, most)
+    value = bytearray()
+    for part in answer.stream():
+        value += part
+        if len(value) > most:
+            raise too_large(where, most)
+    return bytes(value)
+
+
 @dataclass(frozen=True)
 class ObjectStorage(Storage):
     """A prefix of objects in a bucket.
@@ -174,6 +191,16 @@ class ObjectStorage(Storage):
             try:
                 answer = obstore.get(self._store, key)
                 return bytes(answer.bytes()), self._version(answer.meta)
+            except FileNotFoundError as err:
+                if "NoSuchBucket" in str(err):
+                    raise
+                return None
+
+    def get_bounded(self, key: str, most: int) -> bytes | None:
+        """The object, no more than ``most`` bytes, or None where there is none."""
+        with told(self.at(key)):
+            try:
+                return bounded(obstore.get(self._store, key), self.at(key), most)
             except FileNotFoundError as err:
                 if "NoSuchBucket" in str(err):
                     raise
@@ -247,7 +274,11 @@ class ObjectStorage(Storage):
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
         with told(self.at(key)):
-            obstore.delete(self._store, checked(key))
+            try:
+                obstore.delete(self._store, checked(key))
+            except FileNotFoundError as err:  # Google Cloud Storage says so
+                if "NoSuchBucket" in str(err):
+                    raise
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys of the objects directly under a prefix, in order."""

@@ -170,3 +170,9 @@ def test_bands_are_chosen_by_wavelength_range_and_name(text, positions):
 def test_bands_that_are_not_there_are_refused(text, error):
     with pytest.raises(UsageError, match=error):
         Bands((400.0, 500.0, 600.0, 700.0), (10.0, 10.0, 10.0, 10.0)).choose(text)
+
+
+@pytest.mark.parametrize("count", [1, 0, -3])
+def test_less_than_two_bands_have_no_spacing(count):
+    with pytest.raises(UsageError, match="spacing"):
+        Bands.evenly_spaced(400.0, 700.0, count)

@@ -12,7 +12,7 @@ from spectile.flows.run import prepare as compose
 def _without_reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the report takes longer than all else; tests of it ask for ``with_reports``."""
     if "with_reports" not in request.fixturenames:
-        monkeypatch.setattr(compose, "write_report", lambda storage: f"{storage}.report.html")
+        monkeypatch.setattr(compose, "write_report", lambda storage, **_: f"{storage}.report.html")
 
 
 @pytest.fixture

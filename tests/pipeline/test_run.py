@@ -15,7 +15,7 @@ from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.run import process_run
 from spectile.pipeline.store.base import LocalStorage
-from tests.pipeline.fakes import Positional
+from tests.pipeline.fakes import SIX, Positional
 
 SHAPE = (520, 1060)  # two rows of three blocks
 
@@ -186,6 +186,43 @@ def test_a_block_that_fails_for_good_is_told_by_name_and_the_others_are_done(cub
     assert watch.said == [names[0], f"{names[1]} the tape is torn", *names[2:]]
     gone = cube.plan.blocks[1]
     assert checksums(cube) == {block: sums for block, sums in reference.items() if block != gone}
+
+
+def test_a_block_that_cannot_be_read_leaves_no_tile_of_its_own_to_the_next(tmp_path):
+    # With two columns, a tile at the corner is kept for the block that fails and has a share in the next.
+    shape = (520, 600)
+    grid = Grid(shape, Affine(0.5, 0, 0, 0, -0.5, 0), "EPSG:32619")
+    plan = Plan(grid, grid.window, Tiling(shape, 256, 32), 512, 6)
+    cubes = [create_cube(LocalStorage(tmp_path / name), plan, SIX) for name in ("a.zarr", "b.zarr")]
+    run(cubes[0])
+    watch = run(cubes[1], source=Scene({352: [BlockError("the tape is torn")]}), retries=0)
+    names = [block.name for block in plan.blocks]
+    assert watch.said == [names[0], f"{names[1]} the tape is torn", *names[2:]]
+    whole = checksums(cubes[0])
+    del whole[plan.blocks[1]]
+    assert checksums(cubes[1]) == whole
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_a_network_that_gives_no_number_fails_its_block_alone_and_at_once(cube, reference, number):
+    class Broken(Positional):
+        calls = 0
+
+        def predict(self, rgb, valid, origins, samples):
+            for each in super().predict(rgb, valid, origins, samples):
+                Broken.calls += 1
+                at = np.flatnonzero((origins == (160, 928)).all(axis=1))
+                each[at, 2, 7, 9] = number
+                yield each
+
+    watch = run(cube, predictor=Broken(), retries=2)
+    broken = cube.plan.blocks[1], cube.plan.blocks[2]
+    assert len(watch.said) == len(cube.plan.blocks)
+    for block, line in zip(broken, watch.said[1:], strict=False):
+        assert line.startswith(f"{block.name} tile r0001c0005: the network gave no number")
+    assert checksums(cube) == {block: sums for block, sums in reference.items() if block not in broken}
+    spans = [cube.plan.tiling.span(block.window).size for block in cube.plan.blocks if block not in broken]
+    assert watch.tiles_told == sum(spans)
 
 
 def test_a_network_that_fails_for_good_fails_its_block_alone(cube):

@@ -116,6 +116,7 @@ def test_a_run_says_what_it_made_and_writes_it_for_programs(told, scene, tmp_pat
     code, out, _ = told("run", scene, "--out", cube, *FAST, "--seed", 7, "--json", numbers)
     assert code == 0
     assert str(cube) in out
+    assert "540 × 530 px, 48 bands" in out
     assert "cube.quicklook.png" in out
     assert "MPix/s" in out
     facts = json.loads(numbers.read_text())
@@ -129,8 +130,9 @@ def test_a_run_says_what_it_made_and_writes_it_for_programs(told, scene, tmp_pat
 
     code, out, _ = told("info", cube)
     assert code == 0
-    for fact in ("complete, 4 of 4", "48 bands × 530 rows × 540 columns", "380 to 1050 nm", "EPSG:32619"):
+    for fact in ("complete, 4 of 4", "540 × 530 px, 48 bands", "380 to 1050 nm", "EPSG:32619"):
         assert fact in out
+    assert "complete, run done" in told("status", cube)[1]
     assert told("verify", cube)[0] == 0
 
     shard = cube / "reflectance" / "c" / "0" / "0" / "1"
@@ -158,6 +160,7 @@ def test_a_dry_run_reads_no_pixel_and_writes_no_cube(told, scene, tmp_path):
     code, out, _ = told("run", scene, "--out", cube, *FAST, "--dry-run", "--json", numbers)
     assert code == 0
     assert all(word in out for word in ("tiles", "blocks", "redundancy", "peak memory", "hours", "output"))
+    assert "540 × 530 px, 48 bands" in out
     assert not cube.exists()
     facts = json.loads(numbers.read_text())
     assert facts["plan"]["hours"] > 0

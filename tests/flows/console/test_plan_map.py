@@ -226,6 +226,7 @@ def test_status_follows_a_run_to_its_end(spectile, make_scene, tmp_path):
     found, summary, _ = look()
     assert set(values(found, "state")) == {"done"}
     assert (summary["status"], summary["percent"], summary["seconds_to_go"]) == ("complete", 100, 0)
+    assert summary["run"] == "done"
 
 
 def test_a_block_runs_while_the_lease_is_held(spectile, make_scene, tmp_path):

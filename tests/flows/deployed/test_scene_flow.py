@@ -2,7 +2,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from inspect import signature
 from pathlib import Path
 
@@ -118,6 +118,26 @@ def test_a_store_that_fails_once_is_tried_again(settings, prefect_server, monkey
     assert calls == ["r0000c0000", "r0000c0001", "r0000c0001", "r0001c0000", "r0001c0001"]
     assert report["result"]["blocks_done"] == 4
     assert report["result"]["megapixels"] == pytest.approx(530 * 540 / 1e6)
+
+
+def test_a_task_gives_back_what_all_of_its_tries_have_done(settings, monkeypatch):
+    from spectile.flows.deployed import stages
+
+    def write_block(*args, **kwargs):
+        if args[1].name == "r0000c0001":
+            raise compose.StoreError("the share went away")
+        return real(*args, **kwargs)
+
+    real = run.write_block
+    with compose.prepare(replace(settings, block_retries=0)) as prepared:
+        cube, blocks = compose.start_cube(prepared), prepared.plan.blocks
+        asked = {"observer": compose.Silent(), "first": blocks[0].name, "last": blocks[-1].name}
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "write_block", write_block)
+            with pytest.raises(compose.StoreError, match="went away"):
+                stages.process_run.fn(prepared, cube, blocks, **asked)
+        tally = stages.process_run.fn(prepared, cube, blocks, **asked).unquote()
+    assert (tally.done, tally.pixels, tally.failures) == (len(blocks), 530 * 540, [])
 
 
 def test_the_command_line_goes_through_the_flow_where_a_server_is_set(

@@ -16,7 +16,7 @@ import pytest
 from distributed import Client, SpecCluster
 from distributed.comm import CommClosedError
 
-from spectile.catalog.errors import UsageError
+from spectile.catalog.errors import SpectileError, UsageError
 from spectile.flows.console.describe import describe_cube
 from spectile.flows.run import crew, dispatch
 from spectile.flows.run import prepare as compose
@@ -218,6 +218,22 @@ def _pairs(next_run):
         return blocks
 
     return two
+
+
+def test_a_run_whose_last_worker_is_gone_waits_no_longer_than_it_may(settings, monkeypatch):
+    monkeypatch.setattr(dispatch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(dispatch, "DESERTED_SECONDS", 0.1)
+    with (
+        prepare(settings) as prepared,
+        Client(processes=False, n_workers=0, dashboard_address=None) as client,
+    ):
+        cube, tally = start_cube(prepared), compose.Tally()
+        job = dispatch.Dispatch(
+            client, dict, "job", cube, cube.plan.blocks, None, retries=0, tally=tally, observer=Silent()
+        )
+        with pytest.raises(SpectileError, match=r"no worker is left .*start workers, then use --resume"):
+            job.run()
+    assert tally.failures == []
 
 
 def test_a_cluster_that_runs_is_used_by_its_address(settings, here):

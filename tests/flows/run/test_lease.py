@@ -43,7 +43,7 @@ from spectile.flows.run import prepare as compose
 from spectile.pipeline.store.objects import ObjectStorage
 
 at, count = sys.argv[1], int(sys.argv[2])
-compose.write_quicklook = compose.write_report = lambda storage: ""
+compose.write_quicklook = compose.write_report = lambda storage, **_: ""
 
 def stop(key):
     global count

@@ -1,7 +1,9 @@
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.flows.console.describe import describe_cube
 from spectile.flows.run import prepare as compose
+from spectile.flows.run.line import radiometry_option
 from spectile.flows.run.prepare import (
     SceneSettings,
     prepare,
@@ -20,8 +23,10 @@ from spectile.flows.run.prepare import (
     start_cube,
 )
 from spectile.pipeline.block.predict import BandsRepeat
+from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.record import open_cube, read_status
 from spectile.pipeline.cube.verify import verify_cube
+from spectile.pipeline.scene.radiometry import declare
 from spectile.pipeline.store.base import LocalStorage, open_storage
 
 
@@ -69,6 +74,28 @@ def test_a_scene_becomes_a_verified_cube(settings):
     assert np.isfinite(found.reflectance.values[:, valid]).all()
     assert np.isnan(found.reflectance.values[:, ~valid]).all()
     assert found.rio.crs.to_epsg() == 32619
+
+
+class Counting(LocalStorage):
+    """A folder that counts what is read of it."""
+
+    reads: ClassVar[Counter[str]] = Counter()
+
+    def get(self, key: str) -> bytes | None:
+        self.reads[key] += 1
+        return super().get(key)
+
+
+@pytest.mark.usefixtures("with_reports")
+def test_one_finish_reads_each_marker_once(settings):
+    with prepare(settings) as prepared:
+        cube = start_cube(prepared, Counting(Path(settings.out)))
+        process_blocks(prepared, cube, remaining(cube), tally=compose.Tally(), observer=compose.Silent())
+        Counting.reads.clear()
+        result = compose.conclude(prepared, cube, compose.Tally(), compose.Silent(), 0.0)
+    assert Path(result.report).exists()
+    assert {Counting.reads[ledger.key_of(block)] for block in prepared.plan.blocks} == {1}
+    assert verify_cube(cube.storage) == []
 
 
 @pytest.mark.parametrize("change", [{"block": 1024}, {"batch": 1}, {"block": None}, {"memory": 10**10}])
@@ -264,3 +291,11 @@ def test_what_a_process_held_before_it_started_another_is_not_the_others_peak():
     peak = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout)
     assert 50_000_000 < peak < held.nbytes
     assert compose.peak_memory_bytes() > held.nbytes
+
+
+@pytest.mark.parametrize("peak", ["255", "4095", "1.0", "0.3", "219.7"])
+def test_the_option_of_a_plan_declares_the_plan_s_radiometry_again(peak):
+    plain = {"offsets": (0.0,) * 3, "scales": (1.0,) * 3, "where": "s.tif", "dtype": "float32"}
+    first, _ = declare(f"display/{peak}:0.6", **plain)
+    again, _ = declare(radiometry_option(first.to_json()), **plain)
+    assert again == first

@@ -45,7 +45,7 @@ def test_a_run_leaves_a_report_that_the_item_names_and_the_command_makes_again(s
 
 
 def test_a_report_that_fails_fails_no_run(settings, tmp_path, monkeypatch, caplog):
-    def fail(storage):
+    def fail(storage, **_):
         raise ValueError(f"cannot draw\n{tmp_path}/out/cube.zarr")
 
     monkeypatch.setattr(compose, "write_report", fail)

@@ -13,10 +13,11 @@ from scipy.io import savemat
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48, MeasuredBands, NearestBands
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.flows.training.data import SceneSets, build_scenes, camera_responses
+from spectile.flows.training.data import SceneSets, build_scenes, camera_responses, held_out_spectra
 from spectile.flows.training.recipe import Recipe, read_recipe
-from spectile.flows.training.sources import ResponseSource, SceneSource, SimulatedScenes
+from spectile.flows.training.sources import LibrarySource, ResponseSource, SceneSource, SimulatedScenes
 from spectile.model.data.crops import CameraResponse
+from spectile.pipeline.scene.spectra import read_spectral_library, sample_of
 
 NM = np.arange(380.0, 1070.0, 10.0)
 GOOD = (380.0, 1050.0)
@@ -42,7 +43,7 @@ def _tif(path: Path, counts: np.ndarray | None = None, nm: np.ndarray = NM, **pr
 
 
 def _source(path: str, **given: object) -> SceneSource:
-    return SceneSource(path=path, name="mine", licence="mine", **{"scale": 1e-4, "zoom": 1, **given})  # type: ignore[arg-type]
+    return SceneSource(path=path, name="mine", licence="mine", **{"scale": 1e-4, **given})  # type: ignore[arg-type]
 
 
 def _build(folder: Path, *sources: SceneSource, responses: tuple[CameraResponse, ...] = ()) -> SceneSets:
@@ -52,12 +53,90 @@ def _build(folder: Path, *sources: SceneSource, responses: tuple[CameraResponse,
 def test_a_scene_is_divided_by_columns(tmp_path: Path) -> None:
     counts = _counts()
     _tif(tmp_path / "a.tif", counts)
-    sets = _build(tmp_path, _source("a.tif", validation_columns=6, held_out_columns=4, good_nm=GOOD))
+    strips = {"validation_columns": 6, "held_out_columns": 4, "gap_columns": 2, "good_nm": GOOD}
+    sets = _build(tmp_path, _source("a.tif", **strips))
     (training,), (validation,), (held_out,) = sets.training, sets.validation, sets.held_out
-    for scene, columns in ((training, slice(0, 14)), (validation, slice(14, 20)), (held_out, slice(20, 24))):
+    for scene, columns in ((training, slice(0, 10)), (validation, slice(12, 18)), (held_out, slice(20, 24))):
         keep = [i for i, nm in enumerate(NM) if 380 <= nm <= 1050]
         np.testing.assert_allclose(scene.cube, counts[keep][:, :, columns] * 1e-4, rtol=1e-3)
     assert [scene.name for scene in (training, held_out)] == ["a/training", "a/held_out"]
+
+
+def test_a_gap_parts_what_is_trained_on_from_what_is_measured_on(tmp_path: Path) -> None:
+    _tif(tmp_path / "a.tif")
+    for columns in ("validation_columns", "held_out_columns"):
+        given = {columns: 6, "good_nm": GOOD}
+        val = _source("a.tif", validation=True, good_nm=GOOD)
+        (training,) = _build(tmp_path, _source("a.tif", **given), val).training
+        assert training.valid.shape == (24, 14)
+    with pytest.raises(UsageError, match=r"no column is left to train on.*24 in all, with gaps of 4"):
+        _build(tmp_path, _source("a.tif", validation_columns=8, held_out_columns=8))
+
+
+def test_scenes_keep_their_own_pixels_unless_told_otherwise(tmp_path: Path) -> None:
+    _tif(tmp_path / "a.tif")
+    strips = {"validation_columns": 6, "held_out_columns": 4, "good_nm": GOOD}
+    for zoom, side in (({}, 24), ({"zoom": 3}, 72)):
+        sets = _build(tmp_path, _source("a.tif", **strips, **zoom))
+        assert sets.training[0].valid.shape[0] == side
+        # What is measured on is never enlarged: bilinear pixels are no measurements.
+        assert sets.validation[0].valid.shape == (24, 6)
+        assert sets.held_out[0].valid.shape == (24, 4)
+
+
+NAMES = (
+    ("HS66", "Albite HS66.3B Plagioclase  NIC4bbb RREF", "Albite HS66.6  Plagioclase   ASDFRc AREF"),
+    ("GDS28", "Anorthite GDS28 Syn <74um     BECKa AREF", "Anorthite GDS28 Syn <74um    NIC4aa RREF"),
+    ("SA-191213", "5-Aminoorotic SA-191213 85K  ASDHRa AREF", "5-Aminoorotic_acid SA-191213 NIC4aa RREF"),
+    ("BHVO-2F+4%_Octane", "BHVO-2F+4%_Octane 85K NIC4aa RREF", "BHVO-2F+4%_Octane  NIC4aa RREF"),
+    ("Cyanide_Potassium", "Cyanide_Potassium  NIC4a RREF", "Cyanide_Potassium  BECKa AREF"),
+    ("roof 2", "roof 2", "roof 2 in the shade"),
+)  # fmt: skip
+
+
+def test_a_sample_is_known_by_its_name_under_every_spectrometer_and_grain_size() -> None:
+    for sample, *names in NAMES:
+        assert [sample_of(name) for name in names] == [sample, sample]
+    assert sample_of("Albite HS143.1B Plagioclase  ASDFRb AREF") != "HS66"
+    assert sample_of("roof 1") != "roof 2"
+
+
+def test_no_sample_of_a_library_is_on_both_sides() -> None:
+    names = [f"{name} {number}.{grain}B  {kind} AREF"
+             for number, name in enumerate(f"Mineral HS{i}" for i in range(40))
+             for grain in range(3) for kind in ("ASDFRb", "BECKb")]  # fmt: skip
+    held = held_out_spectra(names, 0.1)
+    sides = [
+        {sample_of(name) for name, out in zip(names, held, strict=True) if out == side} for side in (0, 1)
+    ]
+    assert not sides[0] & sides[1]
+    assert held.sum() == 24
+
+
+def test_a_library_of_one_sample_cannot_be_divided(tmp_path: Path) -> None:
+    spectra = np.full((4, len(NM)), 0.3, dtype="<f4")
+    spectra.tofile(tmp_path / "a.sli")
+    (tmp_path / "a.hdr").write_text(
+        f"ENVI\nsamples = {len(NM)}\nlines = 4\ndata type = 4\n"
+        f"wavelength = {{{', '.join(map(str, NM))}}}\nspectra names = {{roof, roof, roof, roof}}\n"
+    )
+    library = LibrarySource(path="a.sli", name="a", licence="mine")
+    with pytest.raises(UsageError, match="no spectrum is left to hold out"):
+        build_scenes(replace(RECIPE, libraries=(library,)), CASCADE, tmp_path)
+
+
+@pytest.mark.data
+def test_usgs_samples_are_on_one_side(data_dir: Path) -> None:
+    library = read_spectral_library(data_dir / "spectral_libraries/s07_AV95_envi.sli")
+    held = held_out_spectra(library.names, 0.1)
+    numbers = [
+        {name.split()[1].split(".")[0] for name, out in zip(library.names, held, strict=True)
+         if out == side and " HS" in name}
+        for side in (False, True)
+    ]  # fmt: skip
+    assert len(numbers[1]) > 10
+    assert not numbers[0] & numbers[1]
+    assert held.mean() == pytest.approx(0.1, abs=0.02)
 
 
 def test_folders_are_divided_by_use_and_share_their_weight(tmp_path: Path) -> None:
@@ -213,7 +292,7 @@ def test_a_model_of_ones_own_bands(tmp_path: Path) -> None:
     assert isinstance(recipe, Recipe)
     cascade = recipe.config()
     assert np.diff(cascade.bands.centre_nm) == pytest.approx([10.0] * 30)
-    assert build_scenes(recipe, cascade, tmp_path).training[0].cube.shape == (31, 72, 57)
+    assert build_scenes(recipe, cascade, tmp_path).training[0].cube.shape == (31, 24, 15)
     (tmp_path / "recipe.toml").write_text(
         'name = "own"\nsensor = {first_nm = 430, last_nm = 400, count = 31}\n'
     )

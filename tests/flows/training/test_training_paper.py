@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,8 @@ from spectile.flows.run.prepare import SceneSettings, run_scene
 from spectile.flows.training.recipe import PaperRecipe, read_recipe
 from spectile.flows.training.train import train_from_recipe
 from spectile.model import checkpoint
+from spectile.model.closed.baselines import load_baselines
+from spectile.model.facts import FILE
 from spectile.model.presets import scdm_paper
 from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.cube.verify import verify_cube
@@ -73,6 +76,33 @@ def test_a_recipe_becomes_a_cube(make_scene, tmp_path, monkeypatch):
     again = replace(settings, out=settings.out + ".2.zarr", batch=1)
     run_scene(again)
     assert np.array_equal(open_cube(again.out).reflectance.values, found, equal_nan=True)
+
+
+@pytest.mark.parametrize("write", [1, 2], ids=["of the training", "of the table"])
+def test_a_table_is_of_the_weights_that_it_stands_beside(write, tmp_path, monkeypatch):
+    monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 20)
+    path, whole, killed = tmp_path / "recipe.toml", tmp_path / "whole", tmp_path / "killed"
+    path.write_text(RECIPE)
+    train_from_recipe(path, tmp_path, whole)
+
+    class Killed(BaseException):
+        pass
+
+    real, written = os.replace, []
+
+    def move(source, target):
+        written.append(Path(target).name)
+        if written.count(FILE) == write:
+            raise Killed
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", move)
+        with pytest.raises(Killed):
+            train_from_recipe(path, tmp_path, killed)
+    train_from_recipe(path, tmp_path, killed)
+    assert checkpoint.load(killed).digest == checkpoint.load(whole).digest
+    assert set(load_baselines(str(killed))) == {"ridge", "lookup"}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from spectile.model.measure.evaluation import evaluate, held_out_crops
 
 STAGES = (StageConfig(3, 8, 1, 8, kernels=16), StageConfig(3, 8, 1, 8))
 CONFIG = TrainConfig(crop=32)
+FILL = np.zeros(3, np.float32)
 NM = np.asarray(VNIR48.centre_nm)[:, None, None]
 
 
@@ -59,29 +60,30 @@ def places() -> tuple[list[TrainingScene], list[TrainingScene]]:
 def test_errors_are_those_of_a_fit_without_the_whole_place(fitted, places):
     scenes, strips = places
     model = fitted(scenes)
-    found = leave_sites_out(model, scenes, strips, CONFIG)
+    found = leave_sites_out(model, scenes, strips, CONFIG, FILL)
     assert set(found) == {"alike", "near", "unlike"}
     without = fitted([each for each in scenes if each.site != "alike"])
     watch = CropSource([each for each in strips if each.site == "alike"], VNIR48, RGB_CAMERA)
-    batch = watch.batch((0, 8), count=8, size=32, augmentation=None, scenes=[0] * 4 + [1] * 4)
+    batch = watch.every_pixel((0, 8), size=32)
     for error, estimate in (
         (found["alike"].left_out, without.closed_form(batch.rgb)),
         (found["alike"].own, model.closed_form(batch.rgb)),
     ):
-        expected = (estimate - batch.target).square().mean().sqrt().item()
+        squared = (estimate - batch.target).square().mean(1)
+        expected = squared[batch.valid > 0].mean().sqrt().item()
         assert error == pytest.approx(expected, rel=1e-4)
 
 
 def test_places_without_a_strip_or_without_which_nothing_is_left_are_passed_over(fitted, places):
     scenes, strips = places
     model = fitted(scenes)
-    assert leave_sites_out(model, scenes, [each for each in strips if not each.site], CONFIG) == {}
-    assert leave_sites_out(model, scenes[:2], strips[:2], CONFIG) == {}
+    assert leave_sites_out(model, scenes, [each for each in strips if not each.site], CONFIG, FILL) == {}
+    assert leave_sites_out(model, scenes[:2], strips[:2], CONFIG, FILL) == {}
     elsewhere = scene("e", edge=0.0, site="for validation alone")
-    assert leave_sites_out(model, scenes, [elsewhere], CONFIG) == {}
+    assert leave_sites_out(model, scenes, [elsewhere], CONFIG, FILL) == {}
     # The other place lacks bands, so that no closed form can be fitted to it alone.
     partial = [scenes[0], scene("f", edge=0.0, site="partial", first=4)]
-    assert set(leave_sites_out(model, partial, [strips[0], partial[1]], CONFIG)) == {"partial"}
+    assert set(leave_sites_out(model, partial, [strips[0], partial[1]], CONFIG, FILL)) == {"partial"}
 
 
 def test_a_checkpoint_has_the_errors_and_a_calibration_as_wide(places, tmp_path, monkeypatch):
@@ -109,7 +111,7 @@ def test_a_checkpoint_has_the_errors_and_a_calibration_as_wide(places, tmp_path,
 def test_of_many_places_some_are_left_out(fitted, places, monkeypatch):
     monkeypatch.setattr("spectile.model.cascade.sites.MOST_SITES", 2)
     scenes, strips = places
-    assert set(leave_sites_out(fitted(scenes), scenes, strips, CONFIG)) == {"alike", "unlike"}
+    assert set(leave_sites_out(fitted(scenes), scenes, strips, CONFIG, FILL)) == {"alike", "unlike"}
 
 
 def test_the_factor_is_the_geometric_mean_of_places_that_are_none_the_better_for_it():

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from spectile.catalog.errors import CheckpointError
+from spectile.model import checkpoint
 from spectile.model.closed.baselines import (
     Pixels,
     fit_lookup,
     fit_ridge,
     load_baselines,
     pixel_rmse,
-    save_baselines,
+    to_tensors,
 )
 
 
@@ -57,7 +59,7 @@ def test_predictions_keep_the_image_axes() -> None:
 
 def test_what_is_saved_predicts_the_same(tmp_path: Path) -> None:
     ridge, lookup = fit_ridge(_pixels(0), _pixels(1)), fit_lookup(_pixels(0), _pixels(1), seed=0)
-    save_baselines(str(tmp_path), ridge, lookup)
+    checkpoint.save(tmp_path, {}, {"name": "tiny"}, to_tensors(ridge, lookup))
     loaded = load_baselines(str(tmp_path))
     rgb = np.random.default_rng(3).uniform(0, 0.7, (3, 5, 5)).astype(np.float32)
     assert np.array_equal(loaded["ridge"].predict(rgb), ridge.predict(rgb))
@@ -65,5 +67,28 @@ def test_what_is_saved_predicts_the_same(tmp_path: Path) -> None:
 
 
 def test_missing_baselines_are_one_line(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, {}, {"name": "tiny"})
     with pytest.raises(CheckpointError, match="baselines"):
+        load_baselines(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ridge/weight", torch.zeros(7, 6)),
+        ("ridge/weight", torch.zeros(())),
+        ("ridge/low", torch.zeros(4)),
+        ("lookup/codes", torch.zeros(())),
+        ("lookup/spectra", torch.zeros(1, 6)),
+        ("lookup/neighbours", torch.tensor(0)),
+        ("lookup/neighbours", torch.tensor(10**9)),
+        ("lookup/odd", torch.zeros(3)),
+    ],
+)
+def test_baselines_that_do_not_go_together_are_one_line(
+    tmp_path: Path, name: str, value: torch.Tensor
+) -> None:
+    known = to_tensors(fit_ridge(_pixels(0), _pixels(1)), fit_lookup(_pixels(0), _pixels(1), seed=0))
+    checkpoint.save(tmp_path, {}, {"name": "tiny"}, {**known, name: value})
+    with pytest.raises(CheckpointError):
         load_baselines(str(tmp_path))

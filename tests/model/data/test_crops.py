@@ -34,14 +34,14 @@ def _scene(seed: int, bands: Bands) -> TrainingScene:
     return TrainingScene(f"s{seed}", cube, bands, valid, 1.0 + seed)
 
 
-SOURCE = CropSource(
-    [_scene(0, VNIR48), _scene(1, Bands.evenly_spaced(400.0, 1000.0, 61))], VNIR48, RGB_CAMERA
-)
 FILL = np.array([0.1, 0.2, 0.3], np.float32)
+SOURCE = CropSource(
+    [_scene(0, VNIR48), _scene(1, Bands.evenly_spaced(400.0, 1000.0, 61))], VNIR48, RGB_CAMERA, FILL
+)
 
 
 def _batch(augmentation: Augmentation | None, key: tuple[int, ...] = KEY, count: int = 6) -> Batch:
-    return SOURCE.batch(key, count=count, size=32, augmentation=augmentation, fill=FILL)
+    return SOURCE.batch(key, count=count, size=32, augmentation=augmentation)
 
 
 def test_default_batches_stay_what_they_were() -> None:

@@ -112,3 +112,21 @@ def test_calibration_in_strips_is_the_calibration_of_the_whole(monkeypatch: pyte
     assert strips["coverage"]["90"] == pytest.approx(whole.coverage[90])
     expected = energy_score(torch.from_numpy(truth), torch.from_numpy(samples), everywhere)
     assert strips["energy_score"] == pytest.approx(expected)
+
+
+def test_the_skill_of_strips_where_samples_spread_too_far_is_that_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # In the upper half the samples' mean errs by less than their number alone would make it.
+    rng = np.random.default_rng(6)
+    truth, samples = np.zeros((2, 20, 7)), rng.normal(size=(5, 2, 20, 7))
+    samples[:, :, :10] -= 0.95 * samples[:, :, :10].mean(axis=0)
+    monkeypatch.setattr("spectile.model.measure.scores.PIXELS_AT_ONCE", 70)
+    assert calibration(
+        torch.from_numpy(truth[:, :10]), torch.from_numpy(samples[:, :, :10]), torch.ones(10, 7)
+    ).skill == pytest.approx(0.0)
+    samples[:, :, 10:] += 3.0
+    whole = calibration(torch.from_numpy(truth), torch.from_numpy(samples), torch.ones(20, 7))
+    strips = calibration_scores([truth], [samples])
+    assert strips["skill"] == pytest.approx(whole.skill, rel=1e-6)
+    assert strips["spread_skill"] == pytest.approx(whole.spread_skill, rel=1e-6)

@@ -192,3 +192,43 @@ def test_a_lack_of_memory_is_told_as_such(
     monkeypatch.setattr(predictor, "_sample", fail)
     with pytest.raises(expected, match=str(error)[:10].replace("[", r"\[")):
         _predict(predictor, _scene(), [(0, 0)])
+
+
+STAGE = {"components": 8, "condition_width": 48, "condition_blocks": 1, "width": 48}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"members": 10**9},
+        {"timesteps": 10**12},
+        {"coarse": 10**6},
+        {"odd": 1},
+        {"steps": 0},
+        {"stages": [{**STAGE, "condition_width": 10**9}] * 2},
+        {"stages": [{**STAGE, "condition_blocks": 10**9}] * 2},
+        {"stages": [{**STAGE, "width": 4096}] * 2},
+        {"stages": [{**STAGE, "odd": 1}] * 2},
+        {"stages": []},
+        {"bands": {"centre_nm": [1.0], "fwhm_nm": []}},
+        {"bands": []},
+    ],
+)
+def test_a_configuration_that_asks_for_the_absurd_is_one_line(
+    change: dict[str, object], tmp_path: Path
+) -> None:
+    shipped = checkpoint.load("vnir48")
+    cascade = {**shipped.metadata["cascade"], **change}
+    checkpoint.save(tmp_path, shipped.tensors, {**shipped.metadata, "cascade": cascade})
+    with pytest.raises(CheckpointError, match="not the weights of a spectral cascade") as caught:
+        load_predictor(str(tmp_path))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_checkpoint_that_does_not_say_what_masked_pixels_hold_is_one_line(tmp_path: Path) -> None:
+    shipped = checkpoint.load("vnir48")
+    facts = {key: value for key, value in shipped.metadata.items() if key != "fill"}
+    checkpoint.save(tmp_path, shipped.tensors, facts)
+    with pytest.raises(CheckpointError, match="masked pixels"):
+        load_predictor(str(tmp_path))

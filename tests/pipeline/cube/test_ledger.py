@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import asdict
+from typing import ClassVar
 
 import pytest
 
-from spectile.pipeline.cube.ledger import Marker, key_of, read_marker, write_marker
+from spectile.pipeline.cube.ledger import Marker, checksum, damaged, key_of, read_marker, write_marker
 from spectile.pipeline.cube.record import RECORD, put_record, read_record
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block
@@ -37,10 +39,33 @@ def test_any_flipped_bit_of_a_marker_makes_its_block_undone(tmp_path):
         assert read_marker(storage, BLOCK) is None, value
 
 
-def test_a_marker_of_an_older_cube_has_no_checksum(tmp_path):
+def test_a_marker_without_its_checksum_is_none(tmp_path):
     storage = LocalStorage(tmp_path)
     storage.put(key_of(BLOCK), json.dumps(asdict(MARKER)).encode())
-    assert read_marker(storage, BLOCK) == MARKER
+    assert read_marker(storage, BLOCK) is None
+
+
+class Together(LocalStorage):
+    """A folder that answers when three objects are asked for at once, and not before."""
+
+    waiting: ClassVar[threading.Barrier] = threading.Barrier(3)
+
+    def get(self, key: str) -> bytes | None:
+        self.waiting.wait(timeout=5)
+        return super().get(key)
+
+
+def test_shards_are_checked_several_at_once(tmp_path):
+    values = {f"valid/c/0/{at}": bytes([at]) for at in range(6)}
+    for key, value in values.items():
+        LocalStorage(tmp_path).put(key, value)
+    sums = {key: checksum(value) for key, value in values.items()}
+    sums["valid/c/0/1"] = sums["valid/c/0/0"]
+    (tmp_path / "valid/c/0/4").unlink()
+    first, second = dict(list(sums.items())[:1]), dict(list(sums.items())[1:])
+    assert damaged(Together(tmp_path), {"a": first, "b": second}) == {
+        "b": ["valid/c/0/1 is not as it was written (1 bytes)", "valid/c/0/4 is missing"]
+    }
 
 
 def test_any_flipped_bit_of_the_plans_copy_is_found(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import odc.geo.xr  # noqa: F401
@@ -9,9 +10,11 @@ import xarray as xr
 import zarr
 from affine import Affine
 
+from spectile.catalog.bands import Bands
 from spectile.catalog.errors import CubeError, StoreError
 from spectile.pipeline.block.mosaic import Mosaic
 from spectile.pipeline.cube.finish import finalise
+from spectile.pipeline.cube.layout import lay_out
 from spectile.pipeline.cube.record import (
     NODATA,
     Cube,
@@ -94,6 +97,30 @@ def test_the_cube_lies_where_the_scene_lies_for_every_reader(tmp_path, transform
     assert "units" in plain.wavelength.attrs
 
 
+@pytest.mark.parametrize(
+    ("crs", "y", "x"),
+    [
+        ("EPSG:32619", ("projection_y_coordinate", "m"), ("projection_x_coordinate", "m")),
+        ("EPSG:2263", ("projection_y_coordinate", "0.304800609601219 m"),
+         ("projection_x_coordinate", "0.304800609601219 m")),
+        ("EPSG:2222", ("projection_y_coordinate", "0.3048 m"), ("projection_x_coordinate", "0.3048 m")),
+        ("EPSG:4326", ("latitude", "degrees_north"), ("longitude", "degrees_east")),
+        ("EPSG:4807", ("latitude", "0.0157079632679489 rad"), ("longitude", "0.0157079632679489 rad")),
+        ("+proj=ob_tran +o_proj=longlat +o_lat_p=30 +lon_0=10", ("grid_latitude", "degrees"),
+         ("grid_longitude", "degrees")),
+        ('LOCAL_CS["site",UNIT["kilometre",1000]]', ("projection_y_coordinate", "1000 m"),
+         ("projection_x_coordinate", "1000 m")),
+    ],
+)  # fmt: skip
+def test_the_axes_have_the_names_and_units_of_their_crs(crs, y, x):
+    wkt = rasterio.crs.CRS.from_user_input(crs).to_wkt()
+    grid = Grid((20, 30), Affine(0.001, 0, 10, 0, -0.001, 40), wkt)
+    objects = lay_out(Plan(grid, grid.window, Tiling(grid.shape), 512, len(BANDS)), BANDS)
+    for axis, expected in (("y", y), ("x", x)):
+        said = json.loads(objects[f"{axis}/zarr.json"])["attributes"]
+        assert (said["standard_name"], said["units"]) == expected
+
+
 def test_a_region_lies_where_it_was_cut(tmp_path):
     window = Window(100, 200, 400, 300)
     cube = make(tmp_path, window=window)
@@ -130,6 +157,46 @@ def test_a_cube_stays_incomplete_until_every_block_is_done(tmp_path):
     with pytest.raises(CubeError, match="blocks are missing"):
         finalise(cube, attributes={})
     assert len(verify_cube(cube.storage)) == len(rest)
+
+
+@pytest.mark.parametrize(
+    ("bands", "chunk", "shard"),
+    [
+        (6, 6, 6), (16, 16, 16), (17, 16, 32), (48, 16, 48), (102, 16, 112), (103, 16, 112), (191, 16, 192),
+    ],
+)  # fmt: skip
+def test_chunks_are_of_16_bands_whatever_their_number(bands, chunk, shard):
+    grid = Grid((600, 600), NORTH_UP, UTM)
+    plan = Plan(grid, grid.window, Tiling(grid.shape), 512, bands, 2, ("sd",))
+    objects = lay_out(plan, Bands.evenly_spaced(400, 2400, bands))
+    for name in ("reflectance", "reflectance_sd", "overviews/2/reflectance"):
+        metadata = json.loads(objects[f"{name}/zarr.json"])
+        assert metadata["shape"][0] == bands
+        assert metadata["chunk_grid"]["configuration"]["chunk_shape"] == [shard, 512, 512]
+        assert metadata["codecs"][0]["configuration"]["chunk_shape"] == [chunk, 256, 256]
+    # The bands that fill a shard up are written as chunks like the others, and so count as memory.
+    full = replace(plan, bands=shard).estimate(predictor_bytes=0).peak_memory_bytes
+    sums = 512 * 512 * (shard - bands) * 4 * plan.samples
+    assert full - plan.estimate(predictor_bytes=0).peak_memory_bytes == sums
+
+
+def test_a_cube_of_a_prime_number_of_bands_is_whole_in_every_respect(tmp_path):
+    grid, rng = Grid((600, 530), NORTH_UP, UTM), np.random.default_rng(0)
+    plan = Plan(grid, grid.window, Tiling(grid.shape), 512, 19)
+    bands = Bands.evenly_spaced(400, 2400, 19)
+    cube = create_cube(open_storage(tmp_path / "cube.zarr"), plan, bands)
+    counts = rng.integers(0, 9000, (19, *grid.shape)).astype(np.float32)
+    for block in plan.blocks:
+        part = counts[(slice(None), *block.window.slices)] * np.float32(1e-4)
+        write_block(cube, block, Mosaic(part[None], np.ones(block.window.shape, bool), 1, 0))
+    write_quicklook(cube.storage)
+    finalise(cube, attributes={})
+    assert verify_cube(cube.storage) == []
+    stored = zarr.open_array(cube.storage.root / "reflectance", mode="r")
+    np.testing.assert_array_equal(stored[:], counts)
+    np.testing.assert_array_equal(stored[18, 590:, 520:], counts[18, 590:, 520:])
+    coarse = open_cube(cube.storage.root, overview=2).reflectance.values
+    np.testing.assert_allclose(coarse[:, 7, 9], counts[:, 14:16, 18:20].mean((1, 2)) * 1e-4, atol=0.51e-4)
 
 
 def test_the_plan_is_read_back_from_the_cube(tmp_path):

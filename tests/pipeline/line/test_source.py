@@ -1,18 +1,27 @@
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import zarr
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.scenes import NamedScene, list_scenes
+from spectile.pipeline.cube.record import create_cube
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.placing import to_map, transform_points
+from spectile.pipeline.geometry.tiling import Tiling
+from spectile.pipeline.line.members import Member
 from spectile.pipeline.line.source import open_line
+from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.run import process_run
+from spectile.pipeline.store.base import LocalStorage
+from tests.pipeline.fakes import SIX, Positional
 
 METRE = Affine(1, 0, 500_000, 0, -1, 4_000_000)
 
@@ -93,7 +102,7 @@ def test_a_scene_of_another_crs_lands_where_it_belongs(write):
     other = write(values, "b.tif", there, "EPSG:32634")
     line = open_line([here, other], crs="EPSG:32633", resolution=1.0, combine="first")
     rgb, valid = line.read(line.grid.window)
-    index = line.index(line.grid.window)
+    index = line.read_with_index(line.grid.window)[1]
     assert set(np.unique(index)) == {0, 1, 2}
     from scipy.ndimage import binary_erosion
 
@@ -141,7 +150,7 @@ def test_feathering_goes_around_what_is_masked(write):
     np.testing.assert_allclose(extra[20:40, 20:40], offset, atol=1e-5)
     steps = np.abs(np.diff(extra, axis=1))
     assert steps[25:35, 19].max() < 0.15 * offset  # the edge of the hole
-    assert (line.index(line.grid.window)[25:35, 25:35] == 2).all()
+    assert (line.read_with_index(line.grid.window)[1][25:35, 25:35] == 2).all()
 
 
 @pytest.fixture
@@ -168,7 +177,7 @@ def mixed(write):
 def test_any_window_reads_the_same_values(mixed, combine, resampling):
     line = open_line(mixed, crs="EPSG:32633", resolution=1.0, combine=combine, resampling=resampling)
     whole, valid = line.read(line.grid.window)
-    index = line.index(line.grid.window)
+    index = line.read_with_index(line.grid.window)[1]
     assert {1, 2, 3, 4} <= set(np.unique(index))
     rng = np.random.default_rng(0)
     for _ in range(12):
@@ -177,7 +186,7 @@ def test_any_window_reads_the_same_values(mixed, combine, resampling):
         rgb, held = line.read(window)
         np.testing.assert_array_equal(rgb, whole[(slice(None), *window.slices)])
         np.testing.assert_array_equal(held, valid[window.slices])
-        np.testing.assert_array_equal(line.index(window), index[window.slices])
+        np.testing.assert_array_equal(line.read_with_index(window)[1], index[window.slices])
 
 
 def test_beyond_the_grid_the_line_is_mirrored(mixed):
@@ -215,7 +224,7 @@ def test_the_index_names_the_scene_that_weighs_most(write):
     scenes = [write(0.1 * strip, "a.tif"), write(0.2 * strip, "b.tif", at(10, 0))]
     for combine, border in (("feather", 15), ("nadir", 15), ("first", 20)):
         line = open_line(scenes, combine=combine)
-        index = line.index(line.grid.window)[:, 50]
+        index = line.read_with_index(line.grid.window)[1][:, 50]
         assert (index[:border] == 1).all()
         assert (index[border:] == 2).all()
 
@@ -224,7 +233,7 @@ def test_nadir_goes_by_the_centre_line_of_a_strip_and_the_centre_of_a_frame(writ
     strip = np.full((3, 20, 200), 0.1, dtype=np.float32)
     frame = np.full((3, 40, 40), 0.2, dtype=np.float32)
     line = open_line([write(strip, "a.tif"), write(frame, "b.tif", at(0, 0))], combine="nadir")
-    index = line.index(line.grid.window)
+    index = line.read_with_index(line.grid.window)[1]
     assert index[10, 12] == 1  # on the strip's line, 8 px from the frame's centre
     assert index[19, 20] == 2
     assert index[10, 190] == 1
@@ -333,6 +342,59 @@ def test_scenes_that_share_no_crs_go_to_the_utm_zone_of_their_middle(write):
     assert rasterio.crs.CRS.from_wkt(line.grid.crs_wkt).to_epsg() == 32633
 
 
+def test_scenes_on_both_sides_of_the_antimeridian_go_to_a_utm_zone_there(write):
+    west, _ = transform_points(np.array([179.99]), np.array([51.0]), "OGC:CRS84", "EPSG:32660")
+    east, _ = transform_points(np.array([-179.97]), np.array([51.0]), "OGC:CRS84", "EPSG:32601")
+    ones = np.ones((3, 20, 20), np.float32)
+    line = open_line([
+        write(ones, "a.tif", Affine(1, 0, west[0], 0, -1, 5_650_000), "EPSG:32660"),
+        write(ones, "b.tif", Affine(1, 0, east[0], 0, -1, 5_650_000), "EPSG:32601"),
+    ])  # fmt: skip
+    assert rasterio.crs.CRS.from_wkt(line.grid.crs_wkt).to_epsg() == 32601
+    assert max(line.grid.shape) < 4000
+
+
+class Told:
+    """A watch that fails the test where a block fails."""
+
+    def tiles(self, count):
+        pass
+
+    def done(self, block, marker, seconds):
+        pass
+
+    def failed(self, block, error):
+        raise error
+
+
+@dataclass(frozen=True)
+class Noting:
+    """A scene of a line that notes the windows of the line that it is read in."""
+
+    scene: Member
+    read_at: list[Window]
+
+    def __getattr__(self, name):
+        return getattr(self.scene, name)
+
+    def read(self, at, combine, resampling):
+        self.read_at.append(at)
+        return self.scene.read(at, combine, resampling)
+
+
+def test_a_block_reads_each_pixel_of_its_scenes_once(write, tmp_path):
+    line = open_line([write(np.ones((3, 60, 80), np.float32), "a.tif")])
+    noting = replace(line, members=(Noting(line.members[0], []),))
+    tiling = Tiling(line.grid.shape, 64, 8)
+    plan = Plan(
+        line.grid, line.grid.window, tiling, 512, len(SIX), scenes=line.shares(tiling, line.grid.window)
+    )
+    cube = create_cube(LocalStorage(tmp_path / "cube.zarr"), plan, SIX)
+    process_run(cube, plan.blocks, source=noting, predictor=Positional(), watch=Told())
+    assert sum(window.size for window in noting.members[0].read_at) == 60 * 80
+    assert (zarr.open_group(tmp_path / "cube.zarr", mode="r")["source"][:] == 1).all()
+
+
 def test_what_makes_no_line_is_refused(write):
     scene = write(np.ones((3, 30, 30), np.float32), "a.tif")
     with pytest.raises(UsageError, match=r"unknown CRS.*EPSG:999999"):
@@ -424,7 +486,7 @@ def test_two_real_scenes_become_one_without_a_step(data_dir):
     paths = [str(data_dir / "rgb_misc" / f"rio-tiler__mosaic_cog{n}.tif") for n in (1, 2)]
     line = open_line(list_scenes(paths), radiometry=["dn:0,0.0001"])
     rgb, valid = line.read(line.grid.window)
-    index = line.index(line.grid.window)
+    index = line.read_with_index(line.grid.window)[1]
     assert set(np.unique(index)) == {0, 1, 2}
     assert np.isfinite(rgb[:, valid]).all()
     # Across the edge of each scene inside the other, neighbours differ as neighbours do anywhere.

@@ -8,6 +8,7 @@ import zarr
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48, Bands, good_bands, resampling_matrix
 from spectile.catalog.errors import UsageError
+from spectile.pipeline.block.mosaic import Kept
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import lay_out
 from spectile.pipeline.cube.record import NODATA, create_cube, open_cube
@@ -34,19 +35,19 @@ UTM = "EPSG:32619"
 TILING = Tiling((150, 210), 64, 8)
 
 
-def doubts_of(held: Held, predictor, *, size=1000, samples=1, ceiling=None, batch=3, kept=None):
+def evidence_of(held: Held, predictor, *, size=1000, samples=1, ceiling=None, batch=3, kept=None):
     """(flags, disagreement) of a whole scene, made in blocks of a size."""
     predictor = replace(predictor, batch=batch)
     flags = np.zeros(held.valid.shape, np.uint8)
     disagreement = np.zeros(held.valid.shape, np.float32)
     parts = list(blocks(Window(0, 0, *held.valid.shape), size))
     for block, then in zip(parts, [*parts[1:], None], strict=True):
-        doubts = made(
+        found = made(
             block, source=held, tiling=TILING, predictor=predictor, samples=samples, kept=kept,
             then=then and then.window, inspection=Inspection(QUALITY, ceiling),
-        ).doubts  # fmt: skip
-        flags[block.window.slices] = doubts.flags
-        disagreement[block.window.slices] = doubts.disagreement
+        ).evidence  # fmt: skip
+        flags[block.window.slices] = found.flags
+        disagreement[block.window.slices] = found.disagreement
     return flags, disagreement
 
 
@@ -57,7 +58,7 @@ def test_flags_say_what_a_pixel_was_made_from():
     held.rgb[0, 101, 101] = 0.999
     held.rgb[:, 60, 90] = [2.0, 0.9999, 0.5]
     held.valid[60, 90] = False
-    flags, _ = doubts_of(held, Positional(), ceiling=np.full(3, 0.999, np.float32))
+    flags, _ = evidence_of(held, Positional(), ceiling=np.full(3, 0.999, np.float32))
 
     def having(name) -> set[tuple[int, int]]:
         return set(zip(*map(list, np.nonzero(flags & FLAGS[name])), strict=True))
@@ -80,7 +81,7 @@ def test_flags_say_what_a_pixel_was_made_from():
 def test_disagreement_is_the_rms_difference_of_the_tiles():
     held = scene()
     predictor = Positional(leak=0.5)  # tiles differ by half the difference of their mean colours
-    _, found = doubts_of(held, predictor)
+    _, found = evidence_of(held, predictor)
     tiles = list(TILING.tiles())
     expected = np.full(held.valid.shape, np.nan, np.float32)
     weight, blend = np.zeros((2, *held.valid.shape), np.float64)
@@ -98,18 +99,18 @@ def test_disagreement_is_the_rms_difference_of_the_tiles():
     np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
     np.testing.assert_allclose(found, expected, atol=2e-6)
     assert np.nanmax(found) > 1e-3
-    _, same = doubts_of(held, Positional())
+    _, same = evidence_of(held, Positional())
     assert np.nanmax(same) < 1e-6
 
 
 @pytest.mark.parametrize(("size", "batch"), [(32, 1), (50, 2), (64, 8)])
-def test_neither_block_nor_batch_nor_kept_tiles_change_a_doubt(size, batch):
+def test_neither_block_nor_batch_nor_kept_tiles_change_the_evidence(size, batch):
     held = scene()
     held.valid[20:90, 30:130] = False
     predictor = Positional(leak=0.3)
-    expected = doubts_of(held, predictor, samples=2)
-    for kept in (None, {}):
-        found = doubts_of(held, predictor, samples=2, size=size, batch=batch, kept=kept)
+    expected = evidence_of(held, predictor, samples=2)
+    for kept in (None, Kept()):
+        found = evidence_of(held, predictor, samples=2, size=size, batch=batch, kept=kept)
         np.testing.assert_array_equal(found[0], expected[0])
         np.testing.assert_array_equal(found[1], expected[1])
 

@@ -193,7 +193,9 @@ def test_a_folder_that_is_no_export_is_never_replaced(cube, tmp_path):
         ({"bands": "700"}, "no band at 700 nm"),
         ({"out": "s3://bucket/e.tif"}, "written to this machine"),
         ({"out": "/no/such/folder/e.tif"}, "folder that exists"),
-        ({"out": "e.hdr", "to": "envi"}, "name the data"),
+        ({"out": "e.hdr", "to": "envi"}, r"expected a name that ends in \.img.*name the data e\.img"),
+        ({"out": "e.envi", "to": "envi"}, r"name the data e\.envi\.img"),
+        ({"out": "scene.2024", "to": "envi"}, r"name the data scene\.2024\.img"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(cube, tmp_path, monkeypatch, options, error):
@@ -201,6 +203,27 @@ def test_what_cannot_be_exported_is_refused(cube, tmp_path, monkeypatch, options
     with pytest.raises(UsageError, match=error):
         export_cube(cube, **({"out": "e.tif", "to": "geotiff"} | options))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["e.img", "e.dat", "e.raw", "e.bil", "e.IMG", "plain", "scene.v1.img"])
+def test_spectral_python_finds_the_data_of_an_envi_header(cube, tmp_path, name):
+    from spectral.io import envi
+
+    export_cube(cube, tmp_path / name, to="envi")
+    [header] = tmp_path.glob("*.hdr")
+    opened = envi.open(header)
+    assert Path(opened.filename) == tmp_path / name
+    assert opened.shape == (*SHAPE, 4)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_no_file_of_an_export_tells_the_folder_where_it_was_made(cube, tmp_path, to):
+    export_cube(cube, tmp_path / TARGETS[to], to=to)
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or tmp_path.name.encode() not in path.read_bytes(), path
+    if to == "envi":
+        title = "Synthetic hyperspectral reflectance estimated from an RGB scene"
+        assert f"\ndescription = {{{title}}}\n" in (tmp_path / "e.hdr").read_text()
 
 
 def test_an_unfinished_cube_is_exported_on_request_with_nodata_where_it_lacks_blocks(tmp_path):

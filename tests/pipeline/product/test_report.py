@@ -93,7 +93,7 @@ def test_statistics_are_those_of_a_cube_that_is_read_whole(cube, facts, monkeypa
 def test_the_page_tells_the_plan_and_the_ledger(cube, facts, page):
     words = Page(page).words
     assert cube.plan.digest in words
-    assert "600 × 1100 px" in words
+    assert "1100 × 600 px" in words
     assert "EPSG:32619" in words
     assert len(facts.timing.seconds) == len(cube.plan.blocks)
     assert f"{facts.statistics.mean[0]:.4f}" in words

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ SHAPE = (600, 1100)
 
 
 def without_overviews(cube: Cube) -> Cube:
-    """The cube as one that was made before there were overviews."""
+    """The cube as one that names no overviews."""
     said = json.loads(cube.storage.get("zarr.json") or b"{}")
     del said["attributes"]["multiscales"]
     cube.storage.put("zarr.json", json.dumps(said).encode())
@@ -251,3 +253,38 @@ def test_a_table_of_spectra_has_a_row_for_each_band(cubes: dict[str, Cube]) -> N
     assert [rows[at]["wavelength_nm"] for at in (0, 5)] == ["400", "900"]
     assert (rows[-1]["name"], rows[-1]["lon"], rows[-1]["q05"]) == ("a, b", "", "")
     assert rows[-1]["pixels"] == str(area.pixels)
+
+
+def test_a_level_that_is_being_read_holds_up_no_other(cubes: dict[str, Cube]) -> None:
+    seen = view(cubes["bare"])
+    level, first, begun = seen.levels[-1], threading.Event(), threading.Event()
+    reads: list[str] = []
+
+    class Slow(dict[str, Any]):
+        """A store whose array ``valid`` comes late."""
+
+        def __getitem__(self, name: str) -> Any:
+            if name == "valid" and not first.is_set():
+                begun.set()
+                assert first.wait(10), "the other array is read meanwhile"
+            reads.append(name)
+            return group[name]
+
+    group, seen.group = seen.group, Slow()
+    with ThreadPoolExecutor(2) as pool:
+        late = [pool.submit(seen._decimated, "valid", 0, level.factor) for _ in range(2)]
+        assert begun.wait(10)
+        seen._decimated("reflectance", 0, level.factor)
+        first.set()
+        both = [each.result() for each in late]
+    assert both[0] is both[1]
+    assert sorted(reads) == ["reflectance", "valid"]
+
+
+def test_a_level_that_could_not_be_read_is_tried_again(cubes: dict[str, Cube]) -> None:
+    seen = view(cubes["bare"])
+    group, seen.group = seen.group, {}
+    with pytest.raises(KeyError):
+        seen._decimated("valid", 0, seen.levels[-1].factor)
+    seen.group = group
+    assert seen._decimated("valid", 0, seen.levels[-1].factor).any()

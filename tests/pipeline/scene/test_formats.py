@@ -78,6 +78,13 @@ def test_an_envi_raster_of_any_interleave_and_name(tmp_path: Path, interleave: s
     _same(read_hyperspectral(_envi(tmp_path / name, interleave), scale=1e-4))
 
 
+@pytest.mark.parametrize("what", ["scales", "offsets"])
+def test_bands_of_different_scales_or_offsets_are_refused(write_scene, what: str) -> None:
+    path = write_scene(np.ones((4, 5, 6), np.int16), **{what: [1e-4, 1e-4, 2e-4, 1e-4]})
+    with pytest.raises(SceneError, match=f"its bands have different {what}"):
+        read_hyperspectral(path, scale=1e-4)
+
+
 def test_an_envi_header_gives_scale_nodata_and_bad_bands(tmp_path: Path) -> None:
     more = f"reflectance scale factor = 10000\nbbl = {{1, 0, 1, 1}}\ndata ignore value = {COUNTS[2, 3, 4]}"
     scene = read_hyperspectral(_envi(tmp_path / "a.dat", more=more))

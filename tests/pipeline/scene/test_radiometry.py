@@ -60,12 +60,28 @@ def test_dn_takes_offset_then_scale():
 
 
 NONSENSE = "|radiance|dn|dn:1|dn:a,b|dn:0,0|display:-1|display:1,2|reflectance:2|dn:nan,1"
+NONSENSE += "|display/0|display/x|dn/255:0,1|display/255:0,1|display/inf"
 
 
 @pytest.mark.parametrize("text", NONSENSE.split("|"))
 def test_nonsense_is_refused_with_the_choices(text):
     with pytest.raises(UsageError, match="dn:OFFSET,SCALE"):
         parse_radiometry(text)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+def test_a_display_picture_with_a_declared_peak_is_read_as_its_uint8_twin(dtype):
+    numbers = np.arange(256, dtype=np.uint8).reshape(1, -1).repeat(3, axis=0)
+    twin, _ = declare("display:0.6", dtype="uint8", **PLAIN)
+    ours, _ = declare("display/255:0.6", dtype=dtype, **PLAIN)
+    np.testing.assert_array_equal(ours.to_reflectance(numbers.astype(dtype)), twin.to_reflectance(numbers))
+    assert ours.to_json() == twin.to_json()
+    assert declare("display/255", dtype=dtype, **PLAIN)[0].gain is None
+
+
+def test_floats_as_a_display_picture_need_their_peak():
+    with pytest.raises(SceneError, match="display/255"):
+        declare("display", dtype="float32", **PLAIN)
 
 
 def test_the_gain_ignores_masked_pixels_and_a_black_picture_stays_black():

@@ -1,5 +1,9 @@
 import copy
+import math
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio._env import get_gdal_config
 from rasterio.control import GroundControlPoint
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, Resampling
 
 from spectile.catalog.errors import BlockError, SceneError, UsageError
 from spectile.pipeline.geometry.grid import Window
@@ -66,6 +70,27 @@ def test_alpha_masks_and_is_never_input(write_scene, picture):
     assert rgb.shape[0] == 3
     assert rows_of(valid) == [10, 11]
     assert np.isnan(rgb[:, ~valid]).all()
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_alpha_masks_in_files_of_any_number_of_bands(write_scene, picture, bands):
+    infrared = np.full((bands, 150, 210), 90, np.uint8)
+    alpha = np.full((1, 150, 210), 255, np.uint8)
+    alpha[0, 10:12] = 0
+    colours = [*RGBA[:3], *[ColorInterp.undefined] * bands, ColorInterp.alpha]
+    source = open_source(write_scene(np.concatenate([picture, infrared, alpha]), colorinterp=colours))
+    assert rows_of(source.read(source.grid.window)[1]) == [10, 11]
+    assert rows_of(source.read_valid(source.grid.window)) == [10, 11]
+    assert rows_of(source.survey()[1]) == [10, 11]
+
+
+def test_a_pixel_is_valid_where_alpha_and_the_nodata_value_both_say_so(write_scene, picture):
+    picture[:, 5] = 0
+    alpha = np.full((1, 150, 210), 255, np.uint8)
+    alpha[0, 10:12] = 0
+    source = open_source(write_scene(np.concatenate([picture, alpha]), colorinterp=RGBA, nodata=0))
+    assert rows_of(source.read(source.grid.window)[1]) == [5, 10, 11]
+    assert rows_of(source.read_valid(source.grid.window)) == [5, 10, 11]
 
 
 def test_the_files_own_mask_comes_before_its_nodata_value(write_scene, picture):
@@ -199,6 +224,104 @@ def test_the_fingerprint_follows_the_bytes(write_scene, picture):
     first = open_source(write_scene(picture)).fingerprint()
     picture[0, 0, 0] ^= 1
     assert open_source(write_scene(picture)).fingerprint() != first
+
+
+@pytest.mark.parametrize("scale", [0.0, math.inf, math.nan])
+def test_a_scale_that_gives_no_reflectance_is_refused(write_scene, picture, scale):
+    path = write_scene(picture, scales=(scale,) * 3, offsets=(1.0,) * 3)
+    with pytest.raises(SceneError, match="scale cannot be used"):
+        open_source(path)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # as the file is written
+@pytest.mark.parametrize("value", ["nan", "inf", "1e308"])
+@pytest.mark.parametrize("told", ["tfw", "pam"])
+def test_a_geotransform_that_is_not_finite_is_refused(write_scene, picture, value, told):
+    path = write_scene(picture, transform=None)
+    six = ["320000", "0.5", "0", "4881000", "0", "-0.5"]
+    six[1] = value
+    if told == "tfw":
+        world = [six[1], "0", "0", "-0.5", six[0], six[3]]
+        path.with_suffix(".tfw").write_text("\n".join(world))
+    else:
+        pam = f"<PAMDataset><GeoTransform>{', '.join(six)}</GeoTransform></PAMDataset>"
+        Path(f"{path}.aux.xml").write_text(pam)
+    with pytest.raises(SceneError, match="geotransform"):
+        open_source(path)
+
+
+def test_more_scenes_than_a_process_may_have_files_are_read(write_scene, picture, tmp_path):
+    program = """
+import resource, sys
+from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.scene.raster import open_source
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+sources = [open_source(path) for path in sys.argv[1:]]
+for _ in range(2):
+    for source in sources:
+        source.read(Window(0, 0, 8, 8))
+"""
+    first = write_scene(picture[:, :20, :20], "0.tif")
+    paths = [first, *(tmp_path / f"{i}.tif" for i in range(1, 120))]
+    for path in paths[1:]:
+        path.write_bytes(first.read_bytes())
+    done = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_gis_programs_write_beside_a_scene_leaves_it_the_scene_that_it_was(write_scene):
+    array = np.random.default_rng(2).integers(1, 255, (3, 1500, 1500), dtype=np.uint8)
+    path = write_scene(array, tiled=True)
+    before = open_source(path)
+    told = before.identity()
+    with rasterio.Env(TIFF_USE_OVR=True), rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2, 4], Resampling.average)
+    Path(f"{path}.aux.xml").write_text(
+        '<PAMDataset><PAMRasterBand band="1"><Metadata><MDI key="STATISTICS_MAXIMUM">254</MDI></Metadata>'
+        "</PAMRasterBand></PAMDataset>"
+    )
+    assert Path(f"{path}.ovr").exists()
+    after = open_source(path)
+    assert after.identity() == told
+    assert after.radiometry == before.radiometry
+
+
+def test_a_mask_or_a_nodata_value_beside_a_scene_makes_it_another(write_scene, picture):
+    path = write_scene(picture)
+    plain = open_source(path)
+    beside = Path(f"{path}.aux.xml")
+    beside.write_text(
+        "<PAMDataset>"
+        + "".join(
+            f'<PAMRasterBand band="{band}"><NoDataValue>7</NoDataValue></PAMRasterBand>' for band in (1, 2, 3)
+        )
+        + "</PAMDataset>"
+    )
+    assert open_source(path).mask_facts != plain.mask_facts
+    beside.unlink()
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(np.arange(150)[:, None] * np.ones((1, 210)) > 9)
+    assert Path(f"{path}.msk").exists()
+    masked = open_source(path)
+    assert rows_of(masked.read(masked.grid.window)[1]) == list(range(10))
+    assert rows_of(masked.survey()[1]) == list(range(10))
+    assert masked.identity() != plain.identity()
+
+
+def test_a_file_that_is_broken_at_both_ends_is_refused_before_a_plan(write_scene):
+    array = np.random.default_rng(3).integers(0, 255, (3, 512, 512), dtype=np.uint8)
+    path = write_scene(array, tiled=True, blockxsize=128, blockysize=128, compress="deflate")
+    start = path.read_bytes()[:4096]
+    path.write_bytes(start + b"\0" * (path.stat().st_size - 4096))
+    with pytest.raises(SceneError, match="the scene cannot be read"):
+        open_source(path, measure=False)
+
+
+def test_large_blocks_count_as_memory(write_scene):
+    path = write_scene(np.ones((3, 1024, 1024), np.uint8), blockysize=1024, compress="deflate")
+    assert open_source(path).memory() == 2 * 3 * 1024 * 1024
+    with pytest.raises(SceneError, match="do not fit the memory"):
+        open_source(path, memory=6_000_000)
 
 
 def test_a_halo_too_large_for_the_tile_is_refused(write_scene, picture):

@@ -10,8 +10,10 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
+from obstore.store import LocalStore
 
 from spectile.catalog.errors import StoreError, UsageError
+from spectile.catalog.urls import Location
 from spectile.pipeline.store import objects
 from spectile.pipeline.store.base import Changed, Exists, LocalStorage, Storage, open_storage
 from tests.object_server import Fault
@@ -58,6 +60,19 @@ def test_an_object_is_put_replaced_listed_and_removed(storage):
     assert list(storage.keys("ledger")) == ["ledger/a.json"]
     assert storage.name == "cube.zarr"
     assert storage.at("x").startswith(str(storage.parent))
+
+
+def test_an_object_that_is_gone_is_removed_without_a_word_where_the_store_says_so(tmp_path):
+    class Refusing(objects.ObjectStorage):
+        """Google Cloud Storage answers 404 to a delete of what is not there, as a client of files does."""
+
+        _store = LocalStore(tmp_path)
+
+    storage = Refusing(Location("gs", "bucket", "cube.zarr"))
+    storage.put("ledger/lease", b"1")
+    for _ in range(2):
+        storage.delete("ledger/lease")
+    assert storage.get("ledger/lease") is None
 
 
 def test_what_is_there_is_not_put_as_new(storage):

@@ -1,0 +1,65 @@
+"""JSON that strangers wrote: read with bounds, and refused in a line."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from spectile.catalog.errors import UsageError
+
+LONGEST_LINE = 400
+"""Characters of a line about what somebody else wrote."""
+
+
+_WHAT = "not a STAC item or document"
+
+
+def parse_json(value: bytes, where: str, *, strict: bool = True) -> Any:
+    """What JSON holds.
+
+    Parameters
+    ----------
+    where : what an error names.
+    strict : refuse NaN and Infinity, which JSON has not, though many write them.
+
+    Raises
+    ------
+    UsageError : it is no JSON, or nested too deep.
+    """
+    try:
+        if not strict:
+            return json.loads(value)
+        return json.loads(value, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError:
+        raise UsageError(_WHAT, where=where, got="JSON that is nested too deep") from None
+    except ValueError as err:
+        raise UsageError(_WHAT, where=where, got=f"no JSON: {str(err)[:80]}") from err
+
+
+def is_plain(value: Any) -> bool:
+    """Whether parsed JSON can be written again: every number finite, every text in Unicode."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def one_line(said: object) -> str:
+    """A line that may be shown: what is not printable is left out, and the middle of what is long."""
+    line = re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]+", " ", str(said))
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]} … {line[-half:]}"
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is too large")
+    return number

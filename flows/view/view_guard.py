@@ -1,0 +1,134 @@
+"""Who is answered by the page of ``spectile view``, and what a browser may do with the answer.
+
+A page of another site cannot reach this one, even where its name leads to 127.0.0.1: requests name the
+site that they are for (``Host``) and the page that they come from (``Origin``), and only our own are taken.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bokeh.server.tornado import BokehTornado
+from bokeh.server.views.doc_handler import DocHandler
+from bokeh.settings import settings
+from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
+from tornado.web import RequestHandler, StaticFileHandler
+
+NAMES = ("127.0.0.1", "localhost", "[::1]")
+"""What the page's own address may be called; ``[::1]`` by those who forward a port."""
+PAGE, WEB_SOCKET = "/", "/ws"
+SCRIPTS = ("bokeh", "bokeh-widgets")
+"""The scripts of Bokeh that the page takes."""
+_HERE = Path(__file__).parent
+_FILES: dict[str, Path] = {
+    **{f"/static/js/{name}.min.js": Path(settings.bokehjs_path(), f"js/{name}.min.js") for name in SCRIPTS},
+    "/page/view.js": _HERE / "view.js",
+    "/page/view.css": _HERE / "view.css",
+}
+"""Every file that is served, by its path in the address."""
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    # Bokeh puts a <style> into each of its parts, and texts of ours carry style="…".
+    "style-src": "'self' 'unsafe-inline'",
+    # Icons and cursors in Bokeh's own styles, and the page's empty icon.
+    "img-src": "data:",
+    # 'self' is no WebSocket in every browser.
+    "connect-src": "ws://{host}",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+
+
+def refusal(request: HTTPServerRequest, port: int) -> tuple[int, str] | None:
+    """Status and reason with which a request is refused; None where it is answered.
+
+    Parameters
+    ----------
+    port : the server's own.
+    """
+    own = {f"{name}:{port}" for name in NAMES} | (set(NAMES) if port == 80 else set())
+    hosts, origins = (request.headers.get_list(name) for name in ("Host", "Origin"))
+    host = hosts[0].lower() if len(hosts) == 1 else ""
+    if host not in own:
+        return 421, f"this page is at http://{NAMES[0]}:{port}/ and has no other name"
+    if request.path not in (PAGE, WEB_SOCKET, *_FILES):
+        return 404, "there is no such page"
+    if (origins or request.path == WEB_SOCKET) and origins != [f"http://{host}"]:
+        return 403, "only this page may ask"
+    site, mode = (request.headers.get(f"Sec-Fetch-{name}", "none") for name in ("Site", "Mode"))
+    if site not in ("none", "same-origin") and mode != "navigate":
+        return 403, "this page cannot be part of another"
+    if any(name.startswith("bokeh-") for name in request.arguments):
+        return 400, "a page begins its own session"
+    return None
+
+
+class GuardedApplication(BokehTornado):  # type: ignore[misc]
+    """Bokeh's application, behind ``refusal``; it serves one page, its WebSocket and the files they take.
+
+    Parameters
+    ----------
+    page : makes the document, as Bokeh's applications do.
+    port : that it is reached at.
+    """
+
+    def __init__(self, page: Any, port: int) -> None:
+        # Bokeh's own check of origins comes after ours and asks for less.
+        super().__init__({PAGE: page}, extra_websocket_origins=[f"{name}:{port}" for name in NAMES])
+        self._port = port
+
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> HTTPMessageDelegate:
+        """What answers a request."""
+        path = request.path
+        if refused := refusal(request, self._port):
+            handler, arguments = _Refusal, {"refused": refused}
+            return self.get_handler_delegate(request, handler, arguments)  # type: ignore[no-any-return]
+        if path == PAGE:
+            context = {"application_context": self.applications[PAGE], "bokeh_websocket_path": WEB_SOCKET}
+            return self.get_handler_delegate(request, _Page, context)  # type: ignore[no-any-return]
+        if path in _FILES:
+            file = _FILES[path]
+            return self.get_handler_delegate(  # type: ignore[no-any-return]
+                request, _File, {"path": str(file.parent)}, [file.name.encode()]
+            )
+        return super().find_handler(request, **kwargs)  # type: ignore[no-any-return]
+
+
+class _Guarded(RequestHandler):
+    """Answers with the headers that keep other sites out."""
+
+    def set_default_headers(self) -> None:
+        for name, value in _HEADERS.items():
+            self.set_header(name, value)
+        policy = "; ".join(f"{directive} {sources}" for directive, sources in _POLICY.items())
+        self.set_header("Content-Security-Policy", policy.format(host=self.request.headers.get("Host")))
+
+
+class _Page(_Guarded, DocHandler):  # type: ignore[misc]
+    pass
+
+
+class _File(_Guarded, StaticFileHandler):
+    def set_extra_headers(self, path: str) -> None:
+        self.set_header("Cache-Control", "no-cache")  # it is kept, and asked for whether it has changed
+
+
+class _Refusal(_Guarded):
+    def initialize(self, refused: tuple[int, str]) -> None:
+        self._refused = refused
+
+    def prepare(self) -> None:
+        status, reason = self._refused
+        self.set_status(status)
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(f"spectile: {reason}\n")

@@ -1,0 +1,85 @@
+"""Whether a grid lies where it says: on the globe, elsewhere for good reasons, or nowhere."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from rasterio.crs import CRS
+
+from spectile.catalog.errors import SceneError
+from spectile.pipeline.geometry.footprint import footprints
+from spectile.pipeline.geometry.grid import Grid
+from spectile.pipeline.geometry.placing import to_map, transform_points
+
+_PROBES = 9
+"""Rows and columns of points that are looked for on the globe where the outline is not all there."""
+
+
+def check_place(grid: Grid, where: str) -> str | None:
+    """A notice where the grid has no footprint on the globe, and None where it has.
+
+    A site with a CRS of its own, another planet and a picture of the whole Earth with space around it are
+    right as they are: their cubes have a catalog item without geometry.
+
+    Parameters
+    ----------
+    where : the scene's name, to show.
+
+    Raises
+    ------
+    SceneError : its numbers place the grid nowhere.
+    """
+    _check_numbers(grid, where)
+    name = where.rpartition("/")[2]
+    try:
+        footprints(grid, [grid.window])
+    except SceneError as err:
+        if not _is_elsewhere(grid):
+            raise _broken(where, "no point of it lies on the globe") from err
+        return f"{name}: it cannot be drawn on the globe; its catalog item has no footprint"
+    return None
+
+
+def _check_numbers(grid: Grid, where: str) -> None:
+    """Refuse what can be told without a transformation."""
+    from odc.geo.crs import CRS as MapCRS
+
+    numbers = tuple(grid.transform)[:6]
+    if not all(map(math.isfinite, (*numbers, *grid.bounds))):
+        raise _broken(where, "a transform of " + ", ".join(f"{number:g}" for number in numbers))
+    _, y_min, _, y_max = grid.bounds
+    a, b, _, d, e, _ = numbers
+    wide, high = math.hypot(a, d), math.hypot(b, e)
+    # Closer together than that, corners of pixels are no longer different numbers.
+    least = 2 * float(np.spacing(max(map(abs, grid.bounds))))
+    crs = CRS.from_wkt(grid.crs_wkt)
+    if crs.is_geographic:
+        least = max(least, 1e-11 * math.pi / 180 / crs.units_factor[1])  # a micrometre
+    if min(wide, high) <= least:
+        raise _broken(where, f"pixels of {wide:g} × {high:g}")
+    if MapCRS(grid.crs_wkt).proj.is_geocentric:
+        raise _broken(where, "a geocentric CRS, which has no rows and columns")
+    if crs.is_geographic:
+        pole = math.pi / 2 / crs.units_factor[1]
+        slack = high / 2 * (1 + 1e-6)  # climate grids have the centres of pixels on the poles
+        if y_min < -pole - slack or y_max > pole + slack:
+            raise _broken(where, f"latitudes of {y_min:.10g} to {y_max:.10g}")
+
+
+def _is_elsewhere(grid: Grid) -> bool:
+    """Whether there is no way from its CRS to the globe, or one for some of its points."""
+    rows, cols = np.meshgrid(*(np.linspace(0, size, _PROBES) for size in grid.shape), indexing="ij")
+    try:
+        lon, lat = transform_points(*to_map(grid, rows, cols), grid.crs_wkt, "OGC:CRS84")
+    except RuntimeError:  # pyproj's errors are of this class
+        return True
+    return bool((np.isfinite(lon) & np.isfinite(lat)).any())
+
+
+def _broken(where: str, got: str) -> SceneError:
+    return SceneError(
+        "the scene's place is broken", where=where, got=got,
+        expected="a CRS and a transform that place its pixels on a map",
+        remedy="assign the right ones, e.g. rio edit-info --crs EPSG:… --transform …",
+    )  # fmt: skip

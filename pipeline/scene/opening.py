@@ -1,0 +1,271 @@
+"""Which files are opened as scenes, with which of GDAL's drivers, and how large they may be.
+
+GDAL finds out by itself what a file is, and some of what it knows leads elsewhere: a VRT, or a description
+of a web service, has any ending and names any file or server. So a driver is asked for by name, and what
+lies beside a scene is looked at before GDAL does.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+
+from spectile.catalog.errors import SceneError
+from spectile.catalog.urls import Location, locate
+from spectile.pipeline.scene.remote import gdal_path, reading
+
+MOST_PIXELS = 2**40
+"""Of the largest scene: a country in decimetres."""
+MOST_BLOCK_BYTES = 2**30
+"""Of the largest block of a file, decoded, with all its bands. GDAL decodes whole blocks."""
+MOST_IMAGES = 1000
+"""In one file. Looking through many takes long."""
+MOST_RATIO = 2**20
+"""Decoded bytes for each byte of a file, where they are more than MOST_BLOCK_BYTES: an empty block of a
+sparse file takes 16 bytes."""
+
+_STARTS = {
+    b"II*\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"II+\0": "GTiff",
+    b"MM\0+": "GTiff",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JP2OpenJPEG",
+    b"\xff\x4f\xff\x51": "JP2OpenJPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+}
+_JPEG_2000 = (".jp2", ".j2k", ".jpx")
+_KINDS = {
+    stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
+_ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+
+
+def open_raster(place: str, *, alone: bool = False) -> rasterio.DatasetReader:
+    """The scene at a path or URL, opened by one of the drivers of ``docs/command-line.md``.
+
+    Parameters
+    ----------
+    alone : look at no file beside it, as is always so of a URL; the place on the map may then be missing.
+
+    Raises
+    ------
+    SceneError : it is missing, no file, of another format, too large for its bytes, or leads elsewhere.
+    """
+    where = locate(place)
+    if isinstance(where, Location):
+        driver = "JP2OpenJPEG" if where.key.lower().endswith(_JPEG_2000) else "GTiff"
+    else:
+        check_file(where)
+        driver = _driver(where)
+        alone = alone and driver != "ENVI"  # whose header lies beside it
+        if not alone:
+            _check_beside(where)
+    with gdal_errors(place, "not a raster that can be opened"), reading(place):
+        dataset = _open(gdal_path(place), driver, alone=alone)
+        try:
+            check_size(dataset, place)
+            _check_overviews(dataset, place)
+        except BaseException:
+            dataset.close()
+            raise
+    return dataset
+
+
+@contextmanager
+def gdal_errors(where: str, what: str, remedy: str | None = None) -> Iterator[None]:
+    """Tell what GDAL raises as a SceneError.
+
+    Raises
+    ------
+    SceneError : in place of an error of GDAL.
+    """
+    try:
+        yield
+    except Exception as err:
+        if not is_gdal_error(err):
+            raise
+        raise SceneError(what, where=where, got=first_line(err), remedy=remedy) from err
+
+
+def is_gdal_error(err: BaseException) -> bool:
+    """Whether an error is one of GDAL: rasterio's, or one that rasterio passes on as it came.
+
+    Those have no public class. They come from where rasterio does not expect that GDAL fails.
+    """
+    return isinstance(err, RasterioIOError) or any(
+        each.__name__ == "CPLE_BaseError" for each in type(err).__mro__
+    )
+
+
+def first_line(err: BaseException) -> str:
+    """The first line of what GDAL says, or of what rasterio says where GDAL says nothing."""
+    return (str(err.__cause__ or err).splitlines() or [repr(err)])[0]
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no file that GDAL can be given: it would wait for ever at a pipe.
+
+    Raises
+    ------
+    SceneError : it is missing, no regular file, or has a name that is no UTF-8.
+    """
+    shown = str(path)
+    try:
+        shown.encode()
+        facts = path.stat()
+    except UnicodeEncodeError as err:
+        raise SceneError("the path is no UTF-8", where=shown, remedy="rename the file") from err
+    except FileNotFoundError as err:
+        raise SceneError("no such file", where=shown, remedy="check the path of the scene") from err
+    except (OSError, ValueError) as err:
+        why = err.strerror if isinstance(err, OSError) else str(err)
+        raise SceneError("the file cannot be reached", where=shown, got=why) from err
+    if not stat.S_ISREG(facts.st_mode):
+        raise SceneError(
+            "not a file", where=shown, got=_KINDS.get(stat.S_IFMT(facts.st_mode)), expected="a raster"
+        )
+    if path.absolute().parts[1].startswith("vsi"):
+        raise SceneError("a path of GDAL's own kind cannot be used", where=shown, remedy="copy the file")
+
+
+def _driver(path: Path) -> str:
+    """The name of the driver that reads a file, by its first bytes; of ENVI by the header beside it."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(16)
+    except OSError as err:
+        raise SceneError("the file cannot be read", where=str(path), got=err.strerror) from err
+    for beginning, driver in _STARTS.items():
+        if start.startswith(beginning):
+            return driver
+    for header in (path.with_suffix(".hdr"), path.with_name(f"{path.name}.hdr")):
+        if header.is_file() and header.stat().st_size >= 4:
+            with header.open("rb") as stream:
+                if stream.read(4) == b"ENVI":
+                    return "ENVI"
+    raise SceneError(
+        "not a raster that can be opened",
+        where=str(path),
+        expected="GeoTIFF, JPEG 2000, PNG or JPEG with a world file, or ENVI",
+        remedy="convert it, e.g. rio convert",
+    )
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether a regular file starts as TIFF does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return _STARTS.get(stream.read(4)) == "GTiff"
+
+
+def _check_beside(path: Path) -> None:
+    """Refuse what lies beside a scene and is not what its name says.
+
+    GDAL opens an ``.ovr`` and a ``.msk`` with any driver, a VRT of any file among them.
+    """
+    start = f"{path.stem}.".lower()
+    with os.scandir(path.parent) as entries:
+        beside = [each for each in entries if each.name.lower().startswith(start) and each.name != path.name]
+    for entry in beside:
+        name, here = entry.name.lower(), Path(entry.path)
+        if name.endswith((".ovr", ".msk")):
+            if not is_tiff(here):
+                _refuse(here, "not a TIFF")
+            with gdal_errors(str(here), "the file beside the scene cannot be opened", "delete it"):
+                with _open(str(here), "GTiff", alone=True) as dataset:
+                    _check_overviews(dataset, str(here))
+        elif name.endswith((".ovr.aux.xml", ".msk.aux.xml")):
+            _refuse(here, "metadata of overviews")
+        elif here.exists() and not (here.is_file() or here.is_dir()):
+            _refuse(here, "no file")
+
+
+def _check_overviews(dataset: rasterio.DatasetReader, where: str) -> None:
+    if "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
+        _refuse(where, "the name of another file with overviews")
+
+
+def _refuse(where: object, got: str) -> NoReturn:
+    raise SceneError(
+        "it leads GDAL elsewhere", where=str(where), got=got, remedy="delete it, or write the scene anew"
+    )
+
+
+def _open(name: str, driver: str, *, alone: bool) -> rasterio.DatasetReader:
+    with warnings.catch_warnings(), rasterio.Env(**(_ALONE if alone else {})):
+        # A scene without georeferencing gets our own error, with a remedy.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(Path(name).absolute() if not name.startswith("/vsi") else name, driver=driver)
+
+
+def block_bytes(dataset: rasterio.DatasetReader) -> int:
+    """Decoded bytes of the largest block of a file, with the bands that are stored together."""
+    pixels: int = max(rows * cols for rows, cols in dataset.block_shapes)
+    size = max(_item_size(dtype) for dtype in dataset.dtypes)
+    together = 1 if str(dataset.profile.get("interleave")) == "band" else dataset.count
+    return pixels * size * together
+
+
+def _item_size(dtype: str) -> int:
+    return 8 if dtype == "complex_int16" else np.dtype(dtype).itemsize
+
+
+def check_size(dataset: rasterio.DatasetReader, where: str) -> None:
+    """Refuse a file that says it is larger than it can be, before its size is taken for true.
+
+    Raises
+    ------
+    SceneError : so large a scene is not processed, or the file cannot hold it.
+    """
+    rows, cols = dataset.shape
+    shown = f"{rows} × {cols} px"
+    if rows * cols > MOST_PIXELS:
+        raise SceneError(
+            "the scene is too large", where=where, got=shown, expected=f"up to {MOST_PIXELS:.3g} px"
+        )
+    if len(dataset.subdatasets) > MOST_IMAGES:
+        raise SceneError(
+            "the file holds too many images",
+            where=where,
+            got=len(dataset.subdatasets),
+            expected=f"up to {MOST_IMAGES}",
+            remedy="write the scene alone",
+        )
+    block = block_bytes(dataset)
+    if block > MOST_BLOCK_BYTES:
+        high, wide = max(dataset.block_shapes, key=np.prod)
+        raise SceneError(
+            "the file's blocks are too large to read it in parts",
+            where=where,
+            got=f"{high} × {wide} px, {block / 1e9:.1f} GB",
+            expected=f"up to {MOST_BLOCK_BYTES / 1e9:.1f} GB",
+            remedy="write it anew with tiles, e.g. rio convert --co TILED=YES",
+        )
+    size = _stored_bytes(dataset, where)
+    decoded = rows * cols * dataset.count * min(_item_size(dtype) for dtype in dataset.dtypes)
+    blocks = sum(-(-rows // high) * -(-cols // wide) for high, wide in dataset.block_shapes[:1])
+    held = 4 * blocks if dataset.driver == "GTiff" else 0  # where each block is: 4 bytes at least
+    if size is not None and (size < held or decoded > max(MOST_BLOCK_BYTES, size * MOST_RATIO)):
+        raise SceneError(
+            "the file is too small for its picture",
+            where=where,
+            got=f"{size} bytes for {shown}",
+            remedy="restore it",
+        )
+
+
+def _stored_bytes(dataset: rasterio.DatasetReader, where: str) -> int | None:
+    place = locate(where)
+    return place.stat().st_size if isinstance(place, Path) and dataset.driver != "VRT" else None

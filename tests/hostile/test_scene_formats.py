@@ -1,0 +1,198 @@
+"""A scene leads GDAL to no other file and to no server, whatever its bytes and its neighbours say."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from spectile.catalog.errors import SceneError, UsageError
+from spectile.pipeline.scene.opening import MOST_IMAGES
+from spectile.pipeline.scene.raster import open_source
+from tests.hostile.servers import listening
+
+SECRET = b"SECRET" * 1000
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file that no scene may show."""
+    (tmp_path / "elsewhere").mkdir()
+    path = tmp_path / "elsewhere" / "secret"
+    path.write_bytes(SECRET)
+    return path
+
+
+def _vrt_of(secret: Path, side: int = 64) -> str:
+    """A VRT whose bands are the bytes of a file."""
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}" subClass="VRTRawRasterBand">'
+        f'<SourceFilename relativeToVRT="0">{secret}</SourceFilename><ImageOffset>0</ImageOffset>'
+        f"<PixelOffset>1</PixelOffset><LineOffset>{side}</LineOffset></VRTRasterBand>"
+        for band in (1, 2, 3)
+    )
+    return (
+        f'<VRTDataset rasterXSize="{side}" rasterYSize="{side}"><SRS>EPSG:32619</SRS>'
+        f"<GeoTransform>320000, 0.5, 0, 4881000, 0, -0.5</GeoTransform>{bands}</VRTDataset>"
+    )
+
+
+def _web_service(url: str) -> str:
+    """A description of a web map service, as GDAL's driver WMS takes it."""
+    return (
+        f'<GDAL_WMS><Service name="TMS"><ServerUrl>{url}/${{z}}/${{x}}/${{y}}.png</ServerUrl></Service>'
+        "<DataWindow><UpperLeftX>0</UpperLeftX><UpperLeftY>100</UpperLeftY><LowerRightX>100</LowerRightX>"
+        "<LowerRightY>0</LowerRightY><SizeX>64</SizeX><SizeY>64</SizeY></DataWindow><BandsCount>3</BandsCount>"
+        "<Projection>EPSG:32619</Projection></GDAL_WMS>"
+    )
+
+
+@pytest.mark.parametrize("name", ["scene.tif", "scene.vrt", "scene.png"])
+def test_a_vrt_of_another_file_is_refused_whatever_its_ending(tmp_path, secret, name):
+    (tmp_path / name).write_text(_vrt_of(secret))
+    with rasterio.open(tmp_path / name) as dataset:
+        assert dataset.read(1).tobytes()[:6] == b"SECRET", "GDAL by itself would show it"
+    with pytest.raises(SceneError, match="not a raster that can be opened"):
+        open_source(tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", ["ovr", "msk"])
+def test_a_vrt_in_the_place_of_overviews_or_a_mask_is_refused(make_scene, secret, ending):
+    path = make_scene((128, 128))
+    Path(f"{path}.{ending}").write_text(_vrt_of(secret, 64 if ending == "ovr" else 128))
+    with pytest.raises(SceneError, match=rf"\.{ending}: it leads GDAL elsewhere"):
+        open_source(path)
+
+
+def test_metadata_that_names_other_overviews_is_refused(make_scene, secret):
+    path = make_scene((128, 128))
+    elsewhere = secret.with_name("overviews.vrt")
+    elsewhere.write_text(_vrt_of(secret))
+    beside = Path(f"{path}.aux.xml")
+    beside.write_text(
+        '<PAMDataset><Metadata domain="OVERVIEWS">'
+        f'<MDI key="OVERVIEW_FILE">{elsewhere}</MDI></Metadata></PAMDataset>'
+    )
+    with pytest.raises(SceneError, match="it leads GDAL elsewhere"):
+        open_source(path)
+    beside.unlink()
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(elsewhere))
+    with pytest.raises(SceneError, match="it leads GDAL elsewhere"):
+        open_source(path)
+
+
+def test_a_description_of_a_web_service_asks_no_server(tmp_path):
+    with listening() as server:
+        for name in ("scene.tif", "scene.xml"):
+            (tmp_path / name).write_text(_web_service(server.url))
+            with pytest.raises(SceneError, match="not a raster that can be opened"):
+                open_source(tmp_path / name)
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/vsicurl/{}/a.tif", "vsicurl/{}/a.tif", "/vsizip/{}/a.zip/a.tif", "/vsimem/a.tif",
+        "GTIFF_DIR:1:{}/a.tif", "vrt://{}/a.tif", "WMS:{}/wms", "WMTS:{}/a.xml", "ZARR:/vsicurl/{}/a",
+        "DERIVED_SUBDATASET:AMPLITUDE:{}/a.tif", "STACTA:{}/a.json", "<VRTDataset>{}</VRTDataset>",
+        "<GDAL_WMS>{}</GDAL_WMS>",
+    ],
+)  # fmt: skip
+def test_gdal_s_own_kinds_of_names_ask_no_server(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with listening() as server:
+        place = name.format(server.url)
+        with pytest.raises(UsageError):
+            open_source(place)
+        assert server.requests == []
+
+
+def _with_images(path: Path, count: int) -> None:
+    """Write the first image of a TIFF again and again after it."""
+    raw = bytearray(path.read_bytes())
+    first = struct.unpack("<I", raw[4:8])[0]
+    entries = struct.unpack("<H", raw[first : first + 2])[0]
+    directory = bytes(raw[first : first + 2 + 12 * entries])
+    at = len(raw)
+    raw[first + len(directory) : first + len(directory) + 4] = struct.pack("<I", at)
+    for number in range(1, count + 1):
+        following = at + number * (len(directory) + 4) if number < count else 0
+        raw += directory + struct.pack("<I", following)
+    path.write_bytes(raw)
+
+
+def test_a_file_of_very_many_images_is_refused(make_scene):
+    path = make_scene()
+    _with_images(path, MOST_IMAGES + 5)
+    with pytest.raises(SceneError, match="too many images"):
+        open_source(path)
+
+
+def _resized(path: Path, tags: dict[int, int]) -> None:
+    """Change numbers in the first directory of a little-endian TIFF."""
+    raw = bytearray(path.read_bytes())
+    first = struct.unpack("<I", raw[4:8])[0]
+    for entry in range(struct.unpack("<H", raw[first : first + 2])[0]):
+        at = first + 2 + 12 * entry
+        tag = struct.unpack("<H", raw[at : at + 2])[0]
+        if tag in tags:
+            raw[at : at + 12] = struct.pack("<HHII", tag, 4, 1, tags[tag])
+    path.write_bytes(raw)
+
+
+WIDTH, HEIGHT, ROWS_A_STRIP = 256, 257, 278
+
+
+@pytest.mark.parametrize("side", [100_000, 2**31 - 1])
+@pytest.mark.parametrize("tiled", [True, False])
+@pytest.mark.parametrize("measure", [True, False])
+def test_a_small_file_that_says_it_is_huge_is_refused(write_scene, side, tiled, measure):
+    options = {"tiled": True, "blockxsize": 64, "blockysize": 64} if tiled else {}
+    path = write_scene(np.ones((3, 64, 64), np.uint8), **options)
+    _resized(path, {WIDTH: side, HEIGHT: side})
+    with pytest.raises(SceneError, match=r"too small for its picture|too large|can be opened"):
+        open_source(path, measure=measure)
+
+
+def test_an_empty_sparse_file_of_many_pixels_is_a_scene(write_scene, tmp_path):
+    with rasterio.open(
+        tmp_path / "sparse.tif", "w", driver="GTiff", width=20_000, height=20_000, count=3, dtype="uint8",
+        crs="EPSG:32619", transform=rasterio.Affine(0.5, 0, 320_000, 0, -0.5, 4_881_000), tiled=True,
+        blockxsize=512, blockysize=512, sparse_ok=True, photometric="RGB",
+    ) as dataset:  # fmt: skip
+        dataset.write(np.full((3, 512, 512), 9, np.uint8), window=rasterio.windows.Window(0, 0, 512, 512))
+    assert (tmp_path / "sparse.tif").stat().st_size < 1_000_000
+    assert open_source(tmp_path / "sparse.tif", measure=False).grid.shape == (20_000, 20_000)
+
+
+def test_one_huge_tile_is_refused_before_it_takes_memory(tmp_path):
+    program = """
+import sys, resource
+import rasterio
+from spectile.catalog.errors import SceneError
+from spectile.pipeline.scene.raster import open_source
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    open_source(sys.argv[1])
+except SceneError as err:
+    print(err)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    path = tmp_path / "tile.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=32_768, height=32_768, count=3, dtype="uint8", crs="EPSG:32619",
+        transform=rasterio.Affine(0.5, 0, 320_000, 0, -0.5, 4_881_000), tiled=True, blockxsize=32_768,
+        blockysize=32_768, sparse_ok=True,
+    ):  # fmt: skip
+        pass
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    told, grown = done.stdout.splitlines()
+    assert "blocks are too large" in told
+    assert int(grown) < 100_000  # kB
