@@ -33,7 +33,8 @@ from spectile.flows.evaluation.evaluate import find_data
 from spectile.flows.evaluation.protocols import PROTOCOLS, read_counts
 from spectile.model.cascade.calibration import calibrate_stages
 from spectile.model.cascade.cascade import DEFAULT_STAGES, Encoded, SpectralCascade, Stage
-from spectile.model.cascade.train import MAX_WEIGHT, TrainConfig, learning_rate, stage_loss
+from spectile.model.cascade.config import TrainConfig
+from spectile.model.cascade.train import MAX_WEIGHT, learning_rate, stage_loss
 from spectile.model.closed.closed_form import COLOUR_FEATURES, Prepared, colour_features
 from spectile.model.diffusion.grain import random_grained, white_grain
 from spectile.model.diffusion.parameterization import Prediction, to_x0

@@ -30,7 +30,7 @@ from spectile.pipeline.cube.shards import encode_shard, read_metadata, shard_key
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.plan import SHARD, Plan
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 KINDS = 4
 

@@ -36,7 +36,7 @@ from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.product.quality import seams
 from spectile.pipeline.scene.raster import open_source
 from spectile.pipeline.simulate.scene import Simulator
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 BART = "neon/2019_BART_5_320000_4881000_image_crop.tif"
 SPECTILE = [sys.executable, "-m", "spectile"]

@@ -23,7 +23,7 @@ from spectile.catalog.stac import COG_TYPE, ZARR_TYPE, Facts, Placed, build_item
 from spectile.catalog.times import parse_open_span
 from spectile.flows.benchmark.model import machine
 from spectile.pipeline.stac.collection import Collection
-from spectile.pipeline.store.base import LocalStorage
+from spectile.pipeline.store.local import LocalStorage
 
 SEARCHES = {
     "everything": Query(),

@@ -106,3 +106,12 @@ def join(spans: Sequence[Span | None]) -> Span | None:
 def to_text(moment: datetime) -> str:
     """The moment as RFC 3339 has it, in UTC."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def when(moment: datetime | None, start: datetime | None, end: datetime | None) -> str:
+    """When a scene was taken, for people."""
+    if moment is not None:
+        return f"{moment:%Y-%m-%dT%H:%MZ}"
+    if start is None or end is None or start == UNKNOWN_START:
+        return "unknown"
+    return f"{start:%Y-%m-%d}" if start.date() == end.date() else f"{start:%Y-%m-%d}/{end:%Y-%m-%d}"

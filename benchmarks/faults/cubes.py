@@ -12,7 +12,8 @@ import zarr
 
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.product.quicklook import quicklook_names
-from spectile.pipeline.store.base import Storage, open_storage
+from spectile.pipeline.store.base import Storage
+from spectile.pipeline.store.opening import open_storage
 
 RUN_TIME = ("seconds", "tiles", "tiles_kept", "checksum")
 """What a marker tells of the run that made the block, and its checksum, which covers that."""

@@ -417,7 +417,7 @@ def info(
     """Print what a cube is: size, place, bands, model, status, how its run stands. Reads no pixel."""
     _check_json(json_file, cube, cube)
     from spectile.flows.console.describe import describe_cube, describe_run
-    from spectile.pipeline.store.base import open_storage
+    from spectile.pipeline.store.opening import open_storage
 
     pairs = describe_cube(cube)
     console.print_pairs(pairs)
@@ -458,7 +458,7 @@ def verify(
             console.print_line(f"was: {problem}")
     else:
         from spectile.pipeline.cube.verify import inspect_cube
-        from spectile.pipeline.store.base import open_storage
+        from spectile.pipeline.store.opening import open_storage
 
         left = inspect_cube(open_storage(cube))
     for problem in left.problems:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -72,7 +71,7 @@ def add(
     """Write or replace the items of cubes; make the catalog if there is none."""
     from spectile.catalog.times import parse_span
     from spectile.pipeline.stac.item import cube_facts
-    from spectile.pipeline.store.base import open_storage
+    from spectile.pipeline.store.opening import open_storage
 
     collection, span = _open(place), None if taken is None else parse_span(taken)
     for cube in cubes:
@@ -174,14 +173,3 @@ def _line(row: dict[str, Any]) -> list[str]:
         f"{row['spectile:wavelength_min']:g} to {row['spectile:wavelength_max']:g}",
         "none" if box is None else ",".join(f"{box[side]:.5g}" for side in ("xmin", "ymin", "xmax", "ymax")),
     ]
-
-
-def when(moment: datetime | None, start: datetime | None, end: datetime | None) -> str:
-    """When a scene was taken, for people."""
-    from spectile.catalog.times import UNKNOWN_START
-
-    if moment is not None:
-        return f"{moment:%Y-%m-%dT%H:%MZ}"
-    if start is None or end is None or start == UNKNOWN_START:
-        return "unknown"
-    return f"{start:%Y-%m-%d}" if start.date() == end.date() else f"{start:%Y-%m-%d}/{end:%Y-%m-%d}"

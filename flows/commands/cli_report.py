@@ -34,6 +34,6 @@ def report(
         if nested(locate(cube), locate(out)):
             raise UsageError("the report would overwrite data", where=out, remedy="choose another file")
     from spectile.pipeline.product.report import write_report
-    from spectile.pipeline.store.base import open_storage
+    from spectile.pipeline.store.opening import open_storage
 
     console.print_line(write_report(open_storage(cube), None if out is None else open_storage(out)))

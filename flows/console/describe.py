@@ -17,7 +17,8 @@ from spectile.pipeline.cube.lease import Beat, read_beat
 from spectile.pipeline.cube.record import Cube, finished_blocks, load_plan, read_status
 from spectile.pipeline.plan.layers import array_name
 from spectile.pipeline.plan.plan import Plan
-from spectile.pipeline.store.base import Storage, open_storage
+from spectile.pipeline.store.base import Storage
+from spectile.pipeline.store.opening import open_storage
 
 MODEL_COLUMNS = ("model", "bands", "range, nm", "weights", "digest")
 HELD_OUT_COLUMNS = (

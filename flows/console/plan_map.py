@@ -22,7 +22,7 @@ from spectile.pipeline.cube.record import Cube, finished_blocks, load_plan, read
 from spectile.pipeline.geometry.footprint import footprints
 from spectile.pipeline.geometry.tiling import Block, blocks
 from spectile.pipeline.plan.plan import Plan, block_bytes
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 Feature = dict[str, Any]
 """A GeoJSON feature of a block."""

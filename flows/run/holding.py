@@ -11,7 +11,7 @@ from spectile.pipeline.cube.record import occupied, read_record, read_status, wr
 from spectile.pipeline.product.quicklook import quicklook_names
 from spectile.pipeline.product.report import report_name
 from spectile.pipeline.stac.collection import beside_name
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 if TYPE_CHECKING:
     from spectile.flows.run.prepare import Observer, SceneSettings

@@ -24,7 +24,8 @@ from spectile.pipeline.line.grid import Frame
 from spectile.pipeline.line.members import Combine
 from spectile.pipeline.line.source import open_line
 from spectile.pipeline.plan.plan import Plan
-from spectile.pipeline.store.base import Storage, open_storage
+from spectile.pipeline.store.base import Storage
+from spectile.pipeline.store.opening import open_storage
 
 LOG = logging.getLogger("spectile")
 

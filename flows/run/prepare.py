@@ -44,11 +44,13 @@ from spectile.pipeline.plan.plan import Estimate, Plan, choose_block
 from spectile.pipeline.plan.quality_layers import choose_quality
 from spectile.pipeline.plan.shares import Share
 from spectile.pipeline.product.quicklook import write_quicklook
-from spectile.pipeline.product.report import shown, write_report
+from spectile.pipeline.product.report import write_report
+from spectile.pipeline.product.report_facts import shown
 from spectile.pipeline.run import process_run
 from spectile.pipeline.scene.raster import NodataRule, SceneSource, open_source
 from spectile.pipeline.stac.item import TAKEN
-from spectile.pipeline.store.base import Storage, open_storage
+from spectile.pipeline.store.base import Storage
+from spectile.pipeline.store.opening import open_storage
 
 if TYPE_CHECKING:
     from spectile.flows.run.crew import Crew

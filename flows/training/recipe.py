@@ -13,7 +13,7 @@ from spectile.catalog.bands import RGB_CAMERA, SENSORS, Bands
 from spectile.catalog.errors import UsageError
 from spectile.flows.training.sources import EvenBands, ResponseSource, Sources
 from spectile.model.cascade.cascade import DEFAULT_STAGES, CascadeConfig, StageConfig
-from spectile.model.cascade.train import TrainConfig
+from spectile.model.cascade.config import TrainConfig
 from spectile.model.diffusion.truncation import TruncationTarget
 from spectile.model.networks.unet_shared_encoder import SharedEncoderSizes
 from spectile.model.presets import GUIDANCE, ScdmPreset, TrainingPreset, scdm_paper

@@ -32,7 +32,7 @@ from spectile.flows.view.view_spectra import SpectraPane
 from spectile.pipeline.cube.cube_limits import readable
 from spectile.pipeline.product.view import View, open_view
 from spectile.pipeline.stac.collection import Collection
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 LOG = logging.getLogger("spectile")
 

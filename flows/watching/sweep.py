@@ -33,7 +33,8 @@ from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.plan import Estimate, Plan
 from spectile.pipeline.stac.inbox import Arrival, list_arrivals, look
-from spectile.pipeline.store.base import Storage, open_storage
+from spectile.pipeline.store.base import Storage
+from spectile.pipeline.store.opening import open_storage
 
 LOG = logging.getLogger("spectile")
 

@@ -16,7 +16,7 @@ from spectile.model.diffusion.grain import random_grained
 from spectile.model.training.run import generator_of
 
 if TYPE_CHECKING:
-    from spectile.model.cascade.train import TrainConfig
+    from spectile.model.cascade.config import TrainConfig
 
 
 def training_pixels(

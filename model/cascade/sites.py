@@ -22,7 +22,7 @@ from spectile.model.data.crops import CropSource, Floats, TrainingScene
 from spectile.model.training.run import generator_of
 
 if TYPE_CHECKING:
-    from spectile.model.cascade.train import TrainConfig
+    from spectile.model.cascade.config import TrainConfig
 
 MOST_SITES = 8
 """Places that are left out; each is a fit of half a minute."""

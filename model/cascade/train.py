@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from spectile.catalog.fields import Count, NotNegative, Positive, Seed, Share
 from spectile.model.cascade.calibration import CALIBRATION_CROPS, calibrate_bands, calibrate_stages
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage, drawn_by
+from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means, perturb
 from spectile.model.cascade.sites import leave_sites_out, site_factor
 from spectile.model.closed.closed_form import Prepared, colour_features
-from spectile.model.data.crops import Augmentation, Batch, CropSource, TrainingScene
+from spectile.model.data.crops import Batch, CropSource, TrainingScene
 from spectile.model.diffusion.grain import fit_grain, random_grained
 from spectile.model.diffusion.losses import spectral_loss
 from spectile.model.diffusion.parameterization import add_noise
@@ -44,43 +43,6 @@ GRAIN_RATE = 0.01
 CALIBRATION_SAMPLES = 16
 VALIDATION_CROPS = 2
 """Of each validation scene at most, to watch by."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train; with the scenes and the cascade's configuration it fixes the result."""
-
-    steps: Count = 3000
-    """Optimiser steps."""
-    batch: Count = 12
-    """Crops a step."""
-    crop: Count = 64
-    """Side of a crop, pixels; a multiple of the network's stride."""
-    learning_rate: Positive = 1e-3
-    """Peak of the cosine schedule."""
-    warmup: Annotated[int, Field(ge=0)] = 150
-    """Steps of linear rise before it."""
-    weight_decay: NotNegative = 1e-3
-    """AdamW's."""
-    ema_decay: Share = 0.998
-    """Of the averaged weights, which are the ones that are saved."""
-    condition_dropout: Share = 0.0
-    """Share of crops whose condition is zeroed, which guidance needs (p_unc of SCDM: 0.1)."""
-    angle: NotNegative = 2.0
-    """Weight of SCDM's spectral loss, 1 − cos, of the mean, beside its squared error in units of the
-    closed form's."""
-    coarse_noise: NotNegative = 0.15
-    """Largest scale of the first stage's residual that is added to the second stage's coarse bands."""
-    ridge: Positive = 1e-5
-    """Penalty of the closed-form means on standardised coefficients."""
-    seed: Seed = 0
-    """Of everything random."""
-    log_every: Count = 25
-    """Steps between lines of the log."""
-    validate_every: Count = 500
-    """Steps between validations and saved states."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    """How the input is varied."""
 
 
 def train(

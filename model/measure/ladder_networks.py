@@ -20,8 +20,9 @@ from spectile.model.cascade.cascade import (
     StageConfig,
     drawn_by,
 )
+from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
-from spectile.model.cascade.train import TrainConfig, train_step
+from spectile.model.cascade.train import train_step
 from spectile.model.measure.ladder import Fit, Fitted, Floats
 from spectile.model.measure.ladder_regression import (
     LEVELS,

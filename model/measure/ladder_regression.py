@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from spectile.model.cascade.cascade import Stage, StageConfig
-from spectile.model.cascade.train import TrainConfig, learning_rate, mean_loss
+from spectile.model.cascade.config import TrainConfig
+from spectile.model.cascade.train import learning_rate, mean_loss
 from spectile.model.closed.closed_form import COLOUR_FEATURES, colour_features
 from spectile.model.diffusion.losses import spectral_loss
 from spectile.model.measure.ladder import Floats, rmse

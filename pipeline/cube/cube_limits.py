@@ -14,7 +14,8 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
 from spectile.catalog.errors import CubeError
-from spectile.pipeline.store.base import LocalStorage, Storage
+from spectile.pipeline.store.base import Storage
+from spectile.pipeline.store.local import LocalStorage
 
 CODECS = frozenset({"bytes", "blosc", "zstd", "crc32c", "sharding_indexed"})
 """How values of cubes are stored; zarr knows others, some of which run code or build objects."""

@@ -34,7 +34,8 @@ from spectile.pipeline.plan.layers import LAYERS, array_name, summarise
 from spectile.pipeline.plan.plan import SHARD, Plan
 from spectile.pipeline.plan.quality_layers import MEASURES, consistency
 from spectile.pipeline.plan.shares import Share
-from spectile.pipeline.store.base import Storage, open_storage
+from spectile.pipeline.store.base import Storage
+from spectile.pipeline.store.opening import open_storage
 
 if TYPE_CHECKING:
     import xarray as xr

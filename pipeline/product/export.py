@@ -11,119 +11,35 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform_bounds
 
 from spectile.catalog.bands import Bands
-from spectile.catalog.errors import BlockError, CubeError, StoreError, UsageError
+from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.catalog.urls import locate, nested
 from spectile.pipeline.cube.record import load_plan, read_status
-from spectile.pipeline.cube.shards import read_bands
 from spectile.pipeline.geometry.grid import Grid, Window
-from spectile.pipeline.plan.plan import CHUNK, SHARD
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.product.part import Format, Part, Pieces
+from spectile.pipeline.store.opening import open_storage
 
-Format = Literal["cog", "geotiff", "envi", "netcdf", "zarr2"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 Dtype = Literal["stored", "float32"]
 Box = tuple[float, float, float, float]
 """x_min, y_min, x_max, y_max."""
 
-_SQUARE_BYTES = 16_000_000
-"""What a square of all bands in float32 may hold; while it is read, zarr holds several times as much."""
 _ENVI = (".img", ".dat", ".raw", ".bil", "")
 """How names of ENVI data may end: those under which every reader looks for them, given the header."""
 _FULL_BYTES = 1_000_000
 """Less free space than this is a full disk: GDAL and HDF5 do not pass on why they could not write."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """What of a cube is exported: one layer, some bands, a window."""
-
-    source: Any
-    """The cube's group."""
-    layer: str
-    """The array's name."""
-    window: Window
-    """The pixels of the cube."""
-    grid: Grid
-    """Their place on the map."""
-    chosen: tuple[int, ...] | None
-    """Positions of the bands in the cube; None of a layer without bands."""
-    bands: Bands | None
-    """The bands themselves."""
-    dtype: np.dtype[Any]
-    """Of the values that are written."""
-    scale: float | None
-    """Reflectance of one stored count; None where the values are what they mean."""
-    nodata: float | None
-    """What stands for no value; NaN in float32."""
-    facts: Mapping[str, str]
-    """Where it is from, for readers."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(bands, rows, columns)."""
-        return len(self.chosen or (0,)), *self.window.shape
-
-    @property
-    def array(self) -> Any:
-        """The cube's array."""
-        return self.source[self.layer]
-
-    def windows(self) -> list[Window]:
-        """Squares of whole chunks that cover the part, row by row, counted from its first pixel."""
-        bands, rows, cols = self.shape
-        side = SHARD if bands * SHARD**2 * 4 <= _SQUARE_BYTES else CHUNK
-        squares = ((row, col) for row in range(0, rows, side) for col in range(0, cols, side))
-        return [Window(row, col, min(side, rows - row), min(side, cols - col)) for row, col in squares]
-
-    def read(self, square: Window) -> NDArray[Any]:
-        """(bands, h, w) in ``dtype`` of one square of ``windows``.
-
-        Raises
-        ------
-        BlockError : what is stored is damaged.
-        StoreError : the store cannot be read.
-        """
-        place = Window(self.window.row + square.row, self.window.col + square.col, *square.shape)
-        try:
-            if self.chosen is None:
-                values: NDArray[Any] = self.array[place.slices][None]
-            else:
-                values = read_bands(self.array, self.chosen, place.slices)
-        except (ValueError, RuntimeError, OSError) as err:
-            raise BlockError(
-                "the cube cannot be read", where=f"{self.layer} at row {place.row}, column {place.col}",
-                got=str(err) or type(err).__name__, remedy="see spectile verify --repair",
-            ) from err  # fmt: skip
-        if values.dtype == self.dtype:
-            return values
-        return self._decoded(values)
-
-    def _decoded(self, counts: NDArray[Any]) -> NDArray[np.float32]:
-        attributes = self.array.attrs
-        values: NDArray[np.float32] = counts.astype(np.float32)
-        values *= np.float32(attributes.get("scale_factor", 1.0))
-        if "_FillValue" in attributes:
-            values[counts == attributes["_FillValue"]] = np.nan
-        return values
-
-
-Pieces = Iterator[tuple[Window, NDArray[Any]]]
-"""Squares of a part and their values, (bands, h, w)."""
 
 
 def export_cube(

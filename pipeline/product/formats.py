@@ -16,7 +16,7 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window as RasterWindow
 
 from spectile.pipeline.plan.plan import CHUNK, SHARD
-from spectile.pipeline.product.export import Format, Part, Pieces
+from spectile.pipeline.product.part import Format, Part, Pieces
 
 _RASTER: dict[str, Any] = {
     "GDAL_CACHEMAX": 32 * 2**20,  # bytes; rasterio does not take megabytes as GDAL does

@@ -14,7 +14,7 @@ import numpy as np
 
 from spectile.catalog.sizes import width_by_height
 from spectile.pipeline.product.quicklook import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
-from spectile.pipeline.product.report import LIMITS, Facts, shown
+from spectile.pipeline.product.report_facts import LIMITS, Facts, shown
 from spectile.pipeline.product.report_measures import Array, Point, flat
 from spectile.pipeline.product.view import Subject, stretch
 from spectile.pipeline.scene.radiometry import linear_to_srgb

@@ -37,7 +37,8 @@ from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.plan.quality_layers import QUALITY
 from spectile.pipeline.product.quicklook import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
 from spectile.pipeline.scene.radiometry import linear_to_srgb
-from spectile.pipeline.store.base import Storage, open_storage
+from spectile.pipeline.store.base import Storage
+from spectile.pipeline.store.opening import open_storage
 
 LARGEST_SIDE = 1536
 """Rows and columns of a piece at most."""

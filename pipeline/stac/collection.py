@@ -38,7 +38,8 @@ from spectile.catalog.stac import (
 )
 from spectile.catalog.times import to_text
 from spectile.catalog.urls import Location, is_url, locate
-from spectile.pipeline.store.base import Changed, Exists, Storage, open_storage, stem
+from spectile.pipeline.store.base import Changed, Exists, Storage, stem
+from spectile.pipeline.store.opening import open_storage
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -22,7 +22,7 @@ from spectile.pipeline.stac import collection as catalogs
 from spectile.pipeline.stac import inbox as inboxes
 from spectile.pipeline.stac.collection import Collection, Rebuilt
 from spectile.pipeline.stac.inbox import Arrival, list_arrivals, look
-from spectile.pipeline.store.base import LocalStorage
+from spectile.pipeline.store.local import LocalStorage
 from tests.catalog.items import made_up
 
 Item = dict[str, Any]

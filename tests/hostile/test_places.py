@@ -19,7 +19,7 @@ from spectile.flows.console.plan_map import check_map
 from spectile.flows.run.line import line_settings, prepare_line, run_line
 from spectile.flows.run.prepare import SceneSettings, prepare, run_scene
 from spectile.pipeline.stac.collection import Collection
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 MARS = (
     'GEOGCRS["Mars",DATUM["Mars",ELLIPSOID["Mars",3396190,169.894447223612]],CS[ellipsoidal,2],'

@@ -14,7 +14,7 @@ from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.run import process_run
-from spectile.pipeline.store.base import LocalStorage
+from spectile.pipeline.store.local import LocalStorage
 from tests.pipeline.fakes import SIX, Positional
 
 SHAPE = (520, 1060)  # two rows of three blocks

@@ -17,7 +17,7 @@ from spectile.flows.console import console
 from spectile.flows.run.prepare import SceneSettings, run_scene
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.cube.verify import verify_cube
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 FAST = ("--model", "bands-repeat", "--block", "512")
 

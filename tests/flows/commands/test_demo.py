@@ -9,7 +9,7 @@ from spectile.flows.commands import demo
 from spectile.flows.commands.demo import Score, choose_spots, score
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.simulate.scene import Simulator
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 
 class Flat:

@@ -22,7 +22,7 @@ from spectile.flows.run.prepare import (
     remaining,
     start_cube,
 )
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 FAST = ("--model", "bands-repeat", "--block", "512", "--tile", "64", "--halo", "8")
 CRS = "EPSG:32619"  # of write_scene

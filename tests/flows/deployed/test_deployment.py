@@ -13,7 +13,7 @@ import zarr
 from spectile.flows.deployed.serve import POOLS
 from spectile.flows.run.prepare import SceneSettings, run_scene
 from spectile.pipeline.cube.record import read_status
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 ROOT = Path(__file__).parents[3]
 

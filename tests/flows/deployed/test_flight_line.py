@@ -25,7 +25,7 @@ from spectile.pipeline import run
 from spectile.pipeline.cube.record import finished_blocks, open_cube, read_status
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.plan.shares import cells
-from spectile.pipeline.store.base import LocalStorage
+from spectile.pipeline.store.local import LocalStorage
 from tests.pipeline.fakes import Positional
 
 METRE = Affine(1, 0, 500_000, 0, -1, 4_000_000)

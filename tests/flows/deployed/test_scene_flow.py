@@ -16,7 +16,7 @@ from spectile.flows.run.prepare import SceneSettings, run_scene
 from spectile.pipeline import run
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.plan.quality_layers import QUALITY
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 
 def counts(path) -> np.ndarray:

@@ -21,7 +21,7 @@ from spectile.flows.watching import sweep as compose_watch
 from spectile.flows.watching.sweep import WatchSettings, sweep
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.stac.inbox import list_arrivals
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 SECRET = "wJalrXUtnFEMI"
 

@@ -26,7 +26,7 @@ from spectile.pipeline.cube.attempts import read_failures
 from spectile.pipeline.cube.record import finished_blocks
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.geometry.tiling import Block
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 
 @pytest.fixture(scope="module")

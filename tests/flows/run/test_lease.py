@@ -28,7 +28,8 @@ from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.lease import Beat, _to_bytes, hold, read_beat
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.store import objects
-from spectile.pipeline.store.base import Storage, open_storage
+from spectile.pipeline.store.base import Storage
+from spectile.pipeline.store.opening import open_storage
 from tests.flows.run.test_object_stores import TILED
 
 FAST = ("--model", "bands-repeat", "--block", "512", "--lease", "1")

@@ -37,8 +37,9 @@ from spectile.pipeline.scene import raster as source
 from spectile.pipeline.scene.raster import open_source
 from spectile.pipeline.scene.remote import gdal_path
 from spectile.pipeline.store import objects
-from spectile.pipeline.store.base import Storage, open_storage
+from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.objects import connect
+from spectile.pipeline.store.opening import open_storage
 
 FAST = ("--model", "bands-repeat", "--block", "512")
 SCENE = "s3://bucket/in put/scène.tif"

@@ -27,7 +27,8 @@ from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.record import open_cube, read_status
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.scene.radiometry import declare
-from spectile.pipeline.store.base import LocalStorage, open_storage
+from spectile.pipeline.store.local import LocalStorage
+from spectile.pipeline.store.opening import open_storage
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from spectile.flows.commands import app as cli
 from spectile.flows.run import prepare as compose
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.cube.verify import inspect_cube, verify_cube
-from spectile.pipeline.store.base import Storage, open_storage
+from spectile.pipeline.store.base import Storage
+from spectile.pipeline.store.opening import open_storage
 from tests.flows.run.test_object_stores import TILED
 from tests.pipeline.fakes import NORTH_UP
 

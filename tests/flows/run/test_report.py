@@ -14,7 +14,7 @@ from spectile.flows.run import prepare as compose
 from spectile.flows.run.prepare import SceneSettings, run_scene
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.product.report import report_name
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from spectile.model.facts import FILE
 from spectile.model.presets import scdm_paper
 from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.cube.verify import verify_cube
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 RECIPE = """
 kind = "scdm-paper"

@@ -25,7 +25,7 @@ from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.product.view import open_view
-from spectile.pipeline.store.base import LocalStorage
+from spectile.pipeline.store.local import LocalStorage
 from tests.flows.view.test_page import AtOnce
 from tests.pipeline.cube.test_record import BANDS, UTM, make
 from tests.pipeline.fakes import NORTH_UP

@@ -18,8 +18,8 @@ from spectile.model.cascade.calibration import (
     fit_factors,
 )
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig, drawn_by
+from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
-from spectile.model.cascade.train import TrainConfig
 from spectile.model.data.crops import Batch, CropSource, TrainingScene
 from spectile.model.measure.metrics import calibration
 

@@ -14,9 +14,10 @@ from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.catalog.calibration import Calibration
 from spectile.model import checkpoint
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig
+from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
 from spectile.model.cascade.sites import SiteErrors, leave_sites_out, site_factor
-from spectile.model.cascade.train import TrainConfig, train
+from spectile.model.cascade.train import train
 from spectile.model.data.crops import CropSource, TrainingScene
 from spectile.model.measure.evaluation import evaluate, held_out_crops
 

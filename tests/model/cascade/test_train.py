@@ -15,8 +15,9 @@ from spectile.catalog.bands import RGB_CAMERA, VNIR48, Bands, resampling_matrix
 from spectile.catalog.errors import CheckpointError, UsageError
 from spectile.model import checkpoint
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage, StageConfig
+from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import complete_spectra, fit_means
-from spectile.model.cascade.train import TrainConfig, learning_rate, random_times, train, train_step
+from spectile.model.cascade.train import learning_rate, random_times, train, train_step
 from spectile.model.data.crops import Augmentation, CropSource, TrainingScene
 from spectile.model.diffusion.schedule import linear_schedule
 

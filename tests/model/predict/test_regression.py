@@ -12,7 +12,7 @@ from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.scene.radiometry import Radiometry
 from spectile.pipeline.scene.raster import open_source
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 
 def test_names():

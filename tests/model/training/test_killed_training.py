@@ -17,7 +17,8 @@ from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.catalog.errors import CheckpointError
 from spectile.model import checkpoint
 from spectile.model.cascade.cascade import CascadeConfig, StageConfig
-from spectile.model.cascade.train import TrainConfig, train
+from spectile.model.cascade.config import TrainConfig
+from spectile.model.cascade.train import train
 from spectile.model.data.crops import TrainingScene
 from spectile.model.presets import TrainingPreset, scdm_paper
 from spectile.model.scdm.train import train_paper

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from spectile.pipeline.cube.lease import hold, read_beat
-from spectile.pipeline.store.base import LocalStorage
+from spectile.pipeline.store.local import LocalStorage
 
 
 class Unswept(LocalStorage):

@@ -13,7 +13,7 @@ from spectile.pipeline.cube.ledger import Marker, checksum, damaged, key_of, rea
 from spectile.pipeline.cube.record import RECORD, put_record, read_record
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block
-from spectile.pipeline.store.base import LocalStorage
+from spectile.pipeline.store.local import LocalStorage
 
 BLOCK = Block(0, 1, Window(0, 512, 512, 88))
 MARKER = Marker("d1", (0, 512, 512, 88), {"valid/c/0/1": "9f"}, 9, 0, 45056, 0.25, 3)

@@ -22,7 +22,8 @@ from spectile.pipeline.geometry.levels import levels
 from spectile.pipeline.geometry.tiling import Block, Tiling
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.shares import Share
-from spectile.pipeline.store.base import LocalStorage, open_storage
+from spectile.pipeline.store.local import LocalStorage
+from spectile.pipeline.store.opening import open_storage
 from tests.pipeline.cube.test_record import BANDS, ROTATED, UTM
 from tests.pipeline.fakes import NORTH_UP
 

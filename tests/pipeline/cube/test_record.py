@@ -33,7 +33,8 @@ from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.product.quicklook import quicklook_names, write_quicklook
-from spectile.pipeline.store.base import LocalStorage, open_storage
+from spectile.pipeline.store.local import LocalStorage
+from spectile.pipeline.store.opening import open_storage
 from tests.pipeline.fakes import NORTH_UP, Positional
 
 BANDS = Positional().bands

@@ -7,7 +7,7 @@ from spectile.pipeline.cube.record import Cube
 from spectile.pipeline.cube.verify import Findings
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block
-from spectile.pipeline.store.base import LocalStorage
+from spectile.pipeline.store.local import LocalStorage
 
 
 class Asked(Block):

@@ -20,7 +20,7 @@ from spectile.pipeline.line.members import Member
 from spectile.pipeline.line.source import open_line
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.run import process_run
-from spectile.pipeline.store.base import LocalStorage
+from spectile.pipeline.store.local import LocalStorage
 from tests.pipeline.fakes import SIX, Positional
 
 METRE = Affine(1, 0, 500_000, 0, -1, 4_000_000)

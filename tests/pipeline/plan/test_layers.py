@@ -21,7 +21,7 @@ from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling, reflected
 from spectile.pipeline.plan.layers import LAYERS, array_name, choose_layers, summarise
 from spectile.pipeline.plan.plan import Plan
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 from tests.pipeline.fakes import NORTH_UP, SIX, Positional, made
 
 # Of 0.1, 0.2, 0.3 and 0.6 the mean is 0.3 and the sum of squares about it 0.14.

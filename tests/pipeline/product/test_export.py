@@ -27,7 +27,7 @@ from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.product import export as exporting
 from spectile.pipeline.product import formats as export_formats
 from spectile.pipeline.product.export import FORMATS, export_cube
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 
 SHAPE = (530, 560)
 NORTH_UP = Affine(0.5, 0, 320_000, 0, -0.5, 4_881_000)

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from spectile.catalog.errors import CubeError
 from spectile.pipeline.cube.record import Cube, open_cube
 from spectile.pipeline.product import report_measures
-from spectile.pipeline.product.report import Facts, gather, report_name, shown, write_report
+from spectile.pipeline.product.report import gather, report_name, write_report
+from spectile.pipeline.product.report_facts import Facts, shown
 from spectile.pipeline.product.report_measures import sample_windows, seam_figures
 from spectile.pipeline.product.report_page import render
 from spectile.pipeline.product.view import open_view
-from spectile.pipeline.store.base import open_storage
+from spectile.pipeline.store.opening import open_storage
 from tests.pipeline.cube.test_record import content, make
 
 ALLOWED = {"data:"}

@@ -20,7 +20,7 @@ from spectile.catalog.indices import INDICES
 from spectile.pipeline.cube.record import NODATA, SCALE, Cube
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.product.view import Subject, View, open_view, picture, stretch, to_csv
-from spectile.pipeline.store.base import LocalStorage
+from spectile.pipeline.store.local import LocalStorage
 from tests.pipeline.cube.test_record import BANDS, ROTATED, content, make
 from tests.pipeline.fakes import NORTH_UP
 

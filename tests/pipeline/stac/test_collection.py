@@ -12,7 +12,9 @@ from spectile.catalog.index import Query
 from spectile.catalog.stac import check_stac, item_key
 from spectile.pipeline.stac import collection as module
 from spectile.pipeline.stac.collection import Collection, open_collection, write_beside
-from spectile.pipeline.store.base import Changed, LocalStorage, open_storage
+from spectile.pipeline.store.base import Changed
+from spectile.pipeline.store.local import LocalStorage
+from spectile.pipeline.store.opening import open_storage
 from tests.catalog.items import made_up
 
 

@@ -15,7 +15,9 @@ from obstore.store import LocalStore
 from spectile.catalog.errors import StoreError, UsageError
 from spectile.catalog.urls import Location
 from spectile.pipeline.store import objects
-from spectile.pipeline.store.base import Changed, Exists, LocalStorage, Storage, open_storage
+from spectile.pipeline.store.base import Changed, Exists, Storage
+from spectile.pipeline.store.local import LocalStorage
+from spectile.pipeline.store.opening import open_storage
 from tests.object_server import Fault
 
 

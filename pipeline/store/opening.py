@@ -1,0 +1,27 @@
+"""The store at a place: a folder or a bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spectile.catalog.errors import UsageError
+from spectile.catalog.urls import locate
+from spectile.pipeline.store.base import Storage
+from spectile.pipeline.store.local import LocalStorage
+
+
+def open_storage(place: str | Path) -> Storage:
+    """The storage at a path or URL; nothing is asked of it yet.
+
+    Raises
+    ------
+    UsageError : the URL cannot be used, or cannot be written to.
+    """
+    where = locate(place)
+    if isinstance(where, Path):
+        return LocalStorage(where)
+    if where.scheme not in ("s3", "gs"):
+        raise UsageError("cubes cannot be kept there", where=str(where), expected="a path, s3:// or gs://")
+    from spectile.pipeline.store.objects import ObjectStorage  # runs on files need no client
+
+    return ObjectStorage(where)
