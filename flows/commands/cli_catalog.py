@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from spectile.catalog.errors import SpectileError, UsageError
+from spectile.catalog.times import when
 from spectile.flows.commands import app as cli
 from spectile.flows.console import console
 
