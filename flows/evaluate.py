@@ -13,7 +13,7 @@ import numpy as np
 
 from catalog.bands import Bands, resampling_matrix
 from catalog.errors import UsageError
-from flows.evaluation_rows import Rows
+from flows.evaluation_rows import Rows, code_version
 from flows.protocols import PROTOCOLS, Floats, Protocol, Split, read_counts
 from flows.training_data import digest
 from model.baselines import baselines_of
@@ -180,7 +180,7 @@ def evaluate_counts(
     split = protocol.cut(read_counts(data, protocol.bands))
     identity = {
         "protocol": protocol.name, "peaks": list(protocol.peaks), "samples": samples,
-        "training_steps": training_steps, "sha256": digest(data),
+        "training_steps": training_steps, "sha256": digest(data), "code": code_version(),
     }  # fmt: skip
     rows = Rows(keep, identity)
     for seed in range(seeds):

@@ -1,8 +1,8 @@
 """The two-stage spectral cascade: RGB → coarse bands → all bands (Chen et al. 2024, section III-A).
 
 Each stage gives a mean (in closed form, corrected by the network's condition branch) and diffuses what the
-mean leaves over, in a few whitened principal components. Both departures from the paper, which diffuses
-every band as it is, put the network's work where the uncertainty is; ``docs/model.md`` has the measurements.
+mean leaves over, in a few whitened principal components. Both depart from the paper, which diffuses
+every band as it is, to put the network's work where the uncertainty is; ``docs/model.md`` has the others.
 """
 
 from __future__ import annotations

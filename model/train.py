@@ -34,7 +34,8 @@ from model.sites import leave_sites_out, site_factor
 from model.training_run import Progress, generator_of, run_steps, scene_facts
 
 MAX_WEIGHT = 5.0
-"""The loss on x̂_0 counts SNR + 1 times, which is the loss on v, at most 5 (Hang et al. 2023)."""
+"""The loss on x̂_0 counts min(SNR + 1, 5) times: SNR + 1 times it is the loss on v; the limit is as of Hang et
+al. (2023), whose weight for x̂_0 is min(SNR, 5)."""
 MAX_COMPONENT = 4.0
 """Whitened residuals are clipped to ±4 deviations in training."""
 DEVIATION_RATE = 0.02
@@ -249,11 +250,7 @@ def stage_loss(
     loss = mean_loss(prepared.mean, target, mask, stage.closed.residual_variance, config.angle)
     left, shown = stage.components((target - prepared.mean.detach()) / prepared.size, bands)
     weight = shown[:, :, None, None] * batch.valid[:, None]
-    # Spikes of real sensors lie further out, and would own the gradient.
-    limit = MAX_COMPONENT * stage.deviation[:, None, None]
-    left = left.clamp(-limit, limit)
-    _measure(stage, left, weight)
-    truth = left / stage.deviation[:, None, None]
+    truth = _whitened(stage, left, weight)
     if config.condition_dropout > 0:
         keep = torch.rand((len(truth), 1, 1, 1), generator=generator) >= config.condition_dropout
         half, quarter = encoded.features
@@ -281,17 +278,32 @@ def mean_loss(mean: Tensor, target: Tensor, mask: Tensor, variance: Tensor, angl
 
 
 @torch.no_grad()
-def _measure(stage: Stage, left: Tensor, weight: Tensor) -> None:
-    """Move the stage's deviation and grain towards those of a batch's components (N, K, h, w)."""
+def _whitened(stage: Stage, left: Tensor, weight: Tensor) -> Tensor:
+    """The components (N, K, h, w) of a batch, clipped to ±4 of the stage's deviations, in units of these.
+
+    Deviation and grain move towards those of the batch, as it was clipped. That the clipping feeds the
+    deviation which sets its limit is meant: they settle where the clipped components have unit variance,
+    which is Huber's scale (proposal 2, 1964), from any start, unless fifteen in sixteen values are zero. Of
+    what was not clipped the deviation would be that of spikes, and what is learnt narrower than it says.
+    """
+    # Spikes of real sensors lie further out, and would own the gradient.
+    limit = MAX_COMPONENT * stage.deviation[:, None, None]
+    left = left.clamp(-limit, limit)
     stage.grain.lerp_(fit_grain(left, weight), GRAIN_RATE)
     deviation = stage.deviation
     total = weight.sum(dim=(0, 2, 3))
     found = ((left.square() * weight).sum(dim=(0, 2, 3)) / total.clamp_min(1.0)).sqrt()
     deviation.copy_(torch.where(total > 0, deviation.lerp(found, DEVIATION_RATE), deviation).clamp_min(1e-3))
+    return left / deviation[:, None, None]
 
 
 def random_times(count: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
-    """(count,) integer times: a quarter at T, where the mean is made, the rest even in log-SNR."""
+    """(count,) integer times: a quarter at T, the rest even in log-SNR.
+
+    At T lies the first of the solver's four evaluations by default. What the denoiser says there is its
+    average, which is taken off every sample, so it must be learnt well; other steps than four visit other
+    times, so the rest is spread over all.
+    """
     low, high = schedule.log_snr(schedule.steps), schedule.log_snr(1)
     at = torch.rand(count, generator=generator)
     drawn = [schedule.time_of_log_snr(low + (high - low) * float(u)) for u in at]

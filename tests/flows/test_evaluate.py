@@ -320,6 +320,11 @@ def test_an_evaluation_that_was_stopped_goes_on_with_the_same_report(
     capsys.readouterr()
     assert report("kept", "--training-steps", 5)["code"] == 2
     assert "of another evaluation (got training_steps 4" in capsys.readouterr().err
+    kept = json.loads((tmp_path / "kept" / "rows.json").read_text())
+    older = {**kept, "of": {**kept["of"], "code": "older"}}
+    (tmp_path / "kept" / "rows.json").write_text(json.dumps(older))
+    assert report("kept")["code"] == 2
+    assert "of another evaluation (got code older" in capsys.readouterr().err
     (tmp_path / "kept" / "rows.json").write_text("{")
     assert report("kept")["code"] == 2
     assert "the rows cannot be read" in capsys.readouterr().err
