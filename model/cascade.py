@@ -232,7 +232,7 @@ class Stage(nn.Module):
         # Noise of 1 % of the smallest component keeps the solution finite where bands are missing.
         floor = 0.01 * basis.square().sum(0).min()
         gram = torch.einsum("tk,nt,tl->nkl", basis, bands, basis)
-        inverse = torch.linalg.inv(gram + floor * torch.eye(basis.shape[1]))
+        inverse = torch.linalg.inv(gram + floor * torch.eye(basis.shape[1], device=basis.device))
         project = torch.einsum("nkl,tl,nt->nkt", inverse, basis, bands)
         known = torch.einsum("nkt,tk->nk", project, basis)
         return torch.einsum("nkt,nthw->nkhw", project, residual), known

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -110,6 +110,10 @@ class Batch:
     """(N, B) float32, one where the scene has the band."""
     valid: Tensor
     """(N, h, w) float32, one where the pixel counts."""
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on a device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def rmse(self, estimate: Tensor) -> float:
         """RMSE, reflectance, of an estimate (N, B, h, w) over what is known and counts."""

@@ -103,6 +103,7 @@ def evaluate(
 def shuffle_factor(model: SpectralCascade, batch: Batch, *, seed: int) -> float:
     """By how much the second stage's RMSE grows when its coarse bands are of other pixels."""
     generator = torch.Generator().manual_seed(seed)
+    batch = batch.to(next(model.parameters()).device)
     coarse = batch.target[:, list(model.config.coarse_bands)]
     order = torch.randperm(coarse[0, 0].numel(), generator=generator)
     turned = coarse.roll(1, dims=0).flatten(2)[:, :, order].reshape(coarse.shape)
