@@ -54,7 +54,9 @@ def test_a_run_gives_the_baseline(kind, write_scene, tmp_path):
     rgb, _ = source.read(source.grid.window)
     expected = load_baselines("vnir48")[kind].predict(rgb)
     with open_cube(out) as cube:
-        np.testing.assert_allclose(cube.reflectance.values, np.clip(expected, 0, 6.5534), atol=6e-5)
+        # Half a count of 1e-4, and rounding: a product of another shape may be summed in another order,
+        # which with coefficients of up to 850 was 5e-5 on AVX2.
+        np.testing.assert_allclose(cube.reflectance.values, np.clip(expected, 0, 6.5534), atol=1.5e-4)
         plan = cube.attrs["spectile"]["plan"]["settings"]["model"]
     assert (plan["name"], plan["estimate"]) == (f"vnir48:{kind}", "regression")
     assert len(plan["digest"]) == 64
