@@ -500,6 +500,9 @@ def train(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", envvar="SPECTILE_DATA", help="Where the recipe's data lie.")
     ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the networks are trained.")
+    ] = "auto",
 ) -> None:
     """Train a model from a recipe; model/recipes holds those of the shipped ones."""
     from flows.training import train_from_recipe
@@ -511,6 +514,7 @@ def train(
             recipe,
             data or Path(),
             out,
+            device=device,
             progress=lambda record: LOG.info(record_line(record)),
             announce=LOG.info,
         )

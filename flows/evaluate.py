@@ -22,6 +22,7 @@ from model.ladder import CLOSED_FORM, Fitted
 from model.ladder_networks import STEPS, Diffusion, trained
 from model.ladder_regression import Noisy, Quantiles
 from model.predictor import CascadePredictor, load_predictor
+from model.regression import RegressionPredictor, split_name
 from model.scores import band_errors, calibration_scores, cube_scores, interval_coverage
 from pipeline.hyperspectral import Hyperspectral, read_hyperspectral
 
@@ -231,6 +232,8 @@ def evaluate_folder(
 ) -> dict[str, Any]:
     """The report of reflectance models on the scenes of a folder, with the baselines that they carry.
 
+    ``NAME:ridge`` and ``NAME:lookup`` are those baselines alone.
+
     Input is simulated through each model's own response; only bands that the scene supports count.
 
     Raises
@@ -248,22 +251,29 @@ def evaluate_folder(
         "split": "", "remarks": "", "rgb_bands": "simulated through the model's response", "models": {},
     }  # fmt: skip
     for name in models:
-        predictor = load_predictor(name)
-        rungs = baselines_of(load(name))
+        folder_or_name, kind = split_name(name)
+        predictor: CascadePredictor | RegressionPredictor
+        if kind is None:
+            predictor = load_predictor(name)
+            rungs = {f"{name}/{rung}": baseline for rung, baseline in baselines_of(load(name)).items()}
+        else:
+            predictor = RegressionPredictor(folder_or_name, kind)
+            rungs = {name: predictor.regression}
         rows: dict[str, list[dict[str, Any]]] = {}
         for path in paths:
             announce(f"{name} on {path.name}")
             scene = read_hyperspectral(path)
             rgb, truth, valid, kept = _as_model_sees(scene, predictor.bands, predictor.response, path.name)
             rgb = np.where(valid, rgb, predictor.fill[:, None, None]).astype(np.float32)
-            row = _draw(predictor, rgb, truth, valid, kept, samples, peak)
-            rows.setdefault(name, []).append({"scene": path.name, **row})
+            if isinstance(predictor, CascadePredictor):
+                row = _draw(predictor, rgb, truth, valid, kept, samples, peak)
+                rows.setdefault(name, []).append({"scene": path.name, **row})
             for rung, baseline in rungs.items():
                 scores = cube_scores(
                     [truth], [baseline.predict(rgb)[kept]], input_bands=[], peaks=[peak], offset=COUNT,
                     valid=[valid],
                 )  # fmt: skip
-                rows.setdefault(f"{name}/{rung}", []).append({"scene": path.name, "mean": scores})
+                rows.setdefault(rung, []).append({"scene": path.name, "mean": scores})
         for key, found in rows.items():
             plain = [{k: v for k, v in row.items() if k not in ("scene", "rmse_by_band")} for row in found]
             report["models"][key] = {**_mean(plain), "scenes": found}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from prefect import flow, task
@@ -33,7 +33,7 @@ from flows.training_report import record_line, table_rows
     retry_delay_seconds=[10, 60],
     retry_condition_fn=is_storage_failure,
 )
-def train_recipe(recipe: str, out: str, data: str, progress: UUID) -> dict[str, Any]:
+def train_recipe(recipe: str, out: str, data: str, device: str, progress: UUID) -> dict[str, Any]:
     """Train, with log lines and a progress bar on the run's page; the held-out table."""
 
     def report(record: Mapping[str, Any]) -> None:
@@ -41,7 +41,9 @@ def train_recipe(recipe: str, out: str, data: str, progress: UUID) -> dict[str, 
         if "of" in record:
             update_progress_artifact(progress, progress=100 * record["step"] / record["of"])
 
-    return train_from_recipe(Path(recipe), Path(data), Path(out), progress=report, announce=LOG.info)
+    return train_from_recipe(
+        Path(recipe), Path(data), Path(out), device=device, progress=report, announce=LOG.info
+    )
 
 
 @flow(
@@ -52,7 +54,9 @@ def train_recipe(recipe: str, out: str, data: str, progress: UUID) -> dict[str, 
     on_failure=[tell_failure],
     on_crashed=[tell_failure],
 )
-def train_model(recipe: str, out: str, data: str = ".") -> dict[str, Any]:
+def train_model(
+    recipe: str, out: str, data: str = ".", device: Literal["auto", "cpu", "cuda"] = "auto"
+) -> dict[str, Any]:
     """Train a model from a recipe; the parameters are the arguments of ``spectile train``.
 
     Returns the table of held-out scenes. A run that was cancelled or lost goes on where its last state was
@@ -60,7 +64,7 @@ def train_model(recipe: str, out: str, data: str = ".") -> dict[str, Any]:
     """
     progress = create_progress_artifact(progress=0.0, description=f"{recipe} into {out}")
     assert isinstance(progress, UUID)  # it is a coroutine inside an event loop only
-    table = train_recipe(recipe, out, data, progress)
+    table = train_recipe(recipe, out, data, device, progress)
     update_progress_artifact(progress, progress=100.0)
     create_table_artifact(table_rows(table), key="held-out", description=f"{recipe}: held-out scenes")
     for name in (CURVES, SAMPLES):

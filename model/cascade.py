@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from catalog.bands import Bands, coarse_indices
 from catalog.errors import UsageError
-from catalog.fields import Count, Depth, Finite, Steps, Width
+from catalog.fields import Count, Depth, Finite, Members, Steps, Width
 from model.closed_form import COLOUR_FEATURES, ClosedForm, Prepared, colour_features
 from model.grain import random_grained, white_grain
 from model.networks.unet_compact import CompactConfig, CompactUNet, Features
@@ -82,7 +82,7 @@ class CascadeConfig:
     """Bands of the first stage, at equal intervals."""
     stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES
     """RGB → coarse, RGB and coarse → all."""
-    members: Annotated[int, Field(ge=1, le=64)] = 1
+    members: Members = 1
     """Networks a stage, alike but for their first weights; sample k is drawn with number k modulo this."""
     timesteps: Steps = 1000
     """T of the linear schedule, beta 1e-4 to 0.02."""
@@ -232,7 +232,7 @@ class Stage(nn.Module):
         # Noise of 1 % of the smallest component keeps the solution finite where bands are missing.
         floor = 0.01 * basis.square().sum(0).min()
         gram = torch.einsum("tk,nt,tl->nkl", basis, bands, basis)
-        inverse = torch.linalg.inv(gram + floor * torch.eye(basis.shape[1]))
+        inverse = torch.linalg.inv(gram + floor * torch.eye(basis.shape[1], device=basis.device))
         project = torch.einsum("nkl,tl,nt->nkt", inverse, basis, bands)
         known = torch.einsum("nkt,tk->nk", project, basis)
         return torch.einsum("nkt,nthw->nkhw", project, residual), known

@@ -119,6 +119,10 @@ class Batch:
         """A batch of the n-th crop alone."""
         return Batch(*(getattr(self, entry.name)[n : n + 1] for entry in fields(self)))
 
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on a device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
     def rmse(self, estimate: Tensor) -> float:
         """RMSE, reflectance, of an estimate (N, B, h, w) over what is known and counts."""
         weight = (self.weight[:, None, None] * self.valid)[:, None] * self.bands[:, :, None, None]

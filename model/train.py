@@ -19,15 +19,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from catalog.errors import UsageError
 from catalog.fields import Count, NotNegative, Positive, Seed, Share
 from model.calibration import CALIBRATION_CROPS, calibrate_bands, calibrate_stages
 from model.cascade import CascadeConfig, SpectralCascade, Stage, drawn_by
 from model.closed_form import Prepared, colour_features
 from model.dataset import Augmentation, Batch, CropSource, TrainingScene
+from model.device import resolve_device
 from model.ema import Ema
 from model.grain import fit_grain, random_grained
 from model.losses import spectral_loss
 from model.means import fit_means, perturb
+from model.networks.unet_compact import CompactUNet
 from model.parameterization import add_noise
 from model.schedule import Schedule
 from model.sites import leave_sites_out, site_factor
@@ -92,13 +95,14 @@ def train(
     out_dir: Path,
     *,
     metadata: Mapping[str, Any],
+    device: str = "auto",
     progress: Progress = lambda record: None,
     stop_after: int | None = None,
 ) -> SpectralCascade:
-    """The trained cascade, whose checkpoint is in ``out_dir`` with its log and its state.
+    """The trained cascade, on the device, whose checkpoint is in ``out_dir`` with its log and its state.
 
-    A run that finds its own state in ``out_dir`` continues from it and ends with the same weights as one
-    that was never interrupted.
+    A run that finds its own state in ``out_dir`` continues from it. On a CPU it ends with the same weights,
+    to the bit, as one that was never interrupted; on CUDA as far as its kernels repeat themselves.
 
     Parameters
     ----------
@@ -107,20 +111,27 @@ def train(
         bands and that of new places by. No weight of a network depends on validation.
     out_dir : the checkpoint's folder.
     metadata : facts for the checkpoint: name, recipe, data, held-out metrics.
+    device : ``auto``, ``cpu`` or ``cuda``; the closed forms are fitted on the CPU, in float64.
     progress : is called with each record that goes to the log.
     stop_after : end early after this step, as an interruption would.
 
     Raises
     ------
     UsageError
-        Where the scenes cannot be used, or no scene has every band.
+        Where the scenes, the size of the crops or the device cannot be used, or no scene has every band.
     CheckpointError
         Where the state in ``out_dir`` is of another configuration, or damaged.
     """
+    where = resolve_device(device)
+    if config.crop % CompactUNet.stride:
+        raise UsageError(
+            "crops do not fit the network", got=config.crop, expected=f"a multiple of {CompactUNet.stride}"
+        )
     torch.manual_seed(config.seed)
     model = SpectralCascade(cascade)
     fill = fit_means(model, CropSource(scenes, cascade.bands, cascade.response), config)
     source, watch = (CropSource(part, cascade.bands, cascade.response, fill) for part in (scenes, validation))
+    model.to(where)
     facts = {**metadata, "fill": fill.tolist(), "cascade": cascade.to_json(), "training": asdict(config)}
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
     ema = Ema(model, decay=config.ema_decay, start=config.warmup)
@@ -128,7 +139,7 @@ def train(
 
     def finish() -> tuple[dict[str, Tensor], dict[str, Any]]:
         finished.append(averaged(cascade, ema))
-        return _finish(finished[-1], source, watch, config)
+        return _finish(finished[-1], source, watch, config)  # on the CPU: a few crops, drawn once
 
     run_steps(
         model,
@@ -146,12 +157,12 @@ def train(
         log_every=config.log_every,
         validate_every=config.validate_every,
         step=lambda step: train_step(model, source, optimiser, config, step),
-        validate=lambda: validate(averaged(cascade, ema), watch, config),
+        validate=lambda: validate(averaged(cascade, ema).to(where), watch, config),
         progress=progress,
         finish=finish,
         stop_after=stop_after,
     )
-    return finished[-1] if finished else averaged(cascade, ema)
+    return (finished[-1] if finished else averaged(cascade, ema)).to(where)
 
 
 def _finish(
@@ -170,7 +181,7 @@ def _finish(
 
 
 def averaged(cascade: CascadeConfig, ema: Ema) -> SpectralCascade:
-    """The cascade with the averaged weights, in evaluation mode."""
+    """The cascade with the averaged weights, in evaluation mode, on the CPU."""
     model = SpectralCascade(cascade).eval()
     model.load_state_dict(ema.state()[0])
     return model
@@ -192,6 +203,22 @@ def train_step(
         augmentation=config.augmentation,
     )
     generator = generator_of(config.seed, 2, step)
+    first, second = step_losses(model, batch, config, generator, member)
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(config, step)
+    optimiser.zero_grad(set_to_none=True)
+    (first + second).backward()  # type: ignore[no-untyped-call]
+    for index in (0, 1):
+        torch.nn.utils.clip_grad_norm_(model.stage(index).parameters(), 1.0)
+    optimiser.step()
+    return {"first": round(first.item(), 5), "second": round(second.item(), 5)}
+
+
+def step_losses(
+    model: SpectralCascade, batch: Batch, config: TrainConfig, generator: torch.Generator, member: int
+) -> tuple[Tensor, Tensor]:
+    """Both stages' losses of a batch, computed where the model is; the generator is the CPU's everywhere."""
+    batch = batch.to(next(model.parameters()).device)
     positions = list(model.config.coarse_bands)
     colour, coarse = colour_features(batch.rgb), batch.target[:, positions]
     known = model.stage(0).closed.prepare(colour)
@@ -218,14 +245,7 @@ def train_step(
         generator,
         member,
     )
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate(config, step)
-    optimiser.zero_grad(set_to_none=True)
-    (first + second).backward()  # type: ignore[no-untyped-call]
-    for index in (0, 1):
-        torch.nn.utils.clip_grad_norm_(model.stage(index).parameters(), 1.0)
-    optimiser.step()
-    return {"first": round(first.item(), 5), "second": round(second.item(), 5)}
+    return first, second
 
 
 def stage_loss(
@@ -252,10 +272,11 @@ def stage_loss(
     weight = shown[:, :, None, None] * batch.valid[:, None]
     truth = _whitened(stage, left, weight)
     if config.condition_dropout > 0:
-        keep = torch.rand((len(truth), 1, 1, 1), generator=generator) >= config.condition_dropout
+        kept = torch.rand((len(truth), 1, 1, 1), generator=generator) >= config.condition_dropout
+        keep = kept.to(truth.device)
         half, quarter = encoded.features
         encoded = encoded._replace(features=(half * keep, quarter * keep))
-    t = random_times(len(target), schedule, generator)
+    t = random_times(len(target), schedule, generator).to(truth.device)
     alpha_bar = schedule.alpha_bar_of(t, truth)
     eps = random_grained(stage.grain, len(truth), truth.shape[2], truth.shape[3], generator)
     estimate = stage.estimate(add_noise(truth, eps, alpha_bar), t, alpha_bar, encoded)
@@ -289,7 +310,7 @@ def _whitened(stage: Stage, left: Tensor, weight: Tensor) -> Tensor:
     # Spikes of real sensors lie further out, and would own the gradient.
     limit = MAX_COMPONENT * stage.deviation[:, None, None]
     left = left.clamp(-limit, limit)
-    stage.grain.lerp_(fit_grain(left, weight), GRAIN_RATE)
+    stage.grain.lerp_(fit_grain(left, weight).to(stage.grain.device), GRAIN_RATE)
     deviation = stage.deviation
     total = weight.sum(dim=(0, 2, 3))
     found = ((left.square() * weight).sum(dim=(0, 2, 3)) / total.clamp_min(1.0)).sqrt()
@@ -324,6 +345,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 def validate(model: SpectralCascade, source: CropSource, config: TrainConfig) -> dict[str, float]:
     """RMSE on fixed crops: the posterior mean, one sample, and the closed-form mean of both stages."""
     batch = source.every_pixel((0,), size=config.crop, crops=VALIDATION_CROPS)
+    batch = batch.to(next(model.parameters()).device)
     draw = drawn_by(generator_of(0, 5, 0), model, len(batch.rgb), *batch.rgb.shape[2:])
     return {
         "closed_form_rmse": round(batch.rmse(model.closed_form(batch.rgb)), 5),

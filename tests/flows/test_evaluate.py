@@ -235,6 +235,15 @@ def test_options_that_do_not_go_together_are_refused(
     assert complaint in capsys.readouterr().err
 
 
+def test_a_baseline_is_measured_by_its_name(tmp_path: Path) -> None:
+    _neon(tmp_path / "a.h5")
+    report = evaluate_folder(tmp_path, ["vnir48", "vnir48:ridge"], samples=2, peak=1.0, announce=print)
+    models = report["models"]
+    assert set(models) == {"vnir48", "vnir48/ridge", "vnir48/lookup", "vnir48:ridge"}
+    assert models["vnir48:ridge"] == models["vnir48/ridge"]
+    assert {line[0] for line in table(report)} >= {"vnir48:ridge", "vnir48/ridge"}
+
+
 def test_a_folder_without_scenes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no scene there"):
         evaluate_folder(tmp_path, ["vnir48"], samples=2, peak=1.0, announce=lambda line: None)
