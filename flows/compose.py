@@ -112,6 +112,8 @@ class SceneSettings:
     """Go on with a cube that was not finished."""
     overwrite: bool = False
     """Replace a cube that is there."""
+    allow_vrt: bool = False
+    """Whether a scene that is named may be a VRT, of TIFFs in its folder or below."""
     checksum: bool = False
     """Read a scene by URL whole for its sha256, rather than know it by its ETag."""
     workers: int | None = None
@@ -253,6 +255,7 @@ def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None
         channels=settings.rgb,
         measure=not dry,
         memory=settings.memory,
+        allow_vrt=settings.allow_vrt,
     )
     LOG.info("scene %s: %d × %d px", locate(settings.scene).name, *source.grid.shape)
     return plan_run(settings, source, {} if dry else _facts(settings, source), dry=dry, like=like)

@@ -57,6 +57,7 @@ def process_scene(
     region: tuple[float, float, float, float] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    allow_vrt: bool = False,
     checksum: bool = False,
     workers: Annotated[int, Field(ge=1)] | None = None,
     threads: Annotated[int, Field(ge=1)] | None = None,

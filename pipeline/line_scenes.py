@@ -200,6 +200,7 @@ def open_scenes(
     channels: tuple[int, int, int] | None = None,
     gain: float | None = None,
     measure: bool = True,
+    allow_vrt: bool = False,
 ) -> tuple[list[SceneSource], float | None]:
     """The sources of a line's scenes, and the gain that the display pictures among them share.
 
@@ -207,7 +208,7 @@ def open_scenes(
     ----------
     radiometry : ``KIND`` for all scenes, ``NAME=KIND`` for one.
     gain : the line's gain where it is fixed already; else it is measured on all display pictures together.
-    measure : as of ``open_source``.
+    measure, allow_vrt : as of ``open_source``; no item of a collection is a VRT.
 
     Raises
     ------
@@ -220,7 +221,7 @@ def open_scenes(
     sources = [
         open_source(
             scene.place, radiometry=own.get(scene.name, common), nodata_rule=nodata_rule,
-            channels=channels, measure=measure,
+            channels=channels, measure=measure, allow_vrt=allow_vrt and scene.named,
         )
         for scene in scenes
     ]  # fmt: skip
