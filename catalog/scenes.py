@@ -28,8 +28,8 @@ class NamedScene:
     """Path or URL."""
     taken: str | None = None
     """When it was taken, by its STAC item."""
-    named: bool = True
-    """Whether the user named it, and not a collection or a folder's listing."""
+    listed: bool = False
+    """Whether a collection named it, and not the user."""
 
 
 def list_scenes(given: Sequence[str], *, last: Sequence[str] = ()) -> list[NamedScene]:
@@ -70,7 +70,7 @@ def _scenes_of(given: str) -> Iterator[NamedScene]:
     elif place.is_dir():
         for path in sorted(place.iterdir()):
             if path.suffix.lower() in RASTERS and path.is_file():
-                yield NamedScene(path.name, str(path), named=False)
+                yield NamedScene(path.name, str(path))
     elif place.suffix.lower() in (".json", ".geojson"):
         yield from _collected(place)
     else:
@@ -96,7 +96,7 @@ def _collected(path: Path) -> Iterator[NamedScene]:
             raise UsageError("not a STAC item", where=str(path), got=str(item)[:60]) from err
         where = f"{path} item {name}"
         place = checked_href(scene_asset(assets, where), path, path, where)
-        yield NamedScene(name, place, item_span(item), named=False)
+        yield NamedScene(name, place, item_span(item), listed=True)
 
 
 def item_span(item: Mapping[str, Any]) -> str | None:

@@ -116,7 +116,7 @@ def run(
     scene: Annotated[
         str,
         typer.Argument(
-            metavar="SCENE", help="The RGB raster, a path or URL: GeoTIFF, COG, JPEG 2000, PNG, JPEG, ENVI."
+            metavar="SCENE", help="The RGB raster, a path or URL: GeoTIFF, JPEG 2000, PNG, JPEG, ENVI."
         ),
     ],
     out: Annotated[
@@ -233,6 +233,10 @@ def run(
     allow_vrt: Annotated[
         bool, typer.Option("--allow-vrt", help="Take a VRT of TIFFs in its folder or below as the scene.")
     ] = False,
+    allow_private: Annotated[
+        bool,
+        typer.Option("--allow-private", help="Let URLs lead to addresses that are not public."),
+    ] = False,
     checksum: Annotated[
         bool,
         typer.Option("--checksum", help="Read a scene by URL whole for its sha256, not just its ETag."),
@@ -285,7 +289,7 @@ def run(
 
     settings = SceneSettings(
         scene, out, model, steps, samples, layers, seed, tile, halo, block, batch, memory, radiometry, nodata,
-        rgb, device, dtype, compiled, region, resume, overwrite, allow_vrt, checksum,
+        rgb, device, dtype, compiled, region, resume, overwrite, allow_vrt, allow_private, checksum,
         workers=workers, threads=threads, dask_address=dask_address, block_retries=block_retries,
         max_block_time=max_block_time, lease=lease, datetime=datetime, catalog=catalog,
     )  # fmt: skip

@@ -114,6 +114,8 @@ class SceneSettings:
     """Replace a cube that is there."""
     allow_vrt: bool = False
     """Whether a scene that is named may be a VRT, of TIFFs in its folder or below."""
+    allow_private: bool = False
+    """Whether URLs may lead to link-local addresses, and those of a catalogue to private ones."""
     checksum: bool = False
     """Read a scene by URL whole for its sha256, rather than know it by its ETag."""
     workers: int | None = None
@@ -256,6 +258,7 @@ def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None
         measure=not dry,
         memory=settings.memory,
         allow_vrt=settings.allow_vrt,
+        allow_private=settings.allow_private,
     )
     LOG.info("scene %s: %d × %d px", locate(settings.scene).name, *source.grid.shape)
     return plan_run(settings, source, {} if dry else _facts(settings, source), dry=dry, like=like)

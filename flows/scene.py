@@ -58,6 +58,7 @@ def process_scene(
     resume: bool = False,
     overwrite: bool = False,
     allow_vrt: bool = False,
+    allow_private: bool = False,
     checksum: bool = False,
     workers: Annotated[int, Field(ge=1)] | None = None,
     threads: Annotated[int, Field(ge=1)] | None = None,

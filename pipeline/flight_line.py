@@ -164,13 +164,14 @@ def open_line(
     gain: float | None = None,
     measure: bool = True,
     allow_vrt: bool = False,
+    allow_private: bool = False,
 ) -> LineSource:
     """The source of a flight line. Masks are read, and colours as far as they must be measured.
 
     Parameters
     ----------
     grid : where the line's grid is fixed already; else the next four choose it, as in ``choose_grid``.
-    radiometry, nodata_rule, channels, gain, measure, allow_vrt : as of ``open_scenes``.
+    radiometry, nodata_rule, channels, gain, measure, allow_vrt, allow_private : as of ``open_scenes``.
 
     Raises
     ------
@@ -178,7 +179,7 @@ def open_line(
     """
     sources, gain = open_scenes(
         scenes, radiometry=radiometry, nodata_rule=nodata_rule, channels=channels, gain=gain, measure=measure,
-        allow_vrt=allow_vrt,
+        allow_vrt=allow_vrt, allow_private=allow_private,
     )  # fmt: skip
     footprints = [take_footprint(source) for source in sources]
     for scene, footprint in zip(scenes, footprints, strict=True):

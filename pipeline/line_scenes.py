@@ -201,6 +201,7 @@ def open_scenes(
     gain: float | None = None,
     measure: bool = True,
     allow_vrt: bool = False,
+    allow_private: bool = False,
 ) -> tuple[list[SceneSource], float | None]:
     """The sources of a line's scenes, and the gain that the display pictures among them share.
 
@@ -208,7 +209,7 @@ def open_scenes(
     ----------
     radiometry : ``KIND`` for all scenes, ``NAME=KIND`` for one.
     gain : the line's gain where it is fixed already; else it is measured on all display pictures together.
-    measure, allow_vrt : as of ``open_source``; no item of a collection is a VRT.
+    measure, allow_vrt, allow_private : as of ``open_source``.
 
     Raises
     ------
@@ -221,7 +222,8 @@ def open_scenes(
     sources = [
         open_source(
             scene.place, radiometry=own.get(scene.name, common), nodata_rule=nodata_rule,
-            channels=channels, measure=measure, allow_vrt=allow_vrt and scene.named,
+            channels=channels, measure=measure, allow_vrt=allow_vrt, listed=scene.listed,
+            allow_private=allow_private,
         )
         for scene in scenes
     ]  # fmt: skip

@@ -144,6 +144,23 @@ def check_file(path: Path) -> None:
         raise SceneError("a path of GDAL's own kind cannot be used", where=shown, remedy="copy the file")
 
 
+def check_listed(path: Path) -> None:
+    """Refuse what a catalogue may not name, as URLs may not: anything but GeoTIFF and JPEG 2000.
+
+    Raises
+    ------
+    SceneError : it is another format.
+    """
+    check_file(path)
+    if (driver := _driver(path)) not in ("GTiff", "JP2OpenJPEG"):
+        raise SceneError(
+            "not a format that a catalogue may name",
+            where=str(path),
+            got=driver,
+            expected="GeoTIFF or JPEG 2000",
+        )
+
+
 def _driver(path: Path) -> str:
     """The name of the driver that reads a file, by its first bytes; of ENVI by the header beside it."""
     try:

@@ -23,8 +23,9 @@ from rasterio.enums import ColorInterp, MaskFlags
 from catalog.errors import BlockError, SceneError, UsageError
 from catalog.redaction import redact_url
 from catalog.urls import Location, locate
+from pipeline.addresses import resolve
 from pipeline.grid import Grid, Window
-from pipeline.opening import block_bytes, first_line, gdal_errors, is_gdal_error, open_raster
+from pipeline.opening import block_bytes, check_listed, first_line, gdal_errors, is_gdal_error, open_raster
 from pipeline.radiometry import Radiometry, declare, display_gain
 from pipeline.remote import RemoteFile, ask, reading
 from pipeline.tiling import Tile, Tiling, reflected
@@ -342,6 +343,8 @@ def open_source(
     measure: bool = True,
     memory: int | None = None,
     allow_vrt: bool = False,
+    listed: bool = False,
+    allow_private: bool = False,
 ) -> SceneSource:
     """The source of an RGB raster, with everything declared that reading needs.
 
@@ -354,6 +357,8 @@ def open_source(
     measure : read the scene once, decimated, to check its range and to measure the display gain.
         Without it a display source cannot be read yet, and the first and last pixel are all that is read.
     allow_vrt : as of ``open_raster``.
+    listed : a catalogue named it: it must be GeoTIFF or JPEG 2000, and not on a private address.
+    allow_private : as of ``resolve``.
     memory : bytes that reading may take beside what is read; by default as much as any file may ask for.
 
     Raises
@@ -365,7 +370,12 @@ def open_source(
         raise UsageError("unknown nodata rule", got=nodata_rule, expected="all or any")
     name = str(path)
     where = locate(path)
-    remote = ask(where) if isinstance(where, Location) else None
+    remote = None
+    if isinstance(where, Location):
+        final = resolve(where, listed=listed, allow_private=allow_private)
+        remote, name = ask(final), name if final == where else final.url
+    elif listed:
+        check_listed(where)
     # What fails in a mask's directory, rasterio tells only at the next question: as it came from GDAL.
     told = gdal_errors(name, "the scene's metadata cannot be read", "run again")
     with told, reading(name), open_raster(name, allow_vrt=allow_vrt) as dataset:
