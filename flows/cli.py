@@ -117,7 +117,9 @@ def _parse_steps(text: str) -> tuple[int, ...]:
 def run(
     scene: Annotated[
         str,
-        typer.Argument(metavar="SCENE", help="The RGB raster, a path or URL: GeoTIFF, COG, any GDAL format."),
+        typer.Argument(
+            metavar="SCENE", help="The RGB raster, a path or URL: GeoTIFF, JPEG 2000, PNG, JPEG, ENVI."
+        ),
     ],
     out: Annotated[
         str, typer.Option(metavar="CUBE.zarr", help="The Zarr store to write, a path, s3:// or gs://.")
@@ -230,6 +232,13 @@ def run(
         bool, typer.Option("--resume", help="Go on with a cube that was not finished.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cube that is there.")] = False,
+    allow_vrt: Annotated[
+        bool, typer.Option("--allow-vrt", help="Take a VRT of TIFFs in its folder or below as the scene.")
+    ] = False,
+    allow_private: Annotated[
+        bool,
+        typer.Option("--allow-private", help="Let URLs lead to addresses that are not public."),
+    ] = False,
     checksum: Annotated[
         bool,
         typer.Option("--checksum", help="Read a scene by URL whole for its sha256, not just its ETag."),
@@ -282,7 +291,7 @@ def run(
 
     settings = SceneSettings(
         scene, out, model, steps, samples, layers, seed, tile, halo, block, batch, memory, radiometry, nodata,
-        rgb, device, dtype, compiled, region, resume, overwrite, checksum,
+        rgb, device, dtype, compiled, region, resume, overwrite, allow_vrt, allow_private, checksum,
         workers=workers, threads=threads, dask_address=dask_address, block_retries=block_retries,
         max_block_time=max_block_time, lease=lease, datetime=datetime, catalog=catalog,
     )  # fmt: skip

@@ -111,6 +111,10 @@ class SceneSettings:
     """Go on with a cube that was not finished."""
     overwrite: bool = False
     """Replace a cube that is there."""
+    allow_vrt: bool = False
+    """Whether a scene that is named may be a VRT, of TIFFs in its folder or below."""
+    allow_private: bool = False
+    """Whether URLs may lead to link-local addresses, and those of a catalogue to private ones."""
     checksum: bool = False
     """Read a scene by URL whole for its sha256, rather than know it by its ETag."""
     workers: int | None = None
@@ -255,6 +259,8 @@ def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None
         channels=settings.rgb,
         measure=not dry,
         memory=settings.memory,
+        allow_vrt=settings.allow_vrt,
+        allow_private=settings.allow_private,
     )
     LOG.info("scene %s: %s", locate(settings.scene).name, width_by_height(source.grid.shape))
     return plan_run(settings, source, {} if dry else _facts(settings, source), dry=dry, like=like)

@@ -194,7 +194,8 @@ def _prepare(
     source = open_line(
         scenes, crs=settings.crs, resolution=settings.resolution, frame=settings.frame,
         extent=settings.extent, combine=settings.combine, resampling=settings.resampling,
-        radiometry=settings.radiometry, nodata_rule=run.nodata, channels=run.rgb, measure=not dry, **fixed,
+        radiometry=settings.radiometry, nodata_rule=run.nodata, channels=run.rgb, measure=not dry,
+        allow_vrt=run.allow_vrt, allow_private=run.allow_private, **fixed,
     )  # fmt: skip
     LOG.info("flight line of %d scene(s): %s", len(scenes), width_by_height(source.grid.shape))
     return compose.plan_run(run, source, {} if dry else {"line": source.settings()}, dry=dry)
