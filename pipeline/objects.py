@@ -22,7 +22,7 @@ from zarr.storage import ObjectStore
 
 from catalog.errors import SpectileError, StoreError
 from catalog.urls import Location
-from pipeline.storage import TRIES, Changed, Exists, Storage, agree, checked
+from pipeline.storage import TRIES, Changed, Exists, Storage, agree, check_size, checked
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -173,6 +173,7 @@ class ObjectStorage(Storage):
         with told(self.at(key)):
             try:
                 answer = obstore.get(self._store, key)
+                check_size(answer.meta["size"], self.at(key))
                 return bytes(answer.bytes()), self._version(answer.meta)
             except FileNotFoundError as err:
                 if "NoSuchBucket" in str(err):

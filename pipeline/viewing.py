@@ -18,21 +18,21 @@ from typing import Any
 
 import numpy as np
 import shapely
-import zarr
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from catalog.bands import Bands
-from catalog.errors import CubeError, UsageError
+from catalog.errors import UsageError
 from catalog.indices import INDICES
 from pipeline.cube import NODATA, SCALE, load_plan, read_status
 from pipeline.grid import Grid, Window
 from pipeline.layers import LAYERS, Layer, array_name
+from pipeline.opening import open_arrays, reading_metadata, written_arrays
 from pipeline.pixels import pixels_in
 from pipeline.placing import to_map, transform_points
 from pipeline.plan import SHARD
-from pipeline.quality_layers import QUALITY
+from pipeline.quality_layers import FLAGS, QUALITY
 from pipeline.quicklook import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
 from pipeline.radiometry import linear_to_srgb
 from pipeline.shards import read_bands
@@ -124,6 +124,8 @@ class View:
     """What it says of itself."""
     levels: tuple[Level, ...]
     """From fine to coarse, the first being the cube itself; the last has ``COARSE_SIDE`` a side at most."""
+    arrays: tuple[str, ...]
+    """The names of the arrays that its plan has; others are not looked at."""
     group: Any = field(repr=False)
     """The store, opened by zarr."""
     _kept: dict[tuple[str, int], Future[NDArray[Any]]] = field(default_factory=dict, repr=False)
@@ -132,7 +134,7 @@ class View:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The layers that say how sure it is."""
-        return tuple(layer for layer in LAYERS if array_name(layer) in self.group)
+        return tuple(layer for layer in LAYERS if array_name(layer) in self.arrays)
 
     @cached_property
     def subjects(self) -> dict[str, str]:
@@ -151,8 +153,8 @@ class View:
         if "sd" in self.layers:
             found["sd"] = "Uncertainty (sd) of a band"
         for name in QUALITY:
-            if name in self.group:
-                told = str(self.group[name].attrs.get("long_name", name))
+            if name in self.arrays:
+                told = str(self.group[name].attrs.get("long_name", name))[:200]
                 found[name] = told[:1].upper() + told[1:]
         return found
 
@@ -174,9 +176,7 @@ class View:
         if key == "sd":
             return Subject(f"Standard deviation at {centre:.0f} nm", array_name("sd"), (band,))
         if key in QUALITY:
-            said = self.group[key].attrs
-            flags = zip(said.get("flag_meanings", "").split(), said.get("flag_masks", ()), strict=True)
-            return Subject(self.subjects[key], key, flags=tuple(flags))
+            return Subject(self.subjects[key], key, flags=tuple(FLAGS.items()) if key == "quality" else ())
         wanted = {"true": TRUE_COLOUR_NM, "infrared": COLOUR_INFRARED_NM}.get(key)
         index = None if wanted else key
         found = self._bands_at(wanted or INDICES[key].wavelength_nm)
@@ -364,16 +364,15 @@ def open_view(place: str | Storage) -> View:
     StoreError : the store cannot be read.
     """
     storage = open_storage(place) if isinstance(place, str) else place
-    facts, grid = read_status(storage), load_plan(storage).cube_grid
-    complete = facts["status"] == "complete"
-    try:
-        group: Any = zarr.open_group(
-            storage.zarr(read_only=True), mode="r", use_consolidated=None if complete else False
-        )
+    facts, plan = read_status(storage), load_plan(storage)
+    grid, complete = plan.cube_grid, facts["status"] == "complete"
+    levels_there = plan.levels if complete else plan.levels[:1]
+    group = open_arrays(storage, plan, consolidated=complete, levels=levels_there)
+    with reading_metadata(storage):
         bands = Bands.from_arrays(group["wavelength"][:], group["fwhm"][:])
-    except (KeyError, ValueError, FileNotFoundError) as err:
-        raise CubeError("the cube's bands cannot be read", where=str(storage), got=str(err)) from err
-    return View(storage, grid, bands, complete, facts, _levels(group, grid, complete), group)
+        CRS.from_wkt(grid.crs_wkt)
+        levels = _levels(group, grid, complete)
+    return View(storage, grid, bands, complete, facts, levels, written_arrays(plan), group)
 
 
 def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Level, ...]:
