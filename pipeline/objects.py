@@ -16,7 +16,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotSupportedError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
 from obstore.store import GCSStore, HTTPStore, S3Store
 from zarr.storage import ObjectStore
 
@@ -108,7 +115,7 @@ def explain(err: Exception, where: str, kind: type[SpectileError] = StoreError) 
         return kind("no such bucket", where=where, remedy="check its name, the endpoint and the project")
     if isinstance(err, FileNotFoundError) or status in (404, 410):
         return kind("no such object", where=where, remedy="check the URL")
-    if status in (401, 403):
+    if isinstance(err, (PermissionDeniedError, UnauthenticatedError)) or status in (401, 403):
         return kind("no permission", where=where, got=told_code, remedy=remedy)
     if isinstance(err, NotSupportedError):
         return kind(
