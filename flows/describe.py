@@ -14,7 +14,7 @@ from flows.console import duration, size
 from pipeline.cube import Cube, finished_blocks, load_plan, read_status
 from pipeline.layers import array_name
 from pipeline.lease import read_beat
-from pipeline.opening import open_arrays, reading_metadata
+from pipeline.cube_arrays import open_arrays, reading_metadata
 from pipeline.plan import Plan
 from pipeline.predict import BandsRepeat
 from pipeline.storage import Storage, open_storage

@@ -28,7 +28,7 @@ from pipeline.layout import NODATA as NODATA
 from pipeline.layout import ROOT, lay_out
 from pipeline.layout import SCALE as SCALE
 from pipeline.mosaic import Mosaic
-from pipeline.opening import array_shapes, open_arrays, reading_metadata, written_arrays
+from pipeline.cube_arrays import array_shapes, open_arrays, reading_metadata, written_arrays
 from pipeline.plan import SHARD, Plan
 from pipeline.quality_layers import MEASURES, consistency
 from pipeline.shards import encode_shard, read_metadata, shard_key

@@ -29,7 +29,7 @@ from catalog.errors import BlockError, CubeError, StoreError, UsageError
 from catalog.urls import locate, nested
 from pipeline.cube import load_plan, read_status
 from pipeline.grid import Grid, Window
-from pipeline.opening import open_arrays, reading_metadata, written_arrays
+from pipeline.cube_arrays import open_arrays, reading_metadata, written_arrays
 from pipeline.plan import CHUNK, SHARD
 from pipeline.shards import read_bands
 from pipeline.storage import open_storage

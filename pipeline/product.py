@@ -22,7 +22,7 @@ from pipeline.cube import NODATA, SCALE, load_plan, read_status
 from pipeline.footprint import footprints
 from pipeline.grid import Grid, Window
 from pipeline.layers import LAYERS, array_name
-from pipeline.opening import open_arrays, reading_metadata
+from pipeline.cube_arrays import open_arrays, reading_metadata
 from pipeline.plan import Plan
 from pipeline.quicklook import quicklook_names
 from pipeline.report import report_name

@@ -17,7 +17,7 @@ from pipeline.cube import (
 )
 from pipeline.finish import strays
 from pipeline.layout import ROOT
-from pipeline.opening import reading_metadata
+from pipeline.cube_arrays import reading_metadata
 from pipeline.overviews import Region, inspect_overviews
 from pipeline.storage import Storage
 from pipeline.tiling import Block

@@ -28,7 +28,7 @@ from catalog.indices import INDICES
 from pipeline.cube import NODATA, SCALE, load_plan, read_status
 from pipeline.grid import Grid, Window
 from pipeline.layers import LAYERS, Layer, array_name
-from pipeline.opening import open_arrays, reading_metadata, written_arrays
+from pipeline.cube_arrays import open_arrays, reading_metadata, written_arrays
 from pipeline.pixels import pixels_in
 from pipeline.placing import to_map, transform_points
 from pipeline.plan import SHARD
