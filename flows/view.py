@@ -30,7 +30,7 @@ from flows.view_guard import NAMES, SCRIPTS, GuardedApplication
 from flows.view_session import Pools, Session
 from flows.view_spectra import SpectraPane
 from pipeline.collection import Collection
-from pipeline.cube_limits import readable
+from pipeline.cube_arrays import readable
 from pipeline.storage import open_storage
 from pipeline.viewing import View, open_view
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
@@ -29,6 +28,7 @@ from catalog.bands import Bands
 from catalog.errors import BlockError, CubeError, StoreError, UsageError
 from catalog.urls import locate, nested
 from pipeline.cube import load_plan, read_status
+from pipeline.cube_arrays import open_arrays, reading_metadata, written_arrays
 from pipeline.grid import Grid, Window
 from pipeline.plan import CHUNK, SHARD
 from pipeline.shards import read_bands
@@ -190,12 +190,10 @@ def _select(
             remedy="run again with --resume, or use --allow-incomplete",
         )  # fmt: skip
     plan = load_plan(storage)
-    # Any: zarr types an item of a group as everything that it could be.
-    group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
-    names = {
-        name: tuple(array.metadata.dimension_names or ())[-2:] == ("y", "x") for name, array in group.arrays()
-    }
-    known = {name.removeprefix("reflectance_"): name for name, is_map in names.items() if is_map}
+    group = open_arrays(storage, plan, consolidated=False)
+    with reading_metadata(storage):
+        CRS.from_wkt(plan.grid.crs_wkt)
+    known = {name.removeprefix("reflectance_"): name for name in written_arrays(plan)}
     name = known.get(layer.removeprefix("reflectance_"))
     if name is None:
         raise UsageError("the cube has no such layer", got=layer, expected=", ".join(sorted(known)))

@@ -17,8 +17,8 @@ from catalog.documents import is_plain, one_line, parse_json
 from catalog.errors import SpectileError, UsageError
 from catalog.scenes import RASTERS, checked_href, scene_asset
 from catalog.urls import Location, locate
-from pipeline.objects import bounded, connect, told
 from pipeline.addresses import resolve
+from pipeline.objects import bounded, connect, told
 from pipeline.remote import ask
 from pipeline.storage import read_bounded
 

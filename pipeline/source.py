@@ -25,8 +25,8 @@ from catalog.redaction import redact_url
 from catalog.urls import Location, locate
 from pipeline.addresses import resolve
 from pipeline.grid import Grid, Window
-from pipeline.places import check_place
 from pipeline.opening import block_bytes, check_listed, first_line, gdal_errors, is_gdal_error, open_raster
+from pipeline.places import check_place
 from pipeline.radiometry import Radiometry, declare, display_gain
 from pipeline.remote import RemoteFile, ask, reading
 from pipeline.tiling import Tile, Tiling, reflected

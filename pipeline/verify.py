@@ -15,6 +15,7 @@ from pipeline.cube import (
     read_record,
     read_status,
 )
+from pipeline.cube_arrays import reading_metadata
 from pipeline.finish import strays
 from pipeline.layout import ROOT
 from pipeline.overviews import Region, inspect_overviews
@@ -68,6 +69,11 @@ def inspect_cube(storage: Storage) -> Findings:
     CubeError : there is no cube, or both copies of its plan are damaged.
     StoreError : the store cannot be read.
     """
+    with reading_metadata(storage):
+        return _inspect(storage)
+
+
+def _inspect(storage: Storage) -> Findings:
     record = read_record(storage)
     metadata: dict[str, str] = {}
     facts: dict[str, Any]
