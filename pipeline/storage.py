@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import uuid
 from abc import ABC, abstractmethod
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _OWN = (".partial", ".lock")
 """How the names of files end that are no objects."""
+_PART = re.compile(r"\..+\.[0-9a-f]+\.partial")
+"""How the names of unfinished files look."""
 TRIES = 5
 """How often a write is tried again that another process got in the way of."""
 
@@ -362,7 +365,7 @@ class LocalStorage(Storage):
                 path.unlink(missing_ok=True)
         for folder, _, names in os.walk(self.root):
             for name in names:
-                if name.endswith(".partial"):
+                if _PART.fullmatch(name):
                     (Path(folder) / name).unlink(missing_ok=True)
 
 
