@@ -22,7 +22,7 @@ from catalog.errors import BlockError, CubeError, StoreError, UsageError
 from catalog.limits import check_seed
 from catalog.sizes import width_by_height
 from catalog.times import to_text
-from catalog.urls import locate, nested
+from catalog.urls import locate
 from flows.holding import Beating, holding
 from flows.register import check_catalog, register, taken_of
 from pipeline.cube import (
@@ -39,6 +39,7 @@ from pipeline.flight_line import LineSource
 from pipeline.layers import Choice, choose_layers
 from pipeline.layout import software_version
 from pipeline.ledger import Marker
+from pipeline.outputs import check_apart, check_place
 from pipeline.plan import Estimate, Plan, choose_block
 from pipeline.predict import BandsRepeat, Predictor
 from pipeline.product import TAKEN
@@ -380,25 +381,24 @@ def check_output(settings: SceneSettings, scenes: Sequence[str], *, dry: bool) -
 
     Raises
     ------
-    UsageError, CubeError : the output cannot be written as the settings say.
+    UsageError, CubeError, StoreError : the output cannot be written as the settings say.
     """
     if settings.resume and settings.overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
-    if any(nested(locate(scene), locate(settings.out)) for scene in scenes):
-        raise UsageError(
-            "the cube would overwrite the scene", where=settings.out, remedy="choose another --out"
-        )
+    check_apart(settings.out, scenes)
     check_catalog(settings)
-    storage = open_storage(settings.out)
-    if dry or settings.resume or not occupied(storage):
+    if dry:
         return
-    if not settings.overwrite:
-        raise CubeError(
-            "the output exists",
-            where=settings.out,
-            remedy="use --resume to go on with it, --overwrite to replace it, or another --out",
-        )
-    read_status(storage)  # refuses to replace what is no cube
+    storage = open_storage(settings.out)
+    if occupied(storage) and not settings.resume:
+        if not settings.overwrite:
+            raise CubeError(
+                "the output exists",
+                where=settings.out,
+                remedy="use --resume to go on with it, --overwrite to replace it, or another --out",
+            )
+        read_status(storage)  # refuses to replace what is no cube
+    check_place(settings.out)
 
 
 def _load_predictor(settings: SceneSettings) -> Predictor:

@@ -7,8 +7,10 @@ Everything is made in a folder of its own beside the target and renamed when it 
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +44,8 @@ Box = tuple[float, float, float, float]
 
 _SQUARE_BYTES = 16_000_000
 """What a square of all bands in float32 may hold; while it is read, zarr holds several times as much."""
+_V2 = re.compile(r"\.z(group|attrs|array|metadata)|\d+(\.\d+)*")
+"""The names of the files of a Zarr v2 store."""
 _ENVI = (".img", ".dat", ".raw", ".bil", "")
 """How names of ENVI data may end: those under which every reader looks for them, given the header."""
 _FULL_BYTES = 1_000_000
@@ -272,9 +276,19 @@ def _check_free(target: Path, to: Format, replace: bool) -> None:
         return
     if not replace:
         raise CubeError("the output exists", where=str(taken[0]), remedy="use --replace, or another --out")
-    ours = (target / ".zgroup").is_file() if to == "zarr2" else all(path.is_file() for path in taken)
+    ours = _is_export(target) if to == "zarr2" else all(path.is_file() for path in taken)
     if not ours:
         raise CubeError("not an export of this format", where=str(taken[0]), remedy="use another --out")
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a folder is a Zarr v2 store that was exported from a cube, with nothing else in it."""
+    try:
+        told = json.loads((folder / ".zattrs").read_bytes())
+    except (OSError, ValueError):
+        return False
+    files = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return "spectile_digest" in told and all(_V2.fullmatch(path.name) for path in files)
 
 
 @contextmanager

@@ -57,6 +57,7 @@ def cube_facts(storage: Storage, *, taken: Span | None = None) -> Facts:
     said = taken or (parse_span("/".join(status[TAKEN])) if status.get(TAKEN) else None)
     centre_nm, fwhm_nm = _bands(storage, plan)
     pictures, valid = _pictures(storage) if complete else ({}, None)
+    geometry: dict[str, Any] | None
     try:
         geometry = _footprint(plan.cube_grid, valid)
     except SceneError:  # told when the scene was opened

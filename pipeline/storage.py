@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,8 @@ LARGEST_OBJECT = 600_000_000
 """Bytes of an object that is read: what a shard of the most bands can take."""
 LARGEST_JSON = 64_000_000
 """Bytes of one that is JSON, by its name."""
+_PART = re.compile(r"\..+\.[0-9a-f]+\.partial")
+"""How the names of unfinished files look."""
 TRIES = 5
 """How often a write is tried again that another process got in the way of."""
 
@@ -404,7 +407,7 @@ class LocalStorage(Storage):
                 path.unlink(missing_ok=True)
         for folder, _, names in os.walk(self.root):
             for name in names:
-                if name.endswith(".partial"):
+                if _PART.fullmatch(name):
                     (Path(folder) / name).unlink(missing_ok=True)
 
 

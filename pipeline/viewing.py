@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from catalog.bands import Bands
-from catalog.errors import UsageError
+from catalog.errors import CubeError, UsageError
 from catalog.indices import INDICES
 from pipeline.cube import NODATA, SCALE, load_plan, read_status
 from pipeline.cube_arrays import open_arrays, readable, reading_metadata, written_arrays
