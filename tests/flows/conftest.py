@@ -1,6 +1,9 @@
-"""One real Prefect server for all tests of the flows: starting one takes seconds."""
+"""One real Prefect server and one browser for all tests of the flows: starting them takes seconds."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,3 +28,17 @@ def prefect_server() -> Iterator[LocalServer]:
     with LocalServer() as server:
         server.wait()
         yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium. While it is there an event loop runs, and no flow of Prefect can in this process."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome")
+        path = next(filter(None, map(shutil.which, names)), None) or playwright.chromium.executable_path
+        if not Path(path).exists():
+            pytest.skip("there is no Chromium; apt-get install chromium")
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
