@@ -296,13 +296,15 @@ def process(
     json_file: Path | None,
 ) -> None:
     """Carry out a run, or plan it only, and print and write what came of it."""
-    from flows.compose import SceneSettings, prepare, report
-    from flows.compose_line import prepare_line
+    from flows.compose import SceneSettings, check_start, prepare, report
+    from flows.compose_line import check_line_start, prepare_line
 
     if dry_run:
         if isinstance(settings, SceneSettings):
+            check_start(settings, [settings.scene])
             facts = report(prepare(settings, dry=True))
         else:
+            check_line_start(settings)
             facts = report(prepare_line(settings, dry=True))
         console.print_pairs(console.plan_pairs(facts))
     else:
