@@ -136,7 +136,7 @@ def gather(storage: Storage) -> Facts:
         warnings=tuple(_warnings(view, plan, told, flags)),
         view=view,
         level=level,
-        points=tuple(spread_points(view, level)),
+        points=tuple(spread_points(view)),
         statistics=statistics(view),
         flags=flags,
         consistency=consistency(view, level),
