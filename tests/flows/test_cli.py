@@ -392,6 +392,7 @@ def test_a_full_disk_stops_the_run_in_one_line(told, make_scene, small_disk):
     assert read_status(open_storage(cube))["status"] == "incomplete"
 
 
+@pytest.mark.slow
 def test_files_that_cannot_grow_stop_the_run_in_one_line(make_scene, tmp_path):
     scene, cube = make_scene((530, 540)), tmp_path / "cube.zarr"
     code = (
@@ -429,6 +430,7 @@ def test_a_bug_shows_its_traceback(make_scene, tmp_path, monkeypatch):
 # --- stopping
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_and_killed_and_resumed_to_the_same_cube(write_scene, tmp_path):
     # Flat squares: noise would be slow to compress.
     squares = np.random.default_rng(0).integers(1, 255, (3, 39, 27), dtype=np.uint8)
