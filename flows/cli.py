@@ -207,7 +207,7 @@ def run(
     ] = None,
     dask_address: Annotated[
         str | None,
-        typer.Option(metavar="tcp://HOST:PORT", help="Have the blocks made by a dask cluster that runs."),
+        typer.Option(metavar="tcp://HOST:PORT", help="Use a running dask cluster."),
     ] = None,
     block_retries: Annotated[
         int, typer.Option(min=0, metavar="N", help="How often a block that fails is tried again.")
@@ -224,9 +224,7 @@ def run(
             show_default="the whole scene",
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a cube that was not finished.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished cube.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cube that is there.")] = False,
     checksum: Annotated[
         bool,
@@ -235,7 +233,7 @@ def run(
     max_block_time: Annotated[
         float | None,
         typer.Option(
-            min=0.001, metavar="S", help="A block that takes the network longer fails.", show_default="none"
+            min=0.001, metavar="S", help="Fail a block that takes the network longer.", show_default="none"
         ),
     ] = None,
     lease: Annotated[

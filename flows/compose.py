@@ -143,7 +143,7 @@ class Observer(Protocol):
         ...
 
     def tiles(self, count: int) -> None:
-        """Told when tiles have been finished or skipped; less than none when they must be made again."""
+        """Told when tiles have been finished or skipped; negative when tiles are recomputed."""
         ...
 
     def block(self, block: Block, seconds: float) -> None:

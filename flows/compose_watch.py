@@ -71,7 +71,7 @@ class Outcome:
     scene: str
     """What the arrival is called."""
     state: Literal["done", "skipped", "waiting", "failed"]
-    """Made now, there before, left for a later sweep, or not to be had."""
+    """Made now, there before, left for a later sweep, or failed."""
     cube: str = ""
     """The store, where there is one."""
     why: str = ""
@@ -195,7 +195,7 @@ def _sweep(
 def _check(settings: WatchSettings) -> None:
     if settings.at_once < 1 or settings.settle < 0:
         raise UsageError(
-            "a sweep cannot be so", got=f"--at-once {settings.at_once} --settle {settings.settle:g}",
+            "invalid sweep settings", got=f"--at-once {settings.at_once} --settle {settings.settle:g}",
             expected="1 scene or more, 0 s or more",
         )  # fmt: skip
     if settings.run.resume:

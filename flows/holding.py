@@ -38,7 +38,7 @@ def holding(settings: SceneSettings) -> Iterator[Lease]:
 
 
 class Beating:
-    """An observer that tells a lease what it is told, and then another observer."""
+    """An observer that forwards progress to the lease, and then to another observer."""
 
     def __init__(self, lease: Lease, observer: Observer) -> None:
         self._lease = lease

@@ -41,7 +41,7 @@ class Watch(Protocol):
     """Who is told how a run goes, by the thread that called it."""
 
     def tiles(self, count: int) -> None:
-        """Told when tiles have been finished or skipped; less than none when they must be made again."""
+        """Told when tiles have been finished or skipped; negative when tiles are recomputed."""
         ...
 
     def done(self, block: Block, marker: Marker, seconds: float) -> None:

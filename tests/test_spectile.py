@@ -94,9 +94,9 @@ def test_what_goes_wrong_is_a_spectile_error(scene, tmp_path):
         spectile.run(scene, out, radiometrie="display")
     with pytest.raises(spectile.SpectileError, match="at least one sample"):
         spectile.run(scene, out, **FAST, samples=0)
-    with pytest.raises(UsageError, match=r"nodata cannot be so \(got 'some', expected .*'all' or 'any'\)"):
+    with pytest.raises(UsageError, match=r"invalid setting nodata \(got 'some', expected .*'all' or 'any'\)"):
         spectile.run(scene, out, **FAST, nodata="some")
-    with pytest.raises(UsageError, match=r"region cannot be so"):
+    with pytest.raises(UsageError, match=r"invalid setting region"):
         spectile.run(scene, out, **FAST, region=(1, 2))
     with pytest.raises(UsageError, match="unknown nodata rule"):
         spectile.open_scene(scene, nodata="some")
