@@ -211,7 +211,7 @@ def run(
     ] = None,
     dask_address: Annotated[
         str | None,
-        typer.Option(metavar="tcp://HOST:PORT", help="Have the blocks made by a dask cluster that runs."),
+        typer.Option(metavar="tcp://HOST:PORT", help="Use a running dask cluster."),
     ] = None,
     block_retries: Annotated[
         int, typer.Option(min=0, metavar="N", help="How often a block that fails is tried again.")
@@ -228,9 +228,7 @@ def run(
             show_default="the whole scene",
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a cube that was not finished.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished cube.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cube that is there.")] = False,
     allow_vrt: Annotated[
         bool, typer.Option("--allow-vrt", help="Take a VRT of TIFFs in its folder or below as the scene.")
@@ -246,7 +244,7 @@ def run(
     max_block_time: Annotated[
         float | None,
         typer.Option(
-            min=0.001, metavar="S", help="A block that takes the network longer fails.", show_default="none"
+            min=0.001, metavar="S", help="Fail a block that takes the network longer.", show_default="none"
         ),
     ] = None,
     lease: Annotated[
@@ -307,13 +305,15 @@ def process(
     json_file: Path | None,
 ) -> None:
     """Carry out a run, or plan it only, and print and write what came of it."""
-    from flows.compose import SceneSettings, prepare, report
-    from flows.compose_line import prepare_line
+    from flows.compose import SceneSettings, check_start, prepare, report
+    from flows.compose_line import check_line_start, prepare_line
 
     if dry_run:
         if isinstance(settings, SceneSettings):
+            check_start(settings, [settings.scene])
             facts = report(prepare(settings, dry=True))
         else:
+            check_line_start(settings)
             facts = report(prepare_line(settings, dry=True))
         console.print_pairs(console.plan_pairs(facts))
     else:

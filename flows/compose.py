@@ -32,12 +32,14 @@ from pipeline.cube import (
     is_laid_out,
     load_plan,
     occupied,
+    read_record,
     read_status,
 )
 from pipeline.finish import finalise
 from pipeline.flight_line import LineSource
 from pipeline.layers import Choice, choose_layers
 from pipeline.layout import software_version
+from pipeline.lease import refuse_held
 from pipeline.ledger import Marker
 from pipeline.outputs import check_apart, check_place
 from pipeline.plan import Estimate, Plan, choose_block
@@ -399,6 +401,27 @@ def check_output(settings: SceneSettings, scenes: Sequence[str], *, dry: bool) -
             )
         read_status(storage)  # refuses to replace what is no cube
     check_place(settings.out)
+
+
+def check_start(settings: SceneSettings, scenes: Sequence[str]) -> None:
+    """Refuse what a run would refuse before its first block; nothing is written or taken.
+
+    Raises
+    ------
+    UsageError, CubeError, LeaseHeld, StoreError : the output cannot be written as the settings say.
+    """
+    check_output(settings, scenes, dry=False)
+    storage = open_storage(settings.out)
+    if occupied(storage) and read_record(storage) is None:
+        read_status(storage)  # something else is there
+    refuse_held(storage)
+    folder = locate(settings.out)
+    if isinstance(folder, Path):
+        folder = next(each for each in folder.absolute().parents if each.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise StoreError(
+                "the cube cannot be written there", where=str(folder), remedy="choose another --out"
+            )
 
 
 def _load_predictor(settings: SceneSettings) -> Predictor:

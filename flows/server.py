@@ -152,6 +152,10 @@ class LocalServer:
             "server", "start", "--host", "127.0.0.1", "--port", str(self._port),
             environment={
                 "PREFECT_HOME": str(self.home), "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+                # Where the page asks for its data. The server knows its port, but not to tell the page of it.
+                "PREFECT_SERVER_UI_API_URL": self.url,
+                # The second page asks a service that counts visits for its settings, whatever is set here.
+                "PREFECT_SERVER_UI_V2_ENABLED": "false",
                 **({} if self._kept else lean),
             },
             log=self._log,

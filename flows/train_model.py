@@ -12,7 +12,7 @@ from uuid import UUID
 
 from prefect import flow, task
 from prefect.artifacts import (
-    create_link_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
@@ -21,6 +21,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.console import LOG
 from flows.notify import tell_failure
+from flows.page_pictures import markdown_picture
 from flows.training import CURVES, SAMPLES, is_storage_failure, train_from_recipe
 from flows.training_report import record_line, table_rows
 
@@ -69,5 +70,6 @@ def train_model(
     create_table_artifact(table_rows(table), key="held-out", description=f"{recipe}: held-out scenes")
     for name in (CURVES, SAMPLES):
         picture = (Path(out) / name).absolute()
-        create_link_artifact(picture.as_uri(), key=picture.stem, link_text=picture.stem)
+        shown = markdown_picture(picture.stem, picture.read_bytes())
+        create_markdown_artifact(f"{shown}\n\n{picture}", key=picture.stem)
     return table

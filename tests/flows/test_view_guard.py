@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.flows.test_view import chromium, served
+from tests.flows.conftest import chromium
+from tests.flows.test_view import served
 from tests.pipeline.test_cube import make
 
 STATIC = "/static/js/bokeh.min.js"

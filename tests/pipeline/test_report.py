@@ -10,12 +10,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import CubeError
-from pipeline import report_measures
+from pipeline import quicklook, report_measures
 from pipeline.cube import Cube, open_cube
+from pipeline.points import POINTS
 from pipeline.report import Facts, gather, report_name, shown, write_report
 from pipeline.report_measures import sample_windows, seam_figures
 from pipeline.report_page import render
@@ -61,7 +63,7 @@ def page(facts) -> str:
 
 def test_points_are_spread_valid_pixels_with_the_cubes_own_spectra(cube, facts):
     found, valid = open_cube(cube.storage.root), content(cube.plan.window).valid
-    assert len(facts.points) == report_measures.POINTS
+    assert len(facts.points) == POINTS
     for point in facts.points:
         assert valid[point.row, point.col]
         there = found.isel(y=point.row, x=point.col)
@@ -75,6 +77,14 @@ def test_points_are_spread_valid_pixels_with_the_cubes_own_spectra(cube, facts):
     apart = np.linalg.norm(places[:, None] - places, axis=2)[~np.eye(len(places), dtype=bool)]
     assert apart.min() > 150
     assert gather(cube.storage).points[0].row == facts.points[0].row
+
+
+def test_the_quicklook_numbers_the_same_pixels(cube, facts):
+    group = zarr.open_group(cube.storage.root, mode="r")
+    spectra = quicklook._spectra(group, 4)
+    assert [(row * 4, col * 4) for row, col, _ in spectra] == [(p.row, p.col) for p in facts.points]
+    for (_, _, spectrum), point in zip(spectra, facts.points, strict=True):
+        np.testing.assert_allclose(spectrum, point.spectrum.reflectance, atol=1e-6)
 
 
 def test_statistics_are_those_of_a_cube_that_is_read_whole(cube, facts, monkeypatch):
