@@ -195,7 +195,12 @@ def test_flags_that_make_no_sense_are_refused(tmp_path: Path, attributes: dict[s
         attributes={"long_name": {"a": 1}, **attributes},
     )  # fmt: skip
     array[:] = 0
-    assert "flags make no sense" in refused(made)
+    view = open_view(str(made.storage))
+    with pytest.raises(CubeError, match="flags make no sense"):
+        view.subject("quality", 0.0)
+    pane = SpectraPane(AtOnce(Document(), Pools(None, None)), view)  # type: ignore[arg-type]
+    pane.map.subject.value = "quality"
+    assert "flags make no sense" in pane.session.status.text
 
 
 def test_a_cube_of_a_million_million_rows_takes_no_memory(cube: Cube) -> None:
