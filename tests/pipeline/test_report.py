@@ -20,7 +20,7 @@ from pipeline.cube import Cube, open_cube
 from pipeline.points import POINTS
 from pipeline.report import Facts, gather, report_name, shown, write_report
 from pipeline.report_measures import sample_windows, seam_figures
-from pipeline.report_page import render
+from pipeline.report_page import _class_map, render
 from pipeline.storage import open_storage
 from pipeline.viewing import open_view
 from tests.pipeline.test_cube import content, make
@@ -138,6 +138,12 @@ def test_the_maps_show_masked_pixels_as_transparent(page):
 
 def test_the_same_cube_has_the_same_report(cube, page):
     assert render(gather(cube.storage)).decode() == page
+
+
+def test_a_name_with_dollars_is_no_formula(facts):
+    values = np.ones(facts.level.grid.shape, dtype=np.intp)
+    figure = _class_map(facts, "Source", "of each pixel", values, ["none", r"price $\nonsense{$ of it"])
+    assert figure.source.startswith("data:image/webp")
 
 
 def test_names_are_escaped(cube, facts):
