@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from catalog.errors import UsageError
@@ -25,7 +25,7 @@ MEASURED_BY = ("catalog", "model", "flows/protocols.py", "flows/evaluate.py")
 
 def code_version(root: Path = Path(__file__).parents[1]) -> str:
     """The first 12 digits of the sha256 of the code that rows are measured by, and of torch's version."""
-    found = hashlib.sha256(torch.__version__.encode())
+    found = hashlib.sha256(version("torch").encode())
     for name in MEASURED_BY:
         place = root / name
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
