@@ -11,8 +11,8 @@ from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import CheckpointError, UsageError
 from spectile.model import checkpoint
-from spectile.model.closed.baselines import baselines_of
-from spectile.model.predict.predictor import RUNTIME_BYTES, load_cascade
+from spectile.model.closed.baselines import Baseline, baselines_of
+from spectile.model.predict.predictor import RUNTIME_BYTES, fill_of, load_network
 
 KINDS = ("ridge", "lookup")
 BATCH = 4
@@ -42,7 +42,7 @@ class RegressionPredictor:
         if batch is not None and batch < 1:
             raise UsageError("batch", got=batch, expected="1 or more")
         loaded = checkpoint.load(model)
-        config = load_cascade(loaded).config
+        config = load_network(loaded).config
         self.bands: Bands = config.bands
         """The bands of what it predicts."""
         self.response: Bands = config.response
@@ -51,18 +51,28 @@ class RegressionPredictor:
         """It looks at single pixels."""
         self.batch = batch or BATCH
         """The largest number of tiles a call takes."""
-        self.fill: NDArray[np.float32] = np.asarray(loaded.metadata["fill"], dtype=np.float32)
+        self.fill: NDArray[np.float32] = fill_of(loaded)
         """(3,) the training data's mean RGB."""
         self.calibration: Calibration | None = None
         """None: it has no samples."""
         if not (found := baselines_of(loaded)):
             raise CheckpointError("no baselines in the checkpoint", where=model)
-        self._regression = found[kind]
+        self.regression: Baseline = found[kind]
+        """What predicts the pixels of a tile."""
+        self._check_bands(model)
         self._settings: dict[str, object] = {
             "name": f"{loaded.metadata['name']}:{kind}",
             "digest": checkpoint.digest_of({}, loaded.baselines),
-            "steps": 0, "estimate": "regression", "seed": 0, "dtype": "float32", "device": "cpu",
+            "steps": 0, "sampler": "none", "estimate": "regression", "seed": 0, "dtype": "float32",
+            "device": "cpu",
         }  # fmt: skip
+
+    def _check_bands(self, model: str) -> None:
+        count = len(self.regression.predict(np.zeros((3, 1, 1), dtype=np.float32)))
+        if count != len(self.bands):
+            raise CheckpointError(
+                "the baselines are for other bands", where=model, got=count, expected=len(self.bands)
+            )
 
     @property
     def settings(self) -> Mapping[str, object]:
@@ -77,7 +87,7 @@ class RegressionPredictor:
         samples: range,
     ) -> Iterator[NDArray[np.float32]]:
         """Yield the same (N, B, h, w) float32 reflectance for each sample; one tile is made at a time."""
-        out = np.stack([np.ascontiguousarray(self._regression.predict(tile)) for tile in rgb])
+        out = np.stack([np.ascontiguousarray(self.regression.predict(tile)) for tile in rgb])
         for _ in samples:
             yield out
 

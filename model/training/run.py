@@ -143,7 +143,7 @@ def scene_facts(scenes: Sequence[TrainingScene]) -> list[dict[str, Any]]:
 def _digest(*arrays: NDArray[Any]) -> str:
     found = hashlib.sha256()
     for array in arrays:
-        found.update(np.ascontiguousarray(array))
+        found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
 
 

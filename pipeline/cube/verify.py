@@ -18,6 +18,7 @@ from spectile.pipeline.cube.record import (
     read_record,
     read_status,
 )
+from spectile.pipeline.cube_arrays import reading_metadata
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.store.base import Storage
 
@@ -68,6 +69,11 @@ def inspect_cube(storage: Storage) -> Findings:
     CubeError : there is no cube, or both copies of its plan are damaged.
     StoreError : the store cannot be read.
     """
+    with reading_metadata(storage):
+        return _inspect(storage)
+
+
+def _inspect(storage: Storage) -> Findings:
     record = read_record(storage)
     metadata: dict[str, str] = {}
     facts: dict[str, Any]

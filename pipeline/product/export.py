@@ -7,8 +7,10 @@ Everything is made in a folder of its own beside the target and renamed when it 
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +20,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
@@ -30,6 +31,7 @@ from spectile.catalog.errors import BlockError, CubeError, StoreError, UsageErro
 from spectile.catalog.urls import locate, nested
 from spectile.pipeline.cube.record import load_plan, read_status
 from spectile.pipeline.cube.shards import read_bands
+from spectile.pipeline.cube_arrays import open_arrays, reading_metadata, written_arrays
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.plan.plan import CHUNK, SHARD
 from spectile.pipeline.store.base import open_storage
@@ -42,6 +44,8 @@ Box = tuple[float, float, float, float]
 
 _SQUARE_BYTES = 16_000_000
 """What a square of all bands in float32 may hold; while it is read, zarr holds several times as much."""
+_V2 = re.compile(r"\.z(group|attrs|array|metadata)|\d+(\.\d+)*")
+"""The names of the files of a Zarr v2 store."""
 _ENVI = (".img", ".dat", ".raw", ".bil", "")
 """How names of ENVI data may end: those under which every reader looks for them, given the header."""
 _FULL_BYTES = 1_000_000
@@ -190,12 +194,10 @@ def _select(
             remedy="run again with --resume, or use --allow-incomplete",
         )  # fmt: skip
     plan = load_plan(storage)
-    # Any: zarr types an item of a group as everything that it could be.
-    group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
-    names = {
-        name: tuple(array.metadata.dimension_names or ())[-2:] == ("y", "x") for name, array in group.arrays()
-    }
-    known = {name.removeprefix("reflectance_"): name for name, is_map in names.items() if is_map}
+    group = open_arrays(storage, plan, consolidated=False)
+    with reading_metadata(storage):
+        CRS.from_wkt(plan.grid.crs_wkt)
+    known = {name.removeprefix("reflectance_"): name for name in written_arrays(plan)}
     name = known.get(layer.removeprefix("reflectance_"))
     if name is None:
         raise UsageError("the cube has no such layer", got=layer, expected=", ".join(sorted(known)))
@@ -274,9 +276,19 @@ def _check_free(target: Path, to: Format, replace: bool) -> None:
         return
     if not replace:
         raise CubeError("the output exists", where=str(taken[0]), remedy="use --replace, or another --out")
-    ours = (target / ".zgroup").is_file() if to == "zarr2" else all(path.is_file() for path in taken)
+    ours = _is_export(target) if to == "zarr2" else all(path.is_file() for path in taken)
     if not ours:
         raise CubeError("not an export of this format", where=str(taken[0]), remedy="use another --out")
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a folder is a Zarr v2 store that was exported from a cube, with nothing else in it."""
+    try:
+        told = json.loads((folder / ".zattrs").read_bytes())
+    except (OSError, ValueError):
+        return False
+    files = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return "spectile_digest" in told and all(_V2.fullmatch(path.name) for path in files)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectile.catalog.errors import UsageError
+from spectile.catalog.errors import StoreError, UsageError
 from spectile.catalog.files import beside
 from spectile.catalog.urls import locate
 
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 
 _OWN = (".partial", ".lock")
 """How the names of files end that are no objects."""
+LARGEST_OBJECT = 600_000_000
+"""Bytes of an object that is read: what a shard of the most bands can take."""
+LARGEST_JSON = 64_000_000
+"""Bytes of one that is JSON, by its name."""
+_PART = re.compile(r"\..+\.[0-9a-f]+\.partial")
+"""How the names of unfinished files look."""
 TRIES = 5
 """How often a write is tried again that another process got in the way of."""
 
@@ -212,6 +219,45 @@ def checked(key: str) -> str:
     return key
 
 
+def check_size(size: int, place: str) -> None:
+    """Refuse an object that is too large to be one of a cube, before it is read.
+
+    Raises
+    ------
+    StoreError : it is.
+    """
+    most = LARGEST_JSON if place.endswith(".json") else LARGEST_OBJECT
+    if size > most:
+        raise StoreError("the object is too large", where=place, got=size, expected=f"at most {most} bytes")
+
+
+def inside(root: Path, key: str) -> Path:
+    """The path of a key below a folder, whose links are followed as far as they stay in it.
+
+    Raises
+    ------
+    StoreError : a link leads out of the folder.
+    """
+    path = root / key
+    if not os.path.realpath(path).startswith(os.path.join(os.path.realpath(root), "")):
+        raise StoreError("a link leads out of the store", where=str(path), remedy="remove the link")
+    return path
+
+
+def check_file(path: Path) -> None:
+    """Refuse what cannot be read to its end: a pipe, a device, a file that is too large.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError : there is no file.
+    StoreError : it is no file, or too large.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError("not a file", where=str(path), remedy="remove it")
+    check_size(found.st_size, str(path))
+
+
 @dataclass(frozen=True)
 class LocalStorage(Storage):
     """A folder of files.
@@ -244,14 +290,16 @@ class LocalStorage(Storage):
 
     def zarr(self, *, read_only: bool = False) -> Store:
         """The same files for zarr."""
-        from zarr.storage import LocalStore
+        from spectile.pipeline.zarr_files import ZarrFiles
 
-        return LocalStore(self.root, read_only=read_only)
+        return ZarrFiles(self.root, read_only=read_only)
 
     def get(self, key: str) -> bytes | None:
         """The file's bytes, or None where there is none."""
+        path = inside(self.root, checked(key))
         try:
-            return (self.root / checked(key)).read_bytes()
+            check_file(path)
+            return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -317,7 +365,7 @@ class LocalStorage(Storage):
     @contextmanager
     def _part(self, key: str, value: bytes) -> Iterator[tuple[Path, Path]]:
         """A file that holds the value under a name of its own, and the path that it is for."""
-        path = self.root / checked(key)
+        path = inside(self.root, checked(key))
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside(path) as part:
             part.write_bytes(value)
@@ -325,11 +373,11 @@ class LocalStorage(Storage):
 
     def delete(self, key: str) -> None:
         """Remove a file, if it is there."""
-        (self.root / checked(key)).unlink(missing_ok=True)
+        inside(self.root, checked(key)).unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys of the files directly under a prefix, in order."""
-        folder = self.root / checked(prefix)
+        folder = inside(self.root, checked(prefix))
         if folder.is_dir():
             for path in sorted(folder.iterdir()):
                 if path.is_file() and not path.name.startswith("."):
@@ -359,7 +407,7 @@ class LocalStorage(Storage):
                 path.unlink(missing_ok=True)
         for folder, _, names in os.walk(self.root):
             for name in names:
-                if name.endswith(".partial"):
+                if _PART.fullmatch(name):
                     (Path(folder) / name).unlink(missing_ok=True)
 
 
