@@ -13,9 +13,9 @@ from rasterio.crs import CRS
 from spectile.flows.console.console import duration, extent, size
 from spectile.model.facts import FILE, read_facts
 from spectile.pipeline.block.predict import BandsRepeat
+from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
 from spectile.pipeline.cube.lease import Beat, read_beat
 from spectile.pipeline.cube.record import Cube, finished_blocks, load_plan, read_status
-from spectile.pipeline.cube_arrays import open_arrays, reading_metadata
 from spectile.pipeline.plan.layers import array_name
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.base import Storage, open_storage

@@ -21,7 +21,7 @@ from prefect.states import Failed
 from prefect.utilities.annotations import quote
 
 from spectile.flows.console.console import current_observer, result_pairs
-from spectile.flows.page_pictures import markdown_picture, markdown_table
+from spectile.flows.deployed.page_pictures import markdown_picture, markdown_table
 from spectile.flows.run import prepare as compose
 from spectile.flows.run.holding import Beating
 from spectile.flows.run.prepare import Observer, Prepared, Result, Silent, Tally

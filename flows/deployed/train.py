@@ -20,7 +20,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from spectile.flows.console.console import LOG
-from spectile.flows.page_pictures import markdown_picture
+from spectile.flows.deployed.page_pictures import markdown_picture
 from spectile.flows.run.notify import tell_failure
 from spectile.flows.training.report import record_line, table_rows
 from spectile.flows.training.train import CURVES, SAMPLES, is_storage_failure, train_from_recipe

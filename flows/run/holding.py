@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from spectile.flows.run.outputs import names_beside
 from spectile.pipeline.cube.lease import Lease, hold
 from spectile.pipeline.cube.record import occupied, read_record, read_status, writing
-from spectile.pipeline.outputs import names_beside
 from spectile.pipeline.store.base import open_storage
 
 if TYPE_CHECKING:

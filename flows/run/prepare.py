@@ -24,6 +24,7 @@ from spectile.catalog.sizes import width_by_height
 from spectile.catalog.times import to_text
 from spectile.catalog.urls import locate
 from spectile.flows.run.holding import Beating, holding
+from spectile.flows.run.outputs import check_apart, check_place
 from spectile.flows.run.register import check_catalog, register, taken_of
 from spectile.pipeline.block.predict import BandsRepeat, Predictor
 from spectile.pipeline.cube.finish import finalise
@@ -42,7 +43,6 @@ from spectile.pipeline.cube.record import (
 )
 from spectile.pipeline.geometry.tiling import Block, Tiling
 from spectile.pipeline.line.source import LineSource
-from spectile.pipeline.outputs import check_apart, check_place
 from spectile.pipeline.plan.layers import Choice, choose_layers
 from spectile.pipeline.plan.plan import Estimate, Plan, choose_block
 from spectile.pipeline.plan.quality_layers import choose_quality

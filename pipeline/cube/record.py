@@ -23,12 +23,12 @@ from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.pipeline.block.mosaic import Mosaic
 from spectile.pipeline.cube import ledger
+from spectile.pipeline.cube.arrays import array_shapes, open_arrays, reading_metadata, written_arrays
 from spectile.pipeline.cube.layout import NODATA as NODATA
 from spectile.pipeline.cube.layout import ROOT, lay_out
 from spectile.pipeline.cube.layout import SCALE as SCALE
 from spectile.pipeline.cube.shards import encode_shard, read_metadata, shard_key
 from spectile.pipeline.cube.statistics import Sums, add_sums, take_sums
-from spectile.pipeline.cube_arrays import array_shapes, open_arrays, reading_metadata, written_arrays
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Block, Tiling
 from spectile.pipeline.plan.layers import LAYERS, array_name, summarise

@@ -7,6 +7,7 @@ from typing import Any
 
 from spectile.catalog.errors import CubeError
 from spectile.pipeline.cube import ledger
+from spectile.pipeline.cube.arrays import reading_metadata
 from spectile.pipeline.cube.finish import strays
 from spectile.pipeline.cube.layout import ROOT
 from spectile.pipeline.cube.overviews import Region, inspect_overviews
@@ -18,7 +19,6 @@ from spectile.pipeline.cube.record import (
     read_record,
     read_status,
 )
-from spectile.pipeline.cube_arrays import reading_metadata
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.store.base import Storage
 

@@ -29,9 +29,9 @@ from rasterio.warp import transform_bounds
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import BlockError, CubeError, StoreError, UsageError
 from spectile.catalog.urls import locate, nested
+from spectile.pipeline.cube.arrays import open_arrays, reading_metadata, written_arrays
 from spectile.pipeline.cube.record import load_plan, read_status
 from spectile.pipeline.cube.shards import read_bands
-from spectile.pipeline.cube_arrays import open_arrays, reading_metadata, written_arrays
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.plan.plan import CHUNK, SHARD
 from spectile.pipeline.store.base import open_storage

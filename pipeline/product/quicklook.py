@@ -16,7 +16,7 @@ from spectile.pipeline.cube.shards import read_bands
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.levels import FOLDER
 from spectile.pipeline.plan.plan import SHARD
-from spectile.pipeline.points import choose_points
+from spectile.pipeline.product.points import choose_points
 from spectile.pipeline.scene.radiometry import linear_to_srgb
 from spectile.pipeline.store.base import Storage, stem
 

@@ -17,7 +17,7 @@ from spectile.pipeline.cube.record import NODATA, SCALE, Cube, finished_blocks
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.plan import Plan
-from spectile.pipeline.points import choose_points
+from spectile.pipeline.product.points import choose_points
 from spectile.pipeline.product.quality import overlaps
 from spectile.pipeline.product.quicklook import TRUE_COLOUR_NM
 from spectile.pipeline.product.view import Level, Place, Spectrum, Subject, View

@@ -25,9 +25,9 @@ from rasterio.crs import CRS
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.indices import INDICES
+from spectile.pipeline.cube.arrays import open_arrays, readable, reading_metadata, written_arrays
 from spectile.pipeline.cube.record import NODATA, SCALE, load_plan, read_status
 from spectile.pipeline.cube.shards import read_bands
-from spectile.pipeline.cube_arrays import open_arrays, readable, reading_metadata, written_arrays
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.pixels import pixels_in
 from spectile.pipeline.geometry.placing import to_map, transform_points

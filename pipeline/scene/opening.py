@@ -22,7 +22,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from spectile.catalog.errors import SceneError
 from spectile.catalog.urls import Location, locate
 from spectile.pipeline.scene.remote import gdal_path, reading
-from spectile.pipeline.vrt import vrt_sources
+from spectile.pipeline.scene.vrt import vrt_sources
 
 MOST_PIXELS = 2**40
 """Of the largest scene: a country in decimetres."""

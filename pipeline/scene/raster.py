@@ -23,10 +23,10 @@ from rasterio.enums import ColorInterp, MaskFlags
 from spectile.catalog.errors import BlockError, SceneError, UsageError
 from spectile.catalog.redaction import redact_url
 from spectile.catalog.urls import Location, locate
-from spectile.pipeline.addresses import resolve
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.places import check_place
 from spectile.pipeline.geometry.tiling import Tile, Tiling, reflected
+from spectile.pipeline.scene.addresses import resolve
 from spectile.pipeline.scene.opening import (
     block_bytes,
     check_listed,

@@ -19,8 +19,8 @@ from spectile.catalog.errors import SceneError
 from spectile.catalog.redaction import redact_url
 from spectile.catalog.stac import COG_TYPE, ZARR_TYPE, Facts
 from spectile.catalog.times import Span, parse_span
+from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
 from spectile.pipeline.cube.record import NODATA, SCALE, load_plan, read_status
-from spectile.pipeline.cube_arrays import open_arrays, reading_metadata
 from spectile.pipeline.geometry.footprint import footprints
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.plan.layers import LAYERS, array_name

@@ -290,7 +290,7 @@ class LocalStorage(Storage):
 
     def zarr(self, *, read_only: bool = False) -> Store:
         """The same files for zarr."""
-        from spectile.pipeline.zarr_files import ZarrFiles
+        from spectile.pipeline.store.zarr_files import ZarrFiles
 
         return ZarrFiles(self.root, read_only=read_only)
 

@@ -10,8 +10,8 @@ import pytest
 from spectile.catalog.errors import SceneError, SpectileError, UsageError
 from spectile.catalog.scenes import NamedScene, list_scenes
 from spectile.catalog.urls import locate
-from spectile.pipeline.addresses import resolve
 from spectile.pipeline.line.members import open_scenes
+from spectile.pipeline.scene.addresses import resolve
 from spectile.pipeline.scene.raster import open_source
 from spectile.pipeline.stac.inbox import list_arrivals, look
 from tests.hostile.servers import listening

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from spectile.catalog.errors import CubeError
 from spectile.pipeline.cube.record import Cube, open_cube
-from spectile.pipeline.points import POINTS
 from spectile.pipeline.product import quicklook, report_measures
+from spectile.pipeline.product.points import POINTS
 from spectile.pipeline.product.report import Facts, gather, report_name, shown, write_report
 from spectile.pipeline.product.report_measures import sample_windows, seam_figures
 from spectile.pipeline.product.report_page import _class_map, render

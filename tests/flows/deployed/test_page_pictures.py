@@ -7,7 +7,7 @@ import pytest
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
-from spectile.flows.page_pictures import LARGEST_SIDE, markdown_picture, markdown_table
+from spectile.flows.deployed.page_pictures import LARGEST_SIDE, markdown_picture, markdown_table
 
 
 def png(rows: int, cols: int, count: int) -> bytes:
