@@ -68,6 +68,10 @@ class BlockError(SpectileError):
     """A block that could not be read, predicted or written."""
 
 
+class NetworkError(SpectileError):
+    """A network that failed on its tiles for another reason than memory; it may work when tried again."""
+
+
 class StoreError(SpectileError):
     """An output store that cannot be written; the run stops and can be resumed."""
 

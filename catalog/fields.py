@@ -14,6 +14,8 @@ Width = Annotated[int, Field(ge=1, le=8192)]
 """Channels of a layer: bounded, so that a file cannot ask for more memory than any machine has."""
 Depth = Annotated[int, Field(ge=0, le=64)]
 """Layers, levels or networks; bounded alike."""
+Members = Annotated[int, Field(ge=1, le=64)]
+"""Networks a stage."""
 Steps = Annotated[int, Field(ge=1, le=10_000)]
 """Steps of a diffusion."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -14,7 +14,7 @@ from spectile.catalog.documents import parse_json
 from spectile.catalog.errors import UsageError
 from spectile.catalog.urls import Location, is_url, locate
 
-RASTERS = (".tif", ".tiff", ".jp2", ".vrt", ".img")
+RASTERS = (".tif", ".tiff", ".jp2", ".img")
 """What the files of a folder that are scenes end in."""
 
 
@@ -28,6 +28,8 @@ class NamedScene:
     """Path or URL."""
     taken: str | None = None
     """When it was taken, by its STAC item."""
+    listed: bool = False
+    """Whether a collection named it, and not the user."""
 
 
 def list_scenes(given: Sequence[str], *, last: Sequence[str] = ()) -> list[NamedScene]:
@@ -94,7 +96,7 @@ def _collected(path: Path) -> Iterator[NamedScene]:
             raise UsageError("not a STAC item", where=str(path), got=str(item)[:60]) from err
         where = f"{path} item {name}"
         place = checked_href(scene_asset(assets, where), path, path, where)
-        yield NamedScene(name, place, item_span(item))
+        yield NamedScene(name, place, item_span(item), listed=True)
 
 
 def item_span(item: Mapping[str, Any]) -> str | None:

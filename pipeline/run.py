@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from spectile.catalog.errors import BlockError, StoreError
+from spectile.catalog.errors import BlockError, NetworkError, StoreError
 from spectile.pipeline.block.mosaic import Kept, Mosaic, Reading, Source, extent, mosaic_block, read_inputs
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube.attempts import note_failure
@@ -203,12 +203,12 @@ class _Run:
                 failure: BlockError | None = None
             except _TooLong as err:
                 failure = err
+            except NetworkError as err:
+                failure = BlockError(str(err))
             except BlockError:  # made again, it would be the same
                 self._kept = Kept()
                 self.watch.tiles(-sum(told))
                 raise
-            except RuntimeError as err:  # as torch has it
-                failure = BlockError("the network failed", got=repr(str(err).partition("\n")[0]))
             # Here, where what the failed try held is free again.
             self._kept = Kept()
             self.watch.tiles(-sum(told))

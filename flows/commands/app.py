@@ -117,7 +117,9 @@ def _parse_steps(text: str) -> tuple[int, ...]:
 def run(
     scene: Annotated[
         str,
-        typer.Argument(metavar="SCENE", help="The RGB raster, a path or URL: GeoTIFF, COG, any GDAL format."),
+        typer.Argument(
+            metavar="SCENE", help="The RGB raster, a path or URL: GeoTIFF, JPEG 2000, PNG, JPEG, ENVI."
+        ),
     ],
     out: Annotated[
         str, typer.Option(metavar="CUBE.zarr", help="The Zarr store to write, a path, s3:// or gs://.")
@@ -209,7 +211,7 @@ def run(
     ] = None,
     dask_address: Annotated[
         str | None,
-        typer.Option(metavar="tcp://HOST:PORT", help="Have the blocks made by a dask cluster that runs."),
+        typer.Option(metavar="tcp://HOST:PORT", help="Use a running dask cluster."),
     ] = None,
     block_retries: Annotated[
         int, typer.Option(min=0, metavar="N", help="How often a block that fails is tried again.")
@@ -226,10 +228,15 @@ def run(
             show_default="the whole scene",
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a cube that was not finished.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished cube.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cube that is there.")] = False,
+    allow_vrt: Annotated[
+        bool, typer.Option("--allow-vrt", help="Take a VRT of TIFFs in its folder or below as the scene.")
+    ] = False,
+    allow_private: Annotated[
+        bool,
+        typer.Option("--allow-private", help="Let URLs lead to addresses that are not public."),
+    ] = False,
     checksum: Annotated[
         bool,
         typer.Option("--checksum", help="Read a scene by URL whole for its sha256, not just its ETag."),
@@ -237,7 +244,7 @@ def run(
     max_block_time: Annotated[
         float | None,
         typer.Option(
-            min=0.001, metavar="S", help="A block that takes the network longer fails.", show_default="none"
+            min=0.001, metavar="S", help="Fail a block that takes the network longer.", show_default="none"
         ),
     ] = None,
     lease: Annotated[
@@ -282,7 +289,7 @@ def run(
 
     settings = SceneSettings(
         scene, out, model, steps, samples, layers, seed, tile, halo, block, batch, memory, radiometry, nodata,
-        rgb, device, dtype, compiled, region, resume, overwrite, checksum,
+        rgb, device, dtype, compiled, region, resume, overwrite, allow_vrt, allow_private, checksum,
         workers=workers, threads=threads, dask_address=dask_address, block_retries=block_retries,
         max_block_time=max_block_time, lease=lease, datetime=datetime, catalog=catalog,
     )  # fmt: skip
@@ -298,13 +305,15 @@ def process(
     json_file: Path | None,
 ) -> None:
     """Carry out a run, or plan it only, and print and write what came of it."""
-    from spectile.flows.run.line import prepare_line
-    from spectile.flows.run.prepare import SceneSettings, prepare, report
+    from spectile.flows.run.line import check_line_start, prepare_line
+    from spectile.flows.run.prepare import SceneSettings, check_start, prepare, report
 
     if dry_run:
         if isinstance(settings, SceneSettings):
+            check_start(settings, [settings.scene])
             facts = report(prepare(settings, dry=True))
         else:
+            check_line_start(settings)
             facts = report(prepare_line(settings, dry=True))
         console.print_pairs(console.plan_pairs(facts))
     else:
@@ -500,6 +509,9 @@ def train(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", envvar="SPECTILE_DATA", help="Where the recipe's data lie.")
     ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the networks are trained.")
+    ] = "auto",
 ) -> None:
     """Train a model from a recipe; model/recipes holds those of the shipped ones."""
     from spectile.flows.training.report import record_line
@@ -511,6 +523,7 @@ def train(
             recipe,
             data or Path(),
             out,
+            device=device,
             progress=lambda record: LOG.info(record_line(record)),
             announce=LOG.info,
         )

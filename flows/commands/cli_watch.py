@@ -36,7 +36,7 @@ def _parse_time(text: str) -> float:
 
 
 @cli.app.command("watch")
-@with_options_of_run("scene", "resume", "dry_run")
+@with_options_of_run("scene", "resume", "dry_run", "allow_vrt")
 def watch(
     inbox: Annotated[
         str,

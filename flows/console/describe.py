@@ -13,6 +13,7 @@ from rasterio.crs import CRS
 from spectile.flows.console.console import duration, extent, size
 from spectile.model.facts import FILE, read_facts
 from spectile.pipeline.block.predict import BandsRepeat
+from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
 from spectile.pipeline.cube.lease import Beat, read_beat
 from spectile.pipeline.cube.record import Cube, finished_blocks, load_plan, read_status
 from spectile.pipeline.plan.layers import array_name
@@ -34,9 +35,14 @@ def describe_cube(place: str | Path) -> dict[str, object]:
 
     Raises
     ------
-    CubeError : there is no cube.
+    CubeError : there is no cube, or it is damaged.
     """
     storage = open_storage(place)
+    with reading_metadata(storage):
+        return _describe(storage)
+
+
+def _describe(storage: Storage) -> dict[str, object]:
     status, plan = read_status(storage), load_plan(storage)
     run = describe_run(storage)
     settings: dict[str, Any] = dict(plan.settings)
@@ -48,7 +54,7 @@ def describe_cube(place: str | Path) -> dict[str, object]:
         "run": _run(run),
         **({"missing": _missing(run["missing"])} if run["missing"] else {}),
         "size": extent((plan.bands, *grid.shape)),
-        "bands": _bands(storage),
+        "bands": _bands(storage, plan),
         "CRS": _crs(plan),
         "bounds": f"{bounds} (x min, y min, x max, y max)",
         "pixel size": "{:.6g} × {:.6g}".format(*_pixel_size(plan)),
@@ -131,10 +137,8 @@ def _line(plan: Plan) -> dict[str, object]:
     }
 
 
-def _bands(storage: Storage) -> str:
-    import zarr
-
-    group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
+def _bands(storage: Storage, plan: Plan) -> str:
+    group = open_arrays(storage, plan, consolidated=False)
     centres, widths = group["wavelength"][:], group["fwhm"][:]
     return (
         f"{len(centres)}, {centres.min():g} to {centres.max():g} nm, "
@@ -143,11 +147,9 @@ def _bands(storage: Storage) -> str:
 
 
 def _layers(storage: Storage, plan: Plan) -> str:
-    import zarr
-
     if not plan.layers:
         return ", ".join(plan.quality) or "none"
-    group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
+    group = open_arrays(storage, plan, consolidated=False)
     fitted = group[array_name(plan.layers[0])].attrs.get("calibration_samples")
     told = "not calibrated" if fitted is None else f"calibrated with {fitted} samples"
     return ", ".join([*plan.layers, told, *plan.quality])

@@ -58,6 +58,8 @@ def process_scene(
     region: tuple[float, float, float, float] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    allow_vrt: bool = False,
+    allow_private: bool = False,
     checksum: bool = False,
     workers: Annotated[int, Field(ge=1)] | None = None,
     threads: Annotated[int, Field(ge=1)] | None = None,

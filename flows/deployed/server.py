@@ -133,6 +133,7 @@ class LocalServer:
             self._port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}/api"
         """Where it answers."""
+        self._pages = [f"http://{name}:{self._port}" for name in ("127.0.0.1", "localhost")]
         self.process: subprocess.Popen[bytes] | None = None
         """Its process, once it is started."""
 
@@ -151,7 +152,15 @@ class LocalServer:
         self.process = start_prefect(
             "server", "start", "--host", "127.0.0.1", "--port", str(self._port),
             environment={
-                "PREFECT_HOME": str(self.home), "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+                "PREFECT_HOME": str(self.home),
+                # By itself it lets the pages of all sites ask, and takes what they send unasked.
+                "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(self._pages),
+                "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+                "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+                # Where the page asks for its data. The server knows its port, but not to tell the page of it.
+                "PREFECT_SERVER_UI_API_URL": self.url,
+                # The second page asks a service that counts visits for its settings, whatever is set here.
+                "PREFECT_SERVER_UI_V2_ENABLED": "false",
                 **({} if self._kept else lean),
             },
             log=self._log,

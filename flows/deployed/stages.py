@@ -7,29 +7,28 @@ by its path holds only what it looks for there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import (
-    create_link_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
-    create_table_artifact,
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
 from prefect.utilities.annotations import quote
 
-from spectile.catalog.urls import locate
 from spectile.flows.console.console import current_observer, result_pairs
+from spectile.flows.deployed.page_pictures import markdown_picture, markdown_table
 from spectile.flows.run import prepare as compose
 from spectile.flows.run.holding import Beating
 from spectile.flows.run.prepare import Observer, Prepared, Result, Silent, Tally
 from spectile.pipeline.cube.lease import Lease
 from spectile.pipeline.cube.record import Cube, finished_blocks
 from spectile.pipeline.geometry.tiling import Block
+from spectile.pipeline.product.quicklook import quicklook_names
 
 # Prefect walks through every object that goes in or out of a task in search of futures, unless it is quoted.
 unwalked: Callable[[Any], Any] = quote
@@ -82,6 +81,15 @@ def finish_scene(
     return unwalked(compose.conclude(prepared, cube, total, observer, started))
 
 
+def _page(cube: Cube, report: dict[str, Any]) -> str:
+    """What the run's page shows of it: a table, and the quicklook where there is one."""
+    parts = [markdown_table(result_pairs(report))]
+    name = quicklook_names(cube.storage.name)[0]
+    if report["result"]["quicklook"] and (picture := cube.storage.parent.get(name)):
+        parts.append(markdown_picture("quicklook", picture))
+    return "\n\n".join(parts)
+
+
 def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> dict[str, Any]:
     """Make and finish a cube, inside a flow; the report, as the data of a failed state where blocks failed.
 
@@ -117,16 +125,11 @@ def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> d
     )
     result: Result = finished.unquote()
     report = compose.report(prepared, result)
-    create_table_artifact(
-        [{"what": name, "value": str(value)} for name, value in result_pairs(report).items()],
+    create_markdown_artifact(
+        _page(cube, report),
         key="cube",
         description=f"{prepared.settings.scene} with {prepared.settings.model}",
     )
-    for key, written in (("quicklook", result.quicklook), ("report", result.report)):
-        if written is not None:
-            place = locate(written)
-            link = place.absolute().as_uri() if isinstance(place, Path) else str(place)
-            create_link_artifact(link, key=key, link_text=key)
     if result.blocks_failed:
         why = f"{result.blocks_failed} blocks failed: {'; '.join(result.failures[:5])}"
         failed: Any = Failed(message=why, data=report)

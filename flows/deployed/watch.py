@@ -69,6 +69,7 @@ def watch(
     compiled: bool = False,
     region: tuple[float, float, float, float] | None = None,
     overwrite: bool = False,
+    allow_private: bool = False,
     checksum: bool = False,
     workers: Annotated[int, Field(ge=1)] | None = None,
     threads: Annotated[int, Field(ge=1)] | None = None,

@@ -15,7 +15,7 @@ from spectile.catalog.bands import Bands, resampling_matrix
 from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import Batch, Raster
 from spectile.flows.evaluation.protocols import PROTOCOLS, Floats, Protocol, Split, read_counts
-from spectile.flows.evaluation.rows import Rows
+from spectile.flows.evaluation.rows import Rows, code_version
 from spectile.flows.training.data import digest
 from spectile.model.checkpoint import load
 from spectile.model.closed.baselines import baselines_of
@@ -24,6 +24,7 @@ from spectile.model.measure.ladder_networks import STEPS, Diffusion, trained
 from spectile.model.measure.ladder_regression import Noisy, Quantiles
 from spectile.model.measure.scores import band_errors, calibration_scores, cube_scores, interval_coverage
 from spectile.model.predict.predictor import CascadePredictor, load_predictor
+from spectile.model.predict.regression import RegressionPredictor, split_name
 from spectile.pipeline.scene.hyperspectral import Hyperspectral, read_hyperspectral
 
 RUNGS = (*CLOSED_FORM, *STEPS)
@@ -181,7 +182,7 @@ def evaluate_counts(
     split = protocol.cut(read_counts(data, protocol.bands))
     identity = {
         "protocol": protocol.name, "peaks": list(protocol.peaks), "samples": samples,
-        "training_steps": training_steps, "sha256": digest(data),
+        "training_steps": training_steps, "sha256": digest(data), "code": code_version(),
     }  # fmt: skip
     rows = Rows(keep, identity)
     for seed in range(seeds):
@@ -232,6 +233,8 @@ def evaluate_folder(
 ) -> dict[str, Any]:
     """The report of reflectance models on the scenes of a folder, with the baselines that they carry.
 
+    ``NAME:ridge`` and ``NAME:lookup`` are those baselines alone.
+
     Input is simulated through each model's own response; only bands that the scene supports count.
 
     Raises
@@ -249,24 +252,30 @@ def evaluate_folder(
         "split": "", "remarks": "", "rgb_bands": "simulated through the model's response", "models": {},
     }  # fmt: skip
     for name in models:
-        predictor = load_predictor(name)
-        rungs = baselines_of(load(name))
+        folder_or_name, kind = split_name(name)
+        predictor: CascadePredictor | RegressionPredictor
+        if kind is None:
+            predictor = load_predictor(name)
+            rungs = {f"{name}/{rung}": baseline for rung, baseline in baselines_of(load(name)).items()}
+        else:
+            predictor = RegressionPredictor(folder_or_name, kind)
+            rungs = {name: predictor.regression}
         rows: dict[str, list[dict[str, Any]]] = {}
         for path in paths:
             announce(f"{name} on {path.name}")
             scene = read_hyperspectral(path)
-            rgb, truth, valid, kept = _as_model_sees(
-                scene, predictor.bands, predictor.inputs[0].bands, path.name
-            )
-            rgb = predictor.inputs[0].filled(Raster(rgb, valid)).values.astype(np.float32)
-            row = _draw(predictor, rgb, truth, valid, kept, samples, peak)
-            rows.setdefault(name, []).append({"scene": path.name, **row})
+            spec = predictor.inputs[0]
+            rgb, truth, valid, kept = _as_model_sees(scene, predictor.bands, spec.bands, path.name)
+            rgb = spec.filled(Raster(rgb, valid)).values.astype(np.float32)
+            if isinstance(predictor, CascadePredictor):
+                row = _draw(predictor, rgb, truth, valid, kept, samples, peak)
+                rows.setdefault(name, []).append({"scene": path.name, **row})
             for rung, baseline in rungs.items():
                 scores = cube_scores(
                     [truth], [baseline.predict(rgb)[kept]], input_bands=[], peaks=[peak], offset=COUNT,
                     valid=[valid],
                 )  # fmt: skip
-                rows.setdefault(f"{name}/{rung}", []).append({"scene": path.name, "mean": scores})
+                rows.setdefault(rung, []).append({"scene": path.name, "mean": scores})
         for key, found in rows.items():
             plain = [{k: v for k, v in row.items() if k not in ("scene", "rmse_by_band")} for row in found]
             report["models"][key] = {**_mean(plain), "scenes": found}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,18 @@ from spectile.model.measure.ladder_networks import Diffusion
 Floats = NDArray[np.float32]
 
 ROWS = "rows.json"
+MEASURED_BY = ("catalog", "model", "flows/evaluation/protocols.py", "flows/evaluation/evaluate.py")
+"""What a row depends on, below the folder of the packages."""
+
+
+def code_version(root: Path = Path(__file__).parents[1]) -> str:
+    """The first 12 digits of the sha256 of the code that rows are measured by, and of torch's version."""
+    found = hashlib.sha256(version("torch").encode())
+    for name in MEASURED_BY:
+        place = root / name
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()[:12]
 
 
 class Rows:

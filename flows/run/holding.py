@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from spectile.flows.run.outputs import names_beside
 from spectile.pipeline.cube.lease import Lease, hold
 from spectile.pipeline.cube.record import occupied, read_record, read_status, writing
-from spectile.pipeline.product.quicklook import quicklook_names
-from spectile.pipeline.product.report import report_name
-from spectile.pipeline.stac.collection import beside_name
 from spectile.pipeline.store.opening import open_storage
 
 if TYPE_CHECKING:
@@ -32,8 +30,10 @@ def holding(settings: SceneSettings) -> Iterator[Lease]:
     storage = open_storage(settings.out)
     if occupied(storage) and read_record(storage) is None:
         read_status(storage)
-    beside = (*quicklook_names(storage.name), report_name(storage.name), beside_name(storage.name))
-    with writing(storage), hold(storage, settings.lease, beside=beside) as lease:
+    with (
+        writing(storage),
+        hold(storage, settings.lease, beside=names_beside(storage.name)) as lease,
+    ):
         yield lease
 
 

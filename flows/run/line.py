@@ -96,6 +96,12 @@ def prepare_line(settings: LineSettings, *, dry: bool = False) -> Prepared:
     return _prepare(settings, scenes, settings.run, dry=dry)
 
 
+def check_line_start(settings: LineSettings) -> None:
+    """Refuse what a run of the line would refuse before its first block, as ``compose.check_start`` does."""
+    run = replace(settings.run, resume=True) if settings.add else settings.run
+    compose.check_start(run, [])  # prepare_line lists the scenes, and checks them
+
+
 def _prepare_more(settings: LineSettings, *, dry: bool) -> Prepared:
     """As ``prepare_line``, of a cube that is there, with scenes added: its grid and its gain stay."""
     chosen = [name for name in ("crs", "resolution", "extent") if getattr(settings, name) is not None]
@@ -195,7 +201,8 @@ def _prepare(
     source = open_line(
         scenes, crs=settings.crs, resolution=settings.resolution, frame=settings.frame,
         extent=settings.extent, combine=settings.combine, resampling=settings.resampling,
-        radiometry=settings.radiometry, nodata_rule=run.nodata, channels=run.rgb, measure=not dry, **fixed,
+        radiometry=settings.radiometry, nodata_rule=run.nodata, channels=run.rgb, measure=not dry,
+        allow_vrt=run.allow_vrt, allow_private=run.allow_private, **fixed,
     )  # fmt: skip
     LOG.info("flight line of %d scene(s): %s", len(scenes), width_by_height(source.grid.shape))
     return compose.plan_run(run, source, {} if dry else {"line": source.settings()}, dry=dry)

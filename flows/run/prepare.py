@@ -21,12 +21,14 @@ from spectile.catalog.inputs import even_batch
 from spectile.catalog.limits import check_seed
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.times import to_text
-from spectile.catalog.urls import locate, nested
+from spectile.catalog.urls import locate
 from spectile.flows.run.holding import Beating, holding
+from spectile.flows.run.outputs import check_apart, check_place
 from spectile.flows.run.register import check_catalog, register, taken_of
 from spectile.pipeline.block.predict import BandsRepeat, Predictor
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import software_version
+from spectile.pipeline.cube.lease import refuse_held
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import (
     Cube,
@@ -35,6 +37,7 @@ from spectile.pipeline.cube.record import (
     is_laid_out,
     load_plan,
     occupied,
+    read_record,
     read_status,
 )
 from spectile.pipeline.geometry.tiling import Block, Tiling
@@ -112,6 +115,10 @@ class SceneSettings:
     """Go on with a cube that was not finished."""
     overwrite: bool = False
     """Replace a cube that is there."""
+    allow_vrt: bool = False
+    """Whether a scene that is named may be a VRT, of TIFFs in its folder or below."""
+    allow_private: bool = False
+    """Whether URLs may lead to link-local addresses, and those of a catalogue to private ones."""
     checksum: bool = False
     """Read a scene by URL whole for its sha256, rather than know it by its ETag."""
     workers: int | None = None
@@ -261,6 +268,8 @@ def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None
         channels=settings.rgb,
         measure=not dry,
         memory=settings.memory,
+        allow_vrt=settings.allow_vrt,
+        allow_private=settings.allow_private,
     )
     LOG.info("scene %s: %s", locate(settings.scene).name, width_by_height(source.grid.shape))
     return plan_run(settings, source, {} if dry else _facts(settings, source), dry=dry, like=like)
@@ -380,25 +389,45 @@ def check_output(settings: SceneSettings, scenes: Sequence[str], *, dry: bool) -
 
     Raises
     ------
-    UsageError, CubeError : the output cannot be written as the settings say.
+    UsageError, CubeError, StoreError : the output cannot be written as the settings say.
     """
     if settings.resume and settings.overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
-    if any(nested(locate(scene), locate(settings.out)) for scene in scenes):
-        raise UsageError(
-            "the cube would overwrite the scene", where=settings.out, remedy="choose another --out"
-        )
+    check_apart(settings.out, scenes)
     check_catalog(settings)
-    storage = open_storage(settings.out)
-    if dry or settings.resume or not occupied(storage):
+    if dry:
         return
-    if not settings.overwrite:
-        raise CubeError(
-            "the output exists",
-            where=settings.out,
-            remedy="use --resume to go on with it, --overwrite to replace it, or another --out",
-        )
-    read_status(storage)  # refuses to replace what is no cube
+    storage = open_storage(settings.out)
+    if occupied(storage) and not settings.resume:
+        if not settings.overwrite:
+            raise CubeError(
+                "the output exists",
+                where=settings.out,
+                remedy="use --resume to go on with it, --overwrite to replace it, or another --out",
+            )
+        read_status(storage)  # refuses to replace what is no cube
+    check_place(settings.out)
+
+
+def check_start(settings: SceneSettings, scenes: Sequence[str]) -> None:
+    """Refuse what a run would refuse before its first block; nothing is written or taken.
+
+    Raises
+    ------
+    UsageError, CubeError, LeaseHeld, StoreError : the output cannot be written as the settings say.
+    """
+    check_output(settings, scenes, dry=False)
+    storage = open_storage(settings.out)
+    if occupied(storage) and read_record(storage) is None:
+        read_status(storage)  # something else is there
+    refuse_held(storage)
+    folder = locate(settings.out)
+    if isinstance(folder, Path):
+        folder = next(each for each in folder.absolute().parents if each.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise StoreError(
+                "the cube cannot be written there", where=str(folder), remedy="choose another --out"
+            )
 
 
 def _load_predictor(settings: SceneSettings) -> Predictor:

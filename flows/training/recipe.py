@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from spectile.catalog.bands import RGB_CAMERA, SENSORS, Bands
 from spectile.catalog.errors import UsageError
+from spectile.catalog.fields import Count, Finite, Members, Positive, Steps
 from spectile.flows.training.sources import EvenBands, ResponseSource, Sources
 from spectile.model.cascade.cascade import DEFAULT_STAGES, CascadeConfig, StageConfig
 from spectile.model.cascade.config import TrainConfig
@@ -36,11 +38,11 @@ class Recipe(Sources):
     """The bands it predicts, by name or at equal spacing."""
     responses: tuple[str | ResponseSource, ...] = ("rgb_camera",)
     """Of the camera: the expected one, then others that varied crops draw too. A name is a sensor's."""
-    coarse: int = 12
+    coarse: Count = 12
     """Bands of the first stage."""
-    members: int = 1
+    members: Members = 1
     """Networks a stage, which take turns in training and in drawing samples."""
-    steps: int = 4
+    steps: Steps = 4
     """Solver steps by default."""
     stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES
     """The two stages."""
@@ -61,15 +63,15 @@ class PaperRecipe(Sources):
     """Of the model."""
     dataset: Literal["houston", "pavia"] = "houston"
     """Whose bands, input channels, coarse bands, normalisation and percentiles are taken."""
-    counts: float = 10_000.0
+    counts: Positive = 10_000.0
     """Digital numbers of reflectance 1, which the normalisation is in."""
     network: SharedEncoderSizes = field(default_factory=SharedEncoderSizes)
     """The sizes of both stages' networks."""
-    guidance: float = GUIDANCE
+    guidance: Finite = GUIDANCE
     """Weight s of the guidance, in the second stage; 0 is without."""
     truncation: TruncationTarget = "x_t"
     """What the truncation clamps: the state as in the code, or the noise estimate as in the paper."""
-    steps: int = 1000
+    steps: Steps = 1000
     """Evaluations a stage by default; all 1000 as published."""
     training: TrainingPreset = field(default_factory=TrainingPreset)
     """How to train."""
@@ -94,6 +96,8 @@ class PaperRecipe(Sources):
         )
 
 
+LONGEST = 1_000_000
+"""Characters of a recipe at most."""
 RECIPES: dict[str, type[Recipe] | type[PaperRecipe]] = {"cascade": Recipe, "scdm-paper": PaperRecipe}
 """By the key ``kind``, which is ``cascade`` where a recipe has none."""
 
@@ -107,9 +111,16 @@ def read_recipe(path: Path) -> Recipe | PaperRecipe:
         Where the file is missing or no TOML, a key is unknown or missing, or a value is of a wrong type.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if len(text) > LONGEST:
+            raise UsageError(
+                "too long for a recipe", where=str(path), got=len(text), expected=f"up to {LONGEST}"
+            )
+        table = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
         raise UsageError(f"not a recipe: {err}", where=str(path)) from err
+    except RecursionError as err:
+        raise UsageError("not a recipe: nested too deeply", where=str(path)) from err
     kind = table.get("kind", "cascade")
     form = RECIPES.get(kind) if isinstance(kind, str) else None
     if form is None:
@@ -119,11 +130,13 @@ def read_recipe(path: Path) -> Recipe | PaperRecipe:
     if isinstance(training, dict) and "responses" in (training.get("augmentation") or {}):
         raise UsageError("responses are a key of the recipe itself", where=path.name)
     try:
-        return TypeAdapter[Recipe | PaperRecipe](form).validate_python(table)
+        # As JSON, in which a list may stand for a tuple while a text is no number.
+        plain = json.dumps(table, default=str)
+        return TypeAdapter[Recipe | PaperRecipe](form).validate_json(plain, strict=True)
     except ValidationError as err:
         first = err.errors()[0]
         where = f"{path.name}: {'.'.join(map(str, first['loc']))}"
-        raise UsageError(str(first["msg"]), where=where, got=first["input"]) from err
+        raise UsageError(str(first["msg"]), where=where, got=repr(first["input"])[:60]) from err
 
 
 def _reject_unknown(kind: Any, value: object, where: str) -> None:

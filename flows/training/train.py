@@ -22,6 +22,7 @@ from spectile.model.cascade.means import training_pixels
 from spectile.model.cascade.train import train
 from spectile.model.closed import baselines
 from spectile.model.data.crops import CropSource
+from spectile.model.device import resolve_device
 from spectile.model.measure.evaluation import evaluate, groups, held_out_crops, shuffle_factor
 from spectile.model.predict.predictor import load_calibration, load_predictor
 from spectile.model.presets import ScdmPreset
@@ -42,6 +43,7 @@ def train_from_recipe(
     data_dir: Path,
     out_dir: Path,
     *,
+    device: str = "auto",
     progress: Progress = lambda record: None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -52,6 +54,7 @@ def train_from_recipe(
     recipe_path : TOML, see ``Recipe``.
     data_dir : the folder that the recipe's paths are below.
     out_dir : where the checkpoint goes; a run that was interrupted there is continued.
+    device : where the networks are trained: ``auto``, ``cpu`` or ``cuda``.
     progress : is called with each record of the training log.
     announce : is called with a line as each part begins.
 
@@ -61,6 +64,7 @@ def train_from_recipe(
         Where the recipe, the data or the folder cannot be used.
     """
     recipe = read_recipe(recipe_path)
+    resolve_device(device)  # refuses what is not there, before the data are read
     check_folder(out_dir)
     responses = camera_responses(recipe, data_dir)
     cascade: CascadeConfig | ScdmPreset
@@ -85,9 +89,9 @@ def train_from_recipe(
         progress(record)
         if is_validation(record):
             draw_curves(out_dir / CURVES, _log_of(out_dir))
-            _draw_samples(recipe, cascade, sets, out_dir, int(record["step"]))
+            _draw_samples(recipe, cascade, sets, out_dir, device, int(record["step"]))
 
-    model = _train(recipe, cascade, sets, out_dir, metadata, report)
+    model = _train(recipe, cascade, sets, out_dir, metadata, device, report)
     announce("fitting the baselines")
     rungs = fit_baselines(recipe, cascade, sets)
     announce("measuring on held-out scenes")
@@ -139,10 +143,12 @@ def _draw_samples(
     cascade: CascadeConfig | ScdmPreset,
     sets: SceneSets,
     out_dir: Path,
+    device: str,
     step: int,
 ) -> None:
     """Draw what the checkpoint that was just saved makes of a few validation crops."""
-    predictor = load_predictor(str(out_dir), steps=min(recipe.steps, PICTURED_STEPS), batch=PICTURED_CROPS)
+    steps = min(recipe.steps, PICTURED_STEPS)
+    predictor = load_predictor(str(out_dir), steps=steps, batch=PICTURED_CROPS, device=device)
     of, scenes = PICTURED_CROPS, sets.validation
     shown = [scenes[i] for i in sorted({i * len(scenes) // of for i in range(of)})]
     source = CropSource(
@@ -176,6 +182,7 @@ def _train(
     sets: SceneSets,
     out_dir: Path,
     metadata: Mapping[str, Any],
+    device: str,
     progress: Progress,
 ) -> SpectralCascade | ScdmCascade:
     """Train the recipe's kind of model."""
@@ -183,7 +190,13 @@ def _train(
     if isinstance(cascade, ScdmPreset):
         facts = {**metadata, "prediction": "eps", "scaling": scaling + "normalisation is in the preset"}
         return train_paper(
-            cascade, sets.training, sets.validation, out_dir, metadata=facts, progress=progress
+            cascade,
+            sets.training,
+            sets.validation,
+            out_dir,
+            metadata=facts,
+            device=device,
+            progress=progress,
         )
     assert isinstance(recipe, Recipe)
     facts = {**metadata, "prediction": "v", "scaling": scaling + "whitening is among the tensors"}
@@ -194,6 +207,7 @@ def _train(
         sets.validation,
         out_dir,
         metadata=facts,
+        device=device,
         progress=progress,
     )
 

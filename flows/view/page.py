@@ -29,7 +29,7 @@ from spectile.flows.view.view_catalog import CatalogPage
 from spectile.flows.view.view_guard import NAMES, SCRIPTS, GuardedApplication
 from spectile.flows.view.view_session import Pools, Session
 from spectile.flows.view.view_spectra import SpectraPane
-from spectile.pipeline.cube.cube_limits import readable
+from spectile.pipeline.cube.arrays import readable
 from spectile.pipeline.product.view import View, open_view
 from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.store.opening import open_storage

@@ -31,6 +31,7 @@ from bokeh.plotting import figure
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from spectile.catalog.errors import SpectileError
 from spectile.flows.view.view_session import FONT, Session, frame_of, keep_square
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.product.view import Array, Limits, Subject, View, picture, stretch
@@ -183,8 +184,12 @@ class MapPane:
         if self._busy:
             self._again = True
             return
+        try:
+            subject = self.view.subject(self.subject.value, self.band.value)
+        except SpectileError as err:
+            self.session.say(str(err))
+            return
         self._busy = True
-        subject = self.view.subject(self.subject.value, self.band.value)
         # None before the page is laid out: the coarsest level shows the scene at once.
         side = max(frame_of(self.map))
         wanted = Wanted(subject, self._on_screen(), side, self.stretch.value == "screen")

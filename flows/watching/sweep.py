@@ -164,7 +164,10 @@ def _sweep(
 ) -> Iterator[Outcome]:
     _check(settings)
     notify_location()  # a wrong one should not be found out by the first failure
-    arrivals = [look(each) for each in list_arrivals(settings.inbox)]
+    arrivals = [
+        look(each, allow_private=settings.run.allow_private)
+        for each in list_arrivals(settings.inbox, allow_private=settings.run.allow_private)
+    ]
     key = _key(settings.run)
     fresh, settled = [], 0
     for each in arrivals:
@@ -237,7 +240,7 @@ def _process(each: Arrival, run: SceneSettings, run_one: RunOne, key: str) -> Ou
     try:
         if each.problem:
             raise SpectileError(each.problem)
-        now = look(each)
+        now = look(each, allow_private=run.allow_private)
         if now.state != each.state or now.problem:
             return Outcome(each.name, "waiting", why="it changed or went while it was looked at")
         chosen, digest = _choose(replace(run, scene=each.place, out=_place(run, each.name)))

@@ -1,8 +1,8 @@
 """The two-stage spectral cascade: RGB → coarse bands → all bands (Chen et al. 2024, section III-A).
 
 Each stage gives a mean (in closed form, corrected by the network's condition branch) and diffuses what the
-mean leaves over, in a few whitened principal components. Both departures from the paper, which diffuses
-every band as it is, put the network's work where the uncertainty is; ``docs/model.md`` has the measurements.
+mean leaves over, in a few whitened principal components. Both depart from the paper, which diffuses
+every band as it is, to put the network's work where the uncertainty is; ``docs/model.md`` has the others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from spectile.catalog.bands import Bands, coarse_indices
 from spectile.catalog.errors import UsageError
-from spectile.catalog.fields import Count, Depth, Finite, Steps, Width
+from spectile.catalog.fields import Count, Depth, Finite, Members, Steps, Width
 from spectile.model.closed.closed_form import COLOUR_FEATURES, ClosedForm, Prepared, colour_features
 from spectile.model.diffusion.grain import random_grained, white_grain
 from spectile.model.diffusion.parameterization import to_x0
@@ -82,7 +82,7 @@ class CascadeConfig:
     """Bands of the first stage, at equal intervals."""
     stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES
     """RGB → coarse, RGB and coarse → all."""
-    members: Annotated[int, Field(ge=1, le=64)] = 1
+    members: Members = 1
     """Networks a stage, alike but for their first weights; sample k is drawn with number k modulo this."""
     timesteps: Steps = 1000
     """T of the linear schedule, beta 1e-4 to 0.02."""
@@ -232,7 +232,7 @@ class Stage(nn.Module):
         # Noise of 1 % of the smallest component keeps the solution finite where bands are missing.
         floor = 0.01 * basis.square().sum(0).min()
         gram = torch.einsum("tk,nt,tl->nkl", basis, bands, basis)
-        inverse = torch.linalg.inv(gram + floor * torch.eye(basis.shape[1]))
+        inverse = torch.linalg.inv(gram + floor * torch.eye(basis.shape[1], device=basis.device))
         project = torch.einsum("nkl,tl,nt->nkt", inverse, basis, bands)
         known = torch.einsum("nkt,tk->nk", project, basis)
         return torch.einsum("nkt,nthw->nkhw", project, residual), known

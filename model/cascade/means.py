@@ -74,9 +74,10 @@ def perturb(
     """
     count, _, height, width = coarse.shape
     components = stage.config.components
-    size = scale * torch.rand((count, 1, 1, 1), generator=generator) * math.sqrt(0.5)
+    where = coarse.device
+    size = scale * torch.rand((count, 1, 1, 1), generator=generator).to(where) * math.sqrt(0.5)
     own = random_grained(stage.grain, count, height, width, generator)
-    shared = torch.randn((count, components, 1, 1), generator=generator)
+    shared = torch.randn((count, components, 1, 1), generator=generator).to(where)
     exact = prepared._replace(mean=coarse)
     error = stage.add_residual(exact, stage.diffused * stage.deviation, size * (own + shared))
     return error.mean.clamp_min(0.0)

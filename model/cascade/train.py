@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spectile.catalog.errors import UsageError
 from spectile.model.cascade.calibration import CALIBRATION_CROPS, calibrate_bands, calibrate_stages
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage, drawn_by
 from spectile.model.cascade.config import TrainConfig
@@ -25,15 +26,18 @@ from spectile.model.cascade.means import fit_means, perturb
 from spectile.model.cascade.sites import leave_sites_out, site_factor
 from spectile.model.closed.closed_form import Prepared, colour_features
 from spectile.model.data.crops import Batch, CropSource, TrainingScene
+from spectile.model.device import resolve_device
 from spectile.model.diffusion.grain import fit_grain, random_grained
 from spectile.model.diffusion.losses import spectral_loss
 from spectile.model.diffusion.parameterization import add_noise
 from spectile.model.diffusion.schedule import Schedule
+from spectile.model.networks.unet_compact import CompactUNet
 from spectile.model.training.ema import Ema
 from spectile.model.training.run import Progress, generator_of, run_steps, scene_facts
 
 MAX_WEIGHT = 5.0
-"""The loss on x̂_0 counts SNR + 1 times, which is the loss on v, at most 5 (Hang et al. 2023)."""
+"""The loss on x̂_0 counts min(SNR + 1, 5) times: SNR + 1 times it is the loss on v; the limit is as of Hang et
+al. (2023), whose weight for x̂_0 is min(SNR, 5)."""
 MAX_COMPONENT = 4.0
 """Whitened residuals are clipped to ±4 deviations in training."""
 DEVIATION_RATE = 0.02
@@ -53,13 +57,14 @@ def train(
     out_dir: Path,
     *,
     metadata: Mapping[str, Any],
+    device: str = "auto",
     progress: Progress = lambda record: None,
     stop_after: int | None = None,
 ) -> SpectralCascade:
-    """The trained cascade, whose checkpoint is in ``out_dir`` with its log and its state.
+    """The trained cascade, on the device, whose checkpoint is in ``out_dir`` with its log and its state.
 
-    A run that finds its own state in ``out_dir`` continues from it and ends with the same weights as one
-    that was never interrupted.
+    A run that finds its own state in ``out_dir`` continues from it. On a CPU it ends with the same weights,
+    to the bit, as one that was never interrupted; on CUDA as far as its kernels repeat themselves.
 
     Parameters
     ----------
@@ -68,20 +73,27 @@ def train(
         bands and that of new places by. No weight of a network depends on validation.
     out_dir : the checkpoint's folder.
     metadata : facts for the checkpoint: name, recipe, data, held-out metrics.
+    device : ``auto``, ``cpu`` or ``cuda``; the closed forms are fitted on the CPU, in float64.
     progress : is called with each record that goes to the log.
     stop_after : end early after this step, as an interruption would.
 
     Raises
     ------
     UsageError
-        Where the scenes cannot be used, or no scene has every band.
+        Where the scenes, the size of the crops or the device cannot be used, or no scene has every band.
     CheckpointError
         Where the state in ``out_dir`` is of another configuration, or damaged.
     """
+    where = resolve_device(device)
+    if config.crop % CompactUNet.stride:
+        raise UsageError(
+            "crops do not fit the network", got=config.crop, expected=f"a multiple of {CompactUNet.stride}"
+        )
     torch.manual_seed(config.seed)
     model = SpectralCascade(cascade)
     fill = fit_means(model, CropSource(scenes, cascade.bands, cascade.response), config)
     source, watch = (CropSource(part, cascade.bands, cascade.response, fill) for part in (scenes, validation))
+    model.to(where)
     facts = {**metadata, "fill": fill.tolist(), "cascade": cascade.to_json(), "training": asdict(config)}
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
     ema = Ema(model, decay=config.ema_decay, start=config.warmup)
@@ -89,7 +101,7 @@ def train(
 
     def finish() -> tuple[dict[str, Tensor], dict[str, Any]]:
         finished.append(averaged(cascade, ema))
-        return _finish(finished[-1], source, watch, config)
+        return _finish(finished[-1], source, watch, config)  # on the CPU: a few crops, drawn once
 
     run_steps(
         model,
@@ -107,12 +119,12 @@ def train(
         log_every=config.log_every,
         validate_every=config.validate_every,
         step=lambda step: train_step(model, source, optimiser, config, step),
-        validate=lambda: validate(averaged(cascade, ema), watch, config),
+        validate=lambda: validate(averaged(cascade, ema).to(where), watch, config),
         progress=progress,
         finish=finish,
         stop_after=stop_after,
     )
-    return finished[-1] if finished else averaged(cascade, ema)
+    return (finished[-1] if finished else averaged(cascade, ema)).to(where)
 
 
 def _finish(
@@ -131,7 +143,7 @@ def _finish(
 
 
 def averaged(cascade: CascadeConfig, ema: Ema) -> SpectralCascade:
-    """The cascade with the averaged weights, in evaluation mode."""
+    """The cascade with the averaged weights, in evaluation mode, on the CPU."""
     model = SpectralCascade(cascade).eval()
     model.load_state_dict(ema.state()[0])
     return model
@@ -153,6 +165,22 @@ def train_step(
         augmentation=config.augmentation,
     )
     generator = generator_of(config.seed, 2, step)
+    first, second = step_losses(model, batch, config, generator, member)
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(config, step)
+    optimiser.zero_grad(set_to_none=True)
+    (first + second).backward()  # type: ignore[no-untyped-call]
+    for index in (0, 1):
+        torch.nn.utils.clip_grad_norm_(model.stage(index).parameters(), 1.0)
+    optimiser.step()
+    return {"first": round(first.item(), 5), "second": round(second.item(), 5)}
+
+
+def step_losses(
+    model: SpectralCascade, batch: Batch, config: TrainConfig, generator: torch.Generator, member: int
+) -> tuple[Tensor, Tensor]:
+    """Both stages' losses of a batch, computed where the model is; the generator is the CPU's everywhere."""
+    batch = batch.to(next(model.parameters()).device)
     positions = list(model.config.coarse_bands)
     colour, coarse = colour_features(batch.rgb), batch.target[:, positions]
     known = model.stage(0).closed.prepare(colour)
@@ -179,14 +207,7 @@ def train_step(
         generator,
         member,
     )
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate(config, step)
-    optimiser.zero_grad(set_to_none=True)
-    (first + second).backward()  # type: ignore[no-untyped-call]
-    for index in (0, 1):
-        torch.nn.utils.clip_grad_norm_(model.stage(index).parameters(), 1.0)
-    optimiser.step()
-    return {"first": round(first.item(), 5), "second": round(second.item(), 5)}
+    return first, second
 
 
 def stage_loss(
@@ -211,16 +232,13 @@ def stage_loss(
     loss = mean_loss(prepared.mean, target, mask, stage.closed.residual_variance, config.angle)
     left, shown = stage.components((target - prepared.mean.detach()) / prepared.size, bands)
     weight = shown[:, :, None, None] * batch.valid[:, None]
-    # Spikes of real sensors lie further out, and would own the gradient.
-    limit = MAX_COMPONENT * stage.deviation[:, None, None]
-    left = left.clamp(-limit, limit)
-    _measure(stage, left, weight)
-    truth = left / stage.deviation[:, None, None]
+    truth = _whitened(stage, left, weight)
     if config.condition_dropout > 0:
-        keep = torch.rand((len(truth), 1, 1, 1), generator=generator) >= config.condition_dropout
+        kept = torch.rand((len(truth), 1, 1, 1), generator=generator) >= config.condition_dropout
+        keep = kept.to(truth.device)
         half, quarter = encoded.features
         encoded = encoded._replace(features=(half * keep, quarter * keep))
-    t = random_times(len(target), schedule, generator)
+    t = random_times(len(target), schedule, generator).to(truth.device)
     alpha_bar = schedule.alpha_bar_of(t, truth)
     eps = random_grained(stage.grain, len(truth), truth.shape[2], truth.shape[3], generator)
     estimate = stage.estimate(add_noise(truth, eps, alpha_bar), t, alpha_bar, encoded)
@@ -243,17 +261,32 @@ def mean_loss(mean: Tensor, target: Tensor, mask: Tensor, variance: Tensor, angl
 
 
 @torch.no_grad()
-def _measure(stage: Stage, left: Tensor, weight: Tensor) -> None:
-    """Move the stage's deviation and grain towards those of a batch's components (N, K, h, w)."""
-    stage.grain.lerp_(fit_grain(left, weight), GRAIN_RATE)
+def _whitened(stage: Stage, left: Tensor, weight: Tensor) -> Tensor:
+    """The components (N, K, h, w) of a batch, clipped to ±4 of the stage's deviations, in units of these.
+
+    Deviation and grain move towards those of the batch, as it was clipped. That the clipping feeds the
+    deviation which sets its limit is meant: they settle where the clipped components have unit variance,
+    which is Huber's scale (proposal 2, 1964), from any start, unless fifteen in sixteen values are zero. Of
+    what was not clipped the deviation would be that of spikes, and what is learnt narrower than it says.
+    """
+    # Spikes of real sensors lie further out, and would own the gradient.
+    limit = MAX_COMPONENT * stage.deviation[:, None, None]
+    left = left.clamp(-limit, limit)
+    stage.grain.lerp_(fit_grain(left, weight).to(stage.grain.device), GRAIN_RATE)
     deviation = stage.deviation
     total = weight.sum(dim=(0, 2, 3))
     found = ((left.square() * weight).sum(dim=(0, 2, 3)) / total.clamp_min(1.0)).sqrt()
     deviation.copy_(torch.where(total > 0, deviation.lerp(found, DEVIATION_RATE), deviation).clamp_min(1e-3))
+    return left / deviation[:, None, None]
 
 
 def random_times(count: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
-    """(count,) integer times: a quarter at T, where the mean is made, the rest even in log-SNR."""
+    """(count,) integer times: a quarter at T, the rest even in log-SNR.
+
+    At T lies the first of the solver's four evaluations by default. What the denoiser says there is its
+    average, which is taken off every sample, so it must be learnt well; other steps than four visit other
+    times, so the rest is spread over all.
+    """
     low, high = schedule.log_snr(schedule.steps), schedule.log_snr(1)
     at = torch.rand(count, generator=generator)
     drawn = [schedule.time_of_log_snr(low + (high - low) * float(u)) for u in at]
@@ -274,6 +307,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 def validate(model: SpectralCascade, source: CropSource, config: TrainConfig) -> dict[str, float]:
     """RMSE on fixed crops: the posterior mean, one sample, and the closed-form mean of both stages."""
     batch = source.every_pixel((0,), size=config.crop, crops=VALIDATION_CROPS)
+    batch = batch.to(next(model.parameters()).device)
     draw = drawn_by(generator_of(0, 5, 0), model, len(batch.rgb), *batch.rgb.shape[2:])
     return {
         "closed_form_rmse": round(batch.rmse(model.closed_form(batch.rgb)), 5),

@@ -119,6 +119,10 @@ class Batch:
         """A batch of the n-th crop alone."""
         return Batch(*(getattr(self, entry.name)[n : n + 1] for entry in fields(self)))
 
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on a device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
     def rmse(self, estimate: Tensor) -> float:
         """RMSE, reflectance, of an estimate (N, B, h, w) over what is known and counts."""
         weight = (self.weight[:, None, None] * self.valid)[:, None] * self.bands[:, :, None, None]
@@ -318,11 +322,16 @@ def _square(scene: TrainingScene, row: int, col: int, size: int) -> _Crop:
 def _crop(scene: TrainingScene, size: int, rng: np.random.Generator, *, turn: bool) -> _Crop:
     """A random square; with ``turn``, flipped and rotated."""
     row, col = (int(rng.integers(0, max(extent - size, 0) + 1)) for extent in scene.valid.shape)
-    cube, shown, valid = _square(scene, row, col, size)
-    if turn:
-        turns, step = int(rng.integers(4)), -1 if rng.integers(2) else 1
-        cube = np.rot90(cube, turns, (-2, -1))[..., ::step]
-        shown, valid = (np.rot90(part, turns, (-2, -1))[..., ::step] for part in (shown, valid))
+    crop = _square(scene, row, col, size)
+    if not turn:
+        return crop
+    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+    cube, shown, valid = (
+        np.rot90(crop.cube, turns, (1, 2)),
+        *np.rot90([crop.shown, crop.valid], turns, (1, 2)),
+    )
+    if flip:
+        cube, shown, valid = cube[..., ::-1], shown[..., ::-1], valid[..., ::-1]
     return _Crop(np.ascontiguousarray(cube), shown.copy(), valid.copy())
 
 

@@ -82,9 +82,12 @@ def random_grained(grain: Tensor, count: int, height: int, width: int, generator
 def fit_grain(components: Tensor, weight: Tensor) -> Tensor:
     """(K, S), the grain of components (N, K, h, w) with weights alike; white where nothing is weighed.
 
-    Non-negative least squares on the autocorrelation at ``LAGS`` along both axes.
+    Non-negative least squares on the autocorrelation at ``LAGS`` along both axes. It is on the CPU, whatever
+    the components are on.
     """
-    found = np.stack([_autocorrelation(components, weight, lag).double().numpy() for lag in LAGS], axis=1)
+    found = np.stack(
+        [_autocorrelation(components, weight, lag).double().cpu().numpy() for lag in LAGS], axis=1
+    )
     # The last equation, which outweighs the others, says that shares sum to one.
     system = np.vstack([_lattice_autocorrelation(), np.full(len(SPACINGS), 100.0)])
     rows = []
@@ -131,7 +134,7 @@ class _Taps(NamedTuple):
 
 def _autocorrelation(values: Tensor, weight: Tensor, lag: int) -> Tensor:
     """(K,) of values (N, K, h, w) over both axes, NaN where nothing is weighed."""
-    product, square = torch.zeros(values.shape[1]), torch.zeros(values.shape[1])
+    product, square = values.new_zeros(values.shape[1]), values.new_zeros(values.shape[1])
     for axis in (-2, -1):
         size = values.shape[axis] - lag
         if size < 1:

@@ -102,6 +102,7 @@ def evaluate(
 def shuffle_factor(model: SpectralCascade, batch: Batch, *, seed: int) -> float:
     """By how much the second stage's RMSE grows when its coarse bands are of other pixels that count."""
     generator = torch.Generator().manual_seed(seed)
+    batch = batch.to(next(model.parameters()).device)
     coarse = batch.target[:, list(model.config.coarse_bands)]
     spectra, valid = coarse.movedim(1, -1).clone(), batch.valid > 0
     own = spectra[valid]

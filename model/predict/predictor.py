@@ -18,7 +18,7 @@ from torch import Tensor
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
-from spectile.catalog.errors import CheckpointError, UsageError
+from spectile.catalog.errors import CheckpointError, NetworkError, UsageError
 from spectile.catalog.inputs import Batch, InputSpec
 from spectile.catalog.limits import check_seed
 from spectile.model import checkpoint
@@ -132,6 +132,8 @@ class CascadePredictor:
             Where the tiles' sides are no multiples of ``stride``, or there are more than ``size``.
         MemoryError
             Where there is not enough memory.
+        NetworkError
+            Where torch fails otherwise.
         """
         rgb, origins = batch.rasters["rgb"].values, batch.origins
         count, _, height, width = rgb.shape
@@ -148,11 +150,11 @@ class CascadePredictor:
         padding = -count % group
         # The position stays on the host, where the noise's key is made of it.
         places = torch.from_numpy(np.concatenate([origins, np.repeat(origins[-1:], padding, axis=0)]))
-        with _memory_errors():
+        with _torch_errors():
             tiles = self._send(torch.from_numpy(np.concatenate([rgb, np.repeat(rgb[-1:], padding, axis=0)])))
         begun: dict[int, Begun] = {}
         for sample in samples:
-            with _memory_errors():
+            with _torch_errors():
                 out = torch.empty((count, len(self.bands), height, width), pin_memory=self._pinned)
                 for first in range(0, count, group):
                     last = first + group
@@ -220,17 +222,17 @@ class CascadePredictor:
 
 
 @contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Torch's errors of memory, on a device or on the host, as MemoryError."""
+def _torch_errors() -> Iterator[None]:
+    """Torch's errors as ours: those of memory, on a device or on the host, as MemoryError."""
     try:
         yield
     except RuntimeError as err:
         # On the host it is a plain RuntimeError, known by its text alone.
         if not isinstance(err, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(err):
-            raise
+            raise NetworkError("the network failed", got=repr(str(err).partition("\n")[0])) from err
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        raise MemoryError(str(err).splitlines()[0]) from err
+        raise MemoryError(str(err).partition("\n")[0]) from err
 
 
 RUNTIME_BYTES = 290 * 2**20

@@ -12,8 +12,8 @@ from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import CheckpointError, UsageError
 from spectile.catalog.inputs import Batch, InputSpec
 from spectile.model import checkpoint
-from spectile.model.closed.baselines import baselines_of
-from spectile.model.predict.predictor import RUNTIME_BYTES, load_cascade
+from spectile.model.closed.baselines import Baseline, baselines_of
+from spectile.model.predict.predictor import RUNTIME_BYTES, fill_of, load_network
 
 KINDS = ("ridge", "lookup")
 BATCH = 4
@@ -43,10 +43,10 @@ class RegressionPredictor:
         if batch is not None and batch < 1:
             raise UsageError("batch", got=batch, expected="1 or more")
         loaded = checkpoint.load(model)
-        config = load_cascade(loaded).config
+        config = load_network(loaded).config
         self.bands: Bands = config.bands
         """The bands of what it predicts."""
-        fill = tuple(map(float, loaded.metadata["fill"]))
+        fill = tuple(map(float, fill_of(loaded)))
         self.inputs = (InputSpec("rgb", config.response, fill),)
         """A colour scene as the model's camera sees it; masked pixels hold the training data's mean."""
         self.stride = 1
@@ -57,12 +57,22 @@ class RegressionPredictor:
         """None: it has no samples."""
         if not (found := baselines_of(loaded)):
             raise CheckpointError("no baselines in the checkpoint", where=model)
-        self._regression = found[kind]
+        self.regression: Baseline = found[kind]
+        """What predicts the pixels of a tile."""
+        self._check_bands(model)
         self._settings: dict[str, object] = {
             "name": f"{loaded.metadata['name']}:{kind}",
             "digest": checkpoint.digest_of({}, loaded.baselines),
-            "steps": 0, "estimate": "regression", "seed": 0, "dtype": "float32", "device": "cpu",
+            "steps": 0, "sampler": "none", "estimate": "regression", "seed": 0, "dtype": "float32",
+            "device": "cpu",
         }  # fmt: skip
+
+    def _check_bands(self, model: str) -> None:
+        count = len(self.regression.predict(np.zeros((3, 1, 1), dtype=np.float32)))
+        if count != len(self.bands):
+            raise CheckpointError(
+                "the baselines are for other bands", where=model, got=count, expected=len(self.bands)
+            )
 
     @property
     def settings(self) -> Mapping[str, object]:
@@ -72,7 +82,7 @@ class RegressionPredictor:
     def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
         """Yield the same (N, B, h, w) float32 reflectance for each sample; one tile is made at a time."""
         out = np.stack(
-            [np.ascontiguousarray(self._regression.predict(tile)) for tile in batch.rasters["rgb"].values]
+            [np.ascontiguousarray(self.regression.predict(tile)) for tile in batch.rasters["rgb"].values]
         )
         for _ in samples:
             yield out

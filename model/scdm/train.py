@@ -7,7 +7,6 @@ no weight: the second learns from true coarse bands, as published, and Adam keep
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +137,7 @@ def stage_loss(model: ScdmCascade, index: int, batch: Batch, generator: torch.Ge
     preset, network = model.config, model.stage(index)
     stage, training, coarse = preset.stages[index], preset.training, list(preset.coarse)
     device = next(network.parameters()).device
-    batch = Batch(*(getattr(batch, field.name).to(device) for field in fields(batch)))
+    batch = batch.to(device)
     mask = batch.bands[:, :, None, None] * batch.valid[:, None]
     truth = model.normalise(batch.target) * mask
     if index == 0:

@@ -61,6 +61,7 @@ class Predictor(Protocol):
         Raises
         ------
         MemoryError : there is not enough memory, of the device either.
+        NetworkError : the network failed otherwise; a run tries the block again.
         """
         ...
 

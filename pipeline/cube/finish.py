@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,6 +35,11 @@ from spectile.pipeline.plan.layers import LAYERS, array_name
 from spectile.pipeline.plan.quality_layers import QUALITY
 from spectile.pipeline.store.base import Storage
 
+_OF_CUBES = re.compile(
+    rf"({FOLDER}/\d+/)?\w+/({re.escape(ROOT)}|c(/\d+)+)|{FOLDER}(/\d+)?/{re.escape(ROOT)}"
+    rf"|{ledger.PREFIX}/({re.escape(ROOT)}|r\d+c\d+(\.failed)?\.json)"
+)
+"""The keys of metadata, shards and markers; whatever else lies in a cube's folders is somebody else's."""
 TOLD = ("taken", "warnings")
 """What only the run that finishes a cube knows, of what ``finalise`` is given."""
 
@@ -66,7 +72,10 @@ def strays(cube: Cube) -> list[str]:
     return sorted(
         key
         for key in cube.storage.walk()
-        if key.partition("/")[0] in folders and key not in known and not ledger.is_lease(key)
+        if key.partition("/")[0] in folders
+        and _OF_CUBES.fullmatch(key)
+        and key not in known
+        and not ledger.is_lease(key)
     )
 
 

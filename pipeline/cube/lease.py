@@ -355,6 +355,18 @@ def _acquire(storage: Storage, beat: Beat) -> Fence:
         return fence
 
 
+def refuse_held(storage: Storage) -> None:
+    """Refuse a cube that another run is writing, without taking or waiting for its lease.
+
+    Raises
+    ------
+    LeaseHeld : a run was seen alive there.
+    """
+    beat = read_beat(storage)
+    if beat is not None and beat.state != "stopped":
+        raise _held(storage, beat)
+
+
 def _held(storage: Storage, holder: Beat | None) -> LeaseHeld:
     who = f"process {holder.pid} since {holder.since}" if holder else "a lease that cannot be read"
     done = f", {holder.done} of {holder.blocks} blocks done" if holder and holder.blocks else ""

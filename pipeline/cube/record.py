@@ -23,6 +23,7 @@ from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.pipeline.block.mosaic import Mosaic
 from spectile.pipeline.cube import ledger
+from spectile.pipeline.cube.arrays import array_shapes, open_arrays, reading_metadata, written_arrays
 from spectile.pipeline.cube.layout import NODATA as NODATA
 from spectile.pipeline.cube.layout import ROOT, lay_out
 from spectile.pipeline.cube.layout import SCALE as SCALE
@@ -56,8 +57,7 @@ class Cube:
     @property
     def arrays(self) -> tuple[str, ...]:
         """The names of the arrays that blocks write."""
-        flat = ("valid", "source") if self.plan.scenes else ("valid",)
-        return ("reflectance", *map(array_name, self.plan.layers), *flat, *self.plan.quality)
+        return written_arrays(self.plan)
 
 
 def create_cube(
@@ -149,7 +149,7 @@ def read_record(storage: Storage) -> dict[str, Any] | None:
     value = storage.get(RECORD) or b""
     try:
         record: dict[str, Any] = json.loads(value)["record"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return record if _record_bytes(record) == value else None
 
@@ -180,7 +180,7 @@ def read_status(storage: Storage) -> dict[str, Any]:
     text = storage.get(ROOT)
     try:
         facts = json.loads(text or b"{}").get("attributes", {}).get("spectile")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         facts = None
     if not isinstance(facts, dict) or not {"status", "digest", "block", "plan"} <= facts.keys():
         raise CubeError(
@@ -220,9 +220,12 @@ def plan_of(facts: Mapping[str, Any], storage: Storage) -> Plan:
             said["bands"], said["samples"], tuple(said["layers"]), said["settings"],
             tuple(Share.from_json(each) for each in said.get("scenes", ())), tuple(said.get("quality", ())),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as err:
-        raise CubeError("the cube's plan is damaged", where=str(storage), got=repr(err)) from err
-    if plan.digest != facts["digest"]:
+        digest = plan.digest
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as err:
+        raise CubeError("the cube's plan is damaged", where=str(storage), got=repr(err)[:200]) from err
+    except UsageError as err:
+        raise CubeError(f"the cube's plan is damaged: {err}", where=str(storage)) from err
+    if digest != facts["digest"]:
         raise CubeError(
             "the cube's plan is damaged", where=str(storage), got="another digest",
             remedy="see spectile verify --repair",
@@ -366,16 +369,22 @@ def open_cube(path: str | Path, *, overview: int = 1) -> xr.Dataset:
         raise CubeError(
             "the cube is not finished", where=str(storage), got=status, remedy="run again with --resume"
         )
-    levels = {level.factor: level for level in load_plan(storage).levels}
+    plan = load_plan(storage)
+    levels = {level.factor: level for level in plan.levels}
     if overview not in levels:
         raise UsageError(
             "there is no such overview", where=str(storage), got=overview,
             expected=f"one of {', '.join(map(str, levels))}",
         )  # fmt: skip
-    raw: xr.Dataset = xr.open_zarr(
-        storage.zarr(read_only=True), group=levels[overview].folder or None, mask_and_scale=False,
-        decode_coords="all",
-    )  # fmt: skip
+    level = levels[overview]
+    group = open_arrays(storage, plan, consolidated=True, levels=[level])
+    ours = array_shapes(plan, level)
+    with reading_metadata(storage):
+        inside = group[level.folder] if level.folder else group
+        raw: xr.Dataset = xr.open_zarr(
+            storage.zarr(read_only=True), group=level.folder or None, mask_and_scale=False,
+            decode_coords="all", drop_variables=[name for name in inside if name not in ours],
+        )  # fmt: skip
     for name in ("reflectance", *map(array_name, LAYERS), *MEASURES):
         if name in raw:
             counts = raw[name]

@@ -7,6 +7,7 @@ from typing import Any
 
 from spectile.catalog.errors import CubeError
 from spectile.pipeline.cube import ledger
+from spectile.pipeline.cube.arrays import reading_metadata
 from spectile.pipeline.cube.finish import strays
 from spectile.pipeline.cube.layout import ROOT
 from spectile.pipeline.cube.overviews import Region, inspect_overviews
@@ -68,6 +69,11 @@ def inspect_cube(storage: Storage) -> Findings:
     CubeError : there is no cube, or both copies of its plan are damaged.
     StoreError : the store cannot be read.
     """
+    with reading_metadata(storage):
+        return _inspect(storage)
+
+
+def _inspect(storage: Storage) -> Findings:
     record = read_record(storage)
     metadata: dict[str, str] = {}
     facts: dict[str, Any]

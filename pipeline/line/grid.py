@@ -83,7 +83,8 @@ def _common(scenes: Sequence[tuple[Grid, Footprint]]) -> str:
 
 def _together(longitudes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Longitudes by whole turns, so that those on both sides of the antimeridian are neighbours."""
-    return np.asarray(longitudes[0] + (longitudes - longitudes[0] + 180) % 360 - 180)
+    first = float(longitudes[0])
+    return np.asarray(first + (longitudes - first + 180) % 360 - 180)
 
 
 def _outline(grid: Grid, footprint: Footprint, wkt: str) -> NDArray[np.float64]:

@@ -201,6 +201,8 @@ def open_scenes(
     channels: tuple[int, int, int] | None = None,
     gain: float | None = None,
     measure: bool = True,
+    allow_vrt: bool = False,
+    allow_private: bool = False,
 ) -> tuple[list[SceneSource], float | None]:
     """The sources of a line's scenes, and the gain that the display pictures among them share.
 
@@ -208,7 +210,7 @@ def open_scenes(
     ----------
     radiometry : ``KIND`` for all scenes, ``NAME=KIND`` for one.
     gain : the line's gain where it is fixed already; else it is measured on all display pictures together.
-    measure : as of ``open_source``.
+    measure, allow_vrt, allow_private : as of ``open_source``.
 
     Raises
     ------
@@ -221,7 +223,8 @@ def open_scenes(
     sources = [
         open_source(
             scene.place, radiometry=own.get(scene.name, common), nodata_rule=nodata_rule,
-            channels=channels, measure=measure,
+            channels=channels, measure=measure, allow_vrt=allow_vrt, listed=scene.listed,
+            allow_private=allow_private,
         )
         for scene in scenes
     ]  # fmt: skip

@@ -163,21 +163,24 @@ def open_line(
     channels: tuple[int, int, int] | None = None,
     gain: float | None = None,
     measure: bool = True,
+    allow_vrt: bool = False,
+    allow_private: bool = False,
 ) -> LineSource:
     """The source of a flight line. Masks are read, and colours as far as they must be measured.
 
     Parameters
     ----------
     grid : where the line's grid is fixed already; else the next four choose it, as in ``choose_grid``.
-    radiometry, nodata_rule, channels, gain, measure : as of ``open_scenes``.
+    radiometry, nodata_rule, channels, gain, measure, allow_vrt, allow_private : as of ``open_scenes``.
 
     Raises
     ------
     SceneError, UsageError : as ``open_scenes``, ``choose_grid`` and ``place_scene``.
     """
     sources, gain = open_scenes(
-        scenes, radiometry=radiometry, nodata_rule=nodata_rule, channels=channels, gain=gain, measure=measure
-    )
+        scenes, radiometry=radiometry, nodata_rule=nodata_rule, channels=channels, gain=gain, measure=measure,
+        allow_vrt=allow_vrt, allow_private=allow_private,
+    )  # fmt: skip
     footprints = [take_footprint(source) for source in sources]
     for scene, footprint in zip(scenes, footprints, strict=True):
         if not footprint.some.any():

@@ -13,7 +13,7 @@ from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.levels import Level, levels
 from spectile.pipeline.geometry.tiling import Block, Tiling, blocks
 from spectile.pipeline.plan.layers import Layer, choose_layers
-from spectile.pipeline.plan.quality_layers import QualityLayer
+from spectile.pipeline.plan.quality_layers import QualityLayer, choose_quality
 from spectile.pipeline.plan.shares import Share, cells
 
 CHUNK = 256
@@ -22,6 +22,12 @@ CHUNK_BANDS = 16
 """Bands of a chunk; of all where they are fewer."""
 SHARD = 512
 """Rows and columns of a shard, the file that is written whole. Blocks are multiples of it."""
+MOST_BANDS = 1024
+"""Bands of a cube at most; a shard of them has half a GB before compression."""
+MOST_SHARDS = 2**20
+"""Shards of an array at most, 275 gigapixels: plans list them."""
+LONGEST_SIDE = 10_000_000
+"""Rows or columns of a cube at most: its coordinates list them."""
 LARGEST_BLOCK = 2048
 """Rows and columns of the largest block chosen by itself; larger ones save few tiles and lose much
 work when a run is stopped."""
@@ -61,6 +67,15 @@ class Plan:
                 expected="bounds within " + ",".join(f"{value:.10g}" for value in self.grid.bounds),
                 remedy="give --region XMIN,YMIN,XMAX,YMAX in the scene's CRS",
             )
+        shards = -(-self.window.height // SHARD) * -(-self.window.width // SHARD)
+        if shards > MOST_SHARDS or max(self.window.shape) > LONGEST_SIDE:
+            raise UsageError(
+                "the region is too large for one cube", got="{} × {} px".format(*self.window.shape),
+                expected=f"sides of up to {LONGEST_SIDE} px, and {MOST_SHARDS} squares of {SHARD} px",
+                remedy="cut it with --region",
+            )  # fmt: skip
+        if not 1 <= self.bands <= MOST_BANDS:
+            raise UsageError("too many bands for a cube", got=self.bands, expected=f"1 to {MOST_BANDS}")
         if self.block < SHARD or self.block % SHARD:
             raise UsageError(
                 "a block must be whole shards", got=f"--block {self.block}", expected=f"a multiple of {SHARD}"
@@ -68,7 +83,12 @@ class Plan:
         if self.samples < 1:
             raise UsageError("at least one sample is needed", got=f"--samples {self.samples}")
         choose_layers(self.layers, self.samples)  # refuses what cannot be taken
+        if choose_quality(self.quality) != self.quality:
+            raise UsageError("unknown quality layers", got=", ".join(map(str, self.quality)))
 
+        for share in self.scenes:
+            share.check(shards=(-(-self.window.height // SHARD), -(-self.window.width // SHARD)),
+                        tiles=self.tiling.counts)  # fmt: skip
         if self.scenes and not self._held:
             raise UsageError("no scene of the line has a valid pixel in the region")
 

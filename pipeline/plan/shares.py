@@ -38,6 +38,13 @@ class Share:
         facts = {key: value for key, value in said.items() if key not in ("shards", "tiles")}
         return cls(facts, *(tuple((r, c, s) for r, c, s in said[key]) for key in ("shards", "tiles")))
 
+    def check(self, *, shards: tuple[int, int], tiles: tuple[int, int]) -> None:
+        """Raise ValueError where a run leaves its lattice of so many rows and columns."""
+        for runs, (rows, cols) in ((self.shards, shards), (self.tiles, tiles)):
+            for row, start, stop in runs:
+                if not (0 <= row < rows and 0 <= start < stop <= cols):
+                    raise ValueError(f"a scene's share {(row, start, stop)} in {rows} × {cols}")
+
     def touches(self, tiles: Window) -> bool:
         """Whether a rectangle of the lattice, rows and columns of tiles, holds one of its tiles."""
         return any(

@@ -7,8 +7,10 @@ Everything is made in a folder of its own beside the target and renamed when it 
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import zarr
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
@@ -26,6 +27,7 @@ from rasterio.warp import transform_bounds
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.catalog.urls import locate, nested
+from spectile.pipeline.cube.arrays import open_arrays, reading_metadata, written_arrays
 from spectile.pipeline.cube.record import load_plan, read_status
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.product.part import Format, Part, Pieces
@@ -36,6 +38,8 @@ Dtype = Literal["stored", "float32"]
 Box = tuple[float, float, float, float]
 """x_min, y_min, x_max, y_max."""
 
+_V2 = re.compile(r"\.z(group|attrs|array|metadata)|\d+(\.\d+)*")
+"""The names of the files of a Zarr v2 store."""
 _ENVI = (".img", ".dat", ".raw", ".bil", "")
 """How names of ENVI data may end: those under which every reader looks for them, given the header."""
 _FULL_BYTES = 1_000_000
@@ -106,12 +110,10 @@ def _select(
             remedy="run again with --resume, or use --allow-incomplete",
         )  # fmt: skip
     plan = load_plan(storage)
-    # Any: zarr types an item of a group as everything that it could be.
-    group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
-    names = {
-        name: tuple(array.metadata.dimension_names or ())[-2:] == ("y", "x") for name, array in group.arrays()
-    }
-    known = {name.removeprefix("reflectance_"): name for name, is_map in names.items() if is_map}
+    group = open_arrays(storage, plan, consolidated=False)
+    with reading_metadata(storage):
+        CRS.from_wkt(plan.grid.crs_wkt)
+    known = {name.removeprefix("reflectance_"): name for name in written_arrays(plan)}
     name = known.get(layer.removeprefix("reflectance_"))
     if name is None:
         raise UsageError("the cube has no such layer", got=layer, expected=", ".join(sorted(known)))
@@ -190,9 +192,19 @@ def _check_free(target: Path, to: Format, replace: bool) -> None:
         return
     if not replace:
         raise CubeError("the output exists", where=str(taken[0]), remedy="use --replace, or another --out")
-    ours = (target / ".zgroup").is_file() if to == "zarr2" else all(path.is_file() for path in taken)
+    ours = _is_export(target) if to == "zarr2" else all(path.is_file() for path in taken)
     if not ours:
         raise CubeError("not an export of this format", where=str(taken[0]), remedy="use another --out")
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a folder is a Zarr v2 store that was exported from a cube, with nothing else in it."""
+    try:
+        told = json.loads((folder / ".zattrs").read_bytes())
+    except (OSError, ValueError):
+        return False
+    files = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return "spectile_digest" in told and all(_V2.fullmatch(path.name) for path in files)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from spectile.pipeline.cube.shards import read_bands
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.levels import FOLDER
 from spectile.pipeline.plan.plan import SHARD
+from spectile.pipeline.product.points import choose_points
 from spectile.pipeline.scene.radiometry import linear_to_srgb
 from spectile.pipeline.store.base import Storage, stem
 
@@ -50,7 +51,7 @@ def write_quicklook(storage: Storage) -> str:
     beside = storage.parent
     beside.put(cog, _cog(true_colour, valid, _grid(group, step, valid.shape)))
     infrared = _for_display(small[3:], valid)
-    spectra = _spectra(group, small, valid, step)
+    spectra = _spectra(group, step)
     beside.put(png, _png(true_colour, infrared, valid, spectra, wavelength))
     return beside.at(png)
 
@@ -104,42 +105,21 @@ def _cog(picture: NDArray[np.uint8], valid: NDArray[np.bool_], grid: Grid) -> by
         return bytes(cog.getbuffer())
 
 
-def _spectra(
-    group: Any, small: NDArray[np.float32], valid: NDArray[np.bool_], step: int
-) -> list[tuple[int, int, NDArray[np.float32]]]:
-    """Six pixels of the picture that differ, and their full spectra, as (row, col, (B,)).
-
-    They stand at even steps of the order by vegetation index, dark and bright taking turns.
-    """
-    rows, cols = np.nonzero(valid)
-    if rows.size == 0:
-        return []
-    near_infrared, red = small[3, rows, cols], small[4, rows, cols]
-    order = np.argsort((near_infrared - red) / np.maximum(near_infrared + red, 1e-4), kind="stable")
-    chosen = []
-    for place, share in enumerate((0.02, 0.2, 0.4, 0.6, 0.8, 0.98)):
-        around = max(1, rows.size // 50)
-        start = min(int(share * rows.size), rows.size - around)
-        near = order[max(0, start - around) : start + around]
-        bright = np.argsort(small[:3, rows[near], cols[near]].sum(axis=0), kind="stable")
-        chosen.append(near[bright[int((0.8 if place % 2 else 0.3) * (len(near) - 1))]])
-    cube, mask = group["reflectance"], group["valid"]
+def _spectra(group: Any, step: int) -> list[tuple[float, float, NDArray[np.float32]]]:
+    """The numbered pixels and their spectra, as (row, col, (B,)) in pixels of the picture."""
+    cube = group["reflectance"]
     scale = np.float32(cube.attrs["scale_factor"])
-    found = []
-    for index in dict.fromkeys(chosen):
-        row, col = int(rows[index]), int(cols[index])
-        at = slice(row * step, (row + 1) * step), slice(col * step, (col + 1) * step)
-        inside = mask[at].astype(bool)
-        spectrum = cube[(slice(None), *at)][:, inside].mean(axis=1) * scale
-        found.append((row, col, spectrum.astype(np.float32)))
-    return found
+    return [
+        (row / step, col / step, (cube[:, row, col] * scale).astype(np.float32))
+        for row, col in choose_points(group)
+    ]
 
 
 def _png(
     true_colour: NDArray[np.uint8],
     infrared: NDArray[np.uint8],
     valid: NDArray[np.bool_],
-    spectra: list[tuple[int, int, NDArray[np.float32]]],
+    spectra: list[tuple[float, float, NDArray[np.float32]]],
     wavelength: NDArray[np.float64],
 ) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -17,14 +17,13 @@ from spectile.pipeline.cube.record import NODATA, SCALE, Cube, finished_blocks
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.product.points import choose_points
 from spectile.pipeline.product.quality import overlaps
 from spectile.pipeline.product.quicklook import TRUE_COLOUR_NM
 from spectile.pipeline.product.view import Level, Place, Spectrum, Subject, View
 
 Array = NDArray[np.float32]
 
-POINTS = 6
-"""Pixels whose spectra are shown."""
 WHOLE = 512 * 512
 """Pixels of a cube that is read whole for its statistics, at most."""
 SAMPLES = 4
@@ -136,31 +135,12 @@ def flat(view: View, level: Level, name: str) -> Array:
     return values
 
 
-def spread_points(view: View, level: Level) -> list[Point]:
-    """Pixels near the middles of parts of the valid ones, from top to bottom; fewer where there are fewer."""
-    known = np.argwhere(flat(view, level, "valid") > 0)
-    if not len(known):
-        return []
-    sparse = known[:: max(1, len(known) // 4096)].astype(np.float64)
-    middles = sparse[np.linspace(0, len(sparse) - 1, POINTS).astype(int)]
-    for _ in range(20):  # k-means, which settles on parts of like size
-        nearest = np.square(sparse[:, None] - middles).sum(axis=2).argmin(axis=1)
-        middles = np.array(
-            [sparse[nearest == part].mean(axis=0) if (nearest == part).any() else middles[part]
-             for part in range(POINTS)]
-        )  # fmt: skip
-    chosen = [sparse[np.square(sparse - middle).sum(axis=1).argmin()] for middle in middles]
-    found = []
-    for row, col in sorted({(int(row), int(col)) for row, col in chosen}):
-        at = Window(row * level.factor, col * level.factor, level.factor, level.factor)
-        at = at.intersection(view.grid.window)
-        inside = np.argwhere(view.group["valid"][at.slices])
-        if not len(inside):
-            continue
-        down, right = inside[len(inside) // 2]
-        row, col = at.row + int(down), at.col + int(right)
-        found.append(Point(row, col, view.place(row + 0.5, col + 0.5), view.spectrum(row, col)))
-    return found
+def spread_points(view: View) -> list[Point]:
+    """The pixels that the quicklook numbers, with what the cube knows of them."""
+    return [
+        Point(row, col, view.place(row + 0.5, col + 0.5), view.spectrum(row, col))
+        for row, col in choose_points(view.group)
+    ]
 
 
 def sample_windows(shape: tuple[int, int]) -> list[Window]:

@@ -223,7 +223,9 @@ def _class_map(facts: Facts, title: str, caption: str, values: Any, names: list[
         ]
         for n in there
     ]
-    axes.legend(handles=handles, loc="lower left", fontsize=9, framealpha=0.9)
+    legend = axes.legend(handles=handles, loc="lower left", fontsize=9, framealpha=0.9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # names of scenes are no formulas
     _mark(facts, axes)
     return Figure(title, caption, _webp(figure))
 

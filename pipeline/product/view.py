@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import shapely
-import zarr
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
@@ -26,7 +25,7 @@ from rasterio.crs import CRS
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.indices import INDICES
-from spectile.pipeline.cube.cube_limits import MOST_BANDS, check_array, contained, readable
+from spectile.pipeline.cube.arrays import open_arrays, readable, reading_metadata, written_arrays
 from spectile.pipeline.cube.record import NODATA, SCALE, load_plan, read_status
 from spectile.pipeline.cube.shards import read_bands
 from spectile.pipeline.geometry.grid import Grid, Window
@@ -34,7 +33,7 @@ from spectile.pipeline.geometry.pixels import pixels_in
 from spectile.pipeline.geometry.placing import to_map, transform_points
 from spectile.pipeline.plan.layers import LAYERS, Layer, array_name
 from spectile.pipeline.plan.plan import SHARD
-from spectile.pipeline.plan.quality_layers import QUALITY
+from spectile.pipeline.plan.quality_layers import FLAGS, QUALITY
 from spectile.pipeline.product.quicklook import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
 from spectile.pipeline.scene.radiometry import linear_to_srgb
 from spectile.pipeline.store.base import Storage
@@ -49,7 +48,6 @@ LARGEST_AREA = 512 * 512
 LARGEST_PASS = 2**34
 """Pixels of a cube at most that has no overviews: all of it is passed over for its coarsest level."""
 
-_BITS = tuple(1 << bit for bit in range(8))
 
 Array = NDArray[np.float32]
 Limits = tuple[float, float]
@@ -130,6 +128,8 @@ class View:
     """What it says of itself."""
     levels: tuple[Level, ...]
     """From fine to coarse, the first being the cube itself; the last has ``COARSE_SIDE`` a side at most."""
+    arrays: tuple[str, ...]
+    """The names of the arrays that its plan has; others are not looked at."""
     group: Any = field(repr=False)
     """The store, opened by zarr."""
     _kept: dict[tuple[str, int], Future[NDArray[Any]]] = field(default_factory=dict, repr=False)
@@ -138,7 +138,7 @@ class View:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The layers that say how sure it is."""
-        return tuple(layer for layer in LAYERS if array_name(layer) in self.group)
+        return tuple(layer for layer in LAYERS if array_name(layer) in self.arrays)
 
     @cached_property
     def subjects(self) -> dict[str, str]:
@@ -157,8 +157,8 @@ class View:
         if "sd" in self.layers:
             found["sd"] = "Uncertainty (sd) of a band"
         for name in QUALITY:
-            if name in self.group:
-                told = str(self.group[name].attrs.get("long_name", name))
+            if name in self.arrays:
+                told = str(self.group[name].attrs.get("long_name", name))[:200]
                 found[name] = told[:1].upper() + told[1:]
         return found
 
@@ -180,9 +180,7 @@ class View:
         if key == "sd":
             return Subject(f"Standard deviation at {centre:.0f} nm", array_name("sd"), (band,))
         if key in QUALITY:
-            said = self.group[key].attrs.asdict()
-            flags = _flags(said, where=f"{self.storage}: {key}") if key == "quality" else ()
-            return Subject(self.subjects[key], key, flags=flags)
+            return Subject(self.subjects[key], key, flags=tuple(FLAGS.items()) if key == "quality" else ())
         wanted = {"true": TRUE_COLOUR_NM, "infrared": COLOUR_INFRARED_NM}.get(key)
         index = None if wanted else key
         found = self._bands_at(wanted or INDICES[key].wavelength_nm)
@@ -375,23 +373,15 @@ def open_view(place: str | Storage) -> View:
     StoreError : the store cannot be read.
     """
     storage = open_storage(place) if isinstance(place, str) else place
-    with readable(storage):
-        facts, plan = read_status(storage), load_plan(storage)
-        grid, complete = plan.cube_grid, facts["status"] == "complete"
-        group: Any = zarr.open_group(
-            contained(storage), mode="r", use_consolidated=None if complete else False
-        )
-        if not 0 < plan.bands <= MOST_BANDS:
-            raise CubeError("a cube has no such number of bands", where=str(storage), got=plan.bands)
-        for name in ("wavelength", "fwhm"):
-            check_array(group, name, shape=(plan.bands,), dtype="float64")
+    facts, plan = read_status(storage), load_plan(storage)
+    grid, complete = plan.cube_grid, facts["status"] == "complete"
+    levels_there = plan.levels if complete else plan.levels[:1]
+    group = open_arrays(storage, plan, consolidated=complete, levels=levels_there)
+    with reading_metadata(storage):
         bands = Bands.from_arrays(group["wavelength"][:], group["fwhm"][:])
+        CRS.from_wkt(grid.crs_wkt)
         levels = _levels(group, grid, complete)
-        for level in levels:
-            _check_level(group, level, plan.bands)
-        view = View(storage, grid, bands, complete, facts, levels, group)
-        _ = view.pixel_m, view.subjects  # kept; refused here where they make no sense
-        return view
+    return View(storage, grid, bands, complete, facts, levels, written_arrays(plan), group)
 
 
 def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Level, ...]:
@@ -417,43 +407,10 @@ def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Level, ...]:
     return tuple(found)
 
 
-def _check_level(group: Any, level: Level, bands: int) -> None:
-    """Refuse a level whose arrays are not what they should be."""
-    if level.path is None:
-        return
-    spectral = {"reflectance": True} | {array_name(layer): False for layer in LAYERS}
-    for name, needed in spectral.items():
-        path = f"{level.path}/{name}".lstrip("/")
-        if needed or path in group:
-            check_array(group, path, shape=(bands, *level.grid.shape), dtype="uint16")
-    for name in QUALITY:
-        path = f"{level.path}/{name}".lstrip("/")
-        if path in group:
-            check_array(group, path, shape=level.grid.shape, dtype="uint8" if name == "quality" else "uint16")
-
-
 def _coarser(grid: Grid, factor: int) -> Grid:
     rows, cols = grid.shape
     covering = -(-rows // factor), -(-cols // factor)
     return Grid(covering, grid.transform @ Affine.scale(factor), grid.crs_wkt)
-
-
-def _flags(said: Mapping[str, Any], *, where: str) -> tuple[tuple[str, int], ...]:
-    """Meanings and bits of flags in 8 bits.
-
-    Raises
-    ------
-    CubeError : the attributes make no sense.
-    """
-    meanings, masks = said.get("flag_meanings"), said.get("flag_masks")
-    names = meanings.split() if isinstance(meanings, str) else []
-    bits = [bit for bit in masks if bit in _BITS] if isinstance(masks, list) else []
-    if not names or len(names) != len(bits) or bits != masks:
-        raise CubeError(
-            "the flags make no sense", where=where, got=f"{meanings!r:.100}, {masks!r:.100}",
-            expected="a meaning for each of up to eight bits",
-        )  # fmt: skip
-    return tuple(zip(names, bits, strict=True))
 
 
 def _decode(counts: NDArray[Any]) -> Array:

@@ -22,6 +22,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from spectile.catalog.errors import SceneError
 from spectile.catalog.urls import Location, locate
 from spectile.pipeline.scene.remote import gdal_path, reading
+from spectile.pipeline.scene.vrt import vrt_sources
 
 MOST_PIXELS = 2**40
 """Of the largest scene: a country in decimetres."""
@@ -51,12 +52,13 @@ _KINDS = {
 _ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 
 
-def open_raster(place: str, *, alone: bool = False) -> rasterio.DatasetReader:
+def open_raster(place: str, *, alone: bool = False, allow_vrt: bool = False) -> rasterio.DatasetReader:
     """The scene at a path or URL, opened by one of the drivers of ``docs/command-line.md``.
 
     Parameters
     ----------
     alone : look at no file beside it, as is always so of a URL; the place on the map may then be missing.
+    allow_vrt : take a VRT too, if it is a mosaic of TIFFs that lie in its folder or below.
 
     Raises
     ------
@@ -67,10 +69,13 @@ def open_raster(place: str, *, alone: bool = False) -> rasterio.DatasetReader:
         driver = "JP2OpenJPEG" if where.key.lower().endswith(_JPEG_2000) else "GTiff"
     else:
         check_file(where)
-        driver = _driver(where)
-        alone = alone and driver != "ENVI"  # whose header lies beside it
-        if not alone:
-            _check_beside(where)
+        driver = "VRT" if allow_vrt and where.suffix.lower() == ".vrt" else _driver(where)
+        alone = alone and driver not in ("ENVI", "VRT")  # which need what lies beside them
+        for shown in (where, *(vrt_sources(where) if driver == "VRT" else ())):
+            if shown != where:
+                _check_source(shown)
+            if not alone:
+                _check_beside(shown)
     with gdal_errors(place, "not a raster that can be opened"), reading(place):
         dataset = _open(gdal_path(place), driver, alone=alone)
         try:
@@ -139,6 +144,23 @@ def check_file(path: Path) -> None:
         raise SceneError("a path of GDAL's own kind cannot be used", where=shown, remedy="copy the file")
 
 
+def check_listed(path: Path) -> None:
+    """Refuse what a catalogue may not name, as URLs may not: anything but GeoTIFF and JPEG 2000.
+
+    Raises
+    ------
+    SceneError : it is another format.
+    """
+    check_file(path)
+    if (driver := _driver(path)) not in ("GTiff", "JP2OpenJPEG"):
+        raise SceneError(
+            "not a format that a catalogue may name",
+            where=str(path),
+            got=driver,
+            expected="GeoTIFF or JPEG 2000",
+        )
+
+
 def _driver(path: Path) -> str:
     """The name of the driver that reads a file, by its first bytes; of ENVI by the header beside it."""
     try:
@@ -158,8 +180,22 @@ def _driver(path: Path) -> str:
         "not a raster that can be opened",
         where=str(path),
         expected="GeoTIFF, JPEG 2000, PNG or JPEG with a world file, or ENVI",
-        remedy="convert it, e.g. rio convert",
+        remedy="say --allow-vrt, or write it out"
+        if path.suffix.lower() == ".vrt"
+        else "convert it, e.g. rio convert",
     )
+
+
+def _check_source(path: Path) -> None:
+    """Refuse a file of a VRT that is not TIFF. GDAL would find out by itself what it is."""
+    check_file(path)
+    if not is_tiff(path):
+        _refuse(path, "not a TIFF")
+    with (
+        gdal_errors(str(path), "not a raster that can be opened"),
+        _open(str(path), "GTiff", alone=True) as dataset,
+    ):
+        _check_overviews(dataset, str(path))
 
 
 def is_tiff(path: Path) -> bool:
@@ -181,11 +217,7 @@ def _check_beside(path: Path) -> None:
     for entry in beside:
         name, here = entry.name.lower(), Path(entry.path)
         if name.endswith((".ovr", ".msk")):
-            if not is_tiff(here):
-                _refuse(here, "not a TIFF")
-            with gdal_errors(str(here), "the file beside the scene cannot be opened", "delete it"):
-                with _open(str(here), "GTiff", alone=True) as dataset:
-                    _check_overviews(dataset, str(here))
+            _check_source(here)
         elif name.endswith((".ovr.aux.xml", ".msk.aux.xml")):
             _refuse(here, "metadata of overviews")
         elif here.exists() and not (here.is_file() or here.is_dir()):

@@ -27,7 +27,15 @@ from spectile.catalog.urls import Location, locate
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.places import check_place
 from spectile.pipeline.geometry.tiling import Tile, Tiling, reflected
-from spectile.pipeline.scene.opening import block_bytes, first_line, gdal_errors, is_gdal_error, open_raster
+from spectile.pipeline.scene.addresses import resolve
+from spectile.pipeline.scene.opening import (
+    block_bytes,
+    check_listed,
+    first_line,
+    gdal_errors,
+    is_gdal_error,
+    open_raster,
+)
 from spectile.pipeline.scene.radiometry import Radiometry, declare, display_gain
 from spectile.pipeline.scene.remote import RemoteFile, ask, reading
 
@@ -53,11 +61,11 @@ class _Handles(threading.local):
     def __init__(self) -> None:
         self._held: OrderedDict[weakref.ref[_Name], rasterio.DatasetReader] = OrderedDict()
 
-    def of(self, name: _Name, path: str) -> rasterio.DatasetReader:
+    def of(self, name: _Name, path: str, *, allow_vrt: bool) -> rasterio.DatasetReader:
         """The handle of a source, opened where there is none."""
         key = weakref.ref(name)
         if key not in self._held:
-            opened = open_raster(path)
+            opened = open_raster(path, allow_vrt=allow_vrt)
             for other in [each for each in self._held if each() is None]:
                 self._held.pop(other).close()
             while len(self._held) >= MOST_HANDLES:
@@ -98,6 +106,8 @@ class SceneSource:
     """1-based band that holds alpha, where there is one."""
     block_bytes: int = 0
     """Of the file's largest block, decoded: GDAL decodes whole blocks."""
+    allow_vrt: bool = False
+    """Whether it may be a VRT."""
     _name: _Name = field(default_factory=_Name, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
@@ -107,7 +117,7 @@ class SceneSource:
         self.__dict__.update(state, _name=_Name())
 
     def _dataset(self) -> rasterio.DatasetReader:
-        return _HANDLES.of(self._name, self.path)
+        return _HANDLES.of(self._name, self.path, allow_vrt=self.allow_vrt)
 
     def read(self, window: Window) -> Raster:
         """Reflectance (C, h, w) float32 and validity (h, w) bool of a window.
@@ -260,7 +270,7 @@ class SceneSource:
         It depends on the file alone, overviews beside it left out, so that what is measured on it holds for
         every run.
         """
-        with open_raster(self.path, alone=True) as bare:
+        with open_raster(self.path, alone=True, allow_vrt=self.allow_vrt) as bare:
             return self._survey(bare)
 
     def _survey(self, bare: rasterio.DatasetReader) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
@@ -341,6 +351,9 @@ def open_source(
     channels: tuple[int, int, int] | None = None,
     measure: bool = True,
     memory: int | None = None,
+    allow_vrt: bool = False,
+    listed: bool = False,
+    allow_private: bool = False,
 ) -> SceneSource:
     """The source of an RGB raster, with everything declared that reading needs.
 
@@ -352,6 +365,9 @@ def open_source(
     channels : 1-based bands of red, green and blue; by default the file's colour interpretation.
     measure : read the scene once, decimated, to check its range and to measure the display gain.
         Without it a display source cannot be read yet, and the first and last pixel are all that is read.
+    allow_vrt : as of ``open_raster``.
+    listed : a catalogue named it: it must be GeoTIFF or JPEG 2000, and not on a private address.
+    allow_private : as of ``resolve``.
     memory : bytes that reading may take beside what is read; by default as much as any file may ask for.
 
     Raises
@@ -363,10 +379,15 @@ def open_source(
         raise UsageError("unknown nodata rule", got=nodata_rule, expected="all or any")
     name = str(path)
     where = locate(path)
-    remote = ask(where) if isinstance(where, Location) else None
+    remote = None
+    if isinstance(where, Location):
+        final = resolve(where, listed=listed, allow_private=allow_private)
+        remote, name = ask(final), name if final == where else final.url
+    elif listed:
+        check_listed(where)
     # What fails in a mask's directory, rasterio tells only at the next question: as it came from GDAL.
     told = gdal_errors(name, "the scene's metadata cannot be read", "run again")
-    with told, reading(name), open_raster(name) as dataset:
+    with told, reading(name), open_raster(name, allow_vrt=allow_vrt) as dataset:
         grid = _grid(dataset, name)
         elsewhere = check_place(grid, redact_url(name))
         rgb = _channels(dataset, name, channels)
@@ -383,7 +404,7 @@ def open_source(
         block = block_bytes(dataset)
     source = SceneSource(
         name, grid, rgb, declared, mask, nodata, nodata_rule,
-        tuple(said for said in (notice, elsewhere) if said), remote, alpha, block,
+        tuple(said for said in (notice, elsewhere) if said), remote, alpha, block, allow_vrt,
     )  # fmt: skip
     if memory is not None and source.memory() > memory:
         raise SceneError(

@@ -17,6 +17,7 @@ from spectile.catalog.documents import is_plain, one_line, parse_json
 from spectile.catalog.errors import SpectileError, UsageError
 from spectile.catalog.scenes import RASTERS, checked_href, scene_asset
 from spectile.catalog.urls import Location, locate
+from spectile.pipeline.scene.addresses import resolve
 from spectile.pipeline.scene.remote import ask
 from spectile.pipeline.store.base import read_bounded
 from spectile.pipeline.store.objects import bounded, connect, told
@@ -42,11 +43,13 @@ class Arrival:
     """Path or URL; signed URLs are not for showing."""
     state: tuple[str | int, ...] | None = None
     """What is another one when the scene has changed: size and time, or ETag and size; None if not known."""
+    listed: bool = False
+    """Whether a catalogue names it that does not lie on the same server."""
     problem: str | None = None
     """Why it cannot be processed, in a line."""
 
 
-def list_arrivals(inbox: str) -> list[Arrival]:
+def list_arrivals(inbox: str, *, allow_private: bool = False) -> list[Arrival]:
     """The scenes of an inbox, in order of their paths or as the catalogue lists them.
 
     Hidden files and folders are left out. Scenes that would share a cube, and items that cannot be used, come
@@ -55,6 +58,7 @@ def list_arrivals(inbox: str) -> list[Arrival]:
     Parameters
     ----------
     inbox : a folder, or a STAC catalogue, collection, item or item collection: JSON, a path or a URL.
+    allow_private : as of ``resolve``, of what its links lead to.
 
     Raises
     ------
@@ -69,7 +73,9 @@ def list_arrivals(inbox: str) -> list[Arrival]:
             "no such inbox", where=str(place), expected="a folder, or a STAC document (.json) or its URL"
         )
     else:
-        found = list(dict.fromkeys(_items(place)))  # a page of an API may repeat what a link has shown
+        found = list(
+            dict.fromkeys(_items(place, allow_private=allow_private))
+        )  # a page of an API may repeat what a link has shown
     many = Counter(each.name for each in found)
     return [
         each
@@ -79,14 +85,19 @@ def list_arrivals(inbox: str) -> list[Arrival]:
     ]
 
 
-def look(arrival: Arrival) -> Arrival:
-    """The arrival as it is now: with its state, or with the problem that it cannot be looked at."""
+def look(arrival: Arrival, *, allow_private: bool = False) -> Arrival:
+    """The arrival as it is now: with its state, or with the problem that it cannot be looked at.
+
+    Parameters
+    ----------
+    allow_private : as of ``resolve``.
+    """
     if arrival.problem:
         return arrival
     try:
         place = locate(arrival.place)
         if isinstance(place, Location):
-            there = ask(place)
+            there = ask(resolve(place, listed=arrival.listed, allow_private=allow_private))
             return replace(arrival, state=(there.etag, there.size) if there.etag else None)
         facts = place.stat()
         if not stat.S_ISREG(facts.st_mode):  # to open a pipe waits for whoever writes it
@@ -115,13 +126,17 @@ def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
-def _items(root: Path | Location) -> Iterator[Arrival]:
+def _items(root: Path | Location, *, allow_private: bool) -> Iterator[Arrival]:
     """The items that a document leads to, with what cannot be read on the way as arrivals with problems."""
     todo: list[Path | Location] = [root]
     met = {_address(root)}
     for document in todo:  # grows while it is walked
         try:
-            said = _document(document)
+            if isinstance(document, Location):
+                at = resolve(document, listed=_elsewhere(document, root), allow_private=allow_private)
+                said = _document(at)
+            else:
+                said = _document(document)
         except SpectileError as err:
             if document is root:
                 raise
@@ -161,9 +176,15 @@ def _arrival(item: Mapping[str, Any], document: Path | Location, root: Path | Lo
     if not all(isinstance(part, str) and len(part.encode()) <= LONGEST_NAME for part in said):
         return Arrival(name, problem=one_line(f"{where}: its id is no text of up to {LONGEST_NAME} bytes"))
     try:
-        return Arrival(name, checked_href(scene_asset(item["assets"], where), document, root, where))
+        place = checked_href(scene_asset(item["assets"], where), document, root, where)
+        return Arrival(name, place, listed=_elsewhere(locate(place), root))
     except UsageError as err:
         return Arrival(name, problem=one_line(err))
+
+
+def _elsewhere(place: Path | Location, root: Path | Location) -> bool:
+    """Whether a place lies on another server than the document that the user named."""
+    return isinstance(place, Location) and not (isinstance(root, Location) and place.host == root.host)
 
 
 def _plain(text: str) -> str:

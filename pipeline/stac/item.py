@@ -12,14 +12,14 @@ from urllib.parse import quote
 import numpy as np
 import rasterio
 import shapely
-import zarr
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from spectile.catalog.errors import CubeError, SceneError
+from spectile.catalog.errors import SceneError
 from spectile.catalog.redaction import redact_url
 from spectile.catalog.stac import COG_TYPE, ZARR_TYPE, Facts
 from spectile.catalog.times import Span, parse_span
+from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
 from spectile.pipeline.cube.record import NODATA, SCALE, load_plan, read_status
 from spectile.pipeline.geometry.footprint import footprints
 from spectile.pipeline.geometry.grid import Grid, Window
@@ -55,8 +55,9 @@ def cube_facts(storage: Storage, *, taken: Span | None = None) -> Facts:
     status, plan = read_status(storage), load_plan(storage)
     complete = status["status"] == "complete"
     said = taken or (parse_span("/".join(status[TAKEN])) if status.get(TAKEN) else None)
-    centre_nm, fwhm_nm = _bands(storage)
+    centre_nm, fwhm_nm = _bands(storage, plan)
     pictures, valid = _pictures(storage) if complete else ({}, None)
+    geometry: dict[str, Any] | None
     try:
         geometry = _footprint(plan.cube_grid, valid)
     except SceneError:  # told when the scene was opened
@@ -113,12 +114,10 @@ def cube_facts(storage: Storage, *, taken: Span | None = None) -> Facts:
     )
 
 
-def _bands(storage: Storage) -> tuple[list[float], list[float]]:
-    try:
-        group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
+def _bands(storage: Storage, plan: Plan) -> tuple[list[float], list[float]]:
+    group = open_arrays(storage, plan, consolidated=False)
+    with reading_metadata(storage):
         return group["wavelength"][:].tolist(), group["fwhm"][:].tolist()
-    except (KeyError, ValueError, FileNotFoundError) as err:
-        raise CubeError("the cube's bands cannot be read", where=str(storage), got=str(err)) from err
 
 
 def _place(grid: Grid) -> dict[str, Any]:

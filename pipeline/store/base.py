@@ -16,11 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectile.catalog.errors import UsageError
+from spectile.catalog.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
+LARGEST_OBJECT = 600_000_000
+"""Bytes of an object that is read: what a shard of the most bands can take."""
+LARGEST_JSON = 64_000_000
+"""Bytes of one that is JSON, by its name."""
 TRIES = 5
 """How often a write is tried again that another process got in the way of."""
 
@@ -185,3 +189,42 @@ def checked(key: str) -> str:
     if {"", ".", ".."} & set(key.split("/")) or "\\" in key or "\0" in key:
         raise UsageError("the key leads out of the store", got=repr(key))
     return key
+
+
+def check_size(size: int, place: str) -> None:
+    """Refuse an object that is too large to be one of a cube, before it is read.
+
+    Raises
+    ------
+    StoreError : it is.
+    """
+    most = LARGEST_JSON if place.endswith(".json") else LARGEST_OBJECT
+    if size > most:
+        raise StoreError("the object is too large", where=place, got=size, expected=f"at most {most} bytes")
+
+
+def inside(root: Path, key: str) -> Path:
+    """The path of a key below a folder, whose links are followed as far as they stay in it.
+
+    Raises
+    ------
+    StoreError : a link leads out of the folder.
+    """
+    path = root / key
+    if not os.path.realpath(path).startswith(os.path.join(os.path.realpath(root), "")):
+        raise StoreError("a link leads out of the store", where=str(path), remedy="remove the link")
+    return path
+
+
+def check_file(path: Path) -> None:
+    """Refuse what cannot be read to its end: a pipe, a device, a file that is too large.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError : there is no file.
+    StoreError : it is no file, or too large.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError("not a file", where=str(path), remedy="remove it")
+    check_size(found.st_size, str(path))

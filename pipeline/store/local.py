@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,13 +13,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectile.catalog.files import beside
-from spectile.pipeline.store.base import TRIES, Changed, Exists, Storage, agree, checked, read_bounded
+from spectile.pipeline.store.base import (
+    TRIES,
+    Changed,
+    Exists,
+    Storage,
+    agree,
+    check_file,
+    checked,
+    inside,
+    read_bounded,
+)
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 _OWN = (".partial", ".lock")
 """How the names of files end that are no objects."""
+
+
+_PART = re.compile(r"\..+\.[0-9a-f]+\.partial")
+"""How the names of unfinished files look."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +68,16 @@ class LocalStorage(Storage):
 
     def zarr(self, *, read_only: bool = False) -> Store:
         """The same files for zarr."""
-        from zarr.storage import LocalStore
+        from spectile.pipeline.store.zarr_files import ZarrFiles
 
-        return LocalStore(self.root, read_only=read_only)
+        return ZarrFiles(self.root, read_only=read_only)
 
     def get(self, key: str) -> bytes | None:
         """The file's bytes, or None where there is none."""
+        path = inside(self.root, checked(key))
         try:
-            return (self.root / checked(key)).read_bytes()
+            check_file(path)
+            return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -126,7 +143,7 @@ class LocalStorage(Storage):
     @contextmanager
     def _part(self, key: str, value: bytes) -> Iterator[tuple[Path, Path]]:
         """A file that holds the value under a name of its own, and the path that it is for."""
-        path = self.root / checked(key)
+        path = inside(self.root, checked(key))
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside(path) as part:
             part.write_bytes(value)
@@ -134,11 +151,11 @@ class LocalStorage(Storage):
 
     def delete(self, key: str) -> None:
         """Remove a file, if it is there."""
-        (self.root / checked(key)).unlink(missing_ok=True)
+        inside(self.root, checked(key)).unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys of the files directly under a prefix, in order."""
-        folder = self.root / checked(prefix)
+        folder = inside(self.root, checked(prefix))
         if folder.is_dir():
             for path in sorted(folder.iterdir()):
                 if path.is_file() and not path.name.startswith("."):
@@ -168,7 +185,7 @@ class LocalStorage(Storage):
                 path.unlink(missing_ok=True)
         for folder, _, names in os.walk(self.root):
             for name in names:
-                if name.endswith(".partial"):
+                if _PART.fullmatch(name):
                     (Path(folder) / name).unlink(missing_ok=True)
 
 

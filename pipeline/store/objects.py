@@ -16,13 +16,29 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotSupportedError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
 from obstore.store import GCSStore, HTTPStore, S3Store
 from zarr.storage import ObjectStore
 
 from spectile.catalog.errors import SpectileError, StoreError
 from spectile.catalog.urls import Location
-from spectile.pipeline.store.base import TRIES, Changed, Exists, Storage, agree, checked, too_large
+from spectile.pipeline.store.base import (
+    TRIES,
+    Changed,
+    Exists,
+    Storage,
+    agree,
+    check_size,
+    checked,
+    too_large,
+)
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -108,7 +124,7 @@ def explain(err: Exception, where: str, kind: type[SpectileError] = StoreError) 
         return kind("no such bucket", where=where, remedy="check its name, the endpoint and the project")
     if isinstance(err, FileNotFoundError) or status in (404, 410):
         return kind("no such object", where=where, remedy="check the URL")
-    if status in (401, 403):
+    if isinstance(err, (PermissionDeniedError, UnauthenticatedError)) or status in (401, 403):
         return kind("no permission", where=where, got=told_code, remedy=remedy)
     if isinstance(err, NotSupportedError):
         return kind(
@@ -190,6 +206,7 @@ class ObjectStorage(Storage):
         with told(self.at(key)):
             try:
                 answer = obstore.get(self._store, key)
+                check_size(answer.meta["size"], self.at(key))
                 return bytes(answer.bytes()), self._version(answer.meta)
             except FileNotFoundError as err:
                 if "NoSuchBucket" in str(err):

@@ -89,7 +89,7 @@ def run(scene: str | Path, out: str | Path, **settings: Any) -> xr.Dataset:
     except ValidationError as err:
         first = err.errors()[0]
         name = str(first["loc"][0])
-        raise UsageError(f"{name} cannot be so", got=repr(given[name]), expected=first["msg"]) from err
+        raise UsageError(f"invalid setting {name}", got=repr(given[name]), expected=first["msg"]) from err
     _, result = run_scene(checked)
     if result.failures:
         raise BlockError(

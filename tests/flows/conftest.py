@@ -1,6 +1,10 @@
-"""One real Prefect server for all tests of the flows: starting one takes seconds."""
+"""One real Prefect server and one browser for all tests of the flows: starting them takes seconds."""
 
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,3 +29,24 @@ def prefect_server() -> Iterator[LocalServer]:
     with LocalServer() as server:
         server.wait()
         yield server
+
+
+@contextmanager
+def chromium(*arguments: str) -> Iterator[Any]:
+    """The browser that is installed, started with further arguments."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome")
+        path = next(filter(None, map(shutil.which, names)), None) or playwright.chromium.executable_path
+        if not Path(path).exists():
+            pytest.skip("there is no Chromium; apt-get install chromium")
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *arguments])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium. While it is there an event loop runs, and no flow of Prefect can in this process."""
+    with chromium() as started:
+        yield started

@@ -87,6 +87,63 @@ def test_metadata_that_names_other_overviews_is_refused(make_scene, secret):
         open_source(path)
 
 
+def _mosaic(source: str, *, relative: int = 1, more: str = "") -> str:
+    """A VRT that shows one file as it is."""
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource>'
+        f'<SourceFilename relativeToVRT="{relative}">{source}</SourceFilename><SourceBand>{band}</SourceBand>'
+        "</SimpleSource></VRTRasterBand>"
+        for band in (1, 2, 3)
+    )
+    return (
+        '<VRTDataset rasterXSize="53" rasterYSize="37"><SRS>EPSG:32619</SRS>'
+        f"<GeoTransform>320000, 0.5, 0, 4881000, 0, -0.5</GeoTransform>{bands}{more}</VRTDataset>"
+    )
+
+
+def test_a_vrt_that_is_allowed_shows_tiffs_beside_it(make_scene):
+    path = make_scene()
+    vrt = path.with_name("mosaic.vrt")
+    vrt.write_text(_mosaic(path.name))
+    with pytest.raises(SceneError, match="--allow-vrt"):
+        open_source(vrt)
+    ours, plain = open_source(vrt, allow_vrt=True), open_source(path)
+    np.testing.assert_array_equal(ours.read(ours.grid.window)[0], plain.read(plain.grid.window)[0])
+    before = ours.identity()
+    path.write_bytes(make_scene(seed=2).read_bytes())
+    assert open_source(vrt, allow_vrt=True).identity() != before
+
+
+def test_a_vrt_that_is_allowed_shows_nothing_else(make_scene, secret, tmp_path):
+    path = make_scene()
+    (tmp_path / "inner").mkdir()
+    vrt = tmp_path / "inner" / "mosaic.vrt"
+    (vrt.parent / "link.tif").symlink_to(path)
+    (vrt.parent / "raw.tif").write_text(_vrt_of(secret))
+    (vrt.parent / "plain.tif").write_bytes(path.read_bytes())
+    raw = _vrt_of(secret)
+    for text in (
+        _mosaic("../scene.tif"),
+        _mosaic(str(path), relative=0),
+        _mosaic("link.tif"),
+        _mosaic("raw.tif"),
+        _mosaic("missing.tif"),
+        _mosaic("/vsicurl/http://127.0.0.1:9/a.tif", relative=0),
+        _mosaic("plain.tif", more=f"<OverviewList>2</OverviewList><Overview>{path}</Overview>"),
+        _mosaic("plain.tif").replace("<SimpleSource>", f'<SimpleSource SourceFilename="{secret}">'),
+        _mosaic("plain.tif").replace("relativeToVRT", "relativetoVRT").replace('"1"', '"01"'),
+        _mosaic("plain.tif", more='<Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">x</MDI></Metadata>'),
+        f'<!DOCTYPE a [<!ENTITY b SYSTEM "file://{secret}">]>' + _mosaic("plain.tif"),
+        raw,
+        "<VRTDataset",
+    ):
+        vrt.write_text(text)
+        with pytest.raises(SceneError):
+            open_source(vrt, allow_vrt=True)
+    vrt.write_text(_mosaic("plain.tif"))
+    assert open_source(vrt, allow_vrt=True).grid.shape == (37, 53), "what is left is a scene"
+
+
 def test_a_description_of_a_web_service_asks_no_server(tmp_path):
     with listening() as server:
         for name in ("scene.tif", "scene.xml"):

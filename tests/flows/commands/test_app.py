@@ -15,6 +15,7 @@ import zarr
 from spectile.flows.commands import app as cli
 from spectile.flows.console import console
 from spectile.flows.run.prepare import SceneSettings, run_scene
+from spectile.pipeline.cube.lease import hold
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.store.opening import open_storage
@@ -165,6 +166,27 @@ def test_a_dry_run_reads_no_pixel_and_writes_no_cube(told, scene, tmp_path):
     facts = json.loads(numbers.read_text())
     assert facts["plan"]["hours"] > 0
     assert "result" not in facts
+
+
+def test_a_dry_run_refuses_what_the_run_refuses(told, scene, tmp_path):
+    cube, other = tmp_path / "cube.zarr", tmp_path / "other"
+    run_scene(SceneSettings(str(scene), str(cube), model="bands-repeat", block=512))
+    other.mkdir()
+    (other / "file").touch()
+    (tmp_path / "plain").touch()
+    for out in (cube, other, tmp_path / "plain" / "cube.zarr"):
+        given = ("run", scene, "--out", out, *FAST)
+        code, _, error = told(*given)
+        assert code in (1, 2)
+        assert told(*given, "--dry-run")[0] == code, error
+    assert told("run", scene, "--out", cube, *FAST, "--overwrite", "--dry-run")[0] == 0
+
+
+def test_a_dry_run_refuses_a_cube_that_another_run_is_writing(scene, tmp_path, capsys):
+    cube = tmp_path / "cube.zarr"
+    with hold(open_storage(cube), 60):
+        assert cli.main(["run", str(scene), "--out", str(cube), *FAST, "--resume", "--dry-run"]) == 3
+    assert "another run" in capsys.readouterr().err
 
 
 def test_a_region_is_cut_out(told, scene, tmp_path):
@@ -371,6 +393,7 @@ def test_a_full_disk_stops_the_run_in_one_line(told, make_scene, small_disk):
     assert read_status(open_storage(cube))["status"] == "incomplete"
 
 
+@pytest.mark.slow
 def test_files_that_cannot_grow_stop_the_run_in_one_line(make_scene, tmp_path):
     scene, cube = make_scene((530, 540)), tmp_path / "cube.zarr"
     code = (
@@ -408,6 +431,7 @@ def test_a_bug_shows_its_traceback(make_scene, tmp_path, monkeypatch):
 # --- stopping
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_and_killed_and_resumed_to_the_same_cube(write_scene, tmp_path):
     # Flat squares: noise would be slow to compress.
     squares = np.random.default_rng(0).integers(1, 255, (3, 39, 27), dtype=np.uint8)

@@ -48,6 +48,7 @@ def _run_on_a_worker(prefect: Callable[..., str], deployment: str, **given: obje
     prefect("worker", "start", "--pool", "spectile-cpu", "--run-once", "--limit", "1")
 
 
+@pytest.mark.slow
 def test_a_real_worker_runs_the_deployment(prefect, make_scene, tmp_path):
     scene = make_scene((530, 540))
     settings = SceneSettings(str(scene), str(tmp_path / "here.zarr"), model="bands-repeat", block=512)
@@ -59,6 +60,7 @@ def test_a_real_worker_runs_the_deployment(prefect, make_scene, tmp_path):
     np.testing.assert_array_equal(here, there)
 
 
+@pytest.mark.slow
 def test_a_real_worker_loads_the_training_flow(prefect, prefect_server, tmp_path):
     from prefect.client.orchestration import get_client
 

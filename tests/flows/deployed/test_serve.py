@@ -9,9 +9,12 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
+
+from spectile.flows.deployed.server import LocalServer
 
 ROOT = Path(__file__).parents[3]
 
@@ -54,10 +57,9 @@ def test_serve_is_up_once_and_leaves_nothing_behind(tmp_path):
         assert page.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(page) as answer:
             assert answer.status == 200
-        request = urllib.request.Request(f"{page}/api/work_pools/filter", data=b"{}", method="POST")
-        request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request) as answer:
-            assert {each["name"] for each in json.load(answer)} == {"spectile-cpu", "spectile-gpu"}
+        for name in ("spectile-cpu", "spectile-gpu"):
+            with urllib.request.urlopen(f"{page}/api/work_pools/{name}") as answer:
+                assert json.load(answer)["name"] == name
         there = {process.pid for process in ours(home)}
         assert len(there) >= 3  # the holder, the server, a worker
         assert serve("start", home, "--port", "0") == first
@@ -84,3 +86,41 @@ def test_a_port_that_is_taken_is_told_in_a_line(tmp_path):
     assert f"port {port} is taken" in done.stderr
     assert "choose another" in done.stderr
     assert ours(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_the_page_shows_a_run_and_asks_nobody_but_its_own_server(tmp_path, browser, make_scene):
+    """At first it asked port 4200, whatever its own was, and linked to files, which browsers refuse."""
+    home = tmp_path / "state"
+    home.mkdir()
+    command = [sys.executable, "-m", "spectile", "run", str(make_scene((60, 90))), "--model", "bands-repeat"]
+    with LocalServer(home) as server:
+        server.wait()
+        subprocess.run(
+            [*command, "--out", str(tmp_path / "cube.zarr")],
+            cwd=ROOT, env={**os.environ, "PREFECT_API_URL": server.url}, capture_output=True, check=True,
+        )  # fmt: skip
+        page = server.url.removesuffix("/api")
+        tab = browser.new_page()
+        tab.set_default_timeout(120_000)
+        asked: list[str] = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(page)
+        tab.goto(f"{page}/artifacts/artifact/{artifact(server, 'cube')}")
+        tab.get_by_text("90 × 60 px, 48 bands").first.wait_for()
+        picture = "img[alt=quicklook]"
+        tab.locator(picture).wait_for()
+        assert tab.evaluate(f"document.querySelector('{picture}').naturalWidth") > 500
+        tab.close()
+    places = {urlsplit(url).netloc for url in asked if url.startswith(("http", "ws"))}
+    assert places == {urlsplit(page).netloc}
+
+
+def artifact(server: LocalServer, key: str) -> str:
+    """The id of the artifact of a key."""
+    body = json.dumps({"artifacts": {"key": {"any_": [key]}}}).encode()
+    request = urllib.request.Request(f"{server.url}/artifacts/filter", data=body, method="POST")
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request) as answer:
+        (found,) = json.load(answer)
+    return str(found["id"])

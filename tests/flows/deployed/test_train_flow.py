@@ -69,6 +69,7 @@ def test_the_flow_trains_and_shows_curves_samples_and_the_table(
     for name in ("curves", "samples"):
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"{name}.png" in artifacts[name].data
+        assert "](data:image/jpeg;base64," in artifacts[name].data
 
 
 def test_a_recipe_with_a_mistake_is_not_tried_again(prefect_server: LocalServer, tmp_path: Path) -> None:

@@ -236,6 +236,15 @@ def test_options_that_do_not_go_together_are_refused(
     assert complaint in capsys.readouterr().err
 
 
+def test_a_baseline_is_measured_by_its_name(tmp_path: Path) -> None:
+    _neon(tmp_path / "a.h5")
+    report = evaluate_folder(tmp_path, ["vnir48", "vnir48:ridge"], samples=2, peak=1.0, announce=print)
+    models = report["models"]
+    assert set(models) == {"vnir48", "vnir48/ridge", "vnir48/lookup", "vnir48:ridge"}
+    assert models["vnir48:ridge"] == models["vnir48/ridge"]
+    assert {line[0] for line in table(report)} >= {"vnir48:ridge", "vnir48/ridge"}
+
+
 def test_a_folder_without_scenes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no scene there"):
         evaluate_folder(tmp_path, ["vnir48"], samples=2, peak=1.0, announce=lambda line: None)
@@ -321,6 +330,11 @@ def test_an_evaluation_that_was_stopped_goes_on_with_the_same_report(
     capsys.readouterr()
     assert report("kept", "--training-steps", 5)["code"] == 2
     assert "of another evaluation (got training_steps 4" in capsys.readouterr().err
+    kept = json.loads((tmp_path / "kept" / "rows.json").read_text())
+    older = {**kept, "of": {**kept["of"], "code": "older"}}
+    (tmp_path / "kept" / "rows.json").write_text(json.dumps(older))
+    assert report("kept")["code"] == 2
+    assert "of another evaluation (got code older" in capsys.readouterr().err
     (tmp_path / "kept" / "rows.json").write_text("{")
     assert report("kept")["code"] == 2
     assert "the rows cannot be read" in capsys.readouterr().err

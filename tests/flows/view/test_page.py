@@ -7,7 +7,6 @@ import csv
 import http.client
 import io
 import re
-import shutil
 import socket
 import sys
 import threading
@@ -66,26 +65,6 @@ def served(place: str) -> Iterator[int]:
     finally:
         box["server"].io_loop.add_callback(box["server"].io_loop.stop)
         thread.join(30)
-
-
-@contextmanager
-def chromium(*arguments: str) -> Iterator[Any]:
-    """The browser that is installed, started with further arguments."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        names = ("chromium", "chromium-browser", "google-chrome")
-        path = next(filter(None, map(shutil.which, names)), None) or playwright.chromium.executable_path
-        if not Path(path).exists():
-            pytest.skip("there is no Chromium; apt-get install chromium")
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *arguments])
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
 
 
 class Page:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.flows.view.test_page import chromium, served
+from tests.flows.conftest import chromium
+from tests.flows.view.test_page import served
 from tests.pipeline.cube.test_record import make
 
 STATIC = "/static/js/bokeh.min.js"

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zarr
 from bokeh.document import Document
 
 from spectile.catalog.errors import CubeError, SpectileError
@@ -172,30 +171,6 @@ def tell(cube: Cube, plan: Plan) -> None:
 def test_facts_of_another_type_are_refused(cube: Cube, key: str, value: Any) -> None:
     edit(cube, "zarr.json", lambda root: root["attributes"]["spectile"].__setitem__(key, value))
     refused(cube)
-
-
-@pytest.mark.parametrize(
-    "attributes",
-    [
-        {"flag_meanings": 3, "flag_masks": [1]},
-        {"flag_meanings": "a b c", "flag_masks": [1]},
-        {"flag_meanings": "a", "flag_masks": "x"},
-        {"flag_meanings": "a", "flag_masks": [{}]},
-        {"flag_meanings": " ".join("abcdefghijkl"), "flag_masks": list(range(12))},
-        {"flag_meanings": "a a", "flag_masks": [1, 1.5]},
-        {"flag_meanings": "a", "flag_masks": [10**30]},
-        {},
-    ],
-)
-def test_flags_that_make_no_sense_are_refused(tmp_path: Path, attributes: dict[str, Any]) -> None:
-    made = make(tmp_path, shape=(60, 80), finished=False)
-    group: Any = zarr.open_group(made.storage.zarr(), mode="r+", use_consolidated=False)
-    array = group.require_array(
-        "quality", shape=(60, 80), chunks=(60, 80), dtype="uint8", fill_value=1,
-        attributes={"long_name": {"a": 1}, **attributes},
-    )  # fmt: skip
-    array[:] = 0
-    assert "flags make no sense" in refused(made)
 
 
 def test_a_cube_of_a_million_million_rows_takes_no_memory(cube: Cube) -> None:

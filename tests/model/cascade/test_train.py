@@ -17,7 +17,7 @@ from spectile.model import checkpoint
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage, StageConfig
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import complete_spectra, fit_means
-from spectile.model.cascade.train import learning_rate, random_times, train, train_step
+from spectile.model.cascade.train import _whitened, learning_rate, random_times, train, train_step
 from spectile.model.data.crops import Augmentation, CropSource, TrainingScene
 from spectile.model.diffusion.schedule import linear_schedule
 
@@ -65,25 +65,24 @@ def test_a_state_of_another_configuration_is_refused(tmp_path: Path) -> None:
         _train(tmp_path, replace(CONFIG, seed=1))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda scene: replace(scene, cube=scene.cube + np.float32(1e-3)),
-        lambda scene: replace(scene, bands=Bands(scene.bands.centre_nm, (15.0,) * len(scene.bands))),
-        lambda scene: replace(scene, valid=np.arange(1600).reshape(40, 40) > 0),
-        lambda scene: replace(scene, site="elsewhere"),
-    ],
-    ids=["values", "bands", "mask", "place"],
-)
-@pytest.mark.parametrize("part", ["scenes", "validation"])
-def test_a_state_of_other_data_is_refused(
-    tmp_path: Path, part: str, change: Callable[[TrainingScene], TrainingScene]
-) -> None:
+CHANGES: dict[str, Callable[[TrainingScene], TrainingScene]] = {
+    "values": lambda scene: replace(scene, cube=scene.cube + np.float32(1e-3)),
+    "bands": lambda scene: replace(scene, bands=Bands(scene.bands.centre_nm, (15.0,) * len(scene.bands))),
+    "mask": lambda scene: replace(scene, valid=np.arange(1600).reshape(40, 40) > 0),
+    "place": lambda scene: replace(scene, site="elsewhere"),
+}
+
+
+def test_a_state_of_other_data_is_refused(tmp_path: Path) -> None:
     _train(tmp_path, stop_after=2)
-    parts = {"scenes": SCENES, "validation": SCENES[:1]}
-    parts[part] = [change(parts[part][0]), *parts[part][1:]]
-    with pytest.raises(CheckpointError, match=f"another configuration.*other {part}"):
-        train(CONFIG, CASCADE, parts["scenes"], parts["validation"], tmp_path, metadata={"name": "tiny"})
+    for change in CHANGES.values():
+        for part in ("scenes", "validation"):
+            parts = {"scenes": SCENES, "validation": SCENES[:1]}
+            parts[part] = [change(parts[part][0]), *parts[part][1:]]
+            with pytest.raises(CheckpointError, match=f"another configuration.*other {part}"):
+                train(
+                    CONFIG, CASCADE, parts["scenes"], parts["validation"], tmp_path, metadata={"name": "tiny"}
+                )
 
 
 def test_the_log_has_losses_and_validation(tmp_path: Path) -> None:
@@ -158,6 +157,22 @@ def test_times_are_a_quarter_at_the_start_and_reach_both_ends() -> None:
     times = random_times(4000, linear_schedule(), torch.Generator().manual_seed(0))
     assert times.min() == 1
     assert float((times == 1000).double().mean()) == pytest.approx(0.25, abs=0.05)
+
+
+@pytest.mark.parametrize("start", [0.05, 20.0])
+def test_clipped_components_settle_at_unit_variance_from_any_start(start: float) -> None:
+    stage, generator = _stage(), torch.Generator().manual_seed(0)
+    stage.deviation.fill_(start)
+    # One value in a hundred is a spike.
+    left = torch.randn(4, 2, 24, 24, generator=generator) * torch.tensor([0.5, 2.0])[:, None, None]
+    left = torch.where(torch.rand(left.shape, generator=generator) < 0.01, 50.0 * left, left)
+    weight = torch.ones_like(left)
+    for _ in range(900):
+        white = _whitened(stage, left, weight)
+    assert torch.allclose(white.square().mean((0, 2, 3)), torch.ones(2), atol=0.03)
+    assert float(white.abs().max()) == pytest.approx(4.0, rel=0.02)
+    # Spikes alone would make it five times as large.
+    assert torch.allclose(stage.deviation, torch.tensor([0.5, 2.0]), rtol=0.15)
 
 
 def test_the_learning_rate_rises_then_falls() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.catalog.calibration import Calibration
-from spectile.catalog.errors import CheckpointError, UsageError
+from spectile.catalog.errors import CheckpointError, NetworkError, UsageError
 from spectile.catalog.inputs import Batch
 from spectile.model import checkpoint
 from spectile.model.predict.predictor import CascadePredictor, load_predictor
@@ -180,18 +180,21 @@ def test_one_step_says_that_it_is_the_posterior_mean() -> None:
     [
         (torch.OutOfMemoryError("CUDA out of memory"), MemoryError),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), MemoryError),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), RuntimeError),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), NetworkError),
+        (torch.AcceleratorError("CUDA error: an illegal memory access\nand more"), NetworkError),
+        (ValueError("a fault of our own"), ValueError),
     ],
 )
-def test_a_lack_of_memory_is_told_as_such(
+def test_torchs_errors_are_told_as_ours(
     predictor: CascadePredictor, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: type[Exception]
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(predictor, "_sample", fail)
-    with pytest.raises(expected, match=str(error)[:10].replace("[", r"\[")):
+    with pytest.raises(expected, match=str(error)[:10].replace("[", r"\[")) as caught:
         _predict(predictor, _scene(), [(0, 0)])
+    assert "\n" not in str(caught.value)
 
 
 STAGE = {"components": 8, "condition_width": 48, "condition_blocks": 1, "width": 48}

@@ -53,10 +53,13 @@ def content(window: Window, samples: int = 1) -> Mosaic:
 
 
 def make(
-    tmp_path, *, shape=(600, 1100), samples=1, layers=(), transform=NORTH_UP, window=None, finished=True
-) -> Cube:
+    tmp_path, *, shape=(600, 1100), samples=1, layers=(), transform=NORTH_UP, window=None, finished=True,
+    quality=(),
+) -> Cube:  # fmt: skip
     grid = Grid(shape, transform, UTM)
-    plan = Plan(grid, window or grid.window, Tiling(shape), 512, len(BANDS), samples, layers, {"seed": 0})
+    plan = Plan(
+        grid, window or grid.window, Tiling(shape), 512, len(BANDS), samples, layers, {"seed": 0}, (), quality
+    )  # fmt: skip
     cube = create_cube(open_storage(tmp_path / "cube.zarr"), plan, BANDS)
     if finished:
         for block in plan.blocks:

@@ -10,16 +10,18 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spectile.catalog.errors import CubeError
 from spectile.pipeline.cube.record import Cube, open_cube
-from spectile.pipeline.product import report_measures
+from spectile.pipeline.product import quicklook, report_measures
+from spectile.pipeline.product.points import POINTS
 from spectile.pipeline.product.report import gather, report_name, write_report
 from spectile.pipeline.product.report_facts import Facts, shown
 from spectile.pipeline.product.report_measures import sample_windows, seam_figures
-from spectile.pipeline.product.report_page import render
+from spectile.pipeline.product.report_page import _class_map, render
 from spectile.pipeline.product.view import open_view
 from spectile.pipeline.store.opening import open_storage
 from tests.pipeline.cube.test_record import content, make
@@ -62,7 +64,7 @@ def page(facts) -> str:
 
 def test_points_are_spread_valid_pixels_with_the_cubes_own_spectra(cube, facts):
     found, valid = open_cube(cube.storage.root), content(cube.plan.window).valid
-    assert len(facts.points) == report_measures.POINTS
+    assert len(facts.points) == POINTS
     for point in facts.points:
         assert valid[point.row, point.col]
         there = found.isel(y=point.row, x=point.col)
@@ -76,6 +78,14 @@ def test_points_are_spread_valid_pixels_with_the_cubes_own_spectra(cube, facts):
     apart = np.linalg.norm(places[:, None] - places, axis=2)[~np.eye(len(places), dtype=bool)]
     assert apart.min() > 150
     assert gather(cube.storage).points[0].row == facts.points[0].row
+
+
+def test_the_quicklook_numbers_the_same_pixels(cube, facts):
+    group = zarr.open_group(cube.storage.root, mode="r")
+    spectra = quicklook._spectra(group, 4)
+    assert [(row * 4, col * 4) for row, col, _ in spectra] == [(p.row, p.col) for p in facts.points]
+    for (_, _, spectrum), point in zip(spectra, facts.points, strict=True):
+        np.testing.assert_allclose(spectrum, point.spectrum.reflectance, atol=1e-6)
 
 
 def test_statistics_are_those_of_a_cube_that_is_read_whole(cube, facts, monkeypatch):
@@ -129,6 +139,12 @@ def test_the_maps_show_masked_pixels_as_transparent(page):
 
 def test_the_same_cube_has_the_same_report(cube, page):
     assert render(gather(cube.storage)).decode() == page
+
+
+def test_a_name_with_dollars_is_no_formula(facts):
+    values = np.ones(facts.level.grid.shape, dtype=np.intp)
+    figure = _class_map(facts, "Source", "of each pixel", values, ["none", r"price $\nonsense{$ of it"])
+    assert figure.source.startswith("data:image/webp")
 
 
 def test_names_are_escaped(cube, facts):

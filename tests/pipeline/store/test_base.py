@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
+from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore
 
 from spectile.catalog.errors import StoreError, UsageError
@@ -304,6 +305,12 @@ def test_what_the_store_refuses_is_told_in_a_line(remote, object_server, impatie
             assert str(caught.value).startswith("s3://bucket/cube.zarr")
             assert "wJalr" not in str(caught.value)
             assert "127.0.0.1" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [PermissionDeniedError, UnauthenticatedError])
+def test_a_refusal_is_known_by_its_type_and_not_by_its_words(kind):
+    said = str(objects.explain(kind("Verweigert"), "gs://bucket/cube.zarr"))
+    assert said.startswith("gs://bucket/cube.zarr: no permission; set GOOGLE_APPLICATION_CREDENTIALS")
 
 
 def test_a_missing_bucket_is_named(object_server):

@@ -1,0 +1,163 @@
+"""A cube's arrays, opened only if they are what its plan says: a cube may come from anybody.
+
+What a store claims decides how much memory reading it takes. So the shape, type, chunks and codecs of
+every array are held against the plan before a number is read, and the plan itself is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import zarr
+
+from spectile.catalog.errors import CubeError
+from spectile.pipeline.geometry.levels import Level
+from spectile.pipeline.plan.layers import array_name
+from spectile.pipeline.plan.plan import CHUNK, SHARD, Plan, spectral_depths
+from spectile.pipeline.store.base import Storage
+
+CODECS = {"bytes", "blosc", "zstd", "crc32c", "sharding_indexed"}
+"""Those that arrays of a cube are made with."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides the memory that reading an array takes."""
+
+    dimensions: tuple[str, ...]
+    """Their names."""
+    shape: tuple[int, ...]
+    """Its elements along each."""
+    dtype: str
+    """Its type, as numpy names it."""
+    chunks: tuple[int, ...]
+    """Elements of a chunk."""
+    shards: tuple[int, ...] | None
+    """Elements of a shard; None where there is one chunk."""
+
+
+def written_arrays(plan: Plan) -> tuple[str, ...]:
+    """The names of the arrays that blocks write."""
+    flat = ("valid", "source") if plan.scenes else ("valid",)
+    return ("reflectance", *map(array_name, plan.layers), *flat, *plan.quality)
+
+
+def array_shapes(plan: Plan, level: Level) -> dict[str, Shape]:
+    """What the arrays of a level are, by name."""
+    chunk, shard = spectral_depths(plan.bands)
+    rows, cols = level.shape
+    found = {}
+    for name in written_arrays(plan):
+        dtype = "uint8" if name in ("valid", "quality") else "uint16"
+        if name.startswith("reflectance"):
+            found[name] = Shape(
+                ("wavelength", "y", "x"), (plan.bands, rows, cols), dtype, (chunk, CHUNK, CHUNK),
+                (shard, SHARD, SHARD),
+            )  # fmt: skip
+        else:
+            found[name] = Shape(("y", "x"), (rows, cols), dtype, (CHUNK, CHUNK), (SHARD, SHARD))
+    lines = {"wavelength": ("wavelength", plan.bands), "fwhm": ("wavelength", plan.bands)}
+    if plan.grid.is_axis_aligned:
+        lines |= {"y": ("y", rows), "x": ("x", cols)}
+    for name, (dimension, size) in lines.items():
+        found[name] = Shape((dimension,), (size,), "float64", (size,), None)
+    found["good_wavelengths"] = Shape(("wavelength",), (plan.bands,), "uint8", (plan.bands,), None)
+    found["spatial_ref"] = Shape((), (), "int64", (), None)
+    return found
+
+
+def open_arrays(
+    storage: Storage, plan: Plan, *, consolidated: bool, levels: Sequence[Level] | None = None
+) -> Any:
+    """The cube's group, opened by zarr, in which every array is what the plan says.
+
+    Parameters
+    ----------
+    levels : whose arrays are looked at; None is the cube itself without its overviews.
+    consolidated : whether the metadata are read from the group's own, as those of a finished cube can be.
+
+    Raises
+    ------
+    CubeError : an array is missing, or is another; or what is said of it cannot be read.
+    StoreError : the store cannot be read.
+    """
+    with reading_metadata(storage):
+        group: Any = zarr.open_group(
+            storage.zarr(read_only=True), mode="r", use_consolidated=None if consolidated else False
+        )
+        for level in plan.levels[:1] if levels is None else levels:
+            for name, expected in array_shapes(plan, level).items():
+                _check(group[level.key(name)], expected, f"{storage} {level.key(name)}")
+    return group
+
+
+def _check(array: Any, expected: Shape, where: str) -> None:
+    # Any: zarr types metadata as those of either version.
+    if not isinstance(array, zarr.Array) or array.metadata.zarr_format != 3:
+        raise CubeError("not an array of Zarr v3", where=where, remedy="see spectile verify --repair")
+    metadata: Any = array.metadata
+    dimensions = tuple(metadata.dimension_names or ())
+    found = Shape(dimensions, array.shape, str(array.dtype), array.chunks, array.shards)
+    if found != expected:
+        fields = Shape.__dataclass_fields__
+        named = [name for name in fields if getattr(found, name) != getattr(expected, name)]
+        raise CubeError(
+            "the array is not the plan's", where=where,
+            got=", ".join(f"{name} {getattr(found, name)}" for name in named),
+            expected=", ".join(f"{name} {getattr(expected, name)}" for name in named),
+            remedy="see spectile verify --repair",
+        )  # fmt: skip
+    if others := _names(metadata.to_dict()["codecs"]) - CODECS:
+        raise CubeError(
+            "no codec of a cube", where=where, got=min(others), expected=", ".join(sorted(CODECS))
+        )
+
+
+def _names(codecs: Any) -> set[str]:
+    """The names of codecs, and of those inside them."""
+    found = set()
+    for codec in codecs:
+        found.add(str(codec["name"]))
+        inner = codec.get("configuration") or {}
+        found |= _names([*inner.get("codecs", ()), *inner.get("index_codecs", ())])
+    return found
+
+
+@contextmanager
+def reading_metadata(where: object) -> Iterator[None]:
+    """Tell what damaged or hostile metadata make fail as one of our errors.
+
+    Raises
+    ------
+    CubeError : a value is missing, or of another kind or size than it can be.
+    """
+    try:
+        yield
+    except (
+        ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError,
+        FileNotFoundError, ImportError,
+    ) as err:  # fmt: skip
+        raise CubeError(
+            "the cube's metadata are damaged", where=str(where),
+            got=f"{type(err).__name__}: {str(err)[:200]}", remedy="see spectile verify --repair",
+        ) from err  # fmt: skip
+
+
+@contextmanager
+def readable(where: object, what: str = "cube") -> Iterator[None]:
+    """Tell in one line whatever zarr and its codecs raise over metadata and bytes that are no cube's.
+
+    Raises
+    ------
+    CubeError : something inside cannot be read.
+    """
+    try:
+        yield
+    except (
+        LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError
+    ) as err:  # fmt: skip
+        got = f"{type(err).__name__}: {err}"[:200]
+        raise CubeError(f"the {what} cannot be read", where=str(where), got=got) from err

@@ -1,0 +1,75 @@
+"""Which VRTs are scenes: mosaics of TIFFs beside them, and nothing else that a VRT can be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from spectile.catalog.errors import SceneError
+
+MOST_BYTES = 16_000_000
+"""Of the largest VRT that is read."""
+
+# Bands that are computed, warped, or raw parts of any file have other elements or a subClass.
+_ELEMENTS = {
+    "VRTDataset", "SRS", "GeoTransform", "Metadata", "MDI", "VRTRasterBand", "Description", "UnitType",
+    "ColorInterp", "NoDataValue", "HideNoDataValue", "Offset", "Scale", "SimpleSource", "ComplexSource",
+    "SourceFilename", "SourceBand", "SourceProperties", "SrcRect", "DstRect", "NODATA", "ScaleOffset",
+    "ScaleRatio", "UseMaskBand", "MaskBand", "OverviewList", "Histograms", "HistItem", "HistMin", "HistMax",
+    "BucketCount", "IncludeOutOfRange", "Approximate", "HistCounts",
+}  # fmt: skip
+
+# GDAL takes an attribute for an element of that name, so they are listed too.
+_ATTRIBUTES = {
+    "rasterxsize", "rasterysize", "datatype", "band", "subclass", "relativetovrt", "shared", "blockxsize",
+    "blockysize", "key", "domain", "dataaxistosrsaxismapping", "xoff", "yoff", "xsize", "ysize", "resampling",
+}  # fmt: skip
+
+
+def vrt_sources(path: Path) -> Iterator[Path]:
+    """The files that a VRT shows.
+
+    Raises
+    ------
+    SceneError : it is more than a mosaic, or shows a file that does not lie in its folder or below.
+    """
+    folder = Path(os.path.realpath(path.parent))
+    named = set()
+    for element in _read(path).iter():
+        attributes = {name.lower(): value for name, value in element.attrib.items()}
+        kind = attributes.get("subclass", "VRTSourcedRasterBand")
+        relative = attributes.get("relativetovrt", "0")
+        if (
+            element.tag not in _ELEMENTS
+            or not attributes.keys() <= _ATTRIBUTES
+            or kind != "VRTSourcedRasterBand"
+            or relative not in ("0", "1")
+        ):
+            raise SceneError(
+                "a VRT of this kind is no scene", where=str(path), got=f"{element.tag} {kind}",
+                expected="a mosaic of TIFFs beside it", remedy="write it out, e.g. rio convert",
+            )  # fmt: skip
+        if element.tag == "SourceFilename":
+            named.add((relative, element.text or ""))
+    for relative, name in sorted(named):
+        source = Path(os.path.realpath(folder / name if relative == "1" else Path(name).absolute()))
+        if not source.is_relative_to(folder):
+            raise SceneError(
+                "the VRT shows a file elsewhere", where=str(path), got=name,
+                expected="files in its folder or below",
+            )  # fmt: skip
+        yield source
+
+
+def _read(path: Path) -> ElementTree.Element:
+    if path.stat().st_size > MOST_BYTES:
+        raise SceneError("the VRT is too large", where=str(path), expected=f"up to {MOST_BYTES} bytes")
+    text = path.read_bytes()
+    if b"<!" in text.replace(b"<!--", b""):
+        raise SceneError("the VRT declares entities of its own", where=str(path))
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError as err:
+        raise SceneError("not a VRT that can be read", where=str(path), got=str(err)) from err
