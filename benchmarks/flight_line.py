@@ -21,8 +21,10 @@ import numpy as np
 import rasterio
 from affine import Affine
 
+from spectile.flows.run.execute import run_scene
 from spectile.flows.run.line import LineSettings, line_settings, prepare_line, run_line
-from spectile.flows.run.prepare import SceneSettings, prepare, run_scene
+from spectile.flows.run.planning import prepare
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.plan.shares import cells
 

@@ -21,7 +21,7 @@ from rasterio.crs import CRS
 
 from spectile.catalog.bands import VNIR48
 from spectile.flows.benchmark.model import machine
-from spectile.flows.run.prepare import peak_memory_bytes
+from spectile.flows.run.state import peak_memory_bytes
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.layout import NODATA
 from spectile.pipeline.cube.overviews import write_overviews

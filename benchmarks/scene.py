@@ -28,7 +28,8 @@ import numpy as np
 import zarr
 
 from spectile.flows.benchmark.model import machine
-from spectile.flows.run.prepare import SceneSettings, prepare
+from spectile.flows.run.planning import prepare
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.block.mosaic import extent, mosaic_block, read_inputs
 from spectile.pipeline.cube.record import SCALE, load_plan, open_cube
 from spectile.pipeline.cube.verify import verify_cube

@@ -14,8 +14,9 @@ import rasterio
 
 import spectile
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.flows.run import prepare as compose
-from spectile.flows.run.prepare import SceneSettings, run_scene
+from spectile.flows.run import execute, planning
+from spectile.flows.run.execute import run_scene
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.scene.raster import open_source
 from spectile.pipeline.simulate.scene import Simulator
 
@@ -35,8 +36,8 @@ def scene(tmp_path) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch) -> None:
     """Drawing quicklook and report takes longer than all else."""
-    monkeypatch.setattr(compose, "write_quicklook", lambda storage: "")
-    monkeypatch.setattr(compose, "write_report", lambda storage, **_: "")
+    monkeypatch.setattr(planning, "write_quicklook", lambda storage: "")
+    monkeypatch.setattr(execute, "write_report", lambda storage, **_: "")
 
 
 def refuse_to_compute(graph, keys, **options):
@@ -115,7 +116,7 @@ def test_a_run_whose_blocks_fail_says_so_and_can_go_on(scene, tmp_path, monkeypa
         prepared, result = run_scene(settings)
         return prepared, replace(result, failures=("block r0c0: no",), blocks_failed=1, blocks_done=0)
 
-    monkeypatch.setattr(compose, "run_scene", unfinished)
+    monkeypatch.setattr(execute, "run_scene", unfinished)
     with pytest.raises(spectile.SpectileError, match=r"1 of 1 blocks failed: block r0c0: no; .*resume=True"):
         spectile.run(scene, tmp_path / "cube.zarr", **FAST)
 

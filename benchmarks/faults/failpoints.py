@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import execute
 from spectile.pipeline.block import predict
 from spectile.pipeline.plan.quality_layers import QUALITY
 from spectile.pipeline.store import base as storage
@@ -113,13 +113,13 @@ def _arm_predictor(passages: _Passages) -> None:
 
 
 def _arm_finish(passages: _Passages) -> None:
-    whole = compose.finish_cube
+    whole = execute.finish_cube
 
     def finishing(*arguments: Any, **named: Any) -> str:
         passages.finishing = True
         return whole(*arguments, **named)
 
-    compose.finish_cube = finishing
+    execute.finish_cube = finishing
 
 
 def _arm_files(passages: _Passages) -> None:

@@ -26,7 +26,10 @@ from typing import Any, Literal, TypeVar, get_args
 from spectile.catalog.errors import SpectileError, UsageError
 from spectile.catalog.sizes import width_by_height
 from spectile.flows.benchmark.model import machine, spread
-from spectile.flows.run.prepare import SceneSettings, Silent, prepare, run_scene, start_cube
+from spectile.flows.run.execute import run_scene, start_cube
+from spectile.flows.run.planning import prepare
+from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.state import Silent
 from spectile.pipeline.benchmark import (
     Bare,
     Clock,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectile.flows.console.console import size
-from spectile.flows.run.prepare import Device, Dtype, peak_memory_bytes
+from spectile.flows.run.settings import Device, Dtype
+from spectile.flows.run.state import peak_memory_bytes
 from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.geometry.tiling import Tiling
 

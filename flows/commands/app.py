@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from spectile.flows.run.line import LineSettings
-    from spectile.flows.run.prepare import SceneSettings
+    from spectile.flows.run.settings import SceneSettings
 
 LOG = logging.getLogger("spectile")
 
@@ -285,7 +285,7 @@ def run(
     console.log_to(screen)
     LOG.info("reading %s", redact_url(scene))
     _check_json(json_file, scene, out)
-    from spectile.flows.run.prepare import SceneSettings
+    from spectile.flows.run.settings import SceneSettings
 
     settings = SceneSettings(
         scene, out, model, steps, samples, layers, seed, tile, halo, block, batch, memory, radiometry, nodata,
@@ -305,8 +305,10 @@ def process(
     json_file: Path | None,
 ) -> None:
     """Carry out a run, or plan it only, and print and write what came of it."""
+    from spectile.flows.run.execute import report
     from spectile.flows.run.line import check_line_start, prepare_line
-    from spectile.flows.run.prepare import SceneSettings, check_start, prepare, report
+    from spectile.flows.run.planning import check_start, prepare
+    from spectile.flows.run.settings import SceneSettings
 
     if dry_run:
         if isinstance(settings, SceneSettings):
@@ -334,8 +336,9 @@ def _run(settings: SceneSettings | LineSettings, screen: Console, *, prefect: bo
     with _stoppable(), console.RunProgress(screen) as progress:
         try:
             if not prefect and not os.environ.get("PREFECT_API_URL"):
+                from spectile.flows.run.execute import report, run_scene
                 from spectile.flows.run.line import run_line
-                from spectile.flows.run.prepare import SceneSettings, report, run_scene
+                from spectile.flows.run.settings import SceneSettings
 
                 if isinstance(settings, SceneSettings):
                     return report(*run_scene(settings, observer=progress))
@@ -353,7 +356,7 @@ def _run_flow(settings: SceneSettings | LineSettings, progress: console.RunProgr
 
     from spectile.flows.deployed.server import local_server, server_configured
     from spectile.flows.run.line import flat_settings
-    from spectile.flows.run.prepare import SceneSettings
+    from spectile.flows.run.settings import SceneSettings
 
     places = (settings.scene,) if isinstance(settings, SceneSettings) else (*settings.scenes, *settings.add)
     for place in places:

@@ -77,7 +77,7 @@ def watch(
         raise UsageError("--once and --every exclude each other")
     prefect, json_file = options.pop("prefect"), options.pop("json_file")
     cli._check_json(json_file, inbox, out)
-    from spectile.flows.run.prepare import SceneSettings
+    from spectile.flows.run.settings import SceneSettings
     from spectile.flows.watching.sweep import WatchSettings
 
     settings = WatchSettings(inbox, SceneSettings(scene="", out=out, **options), at_once, settle)
@@ -105,7 +105,8 @@ def _door(
     settings: WatchSettings, screen: Console, stack: ExitStack, *, prefect: bool
 ) -> Callable[[], dict[str, Any]]:
     """A sweep, through the flow where a server is wanted or set, else without Prefect."""
-    from spectile.flows.run.prepare import SceneSettings, report, run_scene
+    from spectile.flows.run.execute import report, run_scene
+    from spectile.flows.run.settings import SceneSettings
     from spectile.flows.watching.sweep import sweep
 
     if not prefect and not os.environ.get("PREFECT_API_URL"):

@@ -163,7 +163,8 @@ def _reflectance(cube: Path) -> Floats:
 
 def _again(scene: Path, model: str, **settings: Any) -> Floats:
     """The (B, h, w) estimate of a run with other settings; its cube is not kept."""
-    from spectile.flows.run.prepare import SceneSettings, run_scene
+    from spectile.flows.run.execute import run_scene
+    from spectile.flows.run.settings import SceneSettings
 
     with tempfile.TemporaryDirectory(prefix="spectile-demo-") as folder:
         cube = Path(folder) / "again.zarr"

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from spectile.catalog.sizes import width_by_height
 
 if TYPE_CHECKING:
-    from spectile.flows.run.prepare import Observer
+    from spectile.flows.run.state import Observer
     from spectile.pipeline.geometry.tiling import Block
     from spectile.pipeline.plan.plan import Estimate, Plan
 

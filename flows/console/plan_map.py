@@ -12,10 +12,10 @@ from spectile.catalog.scenes import list_scenes
 from spectile.catalog.urls import locate, nested
 from spectile.flows.console.console import duration, size
 from spectile.flows.console.describe import run_state
+from spectile.flows.run import execute, planning
 from spectile.flows.run import line as compose_line
-from spectile.flows.run import prepare as compose
 from spectile.flows.run.line import LineSettings
-from spectile.flows.run.prepare import SceneSettings
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.cube.attempts import read_failures
 from spectile.pipeline.cube.lease import read_beat
 from spectile.pipeline.cube.record import Cube, finished_blocks, load_plan, read_status
@@ -58,8 +58,8 @@ def map_plans(settings: Sequence[SceneSettings] | LineSettings) -> tuple[list[Fe
         if isinstance(each, LineSettings):
             prepared = compose_line.prepare_line(each, dry=True)
         else:
-            prepared = before = compose.prepare(each, dry=True, like=before)
-        reports.append(compose.report(prepared))
+            prepared = before = planning.prepare(each, dry=True, like=before)
+        reports.append(execute.report(prepared))
         seconds = (prepared.seconds_per_tile or 0) * prepared.plan.samples
         features += _features(prepared.plan, reports[-1]["scene"], seconds, {})
     total = {key: sum(report["plan"][key] for report in reports) for key in _SUMMED}

@@ -15,17 +15,17 @@ from pydantic import Field
 
 from spectile.catalog.fields import Seed
 from spectile.flows.deployed.stages import carry_out, unwalked
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import execute, planning
 from spectile.flows.run.holding import holding
 from spectile.flows.run.notify import tell_failure
-from spectile.flows.run.prepare import SceneSettings
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.plan.layers import Choice
 
 
 @task(name="plan-scene", cache_policy=NO_CACHE)
 def plan_scene(settings: SceneSettings) -> Any:
     """The prepared run, quoted."""
-    return unwalked(compose.prepare(settings))
+    return unwalked(planning.prepare(settings))
 
 
 @flow(
@@ -80,4 +80,4 @@ def process_scene(
     started = time.perf_counter()
     planned: Any = plan_scene(settings)
     with planned.unquote() as prepared, holding(settings) as held:
-        return carry_out(prepared, compose.start_cube(prepared, held.storage), held, started)
+        return carry_out(prepared, execute.start_cube(prepared, held.storage), held, started)

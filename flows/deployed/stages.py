@@ -22,9 +22,9 @@ from prefect.utilities.annotations import quote
 
 from spectile.flows.console.console import current_observer, result_pairs
 from spectile.flows.deployed.page_pictures import markdown_picture, markdown_table
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import execute
 from spectile.flows.run.holding import Beating
-from spectile.flows.run.prepare import Observer, Prepared, Result, Silent, Tally
+from spectile.flows.run.state import Observer, Prepared, Result, Silent, Tally
 from spectile.pipeline.cube.lease import Lease
 from spectile.pipeline.cube.record import Cube, finished_blocks
 from spectile.pipeline.geometry.tiling import Block
@@ -60,7 +60,7 @@ def process_run(
     for block, marker in done.items():
         tally.add(cube.plan, block, marker)
     todo = [block for block in blocks if block not in done]
-    compose.process_blocks(prepared, cube, todo, tally=tally, observer=observer)
+    execute.process_blocks(prepared, cube, todo, tally=tally, observer=observer)
     return unwalked(tally)
 
 
@@ -78,7 +78,7 @@ def finish_scene(
         total.pixels += tally.pixels
         total.failures += tally.failures
         total.peak_memory_bytes = max(total.peak_memory_bytes, tally.peak_memory_bytes)
-    return unwalked(compose.conclude(prepared, cube, total, observer, started))
+    return unwalked(execute.conclude(prepared, cube, total, observer, started))
 
 
 def _page(cube: Cube, report: dict[str, Any]) -> str:
@@ -99,7 +99,7 @@ def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> d
     started : when the flow began, by ``time.perf_counter``.
     """
     observer = Beating(lease, current_observer() or Silent())
-    todo = compose.remaining(cube)
+    todo = execute.remaining(cube)
     blocks = prepared.plan.blocks
     observer.begin(prepared.plan, prepared.estimate, [block for block in blocks if block not in todo])
     before = len(blocks) - len(todo)
@@ -108,7 +108,7 @@ def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> d
     )
     assert isinstance(progress, UUID)  # it is a coroutine inside an event loop only
     tallies: list[Tally] = []
-    for run in compose.runs(prepared, todo):
+    for run in execute.runs(prepared, todo):
         made: Any = process_run(
             unwalked(prepared),
             unwalked(cube),
@@ -124,7 +124,7 @@ def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> d
         unwalked(prepared), unwalked(cube), unwalked(tallies), unwalked(observer), started
     )
     result: Result = finished.unquote()
-    report = compose.report(prepared, result)
+    report = execute.report(prepared, result)
     create_markdown_artifact(
         _page(cube, report),
         key="cube",

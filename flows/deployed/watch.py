@@ -20,7 +20,7 @@ from spectile.catalog.fields import Seed
 from spectile.catalog.redaction import redact_url
 from spectile.flows.deployed.scene import process_scene
 from spectile.flows.run.notify import tell_failure
-from spectile.flows.run.prepare import SceneSettings
+from spectile.flows.run.settings import SceneSettings
 from spectile.flows.watching.sweep import COLUMNS, WatchSettings, summary, sweep, table
 from spectile.pipeline.plan.layers import Choice
 
@@ -82,7 +82,7 @@ def watch(
 ) -> dict[str, Any]:
     """Process what is new or changed in an inbox; the parameters are those of ``spectile watch``.
 
-    Returns the report of ``compose_watch.sweep``. The flow fails if scenes failed, after the others were
+    Returns the report of ``sweep``. The flow fails if scenes failed, after the others were
     made; the report is then the data of its failed state.
     """
     given = locals()

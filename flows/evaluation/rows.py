@@ -23,7 +23,7 @@ MEASURED_BY = ("catalog", "model", "flows/evaluation/protocols.py", "flows/evalu
 """What a row depends on, below the folder of the packages."""
 
 
-def code_version(root: Path = Path(__file__).parents[1]) -> str:
+def code_version(root: Path = Path(__file__).parents[2]) -> str:
     """The first 12 digits of the sha256 of the code that rows are measured by, and of torch's version."""
     found = hashlib.sha256(version("torch").encode())
     for name in MEASURED_BY:

@@ -28,9 +28,10 @@ from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import BlockError, SpectileError, UsageError
 from spectile.catalog.inputs import Batch, InputSpec
 from spectile.catalog.urls import locate
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import predictors, state
 from spectile.flows.run.dispatch import Dispatch
-from spectile.flows.run.prepare import Observer, Prepared, SceneSettings, Tally
+from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.state import Observer, Prepared, Tally
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, finished_blocks
@@ -63,7 +64,7 @@ def _load(wanted: SceneSettings, digest: str | None = None) -> Predictor:
     """The network of this process; without its digest it is loaded anew."""
     if digest is None or (wanted, digest) not in _LOADED:
         _LOADED.clear()
-        found = compose._load_predictor(wanted)
+        found = predictors.predictor_of(wanted)
         _LOADED[wanted, str(found.settings["digest"])] = found
     return next(iter(_LOADED.values()))
 
@@ -184,7 +185,7 @@ class Job(WorkerPlugin):
         return {
             "failures": failures.why,
             "batch": prepared.predictor.batch,
-            "peak_memory_bytes": compose.peak_memory_bytes(),
+            "peak_memory_bytes": state.peak_memory_bytes(),
         }
 
 
@@ -230,7 +231,7 @@ class Crew:
     def process_blocks(
         self, prepared: Prepared, cube: Cube, blocks: Sequence[Block], *, tally: Tally, observer: Observer
     ) -> None:
-        """As ``compose.process_blocks``, by the workers.
+        """As ``execute.process_blocks``, by the workers.
 
         Raises
         ------

@@ -12,7 +12,7 @@ from typing import Any
 from distributed import Client, Future, KilledWorker, wait
 
 from spectile.catalog.errors import SpectileError
-from spectile.flows.run.prepare import Observer, Tally
+from spectile.flows.run.state import Observer, Tally
 from spectile.pipeline.cube.attempts import note_failure
 from spectile.pipeline.cube.record import Cube, finished_blocks
 from spectile.pipeline.geometry.tiling import Block

@@ -12,7 +12,8 @@ from spectile.pipeline.cube.record import occupied, read_record, read_status, wr
 from spectile.pipeline.store.opening import open_storage
 
 if TYPE_CHECKING:
-    from spectile.flows.run.prepare import Observer, SceneSettings
+    from spectile.flows.run.settings import SceneSettings
+    from spectile.flows.run.state import Observer
     from spectile.pipeline.geometry.tiling import Block
     from spectile.pipeline.plan.plan import Estimate, Plan
 

@@ -1,4 +1,4 @@
-"""A flight line, composed: several scenes → one source → what ``compose`` does with any.
+"""A flight line: several scenes become one source, and the run is that of any source.
 
 The command line and the Prefect flow both call these functions and nothing else.
 """
@@ -15,9 +15,10 @@ from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.scenes import NamedScene, list_scenes
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.times import join, parse_span, to_text
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import execute, planning
 from spectile.flows.run.holding import Beating, holding
-from spectile.flows.run.prepare import Observer, Prepared, Result, SceneSettings, Silent
+from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.state import Observer, Prepared, Result, Silent
 from spectile.pipeline.cube.record import Cube, load_plan, put_layout
 from spectile.pipeline.geometry.placing import Resampling
 from spectile.pipeline.line.grid import Frame
@@ -84,7 +85,7 @@ def prepare_line(settings: LineSettings, *, dry: bool = False) -> Prepared:
 
     Parameters
     ----------
-    dry : read masks only, which say what is empty; otherwise as of ``compose.prepare``.
+    dry : read masks only, which say what is empty; otherwise as of ``planning.prepare``.
 
     Raises
     ------
@@ -97,9 +98,9 @@ def prepare_line(settings: LineSettings, *, dry: bool = False) -> Prepared:
 
 
 def check_line_start(settings: LineSettings) -> None:
-    """Refuse what a run of the line would refuse before its first block, as ``compose.check_start`` does."""
+    """Refuse what a run of the line would refuse before its first block, as ``planning.check_start`` does."""
     run = replace(settings.run, resume=True) if settings.add else settings.run
-    compose.check_start(run, [])  # prepare_line lists the scenes, and checks them
+    planning.check_start(run, [])  # prepare_line lists the scenes, and checks them
 
 
 def _prepare_more(settings: LineSettings, *, dry: bool) -> Prepared:
@@ -197,7 +198,7 @@ def _prepare(
         span := join([parse_span(each.taken) if each.taken else None for each in scenes])
     ):
         run = replace(run, datetime="/".join(map(to_text, span)))
-    compose.check_output(run, [scene.place for scene in scenes], dry=dry)
+    planning.check_output(run, [scene.place for scene in scenes], dry=dry)
     source = open_line(
         scenes, crs=settings.crs, resolution=settings.resolution, frame=settings.frame,
         extent=settings.extent, combine=settings.combine, resampling=settings.resampling,
@@ -205,7 +206,7 @@ def _prepare(
         allow_vrt=run.allow_vrt, allow_private=run.allow_private, **fixed,
     )  # fmt: skip
     LOG.info("flight line of %d scene(s): %s", len(scenes), width_by_height(source.grid.shape))
-    return compose.plan_run(run, source, {} if dry else {"line": source.settings()}, dry=dry)
+    return planning.plan_run(run, source, {} if dry else {"line": source.settings()}, dry=dry)
 
 
 def start_line(prepared: Prepared, settings: LineSettings, storage: Storage | None = None) -> Cube:
@@ -213,7 +214,7 @@ def start_line(prepared: Prepared, settings: LineSettings, storage: Storage | No
 
     Parameters
     ----------
-    storage : as of ``compose.start_cube``.
+    storage : as of ``execute.start_cube``.
 
     Raises
     ------
@@ -227,7 +228,7 @@ def start_line(prepared: Prepared, settings: LineSettings, storage: Storage | No
         if fewer.digest == there.digest != plan.digest:
             predictor = prepared.predictor
             put_layout(storage, plan, predictor.bands, calibration=predictor.calibration)
-    return compose.start_cube(prepared, storage)
+    return execute.start_cube(prepared, storage)
 
 
 def run_line(settings: LineSettings, *, observer: Observer | None = None) -> tuple[Prepared, Result]:
@@ -240,4 +241,4 @@ def run_line(settings: LineSettings, *, observer: Observer | None = None) -> tup
     started = time.perf_counter()
     with prepare_line(settings) as prepared, holding(settings.run) as lease:
         cube = start_line(prepared, settings, lease.storage)
-        return prepared, compose.carry_out(prepared, cube, Beating(lease, observer or Silent()), started)
+        return prepared, execute.carry_out(prepared, cube, Beating(lease, observer or Silent()), started)

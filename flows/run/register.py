@@ -11,7 +11,7 @@ from spectile.pipeline.stac.collection import open_collection, write_beside
 from spectile.pipeline.stac.item import cube_facts
 
 if TYPE_CHECKING:
-    from spectile.flows.run.prepare import SceneSettings
+    from spectile.flows.run.settings import SceneSettings
     from spectile.pipeline.scene.raster import SceneSource
     from spectile.pipeline.store.base import Storage
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from spectile.catalog.errors import CubeError, UsageError
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import execute, planning, predictors
 from spectile.flows.run.holding import Beating, holding
 from spectile.flows.run.line import prepare_line_again, radiometry_option
-from spectile.flows.run.prepare import Observer, Prepared, SceneSettings, Silent, Tally
+from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.state import Observer, Prepared, Silent, Tally
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.finish import told_of
@@ -59,7 +60,7 @@ def repair_cube(
             failed = 0
             _void(found)
         if not failed:
-            compose.finish_cube(cube, told)
+            execute.finish_cube(cube, told)
         return found, inspect_cube(lease.storage)
 
 
@@ -80,7 +81,7 @@ def _make(prepared: Prepared, found: Findings, observer: Beating) -> int:
     done = [block for block in cube.plan.blocks if block not in set(blocks)]
     observer.begin(cube.plan, prepared.estimate, done)
     tally = Tally()
-    compose.process_blocks(prepared, cube, blocks, tally=tally, observer=observer)
+    execute.process_blocks(prepared, cube, blocks, tally=tally, observer=observer)
     return len(tally.failures)
 
 
@@ -100,12 +101,12 @@ def _prepare(plan: Plan, place: str, scenes: Sequence[str], model: str | None) -
     if plan.scenes:
         prepared = prepare_line_again(network, where, plan)
     elif len(where) == 1:
-        prepared = compose.prepare(_settings(network, where[0], plan))
+        prepared = planning.prepare(_settings(network, where[0], plan))
     else:
         raise UsageError("the cube is of one scene", where=place, got=f"{len(where)} scenes")
     again = replace(prepared, plan=replace(prepared.plan, window=plan.window))
     try:
-        compose.check_same(again, _facts(plan), place)
+        execute.check_same(again, _facts(plan), place)
     except CubeError:
         prepared.__exit__()
         raise
@@ -130,7 +131,7 @@ def _load(plan: Plan, place: str, model: str | None) -> Predictor:
     ------
     CubeError : it is another.
     """
-    predictor = compose._load_predictor(_network(plan, place, model))
+    predictor = predictors.predictor_of(_network(plan, place, model))
     was: Any = plan.settings["model"]
     if dict(predictor.settings) != was:
         raise CubeError(

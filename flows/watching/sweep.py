@@ -1,4 +1,4 @@
-"""A sweep of an inbox, composed: arrivals → what is new or changed → one run each → a table.
+"""A sweep of an inbox: arrivals → what is new or changed → one run each → a table.
 
 The command line and the Prefect flow both call ``sweep``; they differ in how one scene is run.
 """
@@ -25,9 +25,10 @@ from spectile.catalog.errors import CubeError, LeaseHeld, SpectileError, UsageEr
 from spectile.catalog.redaction import redact, redact_url
 from spectile.catalog.urls import locate, nested
 from spectile.flows.console.console import observed_by
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import planning, predictors
 from spectile.flows.run.notify import notify, notify_location
-from spectile.flows.run.prepare import Observer, SceneSettings, Silent
+from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.state import Observer, Silent
 from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.geometry.tiling import Block
@@ -282,7 +283,7 @@ def _choose(run: SceneSettings) -> tuple[SceneSettings, str | None]:
     """
     if open_storage(run.out).get("zarr.json") is None:
         return run, None
-    with compose.prepare(replace(run, resume=True, overwrite=False)) as prepared:
+    with planning.prepare(replace(run, resume=True, overwrite=False)) as prepared:
         digest = prepared.plan.digest
     for out in (run.out, f"{run.out.removesuffix('.zarr')}-{digest[:8]}.zarr"):
         storage = open_storage(out)
@@ -303,7 +304,7 @@ def _choose(run: SceneSettings) -> tuple[SceneSettings, str | None]:
 def _key(run: SceneSettings) -> str:
     """What is another one when a cube would come out differently from the same scene."""
     facts = {name: value for name, value in asdict(run).items() if name not in _NO_VALUE}
-    model = dict(compose._load_predictor(run).settings)
+    model = dict(predictors.predictor_of(run).settings)
     text = json.dumps([facts, model, software_version()], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

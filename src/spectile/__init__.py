@@ -77,7 +77,8 @@ def run(scene: str | Path, out: str | Path, **settings: Any) -> xr.Dataset:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    from spectile.flows.run.prepare import SceneSettings, run_scene
+    from spectile.flows.run.execute import run_scene
+    from spectile.flows.run.settings import SceneSettings
 
     known = [field.name for field in fields(SceneSettings) if field.name not in ("scene", "out")]
     if unknown := sorted(settings.keys() - set(known)):

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from spectile.flows.deployed.server import LocalServer
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import execute
 
 
 @pytest.fixture(autouse=True)
 def _without_reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the report takes longer than all else; tests of it ask for ``with_reports``."""
     if "with_reports" not in request.fixturenames:
-        monkeypatch.setattr(compose, "write_report", lambda storage, **_: f"{storage}.report.html")
+        monkeypatch.setattr(execute, "write_report", lambda storage, **_: f"{storage}.report.html")
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from spectile.catalog.errors import SpectileError
-from spectile.flows.run import prepare as compose
-from spectile.flows.run.prepare import SceneSettings, run_scene
+from spectile.flows.run import execute, planning
+from spectile.flows.run.execute import run_scene
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.product.export import export_cube
 
@@ -26,7 +27,7 @@ def settings(make_scene: Callable[..., Path], tmp_path: Path) -> SceneSettings:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compose, "write_report", lambda storage, **_: None)
+    monkeypatch.setattr(execute, "write_report", lambda storage, **_: None)
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(*_: object, **__: object) -> None:
         raise AssertionError("the scene was opened")
 
-    monkeypatch.setattr(compose, "open_source", opened)
+    monkeypatch.setattr(planning, "open_source", opened)
 
 
 def files(folder: Path) -> dict[str, bytes]:

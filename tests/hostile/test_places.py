@@ -16,8 +16,10 @@ from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.index import Query
 from spectile.flows.commands import app as cli
 from spectile.flows.console.plan_map import check_map
+from spectile.flows.run.execute import run_scene
 from spectile.flows.run.line import line_settings, prepare_line, run_line
-from spectile.flows.run.prepare import SceneSettings, prepare, run_scene
+from spectile.flows.run.planning import prepare
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.store.opening import open_storage
 

@@ -14,7 +14,8 @@ import zarr
 
 from spectile.flows.commands import app as cli
 from spectile.flows.console import console
-from spectile.flows.run.prepare import SceneSettings, run_scene
+from spectile.flows.run.execute import run_scene
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.cube.lease import hold
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.cube.verify import verify_cube
@@ -320,7 +321,7 @@ def test_layers_that_cannot_be_had_are_refused(told, make_scene, tmp_path, sampl
 
 def test_resuming_with_another_seed_is_refused_and_names_it(told, scene, tmp_path, monkeypatch):
     # bands-repeat draws nothing; a predictor that reports its seed stands in for a network.
-    from spectile.flows.run import prepare as compose
+    from spectile.flows.run import predictors
     from spectile.pipeline.block.predict import BandsRepeat
 
     class Seeded(BandsRepeat):
@@ -334,7 +335,7 @@ def test_resuming_with_another_seed_is_refused_and_names_it(told, scene, tmp_pat
         Seeded.seed = settings.seed
         return Seeded()
 
-    monkeypatch.setattr(compose, "_load_predictor", load)
+    monkeypatch.setattr(predictors, "predictor_of", load)
     cube = tmp_path / "cube.zarr"
     told("run", scene, "--out", cube, *FAST)
     code, _, error = told("run", scene, "--out", cube, *FAST, "--resume", "--seed", "1")

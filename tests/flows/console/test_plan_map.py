@@ -10,18 +10,12 @@ from affine import Affine
 from pyproj import Transformer
 
 from spectile.flows.commands import app as cli
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import planning, predictors
+from spectile.flows.run.execute import finish_cube, process_blocks, remaining, start_cube
 from spectile.flows.run.holding import Beating, holding
-from spectile.flows.run.prepare import (
-    SceneSettings,
-    Silent,
-    Tally,
-    finish_cube,
-    prepare,
-    process_blocks,
-    remaining,
-    start_cube,
-)
+from spectile.flows.run.planning import prepare
+from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.state import Silent, Tally
 from spectile.pipeline.store.opening import open_storage
 
 FAST = ("--model", "bands-repeat", "--block", "512", "--tile", "64", "--halo", "8")
@@ -31,7 +25,7 @@ HALF_METRE = Affine.translation(320_000.0, 4_881_000.0) @ Affine.scale(0.5, -0.5
 
 @pytest.fixture(autouse=True)
 def _plain_pictures(monkeypatch) -> None:
-    monkeypatch.setattr(compose, "write_quicklook", lambda storage: f"{storage}.png")
+    monkeypatch.setattr(planning, "write_quicklook", lambda storage: f"{storage}.png")
 
 
 @pytest.fixture
@@ -109,8 +103,8 @@ def test_a_region_is_respected(spectile, scene, tmp_path):
 
 def test_several_scenes_are_on_one_map_and_load_the_model_once(spectile, write_scene, tmp_path, monkeypatch):
     loaded = []
-    load = compose._load_predictor
-    monkeypatch.setattr(compose, "_load_predictor", lambda settings: loaded.append(1) or load(settings))
+    load = predictors.predictor_of
+    monkeypatch.setattr(predictors, "predictor_of", lambda settings: loaded.append(1) or load(settings))
     small = np.ones((3, 40, 30), dtype=np.uint8)
     folder = tmp_path / "scenes"
     folder.mkdir()

@@ -11,7 +11,8 @@ import yaml
 import zarr
 
 from spectile.flows.deployed.serve import POOLS
-from spectile.flows.run.prepare import SceneSettings, run_scene
+from spectile.flows.run.execute import run_scene
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.store.opening import open_storage
 

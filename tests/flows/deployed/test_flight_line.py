@@ -11,7 +11,7 @@ from affine import Affine
 
 from spectile.catalog.errors import CubeError, SpectileError, UsageError
 from spectile.flows.commands import app as cli
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import execute, planning, predictors, state
 from spectile.flows.run.line import (
     LineSettings,
     flat_settings,
@@ -20,7 +20,7 @@ from spectile.flows.run.line import (
     run_line,
     start_line,
 )
-from spectile.flows.run.prepare import SceneSettings
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline import run
 from spectile.pipeline.cube.record import finished_blocks, open_cube, read_status
 from spectile.pipeline.cube.verify import verify_cube
@@ -53,13 +53,13 @@ def write(tmp_path):
 @pytest.fixture(autouse=True)
 def _plain_pictures(monkeypatch) -> None:
     """Quicklooks have tests of their own; drawing them takes longer than these cubes."""
-    monkeypatch.setattr(compose, "write_quicklook", lambda storage: f"{storage}.png")
+    monkeypatch.setattr(planning, "write_quicklook", lambda storage: f"{storage}.png")
 
 
 @pytest.fixture
 def neighbourly(monkeypatch) -> None:
     """A predictor whose tiles depend on all of their pixels, as a network's do."""
-    monkeypatch.setattr(compose, "_load_predictor", lambda settings: Positional(leak=0.5, settings={}))
+    monkeypatch.setattr(predictors, "predictor_of", lambda settings: Positional(leak=0.5, settings={}))
 
 
 def settings_of(out, *scenes, add=(), **given) -> LineSettings:
@@ -113,7 +113,7 @@ def test_a_line_becomes_a_verified_cube_without_its_empty_blocks(scenes, tmp_pat
 def test_a_line_of_one_scene_on_its_own_grid_is_that_scenes_cube(write, tmp_path, neighbourly):
     scene = write("a.tif", 0, 0, (600, 530))
     run_line(settings_of(tmp_path / "line.zarr", scene))
-    compose.run_scene(
+    execute.run_scene(
         SceneSettings(scene, str(tmp_path / "scene.zarr"), model="bands-repeat", block=512, tile=128, halo=16)
     )
     np.testing.assert_array_equal(counts(tmp_path / "line.zarr"), counts(tmp_path / "scene.zarr"))
@@ -132,7 +132,7 @@ def test_an_added_scene_changes_the_blocks_that_it_touches_and_no_byte_of_others
     prepared = prepare_line(settings)
     cube = start_line(prepared, settings)
     assert read_status(cube.storage)["status"] == "incomplete"
-    todo = {block.name for block in compose.remaining(cube)}
+    todo = {block.name for block in execute.remaining(cube)}
     alone = replace(prepared.source, members=prepared.source.members[2:])
     touched = set()
     for block in prepared.plan.blocks:
@@ -204,8 +204,8 @@ def test_a_stopped_line_is_resumed_where_it_stopped(scenes, tmp_path, neighbourl
     settings = settings_of(out, *scenes)
     prepared = prepare_line(settings)
     cube = start_line(prepared, settings)
-    first = compose.remaining(cube)[:1]
-    compose.process_blocks(prepared, cube, first, tally=compose.Tally(), observer=compose.Silent())
+    first = execute.remaining(cube)[:1]
+    execute.process_blocks(prepared, cube, first, tally=state.Tally(), observer=state.Silent())
     with pytest.raises(CubeError, match="the output exists"):
         run_line(settings)
     _, result = run_line(settings_of(out, *scenes, resume=True, block=None))
@@ -232,7 +232,7 @@ def test_neither_block_nor_region_changes_a_value(scenes, tmp_path, neighbourly)
 def test_what_cannot_be_added_is_refused_and_changes_nothing(write, scenes, tmp_path):
     out, single = tmp_path / "line.zarr", tmp_path / "single.zarr"
     run_line(settings_of(out, *scenes, extent=EXTENT))
-    compose.run_scene(SceneSettings(scenes[0], str(single), model="bands-repeat", block=512))
+    execute.run_scene(SceneSettings(scenes[0], str(single), model="bands-repeat", block=512))
     held = shards(out), read_status(LocalStorage(out))
     new = write("c.tif", 300, 300, (90, 90), seed=3)
     far = write("far.tif", 9000, 9000, (90, 90))
@@ -296,7 +296,7 @@ def test_a_line_records_no_folder(scenes, tmp_path):
     stored = json.dumps(read_status(LocalStorage(out)))
     assert str(tmp_path) not in stored
     assert stored.count('"sha256"') == 2
-    json.dumps(compose.report(prepared, result), allow_nan=False)
+    json.dumps(execute.report(prepared, result), allow_nan=False)
 
 
 def test_a_diagonal_line_costs_its_data_and_its_borders(write, tmp_path):

@@ -11,8 +11,9 @@ import pytest
 import zarr
 
 from spectile.flows.commands import app as cli
-from spectile.flows.run import prepare as compose
-from spectile.flows.run.prepare import SceneSettings, run_scene
+from spectile.flows.run import execute, planning, state
+from spectile.flows.run.execute import run_scene
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline import run
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.plan.quality_layers import QUALITY
@@ -59,7 +60,7 @@ def test_the_flow_makes_the_same_cube_bit_for_bit(settings, prefect_server, monk
 
     from spectile.flows.deployed.scene import process_scene
 
-    monkeypatch.setattr(compose, "BLOCKS_A_RUN", 3)
+    monkeypatch.setattr(execute, "BLOCKS_A_RUN", 3)
     run_scene(settings)
     other = {**asdict(settings), "out": settings.out + ".2.zarr"}
     with prefect_server.in_use():
@@ -109,7 +110,7 @@ def test_a_store_that_fails_once_is_tried_again(settings, prefect_server, monkey
     def write_block(*args, **kwargs):
         calls.append(args[1].name)
         if len(calls) == 2:
-            raise compose.StoreError("the share went away")
+            raise execute.StoreError("the share went away")
         return real(*args, **kwargs)
 
     monkeypatch.setattr(run, "write_block", write_block)
@@ -126,16 +127,16 @@ def test_a_task_gives_back_what_all_of_its_tries_have_done(settings, monkeypatch
 
     def write_block(*args, **kwargs):
         if args[1].name == "r0000c0001":
-            raise compose.StoreError("the share went away")
+            raise execute.StoreError("the share went away")
         return real(*args, **kwargs)
 
     real = run.write_block
-    with compose.prepare(replace(settings, block_retries=0)) as prepared:
-        cube, blocks = compose.start_cube(prepared), prepared.plan.blocks
-        asked = {"observer": compose.Silent(), "first": blocks[0].name, "last": blocks[-1].name}
+    with planning.prepare(replace(settings, block_retries=0)) as prepared:
+        cube, blocks = execute.start_cube(prepared), prepared.plan.blocks
+        asked = {"observer": state.Silent(), "first": blocks[0].name, "last": blocks[-1].name}
         with monkeypatch.context() as patch:
             patch.setattr(run, "write_block", write_block)
-            with pytest.raises(compose.StoreError, match="went away"):
+            with pytest.raises(execute.StoreError, match="went away"):
                 stages.process_run.fn(prepared, cube, blocks, **asked)
         tally = stages.process_run.fn(prepared, cube, blocks, **asked).unquote()
     assert (tally.done, tally.pixels, tally.failures) == (len(blocks), 530 * 540, [])

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from spectile.flows.commands import app as cli
-from spectile.flows.run import prepare as compose
-from spectile.flows.run.prepare import SceneSettings, report, run_scene
+from spectile.flows.run import execute, planning
+from spectile.flows.run.execute import report, run_scene
+from spectile.flows.run.settings import SceneSettings
 from spectile.flows.watching import sweep as compose_watch
 from spectile.flows.watching.sweep import WatchSettings, sweep
 from spectile.pipeline.cube.record import read_status
@@ -28,7 +29,7 @@ SECRET = "wJalrXUtnFEMI"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(compose, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
+    monkeypatch.setattr(planning, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_what_is_new_is_made_once_and_what_changed_gets_a_cube_beside_the_old_on
     assert first["status"] == "complete"
 
     # What has not changed is not even read.
-    monkeypatch.setattr(compose, "prepare", lambda *_: pytest.fail("a scene was read"))
+    monkeypatch.setattr(planning, "prepare", lambda *_: pytest.fail("a scene was read"))
     assert states(sweep(settings, run_one)) == {"a": "skipped", "day/b": "skipped"}
     monkeypatch.undo()
 
@@ -124,7 +125,7 @@ def test_other_settings_make_other_cubes_and_overwrite_replaces(settings, tmp_pa
 
 def test_a_cube_that_was_begun_goes_on(settings, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
-        patch.setattr(compose, "finish_cube", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(execute, "finish_cube", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         assert states(sweep(settings, run_one)) == {"a": "failed", "day/b": "failed"}
     assert read_status(open_storage(tmp_path / "cubes" / "a.zarr"))["status"] == "incomplete"
     resumed = []

@@ -18,10 +18,12 @@ from distributed.comm import CommClosedError
 
 from spectile.catalog.errors import SpectileError, UsageError
 from spectile.flows.console.describe import describe_cube
-from spectile.flows.run import crew, dispatch
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import crew, dispatch, execute, state
 from spectile.flows.run.crew import Crew, DistantPredictor, start_workers
-from spectile.flows.run.prepare import SceneSettings, Silent, prepare, run_scene, start_cube
+from spectile.flows.run.execute import run_scene, start_cube
+from spectile.flows.run.planning import prepare
+from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.state import Silent
 from spectile.pipeline.cube.attempts import read_failures
 from spectile.pipeline.cube.record import finished_blocks
 from spectile.pipeline.cube.verify import verify_cube
@@ -67,8 +69,8 @@ def hired(cluster, monkeypatch) -> SpecCluster:
 
 
 def checksums(settings: SceneSettings) -> dict[Block, dict]:
-    plan = compose.load_plan(open_storage(settings.out))
-    cube = compose.Cube(open_storage(settings.out), plan)
+    plan = execute.load_plan(open_storage(settings.out))
+    cube = execute.Cube(open_storage(settings.out), plan)
     return {block: marker.checksums for block, marker in finished_blocks(cube).items()}
 
 
@@ -151,7 +153,7 @@ def test_a_block_that_fails_leaves_the_others_and_is_made_when_its_cause_is_gone
     with prepare(again) as prepared:
         cube = start_cube(prepared)
         path.write_bytes(whole[: int(len(whole) * 0.9)])
-        result = compose.carry_out(prepared, cube, Silent(), 0.0)
+        result = execute.carry_out(prepared, cube, Silent(), 0.0)
     assert result.blocks_failed == len(result.failures) > 0
     assert all("cannot be read here" in line for line in result.failures)
     missing = sorted(line.split(":")[0].removeprefix("block ") for line in result.failures)
@@ -200,7 +202,7 @@ def test_blocks_that_end_their_workers_are_tried_alone_and_given_up(settings):
         job.setup(None)
         patch.setattr(dispatch, "wait", lambda futures, **_: type("Done", (), {"done": set(futures)}))
         patch.setattr(dispatch.Dispatch, "_next_run", _pairs(dispatch.Dispatch._next_run))
-        tally = compose.Tally()
+        tally = state.Tally()
         dispatch.Dispatch(
             FakeClient(), None, "job", cube, cube.plan.blocks, None, retries=1, tally=tally, observer=Silent()
         ).run()
@@ -227,7 +229,7 @@ def test_a_run_whose_last_worker_is_gone_waits_no_longer_than_it_may(settings, m
         prepare(settings) as prepared,
         Client(processes=False, n_workers=0, dashboard_address=None) as client,
     ):
-        cube, tally = start_cube(prepared), compose.Tally()
+        cube, tally = start_cube(prepared), state.Tally()
         job = dispatch.Dispatch(
             client, dict, "job", cube, cube.plan.blocks, None, retries=0, tally=tally, observer=Silent()
         )

@@ -23,7 +23,8 @@ import pytest
 from spectile.catalog.errors import LeaseHeld, LeaseLost
 from spectile.flows.commands import app as cli
 from spectile.flows.console.describe import describe_cube
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import execute, planning
+from spectile.flows.run import settings as settings_module
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.lease import Beat, _to_bytes, hold, read_beat
 from spectile.pipeline.cube.verify import verify_cube
@@ -40,11 +41,11 @@ REPLACED = ("--overwrite", "--radiometry", "display:0.5")
 STOPPING = """
 import os, signal, sys
 from spectile.flows.commands import app as cli
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import execute, planning, settings as settings_module
 from spectile.pipeline.store.objects import ObjectStorage
 
 at, count = sys.argv[1], int(sys.argv[2])
-compose.write_quicklook = compose.write_report = lambda storage, **_: ""
+execute.write_quicklook = execute.write_report = lambda storage, **_: ""
 
 def stop(key):
     global count
@@ -71,7 +72,7 @@ sys.exit(cli.main(sys.argv[3:]))
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch) -> None:
-    monkeypatch.setattr(compose, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
+    monkeypatch.setattr(planning, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
     monkeypatch.setitem(objects.RETRY, "max_retries", 2)
 
 
@@ -245,9 +246,9 @@ def test_a_fence_travels_to_workers_and_holds_there(cube):
 
 def test_the_state_of_a_run_is_told(scene, tmp_path, capsys):
     place = str(tmp_path / "cube.zarr")
-    settings = compose.SceneSettings(str(scene), place, model="bands-repeat", block=512)
+    settings = settings_module.SceneSettings(str(scene), place, model="bands-repeat", block=512)
     with hold(open_storage(place), 60) as lease:
-        cube = compose.start_cube(compose.prepare(settings), lease.storage)
+        cube = execute.start_cube(planning.prepare(settings), lease.storage)
         lease.tell(blocks=4, done=0, block=cube.plan.blocks[0].name)
         lease._renew()
         said = describe_cube(place)

@@ -19,16 +19,11 @@ from rasterio._err import CPLE_AppDefinedError
 from spectile.catalog.errors import SceneError, SpectileError
 from spectile.catalog.urls import locate
 from spectile.flows.commands import app as cli
-from spectile.flows.run import prepare as compose
-from spectile.flows.run.prepare import (
-    SceneSettings,
-    Silent,
-    Tally,
-    prepare,
-    process_blocks,
-    remaining,
-    start_cube,
-)
+from spectile.flows.run import execute, planning
+from spectile.flows.run.execute import process_blocks, remaining, start_cube
+from spectile.flows.run.planning import prepare
+from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.state import Silent, Tally
 from spectile.pipeline.cube.record import open_cube, read_status
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.geometry.tiling import Window
@@ -50,7 +45,7 @@ SIGNATURE = "wJalrXUtnFEMI"
 @pytest.fixture(autouse=True)
 def _server(object_server, monkeypatch) -> None:
     monkeypatch.setitem(objects.RETRY, "max_retries", 2)
-    monkeypatch.setattr(compose, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
+    monkeypatch.setattr(planning, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
 
 
 def upload(path: Path, url: str = SCENE) -> None:
@@ -88,7 +83,7 @@ def whole(scene, tmp_path_factory) -> Storage:
         cube = start_cube(prepared)
         process_blocks(prepared, cube, remaining(cube), tally=Tally(), observer=Silent())
         write_quicklook(cube.storage)
-        compose.finish_cube(cube, compose.told_by(prepared))
+        execute.finish_cube(cube, execute.told_by(prepared))
         _whole.append(cube.storage)
     return _whole[0]
 
@@ -109,7 +104,7 @@ def content(storage: Storage, *folders: str) -> dict[str, bytes | None]:
 
 
 def test_a_cube_by_url_is_the_one_of_files_byte_for_byte(scene, whole, capsys, monkeypatch):
-    monkeypatch.setattr(compose, "write_quicklook", write_quicklook)
+    monkeypatch.setattr(planning, "write_quicklook", write_quicklook)
     code, said = run(capsys, "run", SCENE, "--out", CUBE, *FAST, "--checksum")
     assert code == 0
     assert f"quicklook    {CUBE.removesuffix('.zarr')}.quicklook.png" in said

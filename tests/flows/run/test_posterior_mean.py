@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from spectile.catalog.errors import UsageError
-from spectile.flows.run.prepare import SceneSettings, prepare
+from spectile.flows.run.planning import prepare
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.simulate.scene import Simulator
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from spectile.flows.commands import app as cli
-from spectile.flows.run import prepare as compose
-from spectile.flows.run.prepare import SceneSettings, run_scene
+from spectile.flows.run import execute, planning
+from spectile.flows.run.execute import run_scene
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.product.report import report_name
 from spectile.pipeline.store.opening import open_storage
@@ -24,7 +25,7 @@ def settings(make_scene, tmp_path) -> SceneSettings:
 
 @pytest.fixture(autouse=True)
 def _without_quicklook(monkeypatch) -> None:
-    monkeypatch.setattr(compose, "write_quicklook", lambda storage: "")
+    monkeypatch.setattr(planning, "write_quicklook", lambda storage: "")
 
 
 @pytest.mark.usefixtures("with_reports")
@@ -48,7 +49,7 @@ def test_a_report_that_fails_fails_no_run(settings, tmp_path, monkeypatch, caplo
     def fail(storage, **_):
         raise ValueError(f"cannot draw\n{tmp_path}/out/cube.zarr")
 
-    monkeypatch.setattr(compose, "write_report", fail)
+    monkeypatch.setattr(execute, "write_report", fail)
     with caplog.at_level(logging.WARNING, "spectile"):
         _, result = run_scene(settings)
     assert result.report is None

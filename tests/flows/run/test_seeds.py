@@ -10,7 +10,8 @@ from spectile.flows.commands import app as cli
 from spectile.flows.deployed.flight_line import process_flight_line
 from spectile.flows.deployed.scene import process_scene
 from spectile.flows.deployed.watch import watch
-from spectile.flows.run.prepare import SceneSettings, prepare
+from spectile.flows.run.planning import prepare
+from spectile.flows.run.settings import SceneSettings
 from spectile.flows.training.recipe import read_recipe
 from spectile.model.predict.predictor import load_predictor
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import zarr
 
-from spectile.flows.run.prepare import SceneSettings, prepare, run_scene
+from spectile.flows.run.execute import run_scene
+from spectile.flows.run.planning import prepare
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.block.mosaic import extent, mosaic_block, read_inputs
 from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.geometry.tiling import Block

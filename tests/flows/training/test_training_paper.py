@@ -12,7 +12,8 @@ import pytest
 
 from spectile.catalog.bands import VNIR48
 from spectile.catalog.errors import CheckpointError, UsageError
-from spectile.flows.run.prepare import SceneSettings, run_scene
+from spectile.flows.run.execute import run_scene
+from spectile.flows.run.settings import SceneSettings
 from spectile.flows.training.recipe import PaperRecipe, read_recipe
 from spectile.flows.training.train import train_from_recipe
 from spectile.model import checkpoint

@@ -7,7 +7,9 @@ import pytest
 
 from spectile.catalog.errors import CheckpointError, UsageError
 from spectile.catalog.inputs import Batch
-from spectile.flows.run.prepare import SceneSettings, prepare, run_scene
+from spectile.flows.run.execute import run_scene
+from spectile.flows.run.planning import prepare
+from spectile.flows.run.settings import SceneSettings
 from spectile.model import checkpoint
 from spectile.model.closed.baselines import load_baselines
 from spectile.model.predict.regression import KINDS, RegressionPredictor, split_name

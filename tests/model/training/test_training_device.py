@@ -22,7 +22,7 @@ from spectile.model.data.crops import CropSource, TrainingScene
 from spectile.model.diffusion.grain import _autocorrelation
 from spectile.model.predict.predictor import load_predictor
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CASCADE = CascadeConfig(
     VNIR48, RGB_CAMERA, stages=(StageConfig(2, 8, 1, 8, kernels=8), StageConfig(2, 8, 1, 8))
 )

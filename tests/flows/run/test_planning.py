@@ -12,16 +12,11 @@ import zarr
 from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.flows.console.describe import describe_cube
-from spectile.flows.run import prepare as compose
+from spectile.flows.run import execute, predictors, state
+from spectile.flows.run.execute import process_blocks, remaining, run_scene, start_cube
 from spectile.flows.run.line import radiometry_option
-from spectile.flows.run.prepare import (
-    SceneSettings,
-    prepare,
-    process_blocks,
-    remaining,
-    run_scene,
-    start_cube,
-)
+from spectile.flows.run.planning import prepare
+from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.block.predict import BandsRepeat
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.record import open_cube, read_status
@@ -37,7 +32,7 @@ def settings(make_scene, tmp_path) -> SceneSettings:
     return SceneSettings(str(scene), str(tmp_path / "cube.zarr"), model="bands-repeat", block=512)
 
 
-class Recorder(compose.Silent):
+class Recorder(state.Silent):
     """An observer that remembers."""
 
     def __init__(self) -> None:
@@ -91,9 +86,9 @@ class Counting(LocalStorage):
 def test_one_finish_reads_each_marker_once(settings):
     with prepare(settings) as prepared:
         cube = start_cube(prepared, Counting(Path(settings.out)))
-        process_blocks(prepared, cube, remaining(cube), tally=compose.Tally(), observer=compose.Silent())
+        process_blocks(prepared, cube, remaining(cube), tally=state.Tally(), observer=state.Silent())
         Counting.reads.clear()
-        result = compose.conclude(prepared, cube, compose.Tally(), compose.Silent(), 0.0)
+        result = execute.conclude(prepared, cube, state.Tally(), state.Silent(), 0.0)
     assert Path(result.report).exists()
     assert {Counting.reads[ledger.key_of(block)] for block in prepared.plan.blocks} == {1}
     assert verify_cube(cube.storage) == []
@@ -129,7 +124,7 @@ def test_a_stopped_run_is_resumed_where_it_stopped(settings):
     prepared = prepare(again)
     assert len(prepared.plan.blocks) == 4
     cube = start_cube(prepared)
-    process_blocks(prepared, cube, remaining(cube)[:2], tally=compose.Tally(), observer=compose.Silent())
+    process_blocks(prepared, cube, remaining(cube)[:2], tally=state.Tally(), observer=state.Silent())
     seen = Recorder()
     _, result = run_scene(replace(again, resume=True, block=None), observer=seen)
     assert len(seen.before) == len(seen.done) == 2
@@ -198,7 +193,7 @@ def test_other_samples_than_those_of_the_calibration_are_told(settings, monkeypa
     class Calibrated(BandsRepeat):
         calibration = Calibration(16, (2.0,) * 48, (-3.0,) * 48, (2.5,) * 48)
 
-    monkeypatch.setattr(compose, "_load_predictor", lambda settings: Calibrated())
+    monkeypatch.setattr(predictors, "predictor_of", lambda settings: Calibrated())
     for samples, told in ((1, False), (4, True), (16, False)):
         caplog.clear()
         prepare(replace(settings, samples=samples))
@@ -243,11 +238,11 @@ def test_an_unreadable_block_fails_by_name_and_the_others_are_done(settings, mak
     held = path.read_bytes()
     path.write_bytes(held[: int(len(held) * 0.9)])
     prepared = replace(prepared, source=replace(prepared.source, _open=type(prepared.source._open)()))
-    tally = compose.Tally()
-    process_blocks(prepared, cube, cube.plan.blocks, tally=tally, observer=compose.Silent())
+    tally = state.Tally()
+    process_blocks(prepared, cube, cube.plan.blocks, tally=tally, observer=state.Silent())
     assert tally.done == 2
     assert [line.split(":")[0] for line in tally.failures] == ["block r0001c0000", "block r0001c0001"]
-    result = compose.conclude(prepared, cube, tally, compose.Silent(), 0.0)
+    result = execute.conclude(prepared, cube, tally, state.Silent(), 0.0)
     assert (result.blocks_failed, result.quicklook) == (2, None)
     assert read_status(cube.storage)["status"] == "incomplete"
 
@@ -261,7 +256,7 @@ def test_a_store_that_cannot_be_written_stops_the_run(settings, monkeypatch):
 
     monkeypatch.setattr(LocalStorage, "put", full)
     with pytest.raises(StoreError, match=r"no space left.*--resume"):
-        process_blocks(prepared, cube, cube.plan.blocks, tally=compose.Tally(), observer=compose.Silent())
+        process_blocks(prepared, cube, cube.plan.blocks, tally=state.Tally(), observer=state.Silent())
 
 
 def test_a_dry_run_reads_no_pixel_and_knows_the_hours(settings, monkeypatch):
@@ -272,7 +267,7 @@ def test_a_dry_run_reads_no_pixel_and_knows_the_hours(settings, monkeypatch):
 
     monkeypatch.setattr(SceneSource, "_read_numbers", read)
     prepared = prepare(settings, dry=True)
-    facts = compose.report(prepared)
+    facts = execute.report(prepared)
     assert facts["plan"]["hours"] > 0
     assert facts["plan"]["tiles"] == prepared.estimate.tiles
     assert not Path(settings.out).exists()
@@ -288,10 +283,10 @@ def test_the_report_names_no_folder_in_its_provenance(settings):
 
 def test_what_a_process_held_before_it_started_another_is_not_the_others_peak():
     held = np.ones(60_000_000)  # 480 MB
-    code = "from spectile.flows.run.prepare import peak_memory_bytes; print(peak_memory_bytes())"
+    code = "from spectile.flows.run.planning import peak_memory_bytes; print(peak_memory_bytes())"
     peak = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout)
     assert 50_000_000 < peak < held.nbytes
-    assert compose.peak_memory_bytes() > held.nbytes
+    assert state.peak_memory_bytes() > held.nbytes
 
 
 @pytest.mark.parametrize("peak", ["255", "4095", "1.0", "0.3", "219.7"])

@@ -1,0 +1,255 @@
+"""From settings to a run that is ready to start: the scene is opened, the model loaded, the run planned.
+
+The command line and the Prefect flow both call these functions and nothing else, so that a run is the
+same through either door.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectile.catalog.errors import CubeError, StoreError, UsageError
+from spectile.catalog.sizes import width_by_height
+from spectile.catalog.urls import locate
+from spectile.flows.run.outputs import check_apart, check_place
+from spectile.flows.run.predictors import predictor_of, time_tile
+from spectile.flows.run.register import check_catalog
+from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.state import Prepared
+from spectile.pipeline.cube.layout import software_version
+from spectile.pipeline.cube.lease import refuse_held
+from spectile.pipeline.cube.record import (
+    load_plan,
+    occupied,
+    read_record,
+    read_status,
+)
+from spectile.pipeline.geometry.tiling import Tiling
+from spectile.pipeline.line.source import LineSource
+from spectile.pipeline.plan.layers import choose_layers
+from spectile.pipeline.plan.plan import Plan, choose_block
+from spectile.pipeline.plan.quality_layers import choose_quality
+from spectile.pipeline.plan.shares import Share
+from spectile.pipeline.scene.raster import SceneSource, open_source
+from spectile.pipeline.store.opening import open_storage
+
+if TYPE_CHECKING:
+    from spectile.flows.run.crew import Crew
+
+LOG = logging.getLogger("spectile")
+
+
+def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None = None) -> Prepared:
+    """Open the scene, load the model and plan the run.
+
+    Parameters
+    ----------
+    dry : read no pixel but the first and the last: the plan then lacks what is measured on the scene, and
+        has no valid digest; the network is timed instead, so that the estimate knows the hours.
+    like : another scene's dry plan with these settings: its model and its timing are taken.
+
+    Raises
+    ------
+    SpectileError : the scene, the model or a setting cannot be used.
+    """
+    check_output(settings, [settings.scene], dry=dry)
+    choose_layers(settings.layers, settings.samples)  # refuses what cannot be, before the scene is read
+    source = open_source(
+        settings.scene,
+        radiometry=settings.radiometry,
+        nodata_rule=settings.nodata,
+        channels=settings.rgb,
+        measure=not dry,
+        memory=settings.memory,
+        allow_vrt=settings.allow_vrt,
+        allow_private=settings.allow_private,
+    )
+    LOG.info("scene %s: %s", locate(settings.scene).name, width_by_height(source.grid.shape))
+    return plan_run(settings, source, {} if dry else _facts(settings, source), dry=dry, like=like)
+
+
+def plan_run(
+    settings: SceneSettings,
+    source: SceneSource | LineSource,
+    facts: Mapping[str, object],
+    *,
+    dry: bool,
+    like: Prepared | None = None,
+) -> Prepared:
+    """Load the model and plan the run on a source.
+
+    Parameters
+    ----------
+    facts : everything of the source beside geometry that can change a value; empty for a dry run.
+    dry, like : as of ``prepare``.
+
+    Raises
+    ------
+    SpectileError : the model or a setting cannot be used.
+    """
+    crew = _assemble(settings, source, dry=dry)
+    try:
+        return _plan_run(settings, source, facts, crew, dry=dry, like=like)
+    except BaseException:
+        if crew is not None:
+            crew.close()
+        raise
+
+
+def _assemble(settings: SceneSettings, source: SceneSource | LineSource, *, dry: bool) -> Crew | None:
+    """The processes that the settings ask for; None where this one is enough."""
+    if settings.workers is not None and settings.dask_address is not None:
+        raise UsageError("--workers and --dask-address exclude each other")
+    if dry:
+        return None
+    gpus: list[str] = []
+    if settings.device != "cpu" and settings.dask_address is None and settings.model != "bands-repeat":
+        from spectile.model.device import visible_gpus
+
+        gpus = visible_gpus()
+    if settings.workers is None and settings.dask_address is None and len(gpus) < 2:
+        return None
+    from spectile.flows.run.crew import assemble  # a run in one process needs no dask
+
+    return assemble(settings, source, gpus)
+
+
+def _plan_run(
+    settings: SceneSettings,
+    source: SceneSource | LineSource,
+    facts: Mapping[str, object],
+    crew: Crew | None,
+    *,
+    dry: bool,
+    like: Prepared | None,
+) -> Prepared:
+    for notice in source.notices:
+        LOG.warning(notice)
+    layers = choose_layers(settings.layers, settings.samples)
+    grid = source.grid
+    tiling = Tiling(grid.shape, settings.tile, settings.halo)
+    window = grid.window if settings.region is None else grid.window_of(settings.region)
+    if like is not None:
+        predictor = like.predictor
+    else:
+        predictor = predictor_of(settings) if crew is None else crew.predictor(settings)
+    tiling.check_stride(predictor.stride)
+    estimate = predictor.settings.get("estimate")
+    if estimate == "posterior mean":
+        LOG.info("one solver step gives the posterior mean: no noise is drawn")
+    if estimate in ("posterior mean", "regression") and settings.samples > 1:
+        what = "one solver step" if estimate == "posterior mean" else "a regression"
+        raise UsageError(
+            f"{what} gives every sample alike", got=f"--samples {settings.samples}",
+            remedy="leave out --samples, or take a model and steps that draw",
+        )  # fmt: skip
+    fitted = predictor.calibration
+    if layers and fitted is not None and fitted.samples != settings.samples:
+        LOG.warning(
+            "the layers were calibrated with %d samples; with %d they hold less well",
+            fitted.samples, settings.samples,
+        )  # fmt: skip
+    bands = len(predictor.bands)
+    decided = {} if dry else {**facts, "software": software_version(), "model": dict(predictor.settings)}
+    held = predictor.memory(settings.tile) + source.memory()
+    scenes: tuple[Share, ...] = ()
+    if isinstance(source, LineSource):
+        scenes = source.shares(tiling, window, identified=not dry, checksum=settings.checksum)
+    # The block changes no value, but any block must do for the checks of the plan.
+    draft = Plan(
+        grid,
+        window,
+        tiling,
+        settings.block or 512,
+        bands,
+        settings.samples,
+        layers,
+        decided,
+        scenes,
+        choose_quality(settings.layers),
+    )
+    plan = draft if settings.block else _with_block(draft, settings, held)
+    seconds = like.seconds_per_tile if like is not None else None
+    if dry and seconds is None:
+        seconds = time_tile(predictor, settings.tile)
+    overlapped = plan.overlaps(predictor_bytes=held, budget=settings.memory)
+    estimate = plan.estimate(predictor_bytes=held, overlapped=overlapped, seconds_per_tile=seconds)
+    return Prepared(settings, source, predictor, plan, estimate, crew)
+
+
+def check_output(settings: SceneSettings, scenes: Sequence[str], *, dry: bool) -> None:
+    """Refuse an output that exists, or holds one of the scenes, before any work is done on them.
+
+    Raises
+    ------
+    UsageError, CubeError, StoreError : the output cannot be written as the settings say.
+    """
+    if settings.resume and settings.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
+    check_apart(settings.out, scenes)
+    check_catalog(settings)
+    if dry:
+        return
+    storage = open_storage(settings.out)
+    if occupied(storage) and not settings.resume:
+        if not settings.overwrite:
+            raise CubeError(
+                "the output exists",
+                where=settings.out,
+                remedy="use --resume to go on with it, --overwrite to replace it, or another --out",
+            )
+        read_status(storage)  # refuses to replace what is no cube
+    check_place(settings.out)
+
+
+def check_start(settings: SceneSettings, scenes: Sequence[str]) -> None:
+    """Refuse what a run would refuse before its first block; nothing is written or taken.
+
+    Raises
+    ------
+    UsageError, CubeError, LeaseHeld, StoreError : the output cannot be written as the settings say.
+    """
+    check_output(settings, scenes, dry=False)
+    storage = open_storage(settings.out)
+    if occupied(storage) and read_record(storage) is None:
+        read_status(storage)  # something else is there
+    refuse_held(storage)
+    folder = locate(settings.out)
+    if isinstance(folder, Path):
+        folder = next(each for each in folder.absolute().parents if each.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise StoreError(
+                "the cube cannot be written there", where=str(folder), remedy="choose another --out"
+            )
+
+
+def _facts(settings: SceneSettings, source: SceneSource) -> dict[str, object]:
+    """Everything of the scene beside geometry that can change a value. Names the file, never its folder."""
+    return {
+        "scene": {"name": locate(settings.scene).name, **source.identity(checksum=settings.checksum)},
+        "channels": list(source.channels),
+        **source.mask_facts,
+        "radiometry": source.radiometry.to_json(),
+    }
+
+
+def _with_block(draft: Plan, settings: SceneSettings, held: int) -> Plan:
+    storage = open_storage(settings.out)
+    if settings.resume and occupied(storage):
+        block = load_plan(storage).block  # a resumed cube keeps its blocks
+    else:
+        block = choose_block(
+            draft.window,
+            draft.tiling,
+            draft.bands,
+            draft.samples,
+            draft.layers,
+            budget=settings.memory,
+            predictor_bytes=held,
+        )
+    return replace(draft, block=block)

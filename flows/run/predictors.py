@@ -1,0 +1,50 @@
+"""The network that settings name."""
+
+from __future__ import annotations
+
+import time
+
+from spectile.catalog.errors import UsageError
+from spectile.catalog.inputs import even_batch
+from spectile.flows.run.settings import SceneSettings
+from spectile.pipeline.block.predict import BandsRepeat, Predictor
+
+
+def predictor_of(settings: SceneSettings) -> Predictor:
+    """The network that the settings name, loaded in this process."""
+    if settings.model == "bands-repeat":
+        return BandsRepeat(batch=settings.batch or 8)
+    # torch takes seconds to import; nothing that needs no network should wait for it.
+    from spectile.model.predict.predictor import load_predictor
+    from spectile.model.predict.regression import RegressionPredictor, split_name
+
+    name, kind = split_name(settings.model)
+    if kind is not None:
+        if settings.steps is not None:
+            raise UsageError(
+                "a regression takes no steps", got=f"--model {settings.model} --steps {settings.steps}"
+            )
+        return RegressionPredictor(name, kind, batch=settings.batch)
+    predictor: Predictor = load_predictor(
+        settings.model,
+        steps=settings.steps,
+        seed=settings.seed,
+        batch=settings.batch,
+        device=settings.device,
+        dtype=settings.dtype,
+        compiled=settings.compiled,
+        threads=settings.threads,
+    )
+    return predictor
+
+
+def time_tile(predictor: Predictor, tile: int) -> float:
+    """Seconds of a tile of ``tile`` pixels and one sample, the best of three calls."""
+    batch = even_batch(predictor.inputs, predictor.batch, tile)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        for _ in predictor.predict(batch, range(1)):
+            pass
+        times.append(time.perf_counter() - start)
+    return min(times) / predictor.batch
