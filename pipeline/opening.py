@@ -247,7 +247,7 @@ def block_bytes(dataset: rasterio.DatasetReader) -> int:
     pixels = max(rows * cols for rows, cols in dataset.block_shapes)
     size = max(_item_size(dtype) for dtype in dataset.dtypes)
     together = 1 if str(dataset.profile.get("interleave")) == "band" else dataset.count
-    return pixels * size * together
+    return int(pixels * size * together)
 
 
 def _item_size(dtype: str) -> int:

@@ -22,7 +22,7 @@ RADIOMETRY = {"uint8": None, "uint16": "dn:0,0.00002", "float32": None}
 def write_mutant(folder: Path, seed: int, number: int) -> tuple[Path, str | None, str]:
     """Write one; its path, its radiometry, and what it is."""
     rng = np.random.default_rng([seed, number])
-    dtype, compression = KINDS[number % len(KINDS)]
+    dtype, compression = KINDS[int(rng.integers(len(KINDS)))]
     tiled = bool(rng.integers(2))
     path = folder / "scene.tif"
     write_tiff(path, rng, dtype, compress=compression, tiled=tiled)
