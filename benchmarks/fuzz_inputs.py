@@ -48,6 +48,7 @@ from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.stac.item import cube_facts
 from spectile.pipeline.store.local import LocalStorage
 
+ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 30
 """What an input may take."""
 MEMORY = 4 << 30
@@ -246,7 +247,7 @@ def attempt(kind: str, seed: int, number: int, folder: Path) -> dict[str, Any]:
         return {"outcome": "refused", "line": str(err)[:300]}
     except Exception as err:  # whatever comes out is what is counted
         last = traceback.extract_tb(err.__traceback__)
-        ours = [frame for frame in last if "site-packages" not in frame.filename][-1]
+        ours = [frame for frame in last if Path(frame.filename).is_relative_to(ROOT)][-1]
         where = f"{Path(ours.filename).parent.name}/{Path(ours.filename).name}:{ours.lineno}"
         return {"outcome": "traceback", "line": f"{type(err).__name__}: {err}"[:300], "where": where}
     return {"outcome": "accepted"}

@@ -247,7 +247,7 @@ def block_bytes(dataset: rasterio.DatasetReader) -> int:
     pixels: int = max(rows * cols for rows, cols in dataset.block_shapes)
     size = max(_item_size(dtype) for dtype in dataset.dtypes)
     together = 1 if str(dataset.profile.get("interleave")) == "band" else dataset.count
-    return pixels * size * together
+    return int(pixels * size * together)
 
 
 def _item_size(dtype: str) -> int:
@@ -288,7 +288,8 @@ def check_size(dataset: rasterio.DatasetReader, where: str) -> None:
     size = _stored_bytes(dataset, where)
     decoded = rows * cols * dataset.count * min(_item_size(dtype) for dtype in dataset.dtypes)
     blocks = sum(-(-rows // high) * -(-cols // wide) for high, wide in dataset.block_shapes[:1])
-    held = 4 * blocks if dataset.driver == "GTiff" else 0  # where each block is: 4 bytes at least
+    # Of TIFF where each block is, 4 bytes at least; of ENVI every number. GDAL would take zeros for the rest.
+    held = {"GTiff": 4 * blocks, "ENVI": decoded}.get(dataset.driver, 0)
     if size is not None and (size < held or decoded > max(MOST_BLOCK_BYTES, size * MOST_RATIO)):
         raise SceneError(
             "the file is too small for its picture",

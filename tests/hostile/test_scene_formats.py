@@ -218,6 +218,19 @@ def test_a_small_file_that_says_it_is_huge_is_refused(write_scene, side, tiled, 
         open_source(path, measure=measure)
 
 
+def test_envi_data_that_are_cut_off_are_refused(tmp_path):
+    header = (
+        "ENVI\nsamples = 20\nlines = 30\nbands = 3\ndata type = 1\ninterleave = bip\n"
+        "map info = {UTM, 1, 1, 320000, 4881000, 0.5, 0.5, 19, North, WGS-84}\n"
+    )
+    (tmp_path / "scene.hdr").write_text(header)
+    (tmp_path / "scene.img").write_bytes(b"\7" * 1800)
+    assert open_source(tmp_path / "scene.img").grid.shape == (30, 20)
+    (tmp_path / "scene.img").write_bytes(b"\7" * 1799)
+    with pytest.raises(SceneError, match="too small for its picture"):
+        open_source(tmp_path / "scene.img")
+
+
 def test_an_empty_sparse_file_of_many_pixels_is_a_scene(write_scene, tmp_path):
     with rasterio.open(
         tmp_path / "sparse.tif", "w", driver="GTiff", width=20_000, height=20_000, count=3, dtype="uint8",

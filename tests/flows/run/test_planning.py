@@ -1,3 +1,4 @@
+import copy
 import subprocess
 import sys
 from collections import Counter
@@ -237,7 +238,7 @@ def test_an_unreadable_block_fails_by_name_and_the_others_are_done(settings, mak
     path = Path(settings.scene)
     held = path.read_bytes()
     path.write_bytes(held[: int(len(held) * 0.9)])
-    prepared = replace(prepared, source=replace(prepared.source, _open=type(prepared.source._open)()))
+    prepared = replace(prepared, source=copy.deepcopy(prepared.source))  # which opens the file anew
     tally = state.Tally()
     process_blocks(prepared, cube, cube.plan.blocks, tally=tally, observer=state.Silent())
     assert tally.done == 2
