@@ -20,6 +20,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from spectile.catalog.errors import SceneError
+from spectile.catalog.sizes import width_by_height
 from spectile.catalog.urls import Location, locate
 from spectile.pipeline.scene.remote import gdal_path, reading
 from spectile.pipeline.scene.vrt import vrt_sources
@@ -262,7 +263,7 @@ def check_size(dataset: rasterio.DatasetReader, where: str) -> None:
     SceneError : so large a scene is not processed, or the file cannot hold it.
     """
     rows, cols = dataset.shape
-    shown = f"{rows} × {cols} px"
+    shown = width_by_height((rows, cols))
     if rows * cols > MOST_PIXELS:
         raise SceneError(
             "the scene is too large", where=where, got=shown, expected=f"up to {MOST_PIXELS:.3g} px"
@@ -281,7 +282,7 @@ def check_size(dataset: rasterio.DatasetReader, where: str) -> None:
         raise SceneError(
             "the file's blocks are too large to read it in parts",
             where=where,
-            got=f"{high} × {wide} px, {block / 1e9:.1f} GB",
+            got=f"{width_by_height((high, wide))}, {block / 1e9:.1f} GB",
             expected=f"up to {MOST_BLOCK_BYTES / 1e9:.1f} GB",
             remedy="write it anew with tiles, e.g. rio convert --co TILED=YES",
         )
