@@ -23,8 +23,8 @@ SCRIPTS = ("bokeh", "bokeh-widgets")
 _HERE = Path(__file__).parent
 _FILES: dict[str, Path] = {
     **{f"/static/js/{name}.min.js": Path(settings.bokehjs_path(), f"js/{name}.min.js") for name in SCRIPTS},
-    "/page/view.js": _HERE / "view.js",
-    "/page/view.css": _HERE / "view.css",
+    "/page/view.js": _HERE / "page.js",
+    "/page/view.css": _HERE / "page.css",
 }
 """Every file that is served, by its path in the address."""
 _HEADERS = {
