@@ -1,1 +1,6 @@
-"""What is known: bands, sensors, scenes and products. A leaf that the other packages import."""
+"""Shared definitions that the other packages import: bands, inputs, errors, places, times, STAC documents.
+
+bands: ``Bands``, ``SENSORS`` · inputs: ``InputSpec``, ``Batch`` · errors: ``SpectileError`` and its kinds ·
+calibration: ``Calibration`` · indices: spectral indices · urls, scenes, times, files, documents, redaction ·
+stac, index: items and their table · fields, limits, sizes: numbers and how they are shown.
+"""

@@ -13,14 +13,14 @@ from spectile.catalog.errors import UsageError
 
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 TOLERANCE_NM = 10.0
-"""The nearest band stands for a wavelength this far from its centre, or within half its width."""
+"""A band stands for wavelengths up to this far from its centre, or half its width if that is more, nm."""
 
 
 @dataclass(frozen=True)
 class Bands:
     """Bands in ascending order of wavelength, or in the order of a camera's channels.
 
-    Each is taken as a Gaussian response, which is how hyperspectral sensors publish theirs.
+    Each response is a Gaussian: hyperspectral sensors publish theirs in this form.
     """
 
     centre_nm: tuple[float, ...]
@@ -42,7 +42,7 @@ class Bands:
 
     @classmethod
     def from_arrays(cls, centre_nm: ArrayLike, fwhm_nm: ArrayLike | None = None) -> Bands:
-        """Bands from arrays of shape (B,), nm; missing widths are taken as the band spacing."""
+        """Bands from arrays of shape (B,), nm; missing widths are set to the band spacing."""
         centre = np.asarray(centre_nm, dtype=np.float64).ravel()
         if fwhm_nm is None:
             if centre.size < 2:
@@ -58,7 +58,7 @@ class Bands:
 
         Raises
         ------
-        UsageError : fewer than two, which have no spacing.
+        UsageError : fewer than two bands.
         """
         if count < 2:
             raise UsageError("fewer than two bands have no spacing", got=count, expected="2 or more")
@@ -75,11 +75,11 @@ class Bands:
         return int(np.argmin(np.abs(np.asarray(self.centre_nm) - wavelength_nm)))
 
     def at(self, wavelength_nm: float, *, wanted_by: str = "") -> int:
-        """The position of the nearest band, where it can stand for ``wavelength_nm``.
+        """The position of the nearest band, if it is near enough to stand for ``wavelength_nm``.
 
         Parameters
         ----------
-        wanted_by : what takes the band, for the error.
+        wanted_by : what uses the band, for the error message.
 
         Raises
         ------
@@ -100,12 +100,12 @@ class Bands:
 
         Parameters
         ----------
-        text : parts with commas between: 865 is the nearest band to that wavelength, nm, as of ``at``;
+        text : parts separated by commas. 865 is the band nearest to that wavelength, nm, as in ``at``;
             450-680 are all bands with their centres in that range; B003 is the third band.
 
         Raises
         ------
-        UsageError : a part is none of these, or means no band.
+        UsageError : a part has another form, or no band matches it.
         """
         chosen: list[int] = []
         for part in text.split(","):
@@ -140,7 +140,7 @@ class Bands:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Bands:
-        """The bands that ``to_json`` wrote, of whatever kind."""
+        """The bands that ``to_json`` wrote, of any class."""
         if "curves" in value:
             return MeasuredBands.from_curves(value["wavelength_nm"], value["curves"])
         kind = NearestBands if value.get("picked") else Bands
@@ -152,9 +152,9 @@ class MeasuredBands(Bands):
     """Bands whose responses are measured curves; centres are the curves' centroids."""
 
     wavelength_nm: tuple[float, ...]
-    """Where the curves are given, W wavelengths in ascending order, nm."""
+    """The W wavelengths at which the curves are given, ascending, nm."""
     curves: tuple[tuple[float, ...], ...]
-    """The response of each band there, in any unit, not negative; linear in between and zero beyond."""
+    """The response of each band there, in any unit, not negative; linear in between and zero outside."""
 
     @classmethod
     def from_curves(cls, wavelength_nm: ArrayLike, curves: ArrayLike) -> MeasuredBands:
@@ -209,10 +209,10 @@ class MeasuredBands(Bands):
 
 @dataclass(frozen=True)
 class NearestBands(Bands):
-    """Channels that are single bands of whatever is seen: those nearest to their centres."""
+    """Channels that are single bands of the source: those nearest to the channels' centres."""
 
     picked: bool = True
-    """Tells them from other bands where only the fields are kept."""
+    """Distinguishes them from other bands when only the fields are stored."""
 
     def to_json(self) -> dict[str, Any]:
         """The bands as plain lists, for JSON."""
@@ -224,7 +224,7 @@ class NearestBands(Bands):
 
 
 WATER_VAPOUR_NM = ((1340.0, 1445.0), (1790.0, 1955.0))
-"""Where water vapour leaves no light to measure (NEON's band windows), nm."""
+"""Ranges where water vapour absorbs the light (NEON's band windows), nm."""
 
 
 def good_bands(bands: Bands) -> NDArray[np.bool_]:
@@ -237,13 +237,12 @@ def good_bands(bands: Bands) -> NDArray[np.bool_]:
 
 
 def resampling_matrix(source: Bands, target: Bands) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The matrix that turns spectra in ``source`` bands into ``target`` bands, and which rows hold.
+    """The matrix that turns spectra in ``source`` bands into ``target`` bands, and which rows are valid.
 
     Rows are the target's Gaussian responses, integrated over the source's centres by the trapezoid
-    rule and normalised to one. Where a target band is too narrow for the source's spacing it is
-    widened to that spacing, which makes the row a smooth interpolation. Measured responses are
-    integrated over spectra taken as linear between the source's centres, and nearest bands are taken
-    as they are.
+    rule and normalised to one. A target band that is narrower than the source's spacing is
+    widened to that spacing: the row is then a smooth interpolation. Measured responses are
+    integrated over spectra that are linear between the source's centres. Nearest bands are copied.
 
     Returns
     -------
@@ -275,7 +274,7 @@ def resampling_matrix(source: Bands, target: Bands) -> tuple[NDArray[np.float64]
 
 
 def _trapezoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weights of the trapezoid rule at the places x."""
+    """The weights of the trapezoid rule at the points x."""
     step = np.diff(x) / 2.0
     return np.pad(step, (0, 1)) + np.pad(step, (1, 0))
 
@@ -286,7 +285,7 @@ def _measured_rows(source: Bands, target: MeasuredBands) -> tuple[NDArray[np.flo
     typical = float(np.median(np.diff(centre))) if centre.size > 1 else source.fwhm_nm[0]
     nm = np.asarray(target.wavelength_nm)
     area = np.asarray(target.curves) * _trapezoid(nm)
-    # What a spectrum that is one in one band and zero in the others is at the curves' wavelengths.
+    # Row b: the spectrum that is one in band b and zero in the others, at the curves' wavelengths.
     hats = np.array([np.interp(nm, centre, unit) for unit in np.eye(centre.size)])
     gap = np.abs(nm[:, None] - centre).min(axis=1)
     reaches = (centre[0] - typical <= nm) & (nm <= centre[-1] + typical)

@@ -1,4 +1,4 @@
-"""How far the samples of a model can be trusted, band by band, as measured where the truth is known."""
+"""How far the samples of a model can be trusted, band by band, measured where the truth is known."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from spectile.catalog.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Calibration:
-    """Factors that turn the standard deviation s of the samples (ddof 1) into an error to expect.
+    """Factors that turn the standard deviation s of the samples (ddof 1) into the expected error.
 
     Quantiles of the standardised residuals (truth − mean) / s on data that no training saw: the
-    normalised scores of Papadopoulos et al. (2002), split off for calibration as in Lei et al. (2018),
-    widened by what errors grow in places that training never saw. What they promise holds on average over
-    data like those, and not for a scene of another kind.
+    normalised scores of Papadopoulos et al. (2002), with data split off for calibration as in Lei et al.
+    (2018). They are widened by the growth of the errors in places that training never saw. They hold on
+    average over data like those used, and not for a scene of another kind.
     """
 
     samples: int
-    """Number of samples K with which it was fitted; s and the mean err by an amount that depends on K."""
+    """Number of samples K with which it was fitted; the errors of s and of the mean depend on K."""
     spread: tuple[float, ...]
-    """Of each band, what s is multiplied by to give the standard deviation of the error."""
+    """Per band, the factor that turns s into the standard deviation of the error."""
     low: tuple[float, ...]
-    """Of each band, the factor with which the truth is below mean + low·s in 5 % of cases."""
+    """Per band: the truth is below mean + low·s in 5 % of cases."""
     high: tuple[float, ...]
-    """Of each band, the factor with which the truth is above mean + high·s in 5 % of cases."""
+    """Per band: the truth is above mean + high·s in 5 % of cases."""
 
     def __post_init__(self) -> None:
         if self.samples < 2:
@@ -69,7 +69,7 @@ class Calibration:
 
         Raises
         ------
-        CheckpointError : it is none, or its factors cannot be used.
+        CheckpointError : the value is not a calibration, or its factors cannot be used.
         """
         try:
             factors = (tuple(map(float, value[name])) for name in ("spread", "low", "high"))

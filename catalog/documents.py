@@ -1,4 +1,4 @@
-"""JSON that strangers wrote: read with bounds, and refused in a line."""
+"""Untrusted JSON: parsed with limits, and refused with an error of one line."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 from spectile.catalog.errors import UsageError
 
 LONGEST_LINE = 400
-"""Characters of a line about what somebody else wrote."""
+"""Longest line that quotes untrusted text, characters."""
 
 
 _WHAT = "not a STAC item or document"
 
 
 def parse_json(value: bytes, where: str, *, strict: bool = True) -> Any:
-    """What JSON holds.
+    """The parsed value of a JSON text.
 
     Parameters
     ----------
-    where : what an error names.
-    strict : refuse NaN and Infinity, which JSON has not, though many write them.
+    where : the name of the document, for errors.
+    strict : refuse NaN and Infinity. JSON does not have them, but many programs write them.
 
     Raises
     ------
-    UsageError : it is no JSON, or nested too deep.
+    UsageError : the text is not JSON, or nested too deep.
     """
     try:
         if not strict:
@@ -48,7 +48,7 @@ def is_plain(value: Any) -> bool:
 
 
 def one_line(said: object) -> str:
-    """A line that may be shown: what is not printable is left out, and the middle of what is long."""
+    """A line that is safe to show: without unprintable characters, and shortened in the middle."""
     line = re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]+", " ", str(said))
     half = LONGEST_LINE // 2
     return line if len(line) <= LONGEST_LINE else f"{line[:half]} … {line[-half:]}"

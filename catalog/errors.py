@@ -6,9 +6,9 @@ from spectile.catalog.redaction import redact
 
 
 class SpectileError(Exception):
-    """An expected failure, told in one line: what, where, got, expected, remedy. URLs lose their secrets.
+    """An expected failure, as one line: what, where, got, expected, remedy. Secrets in URLs are removed.
 
-    ``exit_code`` is what the command line returns: 2 for bad usage, 1 for a run that failed, 3 and 4 where
+    ``exit_code`` is what the command line returns: 2 for bad usage, 1 for a failed run, 3 and 4 if
     another run has the cube.
     """
 
@@ -31,12 +31,12 @@ class SpectileError(Exception):
             line += f" ({', '.join(facts)})"
         if remedy:
             line += f"; {remedy}"
-        # The name of a file may be no UTF-8, and then could not be printed.
+        # A file name that is not valid UTF-8 could not be printed.
         shown = redact(line).encode("utf-8", "backslashreplace").decode()
         super().__init__(" ".join(shown.split()))
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Keyword arguments are already folded into the line; a worker's error must survive the trip.
+        # An error of a worker is pickled: keep the finished line, without the keyword arguments.
         return (_rebuild, (type(self), str(self)))
 
 
@@ -53,11 +53,11 @@ class UsageError(SpectileError):
 
 
 class SceneError(UsageError):
-    """A scene that cannot be used as it is: bands, CRS, radiometry."""
+    """A scene that cannot be used: its bands, CRS or radiometry."""
 
 
 class CheckpointError(UsageError):
-    """A checkpoint that is missing, damaged or not the one asked for."""
+    """A checkpoint that is missing, damaged or not the requested one."""
 
 
 class CubeError(UsageError):
@@ -69,7 +69,7 @@ class BlockError(SpectileError):
 
 
 class NetworkError(SpectileError):
-    """A network that failed on its tiles for another reason than memory; it may work when tried again."""
+    """A network that failed on its tiles, not for lack of memory; a second attempt may work."""
 
 
 class StoreError(SpectileError):
@@ -77,12 +77,12 @@ class StoreError(SpectileError):
 
 
 class LeaseHeld(SpectileError):
-    """A cube that another run is writing; nothing was changed."""
+    """Another run is writing the cube; nothing was changed."""
 
     exit_code = 3
 
 
 class LeaseLost(SpectileError):
-    """A run that stood still for so long that another one took its cube over; it writes no more."""
+    """The run was paused for so long that another run took over its cube; it stops writing."""
 
     exit_code = 4

@@ -9,21 +9,21 @@ from pydantic import Field
 from spectile.catalog.limits import LAST_SEED
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
-"""How many of what there must be at least one of."""
+"""A count of at least one."""
 Width = Annotated[int, Field(ge=1, le=8192)]
-"""Channels of a layer: bounded, so that a file cannot ask for more memory than any machine has."""
+"""Channels of a layer; the limit keeps a file from requesting more memory than any machine has."""
 Depth = Annotated[int, Field(ge=0, le=64)]
-"""Layers, levels or networks; bounded alike."""
+"""Layers, levels or networks; limited for the same reason."""
 Members = Annotated[int, Field(ge=1, le=64)]
-"""Networks a stage."""
+"""Networks per stage."""
 Steps = Annotated[int, Field(ge=1, le=10_000)]
 """Steps of a diffusion."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-"""A finite number …"""
+"""A finite number."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-"""… above zero …"""
+"""A finite number above zero."""
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-"""… or not below it."""
+"""A finite number, zero or more."""
 Share = Annotated[float, Field(ge=0, le=1)]
 """A number from zero to one."""
 Seed = Annotated[int, Field(ge=0, le=LAST_SEED)]

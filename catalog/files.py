@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A hidden name of its own next to a file, in the same file system; whatever bears it goes on leaving."""
+    """A unique hidden name beside a file, on the same file system; removed at the end."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         yield part
@@ -21,9 +21,9 @@ def beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to; on leaving, the file takes the place of ``path`` in one step.
+    """A temporary name to write to; at the end the file replaces ``path`` in one step.
 
-    Where an error is raised inside, ``path`` stays as it was, and nothing else is left.
+    After an error inside, ``path`` is unchanged and the temporary file is removed.
     """
     with beside(path) as part:
         yield part
@@ -35,7 +35,7 @@ def write_text(path: Path, text: str) -> None:
 
     Raises
     ------
-    OSError : it cannot be written; what was there is there still.
+    OSError : it cannot be written; an older file is unchanged.
     """
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")

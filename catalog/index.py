@@ -1,8 +1,8 @@
 """The index of a catalog: its items as one table, stored as stac-geoparquet, searched in memory.
 
 Columns follow the stac-geoparquet specification 1.1 (properties at the top, ``bbox`` a struct, ``geometry``
-WKB) over GeoParquet 1.1; of properties and assets it holds those that a search asks for or shows. Hrefs are
-as from the catalog's root. The items' files are the truth; the index can always be made again from them.
+WKB) over GeoParquet 1.1. It holds only the properties and assets that a search uses or shows. Hrefs are
+relative to the catalog's root. The items' files are authoritative; the index can be rebuilt from them.
 """
 
 from __future__ import annotations
@@ -72,18 +72,18 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class Query:
-    """What items are wanted: all that is given must hold."""
+    """A search: an item must meet all conditions that are given."""
 
     bbox: Bounds | None = None
-    """(west, south, east, north), degrees, that the footprint meets; west > east crosses the antimeridian."""
+    """(west, south, east, north) to meet, degrees; west > east crosses the antimeridian."""
     datetime: OpenSpan | None = None
-    """Span that meets the item's."""
+    """A time span; the item's span must overlap it."""
     model: str | None = None
     """Name of the model."""
     status: str | None = None
     """``complete`` or ``incomplete``."""
     wavelength: tuple[float, float] | None = None
-    """(lowest, highest) in nm, both within the bands' range."""
+    """(lowest, highest) in nm; both must lie within the bands' range."""
 
     def __post_init__(self) -> None:
         if self.bbox is not None:
@@ -104,7 +104,7 @@ def to_table(items: Iterable[Mapping[str, Any]]) -> pa.Table:
 
     Raises
     ------
-    UsageError : an item's time cannot be read, or another part of it.
+    UsageError : a part of an item cannot be read, for example its time.
     """
     return rows_to_table([to_row(item, str(item["id"])) for item in items])
 
@@ -114,12 +114,12 @@ def to_row(item: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     Parameters
     ----------
-    item : as ``check_stac`` lets it through.
-    where : what an error names.
+    item : an item that ``check_stac`` accepts.
+    where : the item's name, for errors.
 
     Raises
     ------
-    UsageError : what it says has no place in the index.
+    UsageError : a value does not fit into the index.
     """
     try:
         row = _row(item)
@@ -170,12 +170,12 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(bbox: Sequence[float]) -> Sequence[float]:
-    """The box without its heights, where it has some."""
+    """The box without heights."""
     return (*bbox[0:2], *bbox[3:5]) if len(bbox) == 6 else bbox
 
 
 def replace_rows(table: pa.Table, ids: Sequence[str], rows: pa.Table) -> pa.Table:
-    """The table without the items of these ids, and with the rows at its end."""
+    """The table without the items with these ids, and with the rows appended."""
     others = table.filter(pc.invert(pc.is_in(table["id"], pa.array(ids, pa.string()))))
     return pa.concat_tables([others, rows])
 
@@ -200,7 +200,7 @@ def from_parquet(value: bytes, where: str, columns: Sequence[str] | None = None)
 
     Raises
     ------
-    UsageError : it is no index.
+    UsageError : the bytes are not an index.
     """
     try:
         table = pq.read_table(pa.BufferReader(value), columns=None if columns is None else list(columns))
@@ -215,7 +215,7 @@ def from_parquet(value: bytes, where: str, columns: Sequence[str] | None = None)
 
 
 def search(table: pa.Table, query: Query) -> pa.Table:
-    """The rows that a query wants."""
+    """The rows that match a query."""
     for name, wanted in (("spectile:model", query.model), ("spectile:status", query.status)):
         if wanted is not None:
             table = table.filter(pc.equal(table[name], wanted))
@@ -229,7 +229,7 @@ def search(table: pa.Table, query: Query) -> pa.Table:
 
 
 def newest(table: pa.Table, limit: int | None = None) -> pa.Table:
-    """The rows that were last written, the last first."""
+    """The most recently written rows, latest first."""
     order = pc.sort_indices(table, sort_keys=[("updated", "descending"), ("id", "ascending")])
     return table.take(order.slice(0, limit))
 
@@ -255,7 +255,7 @@ def _within(table: pa.Table, bbox: Bounds) -> pa.Table:
     else:
         beside = pc.if_else(turning, pc.or_(wests, easts), pc.and_(wests, easts))
     kept = pc.and_(beside, pc.and_(pc.less_equal(ymin, north), pc.greater_equal(ymax, south)))
-    # A flight line's box holds far more than the line: those that reach out of the box are looked at.
+    # A flight line fills little of its box, so the footprint itself is tested unless its box lies inside.
     inside = pc.and_(pc.greater_equal(ymin, south), pc.less_equal(ymax, north))
     inside = pc.and_(inside, pc.and_(pc.greater_equal(xmin, west), pc.less_equal(xmax, east)))
     inside = pc.and_(inside, pc.invert(turning))

@@ -1,4 +1,4 @@
-"""Spectral indices: what each computes, of reflectance at which wavelengths, and who defined it."""
+"""Spectral indices: formula, wavelengths and reference of each."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Index:
-    """A number made of the reflectance in a few bands."""
+    """A number computed from the reflectance in a few bands."""
 
     title: str
-    """What it is called."""
+    """Its full name."""
     formula: str
-    """As it is written, R860 being reflectance at 860 nm."""
+    """The formula as text; R860 is the reflectance at 860 nm."""
     wavelength_nm: tuple[float, ...]
-    """Where it takes reflectance, in the order of the function's arguments, nm."""
+    """The wavelengths it uses, in the order of the function's arguments, nm."""
     function: Callable[..., Array]
     """The formula."""
     reference: str
-    """Who defined it."""
+    """The publication that defined it."""
 
     def of(self, *reflectance: Array) -> Array:
-        """The index, float32, of arrays of one shape; NaN where it is not finite, as of two black bands."""
+        """The index, float32, of arrays of one shape; NaN where it is not finite, e.g. of two zero bands."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             value = self.function(*reflectance)
         return np.where(np.isfinite(value), value, np.nan).astype(np.float32, copy=False)

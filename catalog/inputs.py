@@ -1,4 +1,4 @@
-"""What a model takes: rasters by name, each with its channels, and batches of tiles of them."""
+"""The inputs of a model: rasters by name, each with its channels, and batches of tiles of them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class InputSpec:
     """One raster that a model takes."""
 
     name: str
-    """What the raster is called, ``rgb`` for a colour scene."""
+    """Name of the raster, ``rgb`` for a colour scene."""
     bands: Bands
-    """What its channels see, in their order."""
+    """The bands of its channels, in order."""
     fill: tuple[float, ...]
-    """Reflectance of each channel that stands in for masked pixels."""
+    """Reflectance per channel that replaces masked pixels."""
     ratio: int = 1
-    """Pixels of the cube along one of its own: 1 for a raster on the cube's grid."""
+    """Number of the cube's pixels along one pixel of the raster: 1 for a raster on the cube's grid."""
 
     def __post_init__(self) -> None:
         if len(self.fill) != len(self.bands):
@@ -55,11 +55,11 @@ class Batch:
     """Tiles that go through a network together."""
 
     rasters: Mapping[str, Raster]
-    """Each input by its name: (N, C, h/ratio, w/ratio), masked pixels hold the input's fill."""
+    """Each input by its name: (N, C, h/ratio, w/ratio); masked pixels hold the input's fill value."""
     origins: NDArray[np.int64]
     """(N, 2) int64, (row, col) of each tile's first pixel on the cube's grid; may be negative."""
     size: int
-    """Tiles that a call may hold, N or more; a network whose result depends on their number pads to it."""
+    """Most tiles of a call, N or more; a network whose result depends on the batch size pads to it."""
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -79,7 +79,7 @@ class Batch:
 
 
 def even_batch(inputs: Sequence[InputSpec], count: int, tile: int) -> Batch:
-    """``count`` tiles of ``tile`` pixels that all hold the inputs' fill, to time a network with."""
+    """``count`` tiles of ``tile`` pixels filled with the inputs' fill values, to time a network."""
     rasters = {}
     for spec in inputs:
         side = tile // spec.ratio

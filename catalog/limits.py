@@ -1,4 +1,4 @@
-"""The range of a setting that every package checks, in one place."""
+"""The range of seeds, which every package checks."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 from spectile.catalog.errors import UsageError
 
 LAST_SEED: Final = 2**32 - 1
-"""The greatest seed: noise is keyed by words of 32 bits."""
+"""The largest seed: the key of the noise has words of 32 bits."""
 
 
 def check_seed(seed: int) -> None:
-    """Raise UsageError where a seed is out of range."""
+    """Raise UsageError if a seed is out of range."""
     if not 0 <= seed <= LAST_SEED:
         raise UsageError("seed out of range", got=seed, expected=f"0 to {LAST_SEED}")

@@ -1,4 +1,4 @@
-"""Which scenes a flight line is made of: named one by one, a folder of them, or a STAC item collection."""
+"""The scenes of a flight line: files, folders of files, or a STAC item collection."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from spectile.catalog.errors import UsageError
 from spectile.catalog.urls import Location, is_url, locate
 
 RASTERS = (".tif", ".tiff", ".jp2", ".img")
-"""What the files of a folder that are scenes end in."""
+"""Endings of the files in a folder that count as scenes."""
 
 
 @dataclass(frozen=True)
 class NamedScene:
-    """A raster and what a line calls it."""
+    """A raster and its name in the line."""
 
     name: str
     """The file's name, or the id of its STAC item."""
     place: str
     """Path or URL."""
     taken: str | None = None
-    """When it was taken, by its STAC item."""
+    """Acquisition time from its STAC item."""
     listed: bool = False
-    """Whether a collection named it, and not the user."""
+    """True if a collection named it; False if the user did."""
 
 
 def list_scenes(given: Sequence[str], *, last: Sequence[str] = ()) -> list[NamedScene]:
-    """The scenes that are meant, in order: a folder's by name, a collection's as it lists them.
+    """The scenes, in order: those of a folder by name, those of a collection in its order.
 
     Parameters
     ----------
     given : rasters, folders of rasters and local STAC item collections (``.json``, ``.geojson``).
-    last : the same, to come after all others; also those that ``given`` holds already.
+    last : the same kinds of places; their scenes come last, also if ``given`` names them too.
 
     Raises
     ------
-    UsageError : nothing is there, two scenes have one name, or a collection leads where it must not.
+    UsageError : a place is missing or empty, two scenes have one name, or an href is not allowed.
     """
     late = [scene for each in last for scene in _scenes_of(each)]
     places = {_place(scene) for scene in late}
@@ -100,7 +100,7 @@ def _collected(path: Path) -> Iterator[NamedScene]:
 
 
 def item_span(item: Mapping[str, Any]) -> str | None:
-    """When the scene of a STAC item was taken, a time or START/END; None where it does not say."""
+    """The acquisition time of a STAC item, a time or START/END; None if it has none."""
     said = item.get("properties")
     said = said if isinstance(said, dict) else {}
     names = ("datetime",) if said.get("datetime") else ("start_datetime", "end_datetime")
@@ -109,16 +109,16 @@ def item_span(item: Mapping[str, Any]) -> str | None:
 
 
 def scene_asset(assets: Mapping[str, Any], where: str) -> str:
-    """The href of the one asset that can be meant: the only GeoTIFF that is data, or ``visual``.
+    """The href of the RGB asset: the only GeoTIFF that is data, or ``visual``.
 
     Parameters
     ----------
     assets : of a STAC item.
-    where : what an error names.
+    where : the item's name, for errors.
 
     Raises
     ------
-    UsageError : it is not plain which.
+    UsageError : no asset or several assets qualify.
     """
     rasters = {
         key: asset["href"]
@@ -144,18 +144,18 @@ def _roles(asset: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def checked_href(href: str, document: Path | Location, root: Path | Location, where: str) -> str:
-    """The path or URL that an href in a STAC document leads to, if it may lead there.
+    """The path or URL of an href in a STAC document, if it is allowed.
 
     Parameters
     ----------
-    document : where the href was read; relative ones start there.
-    root : the document that the user named. A local one keeps paths inside its folder, links followed; one
-        from elsewhere leads to URLs only, and not to servers of this machine.
-    where : what an error names.
+    document : the document with the href; relative hrefs start there.
+    root : the document that the user named. If it is local, paths must lie in its folder after links are
+        followed. If it is a URL, only URLs are allowed, and not of servers on this machine.
+    where : the item's name, for errors.
 
     Raises
     ------
-    UsageError : it must not lead there.
+    UsageError : the href is not allowed.
     """
     if isinstance(document, Location) and not is_url(href):
         path, mark, query = href.partition("?")
@@ -174,7 +174,7 @@ def checked_href(href: str, document: Path | Location, root: Path | Location, wh
         raise UsageError("a catalogue from elsewhere leads to a file here", where=where, got=href)
     try:
         path_here = Path(os.path.realpath(place))
-    except (ValueError, OSError, RuntimeError) as err:  # no text of a path, or links in a circle
+    except (ValueError, OSError, RuntimeError) as err:  # not the text of a path, or links in a circle
         raise UsageError("not a path", where=where, got=href[:80]) from err
     if not path_here.is_relative_to(os.path.realpath(root.parent)):
         raise UsageError(

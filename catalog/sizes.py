@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def width_by_height(shape: tuple[int, int]) -> str:
-    """``"1213 × 1106 px"``: columns, then rows, though arrays have them the other way round.
+    """``"1213 × 1106 px"``: columns, then rows; arrays have the opposite order.
 
     Parameters
     ----------

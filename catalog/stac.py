@@ -1,6 +1,6 @@
-"""STAC 1.1 items and the collection that holds them: built from facts, checked offline.
+"""STAC 1.1 items and their collection: built from facts, checked offline.
 
-Extension fields are those of the versions in EXTENSIONS; docs/catalog.md lists what an item says.
+EXTENSIONS has the versions of the extension fields; docs/catalog.md lists the content of an item.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EXTENSIONS = {
     "file": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "zarr": "https://stac-extensions.github.io/zarr/v1.1.0/schema.json",
 }
-"""Prefix of the fields and the schema that they follow."""
+"""The prefix of each extension's fields, and its schema."""
 ZARR_TYPE = "application/vnd.zarr; version=3"
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 PARQUET_TYPE = "application/vnd.apache.parquet"
@@ -43,34 +43,34 @@ PARQUET_TYPE = "application/vnd.apache.parquet"
 
 @dataclass(frozen=True)
 class Facts:
-    """What an item says, before it is known where the item lies."""
+    """The content of an item, independent of the place where it is stored."""
 
     name: str
-    """What people call the cube: its name without ``.zarr``."""
+    """The cube's name without ``.zarr``."""
     geometry: Mapping[str, Any] | None
-    """Polygon or MultiPolygon, GeoJSON, degrees on WGS 84; None where it is not on the globe."""
+    """Polygon or MultiPolygon, GeoJSON, degrees on WGS 84; None if the grid is not on the globe."""
     bbox: tuple[float, float, float, float] | None
-    """(west, south, east, north); west > east where it crosses the antimeridian. None as the geometry is."""
+    """(west, south, east, north); west > east across the antimeridian. None if the geometry is None."""
     properties: Mapping[str, Any]
-    """All but times."""
+    """All properties except times."""
     assets: Mapping[str, Mapping[str, Any]]
-    """By key; ``href`` is the name of the file beside the cube, or of the cube itself."""
+    """Assets by key; ``href`` is the name of the cube or of a file beside it."""
     links: Sequence[Mapping[str, str]] = ()
-    """What the cube was made from."""
+    """Links to the scenes and the model."""
     taken: Span | None = None
-    """When the scene was taken; None where nobody knows."""
+    """Acquisition time of the scene; None if unknown."""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Where an item of a collection lies."""
+    """The place of an item, in a collection or beside its cube."""
 
     item_id: str
     """Unique in the collection."""
     prefix: str = field(default="", repr=False)
-    """What goes in front of the names of the cube and of its neighbours to make hrefs."""
+    """Prefix that turns the names of the cube and of its neighbours into hrefs."""
     collected: bool = True
-    """Whether it is in a collection; else it stands beside its cube."""
+    """True if it is in a collection; False if it lies beside its cube."""
 
 
 def build_item(facts: Facts, placed: Placed, *, created: datetime, updated: datetime) -> dict[str, Any]:
@@ -118,21 +118,21 @@ def build_item(facts: Facts, placed: Placed, *, created: datetime, updated: date
 
 
 def item_id(name: str, href: str) -> str:
-    """The id of a cube's item: its name, and which of those that are called so, by its href.
+    """The id of a cube's item: its name and a hash of its href.
 
-    A cube that is made again at its place keeps it, whatever it holds now.
+    The id depends on the place, not on the content: a new cube at the same place keeps the id.
     """
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "cube"
     return f"{safe[:80]}-{hashlib.sha256(href.encode()).hexdigest()[:8]}"
 
 
 def item_key(item_id: str) -> str:
-    """Where in the catalog the item of this id is: one of 256 folders, so that none grows too large."""
+    """The key of an item in the catalog; items are spread over 256 folders so that none grows too large."""
     return f"items/{hashlib.sha256(item_id.encode()).hexdigest()[:2]}/{item_id}.json"
 
 
 def from_root(href: str, key: str) -> str:
-    """An href of the item at ``key`` as it is from the catalog's root; absolute ones as they are."""
+    """An href of the item at ``key``, relative to the catalog's root; absolute hrefs are unchanged."""
     return href if is_url(href) or href.startswith("urn:") else posixpath.normpath(
         posixpath.join(posixpath.dirname(key), href)
     )  # fmt: skip
@@ -163,7 +163,7 @@ def build_collection() -> dict[str, Any]:
 
 @cache
 def _validator(kind: str) -> Validator:
-    # The schemas that pystac brings along: nothing is asked of the network.
+    # pystac contains the schemas, so no network is needed.
     from jsonschema.validators import validator_for
     from pystac.validation.local_validator import get_local_schema_cache
     from referencing import Registry, Resource
@@ -184,11 +184,11 @@ def _leaves(error: Any) -> Iterator[Any]:
 
 
 def check_stac(said: Mapping[str, Any], where: str) -> None:
-    """Refuse what is no STAC 1.1 item or collection by the core's own schemas; extensions are not looked at.
+    """Check a STAC 1.1 item or collection against the core schemas; extensions are not checked.
 
     Raises
     ------
-    UsageError : it is none; the first thing that is wrong.
+    UsageError : it is not valid; the message names the first fault.
     """
     from jsonschema.exceptions import best_match
 
@@ -199,7 +199,7 @@ def check_stac(said: Mapping[str, Any], where: str) -> None:
     except (ValueError, RecursionError) as err:
         raise UsageError("not JSON that can be kept", where=where, got=str(err)[:120]) from err
     if first is not None:
-        # Of alternatives that all fail, what is missing says more than that they fail.
+        # If all alternatives of a schema fail, a missing field explains more than the failure itself.
         first = next((leaf for leaf in _leaves(first) if leaf.validator == "required"), first)
         path = "/".join(map(str, first.absolute_path)) or "the whole"
         raise UsageError(
@@ -208,4 +208,4 @@ def check_stac(said: Mapping[str, Any], where: str) -> None:
     if kind == "item":
         for name in ("datetime", "start_datetime", "end_datetime", "created", "updated"):
             if (text := plain["properties"].get(name)) is not None:
-                parse_span(text)  # schemas leave the format open
+                parse_span(text)  # the schemas do not check the format

@@ -1,4 +1,4 @@
-"""When a scene was taken: times as users, STAC and rasters write them, in UTC."""
+"""Acquisition times of scenes, as users, STAC and rasters write them, in UTC."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from datetime import UTC, datetime, timedelta
 from spectile.catalog.errors import UsageError
 
 Span = tuple[datetime, datetime]
-"""First and last moment; the same twice where it is one."""
+"""First and last moment; equal for a single moment."""
 OpenSpan = tuple[datetime | None, datetime | None]
-"""The same; None where a side is open."""
+"""The same; None for an open side."""
 
 UNKNOWN_START = datetime(1900, 1, 1, tzinfo=UTC)
-"""Where nobody knows when a scene was taken, it was between this and the item's creation."""
+"""Start of the span of an unknown acquisition time; its end is the item's creation."""
 
 _TAGS = ("ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "ACQUISITION_DATE", "EXIF_DateTimeOriginal",
          "TIFFTAG_DATETIME")  # fmt: skip
-"""Metadata of a raster that say when it was taken, the surest first."""
+"""Metadata tags of a raster with its acquisition time, the most reliable first."""
 
 
 def parse_span(text: str) -> Span:
@@ -29,7 +29,7 @@ def parse_span(text: str) -> Span:
 
     Raises
     ------
-    UsageError : the text is none of these.
+    UsageError : the text has another form.
     """
     start, end = parse_open_span(text)
     if start is None or end is None:
@@ -38,11 +38,11 @@ def parse_span(text: str) -> Span:
 
 
 def parse_open_span(text: str) -> OpenSpan:
-    """As ``parse_span``; ``..`` or nothing on one side of the slash leaves it open.
+    """Like ``parse_span``; ``..`` or nothing on one side of the slash leaves that side open.
 
     Raises
     ------
-    UsageError : the text is none of these, or ends before it starts.
+    UsageError : the text has another form, or the span ends before it starts.
     """
     first, slash, last = text.strip().partition("/")
     start = None if slash and first in ("", "..") else _moments(first, text)[0]
@@ -79,11 +79,11 @@ def _unusable(text: str) -> UsageError:
 
 
 def taken(tags: Mapping[str, str]) -> Span | None:
-    """When a raster was taken by its own metadata, taken for UTC; None where they do not say.
+    """The acquisition time in a raster's metadata, assumed to be UTC; None if there is none.
 
     Parameters
     ----------
-    tags : names and values of all metadata domains that may say it.
+    tags : names and values of all metadata domains that may hold it.
     """
     for name in _TAGS:
         # Exif and TIFF write 2024:06:01 10:30:00.
@@ -96,7 +96,7 @@ def taken(tags: Mapping[str, str]) -> Span | None:
 
 
 def join(spans: Sequence[Span | None]) -> Span | None:
-    """The span from the first start to the last end; None where one is not known, or there is none."""
+    """The span from the first start to the last end; None if a span is unknown or the list is empty."""
     known = [span for span in spans if span is not None]
     if not known or len(known) < len(spans):
         return None
@@ -104,12 +104,12 @@ def join(spans: Sequence[Span | None]) -> Span | None:
 
 
 def to_text(moment: datetime) -> str:
-    """The moment as RFC 3339 has it, in UTC."""
+    """The moment in RFC 3339 format, UTC."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def when(moment: datetime | None, start: datetime | None, end: datetime | None) -> str:
-    """When a scene was taken, for people."""
+    """The acquisition time as text to show."""
     if moment is not None:
         return f"{moment:%Y-%m-%dT%H:%MZ}"
     if start is None or end is None or start == UNKNOWN_START:

@@ -1,4 +1,4 @@
-"""Where scenes and cubes are: a path of this machine, or an object named by a URL that was checked."""
+"""Places of scenes and cubes: a local path, or a checked URL of an object."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ _SECRETS_BELONG = "set credentials in the environment (AWS_ACCESS_KEY_ID, GOOGLE
 
 @dataclass(frozen=True)
 class Location:
-    """An object, or a prefix of objects, in a store that is reached by URL. Its text holds no secret."""
+    """An object, or a prefix of objects, in a store with a URL. Its text holds no secret."""
 
     scheme: str
-    """s3, gs or https; http on this machine only."""
+    """s3, gs or https; http only for servers on this machine."""
     host: str
     """The bucket, or the host with its port."""
     key: str
-    """The object's key in the bucket as it is, or the URL's path as it is quoted; no slash in front."""
+    """The object's key, unquoted, or the path of an https URL, quoted; without a leading slash."""
     query: str = field(default="", repr=False)
-    """What signs an https URL; never recorded."""
+    """The query with the signature of an https URL; never recorded."""
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.host}/{self.key}".rstrip("/")
 
     @property
     def url(self) -> str:
-        """The URL to ask, signature included."""
+        """The URL to request, with its signature."""
         return f"{self}?{self.query}" if self.query else str(self)
 
     @property
     def name(self) -> str:
-        """The last part, for people."""
+        """The last part, to show."""
         last = self.key.rpartition("/")[2]
         return unquote(last) if self.scheme.startswith("http") else last
 
     @property
     def is_here(self) -> bool:
-        """Whether a server of this machine is asked."""
+        """Whether the server is on this machine."""
         return self.scheme.startswith("http") and urlsplit(str(self)).hostname in _LOOPBACK
 
     @property
     def parent(self) -> Location:
-        """The prefix that this lies in."""
+        """The prefix that contains it."""
         return replace(self, key=self.key.rpartition("/")[0], query="")
 
 
 def is_url(place: str | Path) -> bool:
-    """Whether a place is written as a URL, known or not."""
+    """Whether a place is written as a URL, of any scheme."""
     return isinstance(place, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", place) is not None
 
 
 def locate(place: str | Path) -> Path | Location:
-    """Where a path, a ``file://`` URL, or the URL of an object leads.
+    """The place of a path, a ``file://`` URL, or the URL of an object.
 
     Raises
     ------
-    UsageError : a URL of another kind, one with credentials in it, or one that names no object.
+    UsageError : the URL has another scheme, contains credentials, or names no object.
     """
     if not is_url(place):
         return Path(place)
@@ -118,7 +118,7 @@ def _web(url: str, scheme: str, shown: str) -> Location:
 
 
 def nested(one: Path | Location, other: Path | Location) -> bool:
-    """Whether two places are the same or one lies in the other."""
+    """Whether two places are the same, or one contains the other."""
     first, second = _parts(one), _parts(other)
     shorter = min(len(first), len(second))
     return first[:shorter] == second[:shorter]

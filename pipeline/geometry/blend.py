@@ -1,4 +1,4 @@
-"""The weights with which overlapping tiles are summed, in closed form: they add up to one. Pure."""
+"""The weights for summing overlapping tiles, in closed form; at every pixel they sum to one."""
 
 from __future__ import annotations
 

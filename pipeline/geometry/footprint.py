@@ -1,4 +1,4 @@
-"""Where windows of a grid lie on the globe: polygons that any GIS draws, as RFC 7946 has them."""
+"""Windows of a grid as polygons on the globe, in GeoJSON (RFC 7946)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.placing import to_map, transform_points
 
 TOLERANCE = 0.1
-"""Pixels by which a drawn side may miss the side that the CRS bends."""
+"""Largest distance of a drawn side from the true, curved side, pixels."""
 MOST_SEGMENTS = 64
-"""Straight pieces of a side at most; sides near a pole would take any number."""
+"""Most straight pieces of a side; sides near a pole would need any number."""
 DECIMALS = 9
-"""Of longitude and latitude: a tenth of a millimetre."""
+"""Decimals of longitude and latitude, about a tenth of a millimetre."""
 
 Degrees = NDArray[np.float64]
 
@@ -27,18 +27,19 @@ Degrees = NDArray[np.float64]
 def footprints(grid: Grid, windows: Sequence[Window]) -> list[dict[str, Any]]:
     """The GeoJSON geometry of each window: a Polygon, or a MultiPolygon where the antimeridian cuts it.
 
-    Longitude and latitude in degrees on WGS 84; rings run counterclockwise. Sides that the CRS bends get more
-    points than their corners, all windows as many, so that neighbours share those of their common side.
+    Longitude and latitude in degrees on WGS 84; rings run counterclockwise. Sides that are curved in the CRS
+    get points between their corners. All windows get the same number, so that neighbours share the points of
+    their common side.
 
     Raises
     ------
-    SceneError : there is no longitude and latitude for a point of a window, or nothing is left of one.
+    SceneError : a point of a window has no longitude and latitude, or a window has no area.
     """
     if not windows:
         return []
     pieces = 1
     while True:
-        # Twice as many points as are kept: those between them tell how far the pieces are off.
+        # Twice as many points as are kept: the others measure how far the pieces are from the curve.
         lon, lat = _outlines(grid, windows, 2 * pieces)
         if pieces >= MOST_SEGMENTS or _straight(lon, lat, windows):
             return [_geometry(*ring) for ring in zip(lon[:, ::2], lat[:, ::2], strict=True)]
@@ -57,7 +58,7 @@ def _outlines(grid: Grid, windows: Sequence[Window], pieces: int) -> tuple[Degre
     x, y = to_map(grid, at[:, 0] + at[:, 2] * down, at[:, 1] + at[:, 3] * right)
     try:
         lon, lat = transform_points(x, y, grid.crs_wkt, "OGC:CRS84")
-    except RuntimeError as err:  # pyproj's errors are of this class: no way from this CRS to the globe
+    except RuntimeError as err:  # pyproj's error: no way from this CRS to the globe
         raise _nowhere(str(err).partition("\n")[0]) from err
     if not (np.isfinite(lon) & np.isfinite(lat)).all():
         raise _nowhere("points beyond where the CRS is defined")
@@ -81,30 +82,30 @@ def _straight(lon: Degrees, lat: Degrees, windows: Sequence[Window]) -> bool:
     pieces = length.shape[1] // 4
     sides = np.array([max(window.shape) for window in windows])[:, None] / pieces  # pixels
     near = np.hypot(off[0] * scale, off[1]) * sides <= TOLERANCE * length
-    # Longitudes that are half the globe apart do not say which way round the side runs.
+    # Between longitudes half the globe apart, the direction of the side is undefined.
     return bool((near & (np.abs(wide) < 120)).all())
 
 
 def _geometry(lon: Degrees, lat: Degrees) -> dict[str, Any]:
     """The polygon of a closed ring, cut at the antimeridian."""
     pole = np.flatnonzero(np.abs(lat[:-1]) > 90 - 1e-9)
-    if len(pole) == 1:  # the longitude of a pole means nothing: begin and end beside it
+    if len(pole) == 1:  # a pole has no longitude: begin and end beside it
         lon, lat = (np.roll(line[:-1], -pole[0])[1:] for line in (lon, lat))
     lon = np.unwrap(lon, period=360)
     turn = lon[-1] - lon[0]
     if abs(turn) > 1e-6:
-        # It runs round a pole, eastward round the north pole: what it holds reaches up to there.
+        # The ring runs around a pole (eastward: the north pole), so the polygon includes the pole.
         top = np.copysign(90.0, turn)
         lon, lat = np.append(lon, lon[[-1, 0]]), np.append(lat, [top, top])
     ring = shapely.Polygon(np.stack([lon, lat], axis=1))
-    # A side that lies on the antimeridian may be off by the last digits.
+    # A side on the antimeridian may differ from it in the last digits.
     first = int(np.floor((lon.min() + 180 + 1e-9) / 360))
     last = int(np.ceil((lon.max() + 180 - 1e-9) / 360))
     parts = []
     for turns in range(first, last):
         part = shapely.intersection(ring, shapely.box(360 * turns - 180, -90, 360 * turns + 180, 90))
         parts += [_moved(each, turns) for each in shapely.get_parts(part) if each.geom_type == "Polygon"]
-    # Of a ring round the globe two parts may share a side, which a MultiPolygon must not have.
+    # Two parts of a ring around the globe may share a side; a MultiPolygon must not have that.
     found = shapely.orient_polygons(shapely.union_all(parts))
     if found.is_empty:
         raise _nowhere("an area of nothing")
@@ -113,7 +114,7 @@ def _geometry(lon: Degrees, lat: Degrees) -> dict[str, Any]:
 
 
 def _moved(polygon: shapely.Polygon, turns: int) -> shapely.Polygon:
-    """The polygon by whole turns to the west, rounded."""
+    """The polygon moved west by whole turns of 360°, rounded."""
     moved: shapely.Polygon = shapely.transform(
         polygon, lambda points: np.round(points - (360 * turns, 0), DECIMALS)
     )

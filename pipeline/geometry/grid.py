@@ -1,4 +1,4 @@
-"""Where pixels are: windows of a raster and the grid that places them on the map. Pure."""
+"""Windows of a raster, and the grid that places its pixels on the map."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from affine import Affine
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """A rectangle of pixels. May reach beyond the raster that it is meant for."""
+    """A rectangle of pixels. It may reach beyond its raster."""
 
     row: int
     """First row."""
@@ -50,14 +50,14 @@ class Window:
         return slice(self.row, self.row_stop), slice(self.col, self.col_stop)
 
     def intersection(self, other: Window) -> Window:
-        """The pixels of both; of size zero where they do not meet."""
+        """The intersection; of size zero if the windows do not meet."""
         row, col = max(self.row, other.row), max(self.col, other.col)
         height = max(0, min(self.row_stop, other.row_stop) - row)
         width = max(0, min(self.col_stop, other.col_stop) - col)
         return Window(row, col, height, width)
 
     def union(self, other: Window) -> Window:
-        """The smallest window that holds both."""
+        """The smallest window that contains both."""
         row, col = min(self.row, other.row), min(self.col, other.col)
         return Window(
             row,
@@ -75,11 +75,11 @@ class Window:
         return Window(self.row - origin.row, self.col - origin.col, self.height, self.width)
 
     def coarser(self, ratio: int) -> Window:
-        """The window on a grid whose pixels are ``ratio`` of these along each axis, and begin where these do.
+        """The window on a grid with the same origin and pixels of ``ratio`` × ``ratio`` of these.
 
         Raises
         ------
-        ValueError : it does not hold whole pixels of that grid.
+        ValueError : the window does not consist of whole pixels of that grid.
         """
         sides = self.row, self.col, self.height, self.width
         if any(side % ratio for side in sides):
@@ -105,7 +105,7 @@ class Grid:
 
     @property
     def is_axis_aligned(self) -> bool:
-        """Whether rows and columns run along x and y, so that 1-D coordinates can name them."""
+        """Whether rows and columns are parallel to y and x, so that 1-D coordinates exist."""
         return bool(self.transform.b == 0 and self.transform.d == 0)
 
     def __getitem__(self, window: Window) -> Grid:
@@ -124,7 +124,7 @@ class Grid:
     def window_of(self, bounds: tuple[float, float, float, float]) -> Window:
         """The smallest window whose pixels cover map bounds, clipped to the grid.
 
-        Bounds within a thousandth of a pixel of a pixel's edge are taken to lie on it.
+        Bounds within a thousandth of a pixel of a pixel's edge count as on the edge.
         """
         x_min, y_min, x_max, y_max = bounds
         inverse = ~self.transform

@@ -1,4 +1,4 @@
-"""The levels of a cube: itself, and overviews that are each half as large as the one before. Pure."""
+"""The levels of a cube: the cube itself, and overviews, each with half the rows and columns of the last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spectile.pipeline.geometry.grid import Grid
 FOLDER = "overviews"
 """The group that holds the groups of the overviews."""
 SMALLEST = 512
-"""Overviews end with the first whose rows and columns are no more than this."""
+"""The coarsest overview is the first with at most this many rows and columns."""
 
 
 @dataclass(frozen=True)
@@ -20,27 +20,27 @@ class Level:
     """One level of a cube."""
 
     factor: int
-    """Rows and columns of the cube along one of this level; 1 is the cube itself."""
+    """Number of the cube's rows and columns along one of this level; 1 is the cube itself."""
     shape: tuple[int, int]
     """(rows, columns); the last pixel may lie in part outside the cube."""
     shards: tuple[tuple[int, int], ...]
-    """(row, column) of the shards that are written, row by row."""
+    """(row, column) of the written shards, row by row."""
 
     @property
     def folder(self) -> str:
-        """The path of its group inside the cube's; empty for the cube itself."""
+        """The path of its group in the cube; empty for the cube itself."""
         return "" if self.factor == 1 else f"{FOLDER}/{self.factor}"
 
     def key(self, name: str) -> str:
-        """The key in the store of what has this name in the level's group."""
+        """The store key of the object with this name in the level's group."""
         return f"{self.folder}/{name}" if self.folder else name
 
     def grid(self, cube: Grid) -> Grid:
-        """The level's grid, from that of the cube."""
+        """The level's grid, computed from the cube's."""
         return Grid(self.shape, cube.transform @ Affine.scale(self.factor), cube.crs_wkt)
 
     def finer(self, row: int, col: int) -> list[tuple[int, int]]:
-        """(row, column) of the shards of the level before that lie under one, written or not."""
+        """(row, column) of the four shards of the finer level under a shard, written or not."""
         return [(2 * row + down, 2 * col + right) for down in (0, 1) for right in (0, 1)]
 
 
@@ -50,7 +50,7 @@ def levels(shape: tuple[int, int], shards: Iterable[tuple[int, int]]) -> list[Le
     Parameters
     ----------
     shape : (rows, columns) of the cube.
-    shards : (row, column) of its shards that are written.
+    shards : (row, column) of its written shards.
     """
     found = [Level(1, shape, tuple(sorted(shards)))]
     while max(found[-1].shape) > SMALLEST:

@@ -1,4 +1,4 @@
-"""Which pixels of a grid a point or a polygon means."""
+"""The pixels of a grid at a point or inside a polygon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spectile.pipeline.geometry.placing import Points, to_pixels, transform_poin
 
 
 class Shape(Protocol):
-    """A geometry of shapely, or any other that says what it is as GeoJSON does."""
+    """A shapely geometry, or any object with the GeoJSON interface."""
 
     @property
     def __geo_interface__(self) -> Mapping[str, Any]:
@@ -28,15 +28,15 @@ class Shape(Protocol):
 
 
 def pixel_at(grid: Grid, x: float, y: float, *, crs: Any = None) -> tuple[int, int]:
-    """(row, col) of the pixel that holds a point.
+    """(row, col) of the pixel that contains a point.
 
     Parameters
     ----------
-    crs : of the point, x being easting or longitude; None is the grid's own.
+    crs : CRS of the point, with x as easting or longitude; None is the grid's own.
 
     Raises
     ------
-    UsageError : the point lies outside the grid, or the CRS is none.
+    UsageError : the point lies outside the grid, or the CRS is unknown.
     """
     rows, cols = _pixels(grid, np.array([x], np.float64), np.array([y], np.float64), crs)
     row, col = float(rows[0]), float(cols[0])
@@ -48,17 +48,17 @@ def pixel_at(grid: Grid, x: float, y: float, *, crs: Any = None) -> tuple[int, i
 def pixels_in(
     grid: Grid, polygon: Shape | Mapping[str, Any], *, crs: Any = None, all_touched: bool = False
 ) -> tuple[Window, NDArray[np.bool_]]:
-    """The window about a polygon, clipped to the grid, and which of its pixels (h, w) are inside.
+    """The window around a polygon, clipped to the grid, and a mask (h, w) of the pixels inside.
 
     Parameters
     ----------
-    polygon : a Polygon or MultiPolygon, or a Feature of one, of shapely or as GeoJSON.
-    crs : of the polygon, x before y; None is the grid's own.
-    all_touched : take every pixel that the polygon touches, not only those whose centre is inside.
+    polygon : a Polygon or MultiPolygon, or a Feature with one, from shapely or as GeoJSON.
+    crs : CRS of the polygon, x before y; None is the grid's own.
+    all_touched : include every pixel that the polygon touches, not only those whose centre is inside.
 
     Raises
     ------
-    UsageError : it is no polygon, holds no pixel of the grid, or the CRS is none.
+    UsageError : it is not a polygon, contains no pixel of the grid, or the CRS is unknown.
     """
 
     def placed(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -84,7 +84,7 @@ def pixels_in(
 
 
 def _pixels(grid: Grid, x: NDArray[np.float64], y: NDArray[np.float64], crs: Any) -> Points:
-    """Rows and columns of points; NaN where the grid's CRS has no such place."""
+    """Rows and columns of points; NaN where a point has no coordinates in the grid's CRS."""
     if crs is not None:
         try:
             x, y = transform_points(x, y, crs, grid.crs_wkt)

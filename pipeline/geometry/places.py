@@ -1,4 +1,4 @@
-"""Whether a grid lies where it says: on the globe, elsewhere for good reasons, or nowhere."""
+"""Checks a grid's place: on the globe, elsewhere for a good reason (a notice), or invalid (an error)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.placing import to_map, transform_points
 
 _PROBES = 9
-"""Rows and columns of points that are looked for on the globe where the outline is not all there."""
+"""Rows and columns of points that are tested if the outline does not lie wholly on the globe."""
 
 
 def check_place(grid: Grid, where: str) -> str | None:
-    """A notice where the grid has no footprint on the globe, and None where it has.
+    """A notice if the grid has no footprint on the globe, else None.
 
-    A site with a CRS of its own, another planet and a picture of the whole Earth with space around it are
-    right as they are: their cubes have a catalog item without geometry.
+    A site with a local CRS, another planet, and a picture of the whole Earth with space around it are valid.
+    The catalog items of their cubes have no geometry.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def check_place(grid: Grid, where: str) -> str | None:
 
     Raises
     ------
-    SceneError : its numbers place the grid nowhere.
+    SceneError : CRS and transform do not place the grid anywhere.
     """
     _check_numbers(grid, where)
     name = where.rpartition("/")[2]
@@ -42,7 +42,7 @@ def check_place(grid: Grid, where: str) -> str | None:
 
 
 def _check_numbers(grid: Grid, where: str) -> None:
-    """Refuse what can be told without a transformation."""
+    """Refuse the faults that can be found without a transformation."""
     from odc.geo.crs import CRS as MapCRS
 
     numbers = tuple(grid.transform)[:6]
@@ -51,7 +51,7 @@ def _check_numbers(grid: Grid, where: str) -> None:
     _, y_min, _, y_max = grid.bounds
     a, b, _, d, e, _ = numbers
     wide, high = math.hypot(a, d), math.hypot(b, e)
-    # Closer together than that, corners of pixels are no longer different numbers.
+    # Below this size, neighbouring corners are the same number in float64.
     least = 2 * float(np.spacing(max(map(abs, grid.bounds))))
     crs = CRS.from_wkt(grid.crs_wkt)
     if crs.is_geographic:
@@ -68,11 +68,11 @@ def _check_numbers(grid: Grid, where: str) -> None:
 
 
 def _is_elsewhere(grid: Grid) -> bool:
-    """Whether there is no way from its CRS to the globe, or one for some of its points."""
+    """True if its CRS has no transformation to the globe, or if it works for some of the points."""
     rows, cols = np.meshgrid(*(np.linspace(0, size, _PROBES) for size in grid.shape), indexing="ij")
     try:
         lon, lat = transform_points(*to_map(grid, rows, cols), grid.crs_wkt, "OGC:CRS84")
-    except RuntimeError:  # pyproj's errors are of this class
+    except RuntimeError:  # pyproj's errors have this class
         return True
     return bool((np.isfinite(lon) & np.isfinite(lat)).any())
 

@@ -1,7 +1,7 @@
-"""Where the pixels of one grid lie on another, and a scene's RGB there. All of it depends on position alone.
+"""The pixels of one grid on another, and a scene's RGB there. All values depend on the position only.
 
-Coordinates are computed pixel by pixel from absolute indices, so that a pixel gets the same value bit for
-bit whatever window it is read with; GDAL's warper approximates along the window that it is given.
+Coordinates are computed pixel by pixel from absolute indices, so a pixel has the same value, bit for bit, in
+every window. GDAL's warper approximates within the given window, so it is not used.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Placement:
-    """A scene's grid as seen from a line's grid. Rows and columns count from upper left corners."""
+    """A scene's grid and a line's grid. Rows and columns count from upper left corners."""
 
     line: Grid
-    """The grid that is filled."""
+    """The line's grid, which is filled."""
     scene: Grid
-    """The grid that is read."""
+    """The scene's grid, which is read."""
 
     @cached_property
     def same_crs(self) -> bool:
-        """Whether an affine map is all that lies between the grids."""
+        """Whether the grids have one CRS, so that the transformation is affine."""
         return bool(CRS.from_wkt(self.line.crs_wkt) == CRS.from_wkt(self.scene.crs_wkt))
 
     @cached_property
     def _between(self) -> tuple[Affine, Affine]:
-        """From pixels of the line to pixels of the scene and back, within one CRS."""
+        """The affine from pixels of the line to pixels of the scene, and its inverse, within one CRS."""
         there = _rounded(~self.scene.transform @ self.line.transform)
         return there, ~there
 
@@ -63,7 +63,7 @@ class Placement:
 
     @cached_property
     def pixel(self) -> tuple[float, float]:
-        """(height, width) of a pixel of the scene, in pixels of the line; taken at the scene's middle."""
+        """(height, width) of a pixel of the scene, in pixels of the line, at the scene's centre."""
         row, col = self.scene.shape[0] / 2, self.scene.shape[1] / 2
         rows, cols = self.to_line(np.array([row, row + 1, row]), np.array([col, col, col + 1]))
         return (
@@ -73,7 +73,7 @@ class Placement:
 
 
 def _rounded(affine: Affine) -> Affine:
-    """Without the last digits, which are noise, so that grids that are one differ by whole pixels."""
+    """Without noise in the last digits, so that aligned grids differ by whole pixels exactly."""
     a, b, c, d, e, f = tuple(affine)[:6]
     return Affine(round(a, 12), round(b, 12), round(c, 6), round(d, 12), round(e, 12), round(f, 6))
 
@@ -95,7 +95,7 @@ def to_pixels(grid: Grid, x: NDArray[np.float64], y: NDArray[np.float64]) -> Poi
 
 
 def transform_points(x: NDArray[np.float64], y: NDArray[np.float64], start: str, end: str) -> Points:
-    """X and y of points in another CRS, both given as WKT; not finite where it has no such place."""
+    """X and y of points in another CRS, both given as WKT; not finite where a point has no place there."""
     from odc.geo.crs import CRS as MapCRS
 
     found = MapCRS(start).transformer_to_crs(MapCRS(end))(x, y)
@@ -105,7 +105,7 @@ def transform_points(x: NDArray[np.float64], y: NDArray[np.float64], start: str,
 def reduce_scene(
     rgb: NDArray[np.float32], valid: NDArray[np.bool_], factor: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Means of ``factor`` × ``factor`` pixels over the valid ones, and where at least half of them are.
+    """Means over the valid ones of ``factor`` × ``factor`` pixels, and whether at least half are valid.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def reduce_scene(
     if factor == 1:
         return rgb, valid
     inside = np.where(valid, rgb, np.float32(0))
-    # One after the other: NumPy's own sums may change their order with the shape, and so the last bit.
+    # Add one by one: the order of NumPy's sums may change with the shape, and with it the last bit.
     summed = np.zeros((len(rgb), rgb.shape[1] // factor, rgb.shape[2] // factor), dtype=np.float32)
     count = np.zeros(summed.shape[1:], dtype=np.float32)
     for row in range(factor):
@@ -129,7 +129,7 @@ def reduce_scene(
 def valid_at(
     valid: NDArray[np.bool_], rows: NDArray[np.float64], cols: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Whether the pixel that holds a point is valid, (h, w) bool; nothing is outside.
+    """Whether the pixel that contains a point is valid, (h, w) bool; False outside the scene.
 
     Parameters
     ----------
@@ -148,15 +148,15 @@ def resample(
     cols: NDArray[np.float64],
     method: Resampling,
 ) -> NDArray[np.float32]:
-    """Values (C, h, w) float32 at points; it means something where ``valid_at`` says so.
+    """Values (C, h, w) float32 at points; use them only where ``valid_at`` is True.
 
-    Masked pixels have no say: the weights of the others are raised to one. Cubic (Keys, a = −1/2) falls back
-    to bilinear where one of its sixteen pixels is masked.
+    Masked pixels have no weight; the weights of the others are scaled to sum to one. Cubic (Keys, a = −1/2)
+    falls back to bilinear where one of its sixteen pixels is masked.
 
     Parameters
     ----------
     rgb, valid : (C, H, W) float32 and (H, W) bool, the scene's pixels.
-    rows, cols : as of ``valid_at``.
+    rows, cols : as in ``valid_at``.
     """
     known = np.where(valid, rgb, np.float32(0))
     values, _ = _weighted(known, valid, rows, cols, _LINEAR)
@@ -206,7 +206,7 @@ def _weighted(
             summed += weight * rgb[:, row, col]
             total += weight
             all_valid &= inside
-    # The pixel that holds a valid point has a quarter of the linear weights or more.
+    # The pixel that contains a valid point has at least a quarter of the linear weights.
     out = np.asarray(summed / np.where(total > 0, total, np.float32(1)), dtype=np.float32)
     return out, np.asarray(all_valid)
 

@@ -1,7 +1,7 @@
 """How a scene is cut: a lattice of overlapping tiles anchored to the grid, and blocks that own pixels.
 
-A tile is a core of ``tile - 2 * halo`` pixels and a halo around it. Cores stand side by side from the
-grid's first pixel on, so that a tile is the same whatever part of the scene is asked for. Pure.
+A tile is a core of ``tile - 2 * halo`` pixels with a halo around it. Cores lie side by side from the grid's
+first pixel on, so a tile does not depend on the region that is processed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Tile:
 
     @property
     def name(self) -> str:
-        """The tile as errors and ledgers name it."""
+        """The tile's name in errors and ledgers."""
         return f"r{self.row:04d}c{self.col:04d}"
 
 
@@ -42,7 +42,7 @@ class Tiling:
     tile: int = 256
     """Rows and columns of a tile, halo included."""
     halo: int = 32
-    """Pixels beyond the core on each side; neighbouring tiles overlap by twice as many."""
+    """Pixels outside the core on each side; neighbouring tiles overlap by twice as many."""
 
     def __post_init__(self) -> None:
         if self.tile < 1 or self.halo < 0:
@@ -57,7 +57,7 @@ class Tiling:
 
     @property
     def core(self) -> int:
-        """Rows and columns that a tile has to itself; also the lattice's period."""
+        """Rows and columns of the core; also the lattice's period."""
         return self.tile - 2 * self.halo
 
     @property
@@ -76,12 +76,12 @@ class Tiling:
                 )
 
     def tile_at(self, row: int, col: int) -> Tile:
-        """The tile at a place of the lattice."""
+        """The tile at a row and column of the lattice."""
         origin = row * self.core - self.halo, col * self.core - self.halo
         return Tile(row, col, Window(*origin, self.tile, self.tile))
 
     def tiles(self, window: Window | None = None) -> Iterator[Tile]:
-        """The tiles that have a share in a window of the scene (default all), row by row."""
+        """The tiles that contribute to a window of the scene (default: all), row by row."""
         window = window or Window(0, 0, *self.shape)
         rows = self._span(window.row, window.row_stop, 0)
         cols = self._span(window.col, window.col_stop, 1)
@@ -90,11 +90,11 @@ class Tiling:
                 yield self.tile_at(row, col)
 
     def count(self, window: Window) -> int:
-        """The number of tiles that have a share in a window."""
+        """The number of tiles that contribute to a window."""
         return self.span(window).size
 
     def span(self, window: Window) -> Window:
-        """The rows and columns of the lattice whose tiles have a share in a window."""
+        """The rows and columns of the lattice whose tiles contribute to a window."""
         rows = self._span(window.row, window.row_stop, 0)
         cols = self._span(window.col, window.col_stop, 1)
         return Window(rows.start, cols.start, len(rows), len(cols))
@@ -109,7 +109,7 @@ class Tiling:
 
 @dataclass(frozen=True, order=True)
 class Block:
-    """A rectangle of output pixels that one worker computes and writes once."""
+    """A rectangle of output pixels that is computed by one worker and written once."""
 
     row: int
     """Row of the block."""
@@ -120,12 +120,12 @@ class Block:
 
     @property
     def name(self) -> str:
-        """The block as errors and ledgers name it."""
+        """The block's name in errors and ledgers."""
         return f"r{self.row:04d}c{self.col:04d}"
 
 
 def blocks(window: Window, block: int) -> Iterator[Block]:
-    """The blocks of ``block`` x ``block`` pixels that cover a window, row by row; the last are cut."""
+    """The blocks of ``block`` x ``block`` pixels that cover a window, row by row; the last ones are cut."""
     for row in range(0, window.height, block):
         for col in range(0, window.width, block):
             square = Window(window.row + row, window.col + col, block, block)

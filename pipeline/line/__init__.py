@@ -1,5 +1,5 @@
 """Several overlapping scenes as one source on one grid.
 
-source: ``LineSource`` · grid: the grid that a line gets · members: its scenes, opened · feather: how they
-are joined.
+source: ``LineSource`` · grid: ``choose_grid`` · members: the opened scenes · feather: the weights of scenes
+where they overlap.
 """

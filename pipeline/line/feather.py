@@ -1,7 +1,7 @@
-"""How much of a scene counts where scenes overlap: distances to the edge of what is valid of it.
+"""The weight of a scene where scenes overlap, from the distance to the edge of its valid pixels.
 
-A scene's mask is taken once, at reduced resolution, over the whole scene: what a pixel weighs depends on
-where it is and never on the window that was read.
+A scene's mask is read once, at reduced resolution, over the whole scene. So the weight of a pixel depends on
+its position only, never on the window that is read.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.scene.raster import SceneSource
 
 FOOTPRINT_CELLS = 1_000_000
-"""Cells of a footprint at most: 4 MB of distances; 2,000 × 40,000 px get cells of 9 px."""
+"""Most cells of a footprint (4 MB of distances); a scene of 40,000 × 2,000 px gets cells of 9 px."""
 LEAST_WEIGHT = np.float32(1e-7)
-"""What a valid pixel at the very edge weighs, px: enough to stand where it is alone."""
+"""Weight of a valid pixel at the edge, px: above zero, so that it counts where no other scene is."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What is valid of a scene, by square cells of its pixels."""
+    """The valid area of a scene, by square cells of its pixels."""
 
     shape: tuple[int, int]
     """(rows, columns) of the scene."""
     step: int
-    """Rows and columns of a cell, px; the last ones are cut."""
+    """Rows and columns of a cell, px; the last cells are cut."""
     some: NDArray[np.bool_]
-    """(R, C) bool, cells that hold a valid pixel."""
+    """(R, C) bool, cells with at least one valid pixel."""
     whole: NDArray[np.bool_]
     """(R, C) bool, cells in which every pixel is valid."""
 
@@ -43,7 +43,7 @@ class Footprint:
         return rows, cols
 
     def outline(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Rows and columns (N,) of points of the scene whose hull holds every valid pixel."""
+        """Rows and columns (N,) of points of the scene whose hull contains every valid pixel."""
         rows, cols = self.corners()
         if self.some.all():  # the frame; enough points for its sides to bend in another CRS
             along = np.linspace(0, 1, 65)
@@ -62,12 +62,11 @@ class Footprint:
 def take_footprint(source: SceneSource, *, multiple: int = 1) -> Footprint:
     """The footprint of a scene, from one pass over its mask.
 
-    Where the file cannot be read it counts as valid: the blocks there will fail by name, and the others be
-    done.
+    Unreadable parts of the file count as valid: the blocks there fail with an error, the others are made.
 
     Parameters
     ----------
-    multiple : cells are a multiple of so many pixels.
+    multiple : the side of a cell is a multiple of this number of pixels.
     """
     rows, cols = source.grid.shape
     step = multiple
@@ -94,10 +93,10 @@ def _pooled(valid: NDArray[np.bool_], step: int, *, any_of: bool) -> NDArray[np.
 
 
 def edge_distance(footprint: Footprint, pixel: tuple[float, float]) -> NDArray[np.float32] | None:
-    """Distance of each cell's centre to the nearest cell that is not whole: (R, C) float32, or None.
+    """Distance of each cell's centre to the nearest cell that is not wholly valid: (R, C) float32, or None.
 
-    Below zero in such cells, so that it goes through zero where the valid pixels end. None where the whole
-    scene is valid: its frame is then the only edge.
+    Negative in such cells, so that it is zero at the edge of the valid pixels. None if the whole scene is
+    valid: its frame is then the only edge.
 
     Parameters
     ----------
@@ -113,7 +112,7 @@ def edge_distance(footprint: Footprint, pixel: tuple[float, float]) -> NDArray[n
     outside = distance_transform_edt(~footprint.whole, sampling=cell)
     far = float(np.hypot(*footprint.whole.shape) * max(cell))
     if not footprint.whole.any():
-        outside = np.full(footprint.whole.shape, far)  # a transform without a background means nothing
+        outside = np.full(footprint.whole.shape, far)  # the distance transform needs some background
     signed = np.where(footprint.whole, inside - half, half - outside)
     return np.asarray(signed, dtype=np.float32)
 
@@ -126,17 +125,17 @@ def feather_weight(
     distance: NDArray[np.float32] | None,
     pixel: tuple[float, float],
 ) -> NDArray[np.float32]:
-    """What a scene weighs at points of it: float32, LEAST_WEIGHT or more.
+    """The weight of a scene at some of its points: float32, LEAST_WEIGHT or more.
 
-    It is the distance to the nearest edge of what is valid, S at most, S being half the scene's shorter side;
-    where several edges are near, S times the product of the distances to its sides, to its ends and to what
-    is masked, each over S. Unlike the nearest distance alone, products leave no step where two scenes share
-    a side and one of them ends.
+    Near one edge of the valid area it is the distance to that edge, at most S, half of the scene's shorter
+    side. Near several edges it is S times the product of three distances, each divided by S: to the sides, to
+    the ends and to masked pixels. With the nearest distance alone, the result would have a step where two
+    scenes share a side and one of them ends.
 
     Parameters
     ----------
     rows, cols : the points, in pixels of the scene from its upper left corner; inside the scene.
-    distance, pixel : as of ``edge_distance``.
+    distance, pixel : as in ``edge_distance``.
     """
     high, wide = footprint.shape
     most = min(high * pixel[0], wide * pixel[1]) / 2

@@ -1,4 +1,4 @@
-"""The one grid that the scenes of a flight line are put on: its CRS, resolution, frame and extent."""
+"""The common grid of a flight line: its CRS, resolution, frame and extent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Frame = Literal["north-up", "line"]
 Bounds = tuple[float, float, float, float]
 
 PIXEL_TOLERANCE = 1e-3
-"""Part of a pixel by which a footprint may reach beyond the grid: what is left of rounding."""
+"""Part of a pixel by which a footprint may exceed the grid, because of rounding."""
 
 
 def choose_grid(
@@ -35,16 +35,15 @@ def choose_grid(
 
     Parameters
     ----------
-    crs : anything that names a CRS; by default the scenes' own where they share one, else the UTM zone of
-        their middle.
+    crs : any name of a CRS; by default the scenes' common CRS, or the UTM zone of their centre.
     resolution : side of a pixel in units of the CRS; by default the finest of the scenes.
-    frame : ``north-up`` has its edges on multiples of the resolution, so that lines of one resolution share
-        their pixels; ``line`` lies along the smallest rectangle around the footprints, rows along the line.
+    frame : ``north-up`` has its edges at multiples of the resolution, so that the pixels of lines of one
+        resolution coincide; ``line`` is the smallest rectangle around the footprints, rows along the line.
     extent : (x_min, y_min, x_max, y_max) in the CRS to cover instead of the footprints.
 
     Raises
     ------
-    UsageError : unknown CRS, resolution not positive, or a scene that has no place in the CRS.
+    UsageError : unknown CRS, resolution not positive, or a scene without coordinates in the CRS.
     """
     wkt = _named(crs) if crs is not None else _common(scenes)
     points = [_outline(grid, footprint, wkt) for grid, footprint in scenes]
@@ -82,18 +81,18 @@ def _common(scenes: Sequence[tuple[Grid, Footprint]]) -> str:
 
 
 def _together(longitudes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Longitudes by whole turns, so that those on both sides of the antimeridian are neighbours."""
+    """Longitudes shifted by whole turns, so that both sides of the antimeridian are neighbours."""
     first = float(longitudes[0])
     return np.asarray(first + (longitudes - first + 180) % 360 - 180)
 
 
 def _outline(grid: Grid, footprint: Footprint, wkt: str) -> NDArray[np.float64]:
-    """(N, 2) x and y in a CRS of points around what is valid of a scene."""
+    """(N, 2) x and y, in a CRS, of points around the valid area of a scene."""
     x, y = to_map(grid, *footprint.outline())
     if CRS.from_user_input(wkt) != CRS.from_wkt(grid.crs_wkt):
         try:
             x, y = transform_points(x, y, grid.crs_wkt, wkt)
-        except RuntimeError as err:  # pyproj's errors are of this class
+        except RuntimeError as err:  # pyproj's errors have this class
             raise UsageError(
                 "no way leads from a scene's CRS to the line's", got=str(err).partition("\n")[0],
                 remedy="choose another --crs, or scenes of one CRS",
@@ -102,12 +101,12 @@ def _outline(grid: Grid, footprint: Footprint, wkt: str) -> NDArray[np.float64]:
 
 
 def _side(grid: Grid, wkt: str) -> float:
-    """Side of a square as large as a scene's pixel, in units of a CRS."""
+    """Side of a square with the area of a scene's pixel, in units of a CRS."""
     transform = grid.transform
     if CRS.from_wkt(wkt) == CRS.from_wkt(grid.crs_wkt):
         if transform.b == transform.d == 0 and abs(transform.a) == abs(transform.e):
             return abs(transform.a)
-        # A rotation leaves its last digits; they must not make one scene finer than another.
+        # Rotation changes the last digits; that must not make one scene finer than another.
         return float(f"{np.sqrt(abs(transform.determinant)):.12g}")
     height, width = Placement(Grid((1, 1), Affine.identity(), wkt), grid).pixel
     return float(f"{np.sqrt(height * width):.6g}")

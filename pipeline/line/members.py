@@ -1,4 +1,4 @@
-"""The scenes of a flight line: opened with one radiometry, placed on its grid, read where they lie."""
+"""The scenes of a flight line: opened, placed on the line's grid, and read by window of the line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from spectile.pipeline.scene.raster import NodataRule, SceneSource, open_source
 Combine = Literal["feather", "first", "nadir"]
 
 MOST_SCENES = 65534
-"""What the source index can number."""
+"""Most scenes that the source index can number."""
 
 
 @dataclass(frozen=True)
@@ -35,36 +35,36 @@ class Member:
     """One scene of a line, placed on its grid."""
 
     name: str
-    """What the line calls it."""
+    """Its name in the line."""
     source: SceneSource
-    """How it is read."""
+    """The source that reads it."""
     footprint: Footprint
-    """What is valid of it."""
+    """Its valid area."""
     placement: Placement
-    """Where it lies."""
+    """Its position on the line's grid."""
     distance: NDArray[np.float32] | None
-    """Distance of the footprint's cells to the edge, in pixels of the line; None where its frame is all."""
+    """Distance of the footprint's cells to the edge, in pixels of the line; None if all of it is valid."""
     axis: tuple[tuple[float, float], tuple[float, float]]
-    """Ends of its centre line, (row, column) on the line; one point twice where it is square."""
+    """Ends of its centre line, (row, column) on the line; the same point twice for a square."""
     factor: int
-    """Pixels of the scene along a side that are averaged first: the line may be much coarser."""
+    """Pixels of the scene along a side that are averaged before resampling, for a much coarser line."""
     extent: Window
-    """The pixels of the line that it can touch; may reach beyond the grid."""
+    """The pixels of the line that it can cover; may reach beyond the grid."""
 
     def boxes(self) -> NDArray[np.int64]:
-        """(4, N) first and last row, first and last column on the line of each cell that holds something."""
+        """(4, N) first and last row, first and last column on the line of each cell with valid pixels."""
         return _boxes(self.footprint, self.placement)
 
     def weight(
         self, rows: NDArray[np.float64], cols: NDArray[np.float64], at: Window, combine: Combine
     ) -> NDArray[np.float32]:
-        """What pixels of a window of the line weigh, (h, w) float32 above zero.
+        """Weights of the pixels of a window of the line, (h, w) float32 above zero.
 
-        Only the order matters where ``combine`` is ``first`` or ``nadir``.
+        For ``combine`` ``first`` or ``nadir`` only the order of the weights matters.
 
         Parameters
         ----------
-        rows, cols : (h, w) float64, where they lie on the scene.
+        rows, cols : (h, w) float64, positions of the pixels on the scene.
         """
         if combine == "first":
             return np.ones(rows.shape, dtype=np.float32)
@@ -77,7 +77,7 @@ class Member:
     def read(
         self, at: Window, combine: Combine, resampling: Resampling
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """RGB (3, h, w) and weight (h, w), float32, on a window of the line; None where it has nothing.
+        """RGB (3, h, w) and weight (h, w), float32, on a window of the line; None if it does not reach it.
 
         Both are zero where the scene is not valid.
 
@@ -92,7 +92,7 @@ class Member:
             return None
         rows, cols = np.where(inside, rows, -1e6), np.where(inside, cols, -1e6)
         factor = self.factor
-        reach = 3 * factor  # what the widest kernel looks at
+        reach = 3 * factor  # the reach of the widest kernel
         first_row, last_row = int(rows[inside].min()) - reach, int(rows[inside].max()) + reach
         first_col, last_col = int(cols[inside].min()) - reach, int(cols[inside].max()) + reach
         row, col = max(0, first_row // factor * factor), max(0, first_col // factor * factor)
@@ -107,11 +107,11 @@ class Member:
         return np.where(shown, resample(rgb, valid, *place, resampling), np.float32(0)), weight
 
     def facts(self, *, checksum: bool) -> dict[str, object]:
-        """What identifies the scene and its pixels, as plain JSON values.
+        """The identity of the scene and of its pixels, as plain JSON values.
 
         Parameters
         ----------
-        checksum : as of ``SceneSource.identity``.
+        checksum : as in ``SceneSource.identity``.
         """
         source = self.source
         return {
@@ -136,10 +136,10 @@ def place_scene(name: str, source: SceneSource, footprint: Footprint, grid: Grid
 
     Raises
     ------
-    SceneError : nothing of it lies there.
+    SceneError : no part of it lies on the grid.
     """
     placement = Placement(grid, source.grid)
-    # A cell must not cut the pixels that are averaged into one.
+    # A cell must not divide a group of pixels that is averaged into one.
     factor = max(1, math.floor(1 / max(placement.pixel) + 1e-6))
     if footprint.step % factor:
         footprint = take_footprint(source, multiple=factor)
@@ -160,10 +160,10 @@ def place_scene(name: str, source: SceneSource, footprint: Footprint, grid: Grid
 
 
 def _boxes(footprint: Footprint, placement: Placement) -> NDArray[np.int64]:
-    """As ``Member.boxes``: the pixels whose centres can lie in each cell; none where last < first."""
+    """``Member.boxes``: the pixels whose centres can lie in each cell; empty if last < first."""
     rows, cols = footprint.corners()
     at = placement.to_line(*np.meshgrid(rows, cols, indexing="ij"))
-    # Where a pixel's centre lies on the edge of a cell, it must be counted whatever the last digits say.
+    # A pixel's centre on the edge of a cell must count in spite of rounding errors.
     slack = 1e-6 if placement.same_crs else 1e-2
     found = []
     for points in at:
@@ -175,9 +175,9 @@ def _boxes(footprint: Footprint, placement: Placement) -> NDArray[np.int64]:
 
 
 def _axis(footprint: Footprint, placement: Placement) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The ends of the centre line of the smallest rectangle around what is valid; as ``Member.axis``.
+    """The ends of the centre line of the smallest rectangle around the valid area, for ``Member.axis``.
 
-    It ends half a width before the rectangle does, so that it shrinks to the centre of a square.
+    It ends half a width before the rectangle's ends, so for a square it is the centre.
     """
     from odc.geo.geom import multipoint
 
@@ -204,18 +204,18 @@ def open_scenes(
     allow_vrt: bool = False,
     allow_private: bool = False,
 ) -> tuple[list[SceneSource], float | None]:
-    """The sources of a line's scenes, and the gain that the display pictures among them share.
+    """The sources of a line's scenes, and the common gain of the display pictures among them.
 
     Parameters
     ----------
     radiometry : ``KIND`` for all scenes, ``NAME=KIND`` for one.
-    gain : the line's gain where it is fixed already; else it is measured on all display pictures together.
-    measure, allow_vrt, allow_private : as of ``open_source``.
+    gain : the line's gain if it is fixed already; otherwise it is measured on all display pictures together.
+    measure, allow_vrt, allow_private : as in ``open_source``.
 
     Raises
     ------
-    SceneError : as ``open_source``; display pictures beside scenes in reflectance.
-    UsageError : a radiometry for a scene that is not there.
+    SceneError : as in ``open_source``; or display pictures together with scenes in reflectance.
+    UsageError : a radiometry for an unknown scene.
     """
     if len(scenes) > MOST_SCENES:
         raise UsageError("too many scenes", got=len(scenes), expected=f"{MOST_SCENES} at most")
@@ -248,7 +248,7 @@ def _declared(options: Sequence[str], names: set[str]) -> tuple[str | None, dict
     common, own = None, {}
     for option in options:
         name, mark, kind = option.rpartition("=")
-        parse_radiometry(kind)  # refuses what it does not know before a file is opened
+        parse_radiometry(kind)  # refuses unknown kinds before a file is opened
         if not mark:
             if common is not None:
                 raise UsageError("two radiometries for all scenes", got=f"--radiometry {common}, {kind}")

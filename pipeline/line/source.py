@@ -1,7 +1,7 @@
 """Several overlapping scenes as one: a source that reads any window of a flight line's grid.
 
-RGB is resampled and combined before the network sees it. Spectra are never averaged between scenes: where
-two scenes are registered a pixel apart, that would mix what lies side by side on the ground.
+RGB is resampled and combined before the network. Spectra of different scenes are never averaged: if two
+scenes are misregistered by a pixel, that would mix the spectra of neighbouring places on the ground.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from spectile.pipeline.plan.shares import Share, shards_met, tiles_met, to_runs
 from spectile.pipeline.scene.raster import MOST_HANDLES, NodataRule
 
 CELL = 512
-"""Rows and columns that are combined at once, fewer where scenes are much finer: of a rotated scene little
-more is read than is used, and memory stays small."""
+"""Rows and columns that are combined at once, fewer if scenes are much finer. Small windows of a rotated
+scene read little more than is used, and need little memory."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ class LineSource:
     members: tuple[Member, ...]
     """Its scenes, in order."""
     combine: Combine = "feather"
-    """Which scene a pixel is taken from, or how they share it."""
+    """How scenes are combined: the first, the most nadir, or a weighted mean."""
     resampling: Resampling = "bilinear"
-    """How RGB comes between the pixels of a scene."""
+    """The interpolation between the pixels of a scene."""
     gain: float | None = None
-    """Factor on the linear values of display pictures, fixed for the whole line; None where none needs it."""
+    """Factor on linear display values, fixed for the whole line; None if no scene is a display picture."""
     notices: tuple[str, ...] = ()
-    """What the user should know of how the scenes were taken."""
+    """Notices for the user about how the scenes are interpreted."""
 
     def read(self, window: Window) -> Raster:
         """Reflectance (C, h, w) float32, NaN where not valid, and validity (h, w) bool of a window.
 
-        The window may reach beyond the grid, which is mirrored there. A pixel's value depends on its place
-        alone.
+        The window may reach beyond the grid, which is mirrored there. A pixel's value depends on its position
+        only.
 
         Raises
         ------
@@ -60,9 +60,9 @@ class LineSource:
         return self.read_with_index(window)[0]
 
     def read_with_index(self, window: Window) -> tuple[Raster, NDArray[np.uint16]]:
-        """Reflectance as of ``read``, and the number from 1 of the scene that weighs most.
+        """Reflectance as in ``read``, and the number of the scene with the largest weight.
 
-        The number is (h, w) uint16, 0 where no scene is valid.
+        The number is (h, w) uint16, from 1, and 0 where no scene is valid.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class LineSource:
 
     @property
     def ceiling(self) -> NDArray[np.float32] | None:
-        """(C,) reflectance of the largest number that the scenes can hold; None where they differ."""
+        """(C,) reflectance of the largest number of the scenes' data types; None if they differ."""
         first, *rest = (member.source.ceiling for member in self.members)
         same = first is not None and all(each is not None and (each == first).all() for each in rest)
         return first if same else None
@@ -97,7 +97,7 @@ class LineSource:
         return rgb, index
 
     def _fill(self, at: Window, rgb: NDArray[np.float32], index: NDArray[np.uint16]) -> None:
-        """Put a cell's RGB and index where they belong."""
+        """Write a cell's RGB and index into the output arrays."""
         mean = np.zeros_like(rgb)
         total, most = np.zeros(at.shape, dtype=np.float32), np.zeros(at.shape, dtype=np.float32)
         for number, member in enumerate(self.members, 1):
@@ -111,36 +111,36 @@ class LineSource:
             index[place][ahead] = number
             most[place] = np.maximum(most[place], weight)
             total[place] += weight
-            # A running mean: a scene that is alone keeps its values to the last bit.
+            # A running mean: where there is only one scene, its values stay the same to the last bit.
             shared = weight / np.where(total[place] > 0, total[place], np.float32(1))
             held = mean[(slice(None), *place)]
             held += (shared if self.combine == "feather" else ahead) * (colours - held)
         rgb[:] = np.where(index > 0, mean, np.float32(np.nan))
 
     def settings(self) -> dict[str, object]:
-        """What decides how scenes are combined, as plain JSON values."""
+        """The settings that decide how scenes are combined, as plain JSON values."""
         return {"combine": self.combine, "resampling": self.resampling, "gain": self.gain}
 
     def shares(
         self, tiling: Tiling, window: Window, *, identified: bool = True, checksum: bool = False
     ) -> tuple[Share, ...]:
-        """Where each scene can change a cube of a window.
+        """The shards and tiles of a cube of a window that each scene can change.
 
         Parameters
         ----------
-        identified : hash the files, and state everything of them that can change a value.
-        checksum : as of ``SceneSource.identity``.
+        identified : hash the files, and include every fact that can change a value.
+        checksum : as in ``SceneSource.identity``.
         """
-        found = []
+        shares = []
         for member in self.members:
             facts = member.facts(checksum=checksum) if identified else {"name": member.name}
             boxes = member.boxes()
             shards = to_runs(shards_met(boxes, window, SHARD))
-            found.append(Share(facts, shards, to_runs(tiles_met(boxes, tiling))))
-        return tuple(found)
+            shares.append(Share(facts, shards, to_runs(tiles_met(boxes, tiling))))
+        return tuple(shares)
 
     def memory(self) -> int:
-        """Bytes that the scenes' footprints hold, and the blocks of the files that are open at a time."""
+        """Bytes of the scenes' footprints, and of the blocks of the files that are open at a time."""
         blocks = sorted((member.source.memory() for member in self.members), reverse=True)
         return sum(blocks[:MOST_HANDLES]) + sum(
             2 * member.footprint.some.nbytes + (0 if member.distance is None else member.distance.nbytes)
@@ -166,16 +166,16 @@ def open_line(
     allow_vrt: bool = False,
     allow_private: bool = False,
 ) -> LineSource:
-    """The source of a flight line. Masks are read, and colours as far as they must be measured.
+    """The source of a flight line. Reads masks, and colours only to measure them.
 
     Parameters
     ----------
-    grid : where the line's grid is fixed already; else the next four choose it, as in ``choose_grid``.
-    radiometry, nodata_rule, channels, gain, measure, allow_vrt, allow_private : as of ``open_scenes``.
+    grid : the line's grid if it is fixed already; otherwise the next four choose it, see ``choose_grid``.
+    radiometry, nodata_rule, channels, gain, measure, allow_vrt, allow_private : as in ``open_scenes``.
 
     Raises
     ------
-    SceneError, UsageError : as ``open_scenes``, ``choose_grid`` and ``place_scene``.
+    SceneError, UsageError : as in ``open_scenes``, ``choose_grid`` and ``place_scene``.
     """
     sources, gain = open_scenes(
         scenes, radiometry=radiometry, nodata_rule=nodata_rule, channels=channels, gain=gain, measure=measure,

@@ -1,4 +1,4 @@
-"""Which servers are asked for scenes: those that a URL names, and none that it leads to by a detour."""
+"""Which servers may be asked for scenes. Redirects to private addresses are refused."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from spectile.catalog.urls import Location, locate
 
 MOST_REDIRECTS = 5
 SECONDS = 10.0
-"""To connect, and to begin an answer."""
+"""Time limit to connect and to get the first bytes, s."""
 
 Kind = Literal["public", "private", "loopback", "link-local", "no server's"]
 
 
 def resolve(location: Location, *, listed: bool = False, allow_private: bool = False) -> Location:
-    """Where an object is in the end: its URL, or the one that its server sends us to.
+    """The final location of an object, after redirects.
 
-    Buckets are taken as they are; the environment says where they are asked for.
+    Locations in buckets are returned unchanged; the environment names their endpoint.
 
     Parameters
     ----------
-    listed : a catalogue named it, and not the user: it leads to public addresses only.
-    allow_private : let it lead to addresses of any kind.
+    listed : a catalogue named the location, not the user: only public addresses are allowed.
+    allow_private : allow addresses of any kind.
 
     Raises
     ------
-    SceneError : it leads to an address that is not asked, to another scheme, or nowhere.
+    SceneError : it leads to an address that is not allowed, to another scheme, or through too many redirects.
     """
     if not location.scheme.startswith("http"):
         return location
@@ -61,12 +61,12 @@ def _check(location: Location, kind: Kind | None, first: Kind | None, *, listed:
 
 
 def _kind(location: Location) -> Kind | None:
-    """What kind of address a host has, the most private of several; None of a name that is not known."""
+    """The kind of a host's address, the most private of several; None if the name cannot be resolved."""
     parts = urlsplit(str(location))
     try:
         found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
     except OSError:
-        return None  # whoever asks for it will say so
+        return None  # the later request reports it
     kinds = {_kind_of(str(each[4][0]).partition("%")[0]) for each in found}
     order: tuple[Kind, ...] = ("no server's", "link-local", "loopback", "private", "public")
     return next(kind for kind in order if kind in kinds)
@@ -86,16 +86,16 @@ def _kind_of(text: str) -> Kind:
 
 
 def _redirect(location: Location) -> str | None:
-    """Where a server sends those who ask for an object; None where it does not, or fails."""
+    """The target of the server's redirect; None if there is none or the request fails."""
     make = HTTPSConnection if location.scheme == "https" else HTTPConnection
     connection = make(location.host, timeout=SECONDS)
     path = "/" + location.key + (f"?{location.query}" if location.query else "")
     try:
-        # Signed URLs are often good for GET alone, so there is no HEAD.
+        # Signed URLs often allow GET only, so HEAD is not used.
         connection.request("GET", path, headers={"Range": "bytes=0-0"})
         answer = connection.getresponse()
         return answer.getheader("Location") if 300 <= answer.status < 400 else None
     except (OSError, HTTPException):
-        return None  # the client tries again, and says what is wrong
+        return None  # the client tries again and reports the error
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""What files say of a hyperspectral scene, by format: counts, bands, scale, nodata."""
+"""Readers of hyperspectral files, one per format: counts, bands, scale, nodata."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Axes = Literal["yxb", "xyb", "byx", "bxy", "ybx", "xby"]
 Unit = Literal["nm", "um"]
 
 PLAUSIBLE_NM = (200.0, 20_000.0)
-"""Centres outside are in another unit than was said; no number of nm in it is one of µm too."""
+"""Valid band centres, nm. Centres outside have the wrong unit: a value in µm is never in this range."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a file leaves open; a key that its format has no use for is an error."""
+    """What a file does not state itself; a key that does not apply to its format is an error."""
 
     dataset: str | None = None
     """The array of the scene inside a MATLAB, HDF5 or Zarr file."""
@@ -37,14 +37,14 @@ class Layout:
     fwhm: str | None = None
     """The array of band widths beside it."""
     axes: Axes | None = None
-    """The order of a MATLAB or HDF5 array: b band, y row, x column; ``yxb`` where not said."""
+    """The order of a MATLAB or HDF5 array: b band, y row, x column; ``yxb`` by default."""
     wavelength_unit: Unit = "nm"
-    """Of wavelengths whose file does not say it."""
+    """The unit of wavelengths if the file does not state it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """What a file says; None where it does not."""
+    """The contents of a file; None for what it does not state."""
 
     counts: NDArray[np.generic]
     """(B, H, W) as stored."""
@@ -55,18 +55,18 @@ class Raw:
     offset: float = 0.0
     """Reflectance of a count of zero."""
     nodata: float | None = None
-    """What a missing sample holds."""
+    """The value of missing samples."""
     good: NDArray[np.bool_] | None = None
-    """(B,) False where the file calls a band bad."""
+    """(B,) False where the file marks a band as bad."""
 
 
 def read_raw(path: Path, layout: Layout) -> Raw:
-    """What a file says, by the reader of its format; ValueError where it cannot be used."""
+    """The contents of a file, by the reader of its format; ValueError if it cannot be used."""
     return _READERS[kind_of(path)](path, layout)
 
 
 def kind_of(path: Path) -> str:
-    """The format of a path by its name, ``""`` where it has none: Zarr stores are folders."""
+    """The format of a path by its suffix, ``""`` for a path without one; Zarr stores are folders."""
     if path.is_dir():
         return "zarr" if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")) else ""
     suffix = path.suffix.lower()
@@ -76,7 +76,7 @@ def kind_of(path: Path) -> str:
 
 
 def bands_in(centre: ArrayLike, fwhm: ArrayLike | None, unit: str | None, layout: Layout) -> Bands:
-    """Bands from arrays in a unit as a file names it, or in the layout's where it names none."""
+    """Bands from arrays in the unit that the file names, or else in the layout's unit."""
     said = (unit or "").strip().lower()
     if said in ("", "unknown"):
         said = layout.wavelength_unit
@@ -123,7 +123,7 @@ def _read_geotiff(path: Path, layout: Layout) -> Raw:
 
 @contextmanager
 def _opened(path: Path, **options: str) -> Iterator[Any]:
-    """An open raster; one without a place on the map serves as well."""
+    """An open raster; it needs no georeference."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path, **options) as source:
@@ -131,7 +131,7 @@ def _opened(path: Path, **options: str) -> Iterator[Any]:
 
 
 def _raster(source: Any) -> dict[str, Any]:
-    """Counts, scale, offset and nodata of an open raster; GDAL gives 1 for a scale that is not there."""
+    """Counts, scale, offset and nodata of an open raster; GDAL returns 1 for a missing scale."""
     for name, numbers in (("scales", source.scales), ("offsets", source.offsets)):
         if len(set(numbers)) > 1:
             raise ValueError(f"its bands have different {name}")
@@ -166,7 +166,7 @@ def _read_envi(path: Path, layout: Layout) -> Raw:
 
 
 def _read_hdf5(path: Path, layout: Layout) -> Raw:
-    """Any array of three axes in HDF5 (NetCDF-4 too); NEON AOP reflectance where none is named."""
+    """Any array of three axes in HDF5 (also NetCDF-4); NEON AOP reflectance if no array is named."""
     with h5py.File(path) as file:
         if layout.dataset is None:
             _refuse(layout, "wavelengths", "fwhm", "axes")
@@ -192,7 +192,7 @@ def _h5(file: h5py.File, name: str) -> Any:
 
 
 def _text(attributes: Mapping[str, Any], *keys: str) -> str | None:
-    """The first of the attributes that is there, as text."""
+    """The first attribute that exists, as text."""
     for key in keys:
         if key in attributes:
             value = np.ravel(attributes[key])[0]
@@ -222,7 +222,7 @@ def _read_neon(file: h5py.File, layout: Layout) -> Raw:
 
 
 def _read_matlab(path: Path, layout: Layout) -> Raw:
-    """The named array, or the one of three axes, of a MATLAB file; ``wavelengths`` where it is there."""
+    """The named array, or the only one with three axes, of a MATLAB file; with ``wavelengths`` if present."""
     if h5py.is_hdf5(path):
         with h5py.File(path) as file:
             # Version 7.3: HDF5 lists the axes of MATLAB's column-major arrays from last to first.
@@ -274,7 +274,7 @@ def _read_zarr(path: Path, layout: Layout) -> Raw:
         array = store[name].transpose(band, ...)
         widths = store["fwhm"].values if "fwhm" in store.variables else None
         bands = bands_in(store.wavelength.values, widths, store.wavelength.attrs.get("units"), layout)
-        # xarray has applied the scale and made missing samples NaN.
+        # xarray has applied the scale, and missing samples are NaN.
         scaled = "scale_factor" in array.encoding or array.attrs.get("units") == "1"
         return Raw(array.values, bands, 1.0 if scaled else None)
 
@@ -292,4 +292,4 @@ _SUFFIXES = {
     **dict.fromkeys((".bsq", ".bil", ".bip"), "envi"),
 }  # fmt: skip
 KINDS = f"{', '.join(_SUFFIXES)}, an ENVI file with its .hdr, or a Zarr store"
-"""What can be read, for messages."""
+"""The formats that can be read, for messages."""

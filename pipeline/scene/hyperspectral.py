@@ -1,6 +1,6 @@
 """Hyperspectral scenes from files, as reflectance in their own bands.
 
-Units are declared, never guessed: a scale that the file does not carry is an argument.
+Units are declared, never guessed: a scale that is not in the file must be given.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from spectile.pipeline.scene.formats import KINDS, Layout, Raw, bands_in, kind_o
 Floats = NDArray[np.float32]
 
 LEAST_VALID = 1e-6
-"""A pixel whose every band is at or below this is padding."""
+"""A pixel is padding if all its bands are at or below this value."""
 
 LEAST_DEVIATION = 1e-3
-"""Reflectance; deviations from the neighbouring bands are never taken to be steadier than this."""
+"""Smallest standard deviation assumed for the differences from neighbouring bands, reflectance."""
 
 AS_STORED = Layout()
 
@@ -42,7 +42,7 @@ class Hyperspectral:
     """(H, W), False where any band is missing or the pixel is padding."""
 
     def within(self, first_nm: float, last_nm: float) -> Hyperspectral:
-        """The bands whose centres lie in a range; their mask stays that of all bands."""
+        """The bands with centres in a range; the mask is still that of all bands."""
         centre = np.asarray(self.bands.centre_nm)
         keep = np.flatnonzero((centre >= first_nm) & (centre <= last_nm))
         if keep.size == 0:
@@ -50,12 +50,12 @@ class Hyperspectral:
         return Hyperspectral(self.cube[keep], self.bands.subset(keep), self.valid)
 
     def despiked(self, factor: float) -> Hyperspectral:
-        """The scene with pixels masked that hold a spike; no value is altered.
+        """The scene with spiky pixels masked; no value is changed.
 
         A band's deviation is its value less the median of the two bands on either side. A pixel is masked
         where, in any band, the deviation lies further from its median over the valid pixels than
-        ``factor`` robust standard deviations (1.4826 · MAD, at least ``LEAST_DEVIATION``). A band that is
-        nothing but spikes has a wide scatter and is not found: leave it out first.
+        ``factor`` robust standard deviations (1.4826 · MAD, at least ``LEAST_DEVIATION``). A band with spikes
+        everywhere has a large deviation and is not detected: leave it out first.
         """
         count = len(self.bands)
         spiky = np.zeros(int(self.valid.sum()), dtype=bool)
@@ -85,17 +85,17 @@ def read_hyperspectral(
 
     Parameters
     ----------
-    path : of the file; of an ENVI scene the data file, whose ``.hdr`` lies beside it.
-    layout : where inside the file things are, and in what order.
-    bands : of the file, where it does not carry them.
-    scale : reflectance per count, where the file does not carry it; 1 for reflectance itself.
-    nodata : the value of missing samples, where the file does not carry it.
-    bad_nm : ranges whose bands are left out, as those are that the file calls bad (bbl).
+    path : the file; for ENVI the data file, with its ``.hdr`` beside it.
+    layout : the arrays inside the file, and their axes.
+    bands : the bands, if the file does not state them.
+    scale : reflectance per count, if the file does not state it; 1 for reflectance itself.
+    nodata : the value of missing samples, if the file does not state it.
+    bad_nm : ranges of bands to leave out, in addition to those that the file marks as bad (bbl).
 
     Raises
     ------
     SceneError
-        Where the file cannot be read, its bands or scale are neither in it nor given, or nothing is valid.
+        The file cannot be read, bands or scale are neither in it nor given, or no pixel is valid.
     """
     raw = _read(path, layout)
     found = raw.bands or bands
@@ -138,12 +138,12 @@ def read_hyperspectral(
 
 
 def read_bands(path: Path, *, layout: Layout = AS_STORED) -> Bands:
-    """The bands that a hyperspectral file carries, or a CSV file with columns ``wavelength`` and ``fwhm``.
+    """The bands of a hyperspectral file, or of a CSV file with columns ``wavelength`` and ``fwhm``.
 
     Raises
     ------
     SceneError
-        Where the file cannot be read or says no wavelengths.
+        The file cannot be read or states no wavelengths.
     """
     if path.suffix.lower() == ".csv":
         try:
@@ -161,12 +161,12 @@ def read_bands(path: Path, *, layout: Layout = AS_STORED) -> Bands:
 
 
 def scene_files(path: Path, pattern: str) -> list[Path]:
-    """The hyperspectral files of a folder in order of name, or the one file that the path is.
+    """The hyperspectral files of a folder in order of name, or the one file at the path.
 
     Raises
     ------
     SceneError
-        Where there is nothing at the path, or no file of a known format matches the pattern.
+        The path does not exist, or no file of a known format matches the pattern.
     """
     if not path.is_dir() or kind_of(path):
         return [path]

@@ -1,8 +1,8 @@
 """Which files are opened as scenes, with which of GDAL's drivers, and how large they may be.
 
-GDAL finds out by itself what a file is, and some of what it knows leads elsewhere: a VRT, or a description
-of a web service, has any ending and names any file or server. So a driver is asked for by name, and what
-lies beside a scene is looked at before GDAL does.
+GDAL detects the format by itself, and some formats refer to other files: a VRT or a description of a web
+service can have any suffix and name any file or server. So the driver is chosen here, by name, and the files
+beside a scene are checked before GDAL opens them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from spectile.pipeline.scene.remote import gdal_path, reading
 from spectile.pipeline.scene.vrt import vrt_sources
 
 MOST_PIXELS = 2**40
-"""Of the largest scene: a country in decimetres."""
+"""Pixels of the largest scene: a country at a decimetre per pixel."""
 MOST_BLOCK_BYTES = 2**30
-"""Of the largest block of a file, decoded, with all its bands. GDAL decodes whole blocks."""
+"""Decoded bytes of the largest block of a file, with all its bands. GDAL decodes whole blocks."""
 MOST_IMAGES = 1000
-"""In one file. Looking through many takes long."""
+"""Most images in one file; reading the headers of many takes long."""
 MOST_RATIO = 2**20
-"""Decoded bytes for each byte of a file, where they are more than MOST_BLOCK_BYTES: an empty block of a
-sparse file takes 16 bytes."""
+"""Most decoded bytes per byte of a file, checked above MOST_BLOCK_BYTES. An empty block of a sparse file
+takes 16 bytes."""
 
 _STARTS = {
     b"II*\0": "GTiff",
@@ -58,12 +58,13 @@ def open_raster(place: str, *, alone: bool = False, allow_vrt: bool = False) -> 
 
     Parameters
     ----------
-    alone : look at no file beside it, as is always so of a URL; the place on the map may then be missing.
-    allow_vrt : take a VRT too, if it is a mosaic of TIFFs that lie in its folder or below.
+    alone : ignore files beside it (for URLs this is always so); the georeference may then be missing.
+    allow_vrt : accept a VRT too, if it is a mosaic of TIFFs in its folder or below.
 
     Raises
     ------
-    SceneError : it is missing, no file, of another format, too large for its bytes, or leads elsewhere.
+    SceneError : it is missing, not a file, of another format, larger than its bytes allow, or refers to
+        files elsewhere.
     """
     where = locate(place)
     if isinstance(where, Location):
@@ -71,7 +72,7 @@ def open_raster(place: str, *, alone: bool = False, allow_vrt: bool = False) -> 
     else:
         check_file(where)
         driver = "VRT" if allow_vrt and where.suffix.lower() == ".vrt" else _driver(where)
-        alone = alone and driver not in ("ENVI", "VRT")  # which need what lies beside them
+        alone = alone and driver not in ("ENVI", "VRT")  # they need files beside them
         for shown in (where, *(vrt_sources(where) if driver == "VRT" else ())):
             if shown != where:
                 _check_source(shown)
@@ -90,11 +91,11 @@ def open_raster(place: str, *, alone: bool = False, allow_vrt: bool = False) -> 
 
 @contextmanager
 def gdal_errors(where: str, what: str, remedy: str | None = None) -> Iterator[None]:
-    """Tell what GDAL raises as a SceneError.
+    """Turn errors of GDAL into a SceneError.
 
     Raises
     ------
-    SceneError : in place of an error of GDAL.
+    SceneError : instead of an error of GDAL.
     """
     try:
         yield
@@ -105,9 +106,9 @@ def gdal_errors(where: str, what: str, remedy: str | None = None) -> Iterator[No
 
 
 def is_gdal_error(err: BaseException) -> bool:
-    """Whether an error is one of GDAL: rasterio's, or one that rasterio passes on as it came.
+    """Whether an error comes from GDAL: one of rasterio's, or one that rasterio passes on unchanged.
 
-    Those have no public class. They come from where rasterio does not expect that GDAL fails.
+    The latter have no public class. They occur where rasterio does not expect GDAL to fail.
     """
     return isinstance(err, RasterioIOError) or any(
         each.__name__ == "CPLE_BaseError" for each in type(err).__mro__
@@ -115,16 +116,16 @@ def is_gdal_error(err: BaseException) -> bool:
 
 
 def first_line(err: BaseException) -> str:
-    """The first line of what GDAL says, or of what rasterio says where GDAL says nothing."""
+    """The first line of GDAL's message, or of rasterio's if GDAL gives none."""
     return (str(err.__cause__ or err).splitlines() or [repr(err)])[0]
 
 
 def check_file(path: Path) -> None:
-    """Refuse what is no file that GDAL can be given: it would wait for ever at a pipe.
+    """Refuse a path that is not a regular file; GDAL would wait for ever at a pipe.
 
     Raises
     ------
-    SceneError : it is missing, no regular file, or has a name that is no UTF-8.
+    SceneError : it is missing, not a regular file, or its name is not UTF-8.
     """
     shown = str(path)
     try:
@@ -146,11 +147,11 @@ def check_file(path: Path) -> None:
 
 
 def check_listed(path: Path) -> None:
-    """Refuse what a catalogue may not name, as URLs may not: anything but GeoTIFF and JPEG 2000.
+    """Refuse formats that a catalogue may not name. As for URLs, only GeoTIFF and JPEG 2000 are allowed.
 
     Raises
     ------
-    SceneError : it is another format.
+    SceneError : the file has another format.
     """
     check_file(path)
     if (driver := _driver(path)) not in ("GTiff", "JP2OpenJPEG"):
@@ -163,7 +164,7 @@ def check_listed(path: Path) -> None:
 
 
 def _driver(path: Path) -> str:
-    """The name of the driver that reads a file, by its first bytes; of ENVI by the header beside it."""
+    """The name of the driver for a file, from its first bytes; for ENVI from the header beside it."""
     try:
         with path.open("rb") as stream:
             start = stream.read(16)
@@ -188,7 +189,7 @@ def _driver(path: Path) -> str:
 
 
 def _check_source(path: Path) -> None:
-    """Refuse a file of a VRT that is not TIFF. GDAL would find out by itself what it is."""
+    """Refuse a file of a VRT that is not TIFF. GDAL would open any format."""
     check_file(path)
     if not is_tiff(path):
         _refuse(path, "not a TIFF")
@@ -208,9 +209,9 @@ def is_tiff(path: Path) -> bool:
 
 
 def _check_beside(path: Path) -> None:
-    """Refuse what lies beside a scene and is not what its name says.
+    """Refuse files beside a scene whose content does not match their name.
 
-    GDAL opens an ``.ovr`` and a ``.msk`` with any driver, a VRT of any file among them.
+    GDAL opens an ``.ovr`` and a ``.msk`` with any driver, so either could be a VRT that names any file.
     """
     start = f"{path.stem}.".lower()
     with os.scandir(path.parent) as entries:
@@ -238,13 +239,13 @@ def _refuse(where: object, got: str) -> NoReturn:
 
 def _open(name: str, driver: str, *, alone: bool) -> rasterio.DatasetReader:
     with warnings.catch_warnings(), rasterio.Env(**(_ALONE if alone else {})):
-        # A scene without georeferencing gets our own error, with a remedy.
+        # A scene without a georeference gets our own error, with a remedy.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(Path(name).absolute() if not name.startswith("/vsi") else name, driver=driver)
 
 
 def block_bytes(dataset: rasterio.DatasetReader) -> int:
-    """Decoded bytes of the largest block of a file, with the bands that are stored together."""
+    """Decoded bytes of the largest block of a file, with all bands that are stored in it."""
     pixels: int = max(rows * cols for rows, cols in dataset.block_shapes)
     size = max(_item_size(dtype) for dtype in dataset.dtypes)
     together = 1 if str(dataset.profile.get("interleave")) == "band" else dataset.count
@@ -256,11 +257,11 @@ def _item_size(dtype: str) -> int:
 
 
 def check_size(dataset: rasterio.DatasetReader, where: str) -> None:
-    """Refuse a file that says it is larger than it can be, before its size is taken for true.
+    """Refuse a file with an impossible size in its header, before that size is used.
 
     Raises
     ------
-    SceneError : so large a scene is not processed, or the file cannot hold it.
+    SceneError : the scene is too large, or the file has too few bytes for it.
     """
     rows, cols = dataset.shape
     shown = width_by_height((rows, cols))

@@ -13,10 +13,10 @@ from spectile.catalog.errors import SceneError, UsageError
 
 DISPLAY_PERCENTILE = 98.0
 DISPLAY_TARGET = 0.30
-"""The scene-wide gain of a display picture puts this percentile of its luminance at this reflectance.
+"""The scene-wide gain of a display picture maps this percentile of its luminance to this reflectance.
 
-A picture made for the eye has lost its exposure, so no choice is right for every scene. These put open
-land (soil, crops, roofs) near the reflectance it usually has; `display:GAIN` states a better one.
+The exposure of a picture made for the eye is unknown, so no choice is right for every scene. These values
+put open land (soil, crops, roofs) near its usual reflectance; `display:GAIN` states a better gain.
 """
 
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float64)  # ITU-R BT.709, linear light
@@ -33,7 +33,7 @@ class Radiometry:
     scale: tuple[float, ...] = (1.0, 1.0, 1.0)
     """Per channel, reflectance (or display value in [0, 1]) per stored number."""
     gain: float | None = None
-    """Scene-wide factor on linear display values; None until it has been measured."""
+    """Scene-wide factor on linear display values; None until it is measured."""
 
     def to_reflectance(self, numbers: NDArray[np.generic]) -> NDArray[np.float32]:
         """Reflectance, (C, ...) float32, of stored numbers of shape (C, ...)."""
@@ -48,7 +48,7 @@ class Radiometry:
         return srgb_to_linear(values) * np.float32(self.gain)
 
     def to_json(self) -> dict[str, object]:
-        """The declaration as plain values, for digests and attributes."""
+        """The radiometry as plain values, for digests and attributes."""
         return {
             "kind": self.kind,
             "offset": list(self.offset),
@@ -60,7 +60,7 @@ class Radiometry:
 def parse_radiometry(text: str) -> tuple[str, tuple[float, ...]]:
     """The kind and the numbers of an option such as ``dn:1000,0.0001`` or ``display:0.6``.
 
-    The peak of ``display/255:0.6`` is left to ``display_peak``.
+    ``display_peak`` reads the peak of ``display/255:0.6``.
     """
     kind, _, rest = text.strip().partition(":")
     if display_peak(text) is not None:
@@ -78,7 +78,7 @@ def parse_radiometry(text: str) -> tuple[str, tuple[float, ...]]:
 
 
 def display_peak(text: str) -> float | None:
-    """The number that is white in a display picture, of ``display/PEAK``; None where it is not said."""
+    """The number that means white, from ``display/PEAK``; None if the option does not state it."""
     kind, mark, peak = text.strip().partition(":")[0].partition("/")
     if not mark:
         return None
@@ -110,14 +110,14 @@ def declare(
 ) -> tuple[Radiometry, str | None]:
     """The radiometry of a scene from the user's option and the file's metadata, and a notice.
 
-    ``offsets`` and ``scales`` are as in GDAL, value = number · scale + offset. The file's own scale
-    decides where it has one; an option that says otherwise is refused rather than preferred.
-    Floats without a scale are taken as reflectance here; the caller checks their range.
+    ``offsets`` and ``scales`` are as in GDAL, value = number · scale + offset. The file's own scale is used
+    if there is one; an option that differs from it is refused. Floats without a scale count as reflectance
+    here; the caller checks their range.
 
     Raises
     ------
-    SceneError : the file declares nothing and neither does the option, they disagree, or the file declares
-        a scale that gives no reflectance.
+    SceneError : neither the file nor the option declares a radiometry, they disagree, or the file's scale
+        gives no reflectance.
     """
     kind, numbers = parse_radiometry(option) if option else (None, ())
     none, count = tuple(0.0 for _ in scales), len(scales)
@@ -179,7 +179,7 @@ def declare(
 def display_gain(numbers: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: Radiometry) -> float:
     """The scene-wide gain from a sample of stored numbers, (3, h, w), where (h, w) bool ``valid``.
 
-    Rounded to six digits, so that it reads the same from the cube's attributes.
+    It is rounded to six digits, so that it is the same when read from the cube's attributes.
     """
     return common_gain([(numbers, valid, radiometry)])
 
@@ -187,13 +187,13 @@ def display_gain(numbers: NDArray[np.generic], valid: NDArray[np.bool_], radiome
 def common_gain(
     samples: Sequence[tuple[NDArray[np.generic], NDArray[np.bool_], Radiometry]],
 ) -> float:
-    """The one gain of several display pictures, each a sample as of ``display_gain``, taken together."""
+    """One gain for several display pictures; each sample is as in ``display_gain``."""
     luminance = []
     for numbers, valid, radiometry in samples:
         ungained = Radiometry("display", radiometry.offset, radiometry.scale, gain=1.0)
         luminance.append(_LUMINANCE @ ungained.to_reflectance(numbers[:, valid]).astype(np.float64))
     bright = float(np.percentile(np.concatenate(luminance), DISPLAY_PERCENTILE))
-    # An all but black picture has no exposure to speak of; leave it as dark as it is.
+    # The exposure of a nearly black picture cannot be measured; keep it dark.
     return round(DISPLAY_TARGET / bright, 6) if bright > 1e-3 else 1.0
 
 

@@ -1,6 +1,6 @@
-"""Reading a scene: windows of reflectance and validity, for the hot path and as lazy xarray for people.
+"""Reading a scene: windows of reflectance and validity, for runs and as lazy xarray objects for notebooks.
 
-Both ways go through ``SceneSource.read``, so that what a notebook sees is what the network gets.
+Both use ``SceneSource.read``, so a notebook shows exactly what the network gets.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ if TYPE_CHECKING:
 NodataRule = Literal["all", "any"]
 
 SURVEY_PIXELS = 1024
-"""Rows and columns at most of the one decimated read that sets what holds for the whole scene."""
+"""Most rows and columns of the one decimated read from which scene-wide values are measured."""
 MOST_HANDLES = 32
-"""Files that a thread holds open: a flight line has more scenes than a process may have files."""
+"""Most files that a thread keeps open: a flight line may have more scenes than a process may open files."""
 _DESCRIPTIONS = (".aux.xml", ".ovr", ".tfw", ".jgw", ".pgw", ".j2w", ".wld", ".tab")
 
 
 class _Name:
-    """Stands for a source among the handles of a thread."""
+    """The key of a source among the handles of a thread."""
 
 
 class _Handles(threading.local):
-    """The files that this thread holds open, the one that was used last at the end."""
+    """The open files of this thread, the most recently used last."""
 
     def __init__(self) -> None:
         self._held: OrderedDict[weakref.ref[_Name], rasterio.DatasetReader] = OrderedDict()
 
     def of(self, name: _Name, path: str, *, allow_vrt: bool) -> rasterio.DatasetReader:
-        """The handle of a source, opened where there is none."""
+        """The handle of a source, opened if needed."""
         key = weakref.ref(name)
         if key not in self._held:
             opened = open_raster(path, allow_vrt=allow_vrt)
@@ -75,39 +75,38 @@ class _Handles(threading.local):
         return self._held[key]
 
 
-# A handle that threads share gives wrong pixels, then a crash: each has its own.
+# A handle shared by threads returns wrong pixels and then crashes, so each thread has its own.
 _HANDLES = _Handles()
 
 
 @dataclass(frozen=True)
 class SceneSource:
-    """A scene that can be read by window. Cheap to pickle; each thread opens the file for itself."""
+    """A scene that can be read by window. Cheap to send to workers; each thread opens its own handle."""
 
     path: str
-    """The file, or its URL; signed URLs are not for showing."""
+    """The file or its URL; do not show signed URLs."""
     grid: Grid
-    """Where its pixels are."""
+    """The grid of its pixels."""
     channels: tuple[int, ...]
     """1-based bands of the file, in the order in which they are read."""
     radiometry: Radiometry
     """What its numbers mean."""
     mask: Literal["alpha", "dataset", "nodata", "none"]
-    """Where its invalid pixels are told: an alpha band (and a nodata value), a mask of its own, a nodata
-    value, or not."""
+    """What marks invalid pixels: an alpha band (and a nodata value), a mask, a nodata value, or nothing."""
     nodata: tuple[float | None, ...] = ()
     """The nodata value of each channel."""
     nodata_rule: NodataRule = "all"
     """Whether a pixel is invalid when all or when any of its channels hold nodata."""
     notices: tuple[str, ...] = ()
-    """What the user should know of how the file was taken."""
+    """Notices for the user about how the file is interpreted."""
     remote: RemoteFile | None = None
-    """The object that was opened, where the scene is read by URL."""
+    """The object that was opened, if the scene is read by URL."""
     alpha: int | None = None
-    """1-based band that holds alpha, where there is one."""
+    """1-based band with alpha, or None."""
     block_bytes: int = 0
-    """Of the file's largest block, decoded: GDAL decodes whole blocks."""
+    """Decoded bytes of the file's largest block; GDAL decodes whole blocks."""
     allow_vrt: bool = False
-    """Whether it may be a VRT."""
+    """Whether a VRT is accepted."""
     _name: _Name = field(default_factory=_Name, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
@@ -122,13 +121,13 @@ class SceneSource:
     def read(self, window: Window) -> Raster:
         """Reflectance (C, h, w) float32 and validity (h, w) bool of a window.
 
-        The window may reach beyond the scene, which is mirrored there. Where the pixel is not valid
-        the reflectance is NaN.
+        The window may reach beyond the scene, which is mirrored there. The reflectance of invalid pixels is
+        NaN.
 
         Raises
         ------
         BlockError : the file cannot be read there.
-        SpectileError : it is read by URL, and is another one now.
+        SpectileError : the object at the URL was replaced.
         """
         rows = reflected(window.row, window.row_stop, self.grid.shape[0])
         cols = reflected(window.col, window.col_stop, self.grid.shape[1])
@@ -146,14 +145,14 @@ class SceneSource:
 
     @property
     def ceiling(self) -> NDArray[np.float32] | None:
-        """(C,) reflectance of the largest number that the channels' data type holds; None of floats."""
+        """(C,) reflectance of the largest number of the channels' data type; None for floats."""
         dtype = np.dtype(self._dataset().dtypes[self.channels[0] - 1])
         if np.issubdtype(dtype, np.floating) or min(self.radiometry.scale) <= 0:
             return None
         return self.radiometry.to_reflectance(np.full(len(self.channels), np.iinfo(dtype).max, dtype=dtype))
 
     def read_valid(self, window: Window) -> NDArray[np.bool_]:
-        """Validity (h, w) bool of a window inside the scene, as ``read`` has it; reads no more than it must.
+        """Validity (h, w) bool of a window inside the scene, as in ``read``; reads colours only if needed.
 
         Raises
         ------
@@ -185,17 +184,17 @@ class SceneSource:
             ) from err
 
     def memory(self) -> int:
-        """Bytes that reading takes beside what is read: a block as it is decoded, and in GDAL's cache."""
+        """Bytes that reading takes in addition to the result: a decoded block, also in GDAL's cache."""
         return 2 * self.block_bytes
 
     @property
     def mask_facts(self) -> dict[str, object]:
-        """What decides which pixels are valid, as plain JSON; a file beside the scene may say it."""
+        """What decides which pixels are valid, as plain JSON; part of it may be in files beside the scene."""
         values = [None if value is None else str(value) for value in self.nodata]
         return {"mask": self.mask, "alpha": self.alpha, "nodata": self.nodata_rule, "nodata_values": values}
 
     def check_ends(self) -> None:
-        """Read the first and the last pixel: a file that is broken at both ends is not worth a plan.
+        """Read the first and the last pixel, so that a broken file is found before planning.
 
         Raises
         ------
@@ -255,7 +254,7 @@ class SceneSource:
     def _shown(
         self, dataset: rasterio.DatasetReader, at: rasterio.windows.Window | None, shape: tuple[int, int]
     ) -> NDArray[np.bool_]:
-        # GDAL takes alpha for the mask in files of two and four bands only.
+        # GDAL uses alpha as the mask only in files of two or four bands.
         if self.alpha is not None:
             return np.asarray(dataset.read(self.alpha, window=at, out_shape=shape) > 0)
         return np.asarray(dataset.dataset_mask(window=at, out_shape=shape) > 0)
@@ -267,8 +266,7 @@ class SceneSource:
     def survey(self) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Stored numbers (C, h, w) and validity (h, w) of one decimated read of the whole file.
 
-        It depends on the file alone, overviews beside it left out, so that what is measured on it holds for
-        every run.
+        It depends on the file only (overviews beside it are ignored), so every run measures the same values.
         """
         with open_raster(self.path, alone=True, allow_vrt=self.allow_vrt) as bare:
             return self._survey(bare)
@@ -282,7 +280,7 @@ class SceneSource:
             if not is_gdal_error(err):
                 raise
             damage = first_line(err)
-        # Damage in one place must not keep the rest from being processed: leave its strip out.
+        # Damage in one place must not prevent the rest: leave this strip out.
         strips = []
         for row in range(0, self.grid.shape[0], 64 * step):
             held = Window(row, 0, min(64 * step, self.grid.shape[0] - row), self.grid.shape[1])
@@ -294,9 +292,9 @@ class SceneSource:
         return np.concatenate(numbers, axis=1), np.concatenate(valid)
 
     def tags(self) -> dict[str, str]:
-        """The file's metadata that may say when it was taken; none where it cannot be opened any more.
+        """The file's metadata that may hold its acquisition time; empty if it can no longer be opened.
 
-        Of a scene by URL its own tags alone: other domains make GDAL look for files beside it.
+        For a scene by URL only its own tags: other domains make GDAL look for files beside it.
         """
         with suppress(SceneError), gdal_errors(self.path, "its metadata cannot be read"):
             dataset = self._dataset()
@@ -307,15 +305,15 @@ class SceneSource:
         return {}
 
     def identity(self, *, checksum: bool = False) -> dict[str, object]:
-        """What tells this scene from any other, as plain JSON: its sha256, or what its server says of it.
+        """The identity of this scene as plain JSON: its sha256, or URL, ETag and size.
 
         Parameters
         ----------
-        checksum : read a scene by URL whole for its sha256, rather than take URL, ETag and size.
+        checksum : read a scene by URL completely for its sha256, instead of using URL, ETag and size.
 
         Raises
         ------
-        SceneError : the server says nothing that could be taken, or the scene cannot be read.
+        SceneError : the server gives no ETag, or the scene cannot be read.
         """
         if self.remote is None or checksum:
             return {"sha256": self.fingerprint()}
@@ -326,11 +324,11 @@ class SceneSource:
         return {"url": str(self.remote.location), "etag": self.remote.etag, "size": self.remote.size}
 
     def fingerprint(self) -> str:
-        """The sha256 of the bytes of all files that hold pixels or masks of the scene, hexadecimal.
+        """The sha256 of all files with pixels or masks of the scene, hexadecimal.
 
-        Not of what only describes it: overviews, which no window is read from, and metadata, whose part in
-        the values is recorded by itself (radiometry, nodata values, the place on the map). GIS programs
-        write those beside a scene when they show it.
+        Overviews and metadata are left out, because GIS programs write them beside a scene when they show it.
+        No window is read from overviews. Metadata that change values are recorded separately (radiometry,
+        nodata values, the place on the map).
         """
         digest = hashlib.sha256()
         if self.remote:
@@ -355,7 +353,7 @@ def open_source(
     listed: bool = False,
     allow_private: bool = False,
 ) -> SceneSource:
-    """The source of an RGB raster, with everything declared that reading needs.
+    """The source of an RGB raster, with everything that reading needs.
 
     Parameters
     ----------
@@ -364,16 +362,16 @@ def open_source(
     nodata_rule : whether all or any of the channels must hold the nodata value.
     channels : 1-based bands of red, green and blue; by default the file's colour interpretation.
     measure : read the scene once, decimated, to check its range and to measure the display gain.
-        Without it a display source cannot be read yet, and the first and last pixel are all that is read.
-    allow_vrt : as of ``open_raster``.
+        Without it only the first and the last pixel are read, and a display source cannot be read yet.
+    allow_vrt : as in ``open_raster``.
     listed : a catalogue named it: it must be GeoTIFF or JPEG 2000, and not on a private address.
-    allow_private : as of ``resolve``.
-    memory : bytes that reading may take beside what is read; by default as much as any file may ask for.
+    allow_private : as in ``resolve``.
+    memory : bytes that reading may take in addition to the result; by default the limit for any file.
 
     Raises
     ------
-    SceneError : missing, not a raster, no CRS or place, wrong bands, or undeclared radiometry.
-    UsageError : there is no such rule.
+    SceneError : missing, not a raster, no CRS or geotransform, wrong bands, or undeclared radiometry.
+    UsageError : unknown nodata rule.
     """
     if nodata_rule not in get_args(NodataRule):
         raise UsageError("unknown nodata rule", got=nodata_rule, expected="all or any")
@@ -385,7 +383,7 @@ def open_source(
         remote, name = ask(final), name if final == where else final.url
     elif listed:
         check_listed(where)
-    # What fails in a mask's directory, rasterio tells only at the next question: as it came from GDAL.
+    # rasterio reports faults in a mask's directory late, as a bare GDAL error.
     told = gdal_errors(name, "the scene's metadata cannot be read", "run again")
     with told, reading(name), open_raster(name, allow_vrt=allow_vrt) as dataset:
         grid = _grid(dataset, name)
@@ -530,12 +528,12 @@ def open_scene(
 ) -> xr.DataArray:
     """The scene as a lazy, dask-chunked DataArray ``(band, y, x)``, float32 reflectance with its CRS.
 
-    Invalid pixels are NaN. ``attrs["source"]`` names the file and its radiometry; x and y
-    coordinates are there where the grid is axis-aligned, the full geotransform always.
+    Invalid pixels are NaN. ``attrs["source"]`` names the file and its radiometry. The full geotransform is
+    always there, x and y coordinates if the grid is axis-aligned.
 
     Raises
     ------
-    SceneError : as ``open_source``.
+    SceneError : as in ``open_source``.
     """
     import dask.array as da
     import rioxarray  # noqa: F401  (adds the .rio accessor)
@@ -549,7 +547,7 @@ def open_scene(
         return source.read(Window(row, col, row_stop - row, col_stop - col))[0]
 
     chunks = ((3,), _chunks(rows, chunk), _chunks(cols, chunk))
-    # Without meta, map_blocks would call the reader on an empty window to learn its type.
+    # Without meta, map_blocks would call the reader on an empty window to find its type.
     data = da.map_blocks(  # type: ignore[no-untyped-call]
         block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
     )
@@ -569,7 +567,7 @@ def open_scene(
 def tiles(scene: xr.DataArray, *, tile: int = 256, halo: int = 32) -> Iterator[tuple[Tile, xr.DataArray]]:
     """The overlapping chunks of a scene, each with its tile: lazy selections of ``(band, y, x)``.
 
-    They are the windows that the network sees, mirrored at the scene's border.
+    They are the same windows that the network gets, mirrored at the scene's border.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Scenes by URL: what tells one state of an object from another, and how GDAL reads it.
+"""Scenes by URL: how GDAL reads an object, and how a replaced object is detected.
 
-The object alone is read: GDAL lists no folder and looks for no file beside it.
+Only the object is read: GDAL does not list folders or look for files beside it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 CACHE_BYTES = 128 * 2**20
-"""What GDAL may keep of what it has decoded: a row of blocks of a large scene."""
+"""Bytes of GDAL's cache of decoded blocks: one row of blocks of a large scene."""
 PART = 64 * 2**20
-"""Bytes that are asked for at once where an object is read whole."""
+"""Bytes per request when an object is read completely."""
 
 _GDAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    # What is fetched uncached (below) goes with the first handle of a scene that is closed, its header too,
-    # whoever else has it open; so each keeps some for itself.
+    # The shared cache is off for a scene's URL (see CPL_VSIL_CURL_NON_CACHED): closing one handle drops what
+    # other handles of the scene have fetched, headers too. So each handle has a small cache of its own.
     "VSI_CACHE": "YES",
     "VSI_CACHE_SIZE": "1000000",
     "GDAL_HTTP_MAX_RETRY": "6",
@@ -46,21 +46,21 @@ _GDAL = {
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """An object as it was when it was asked for."""
+    """The state of an object at the time of a request."""
 
     location: Location
-    """Where it is."""
+    """Its location."""
     etag: str | None
-    """What its server calls this state of it; None where the server does not say."""
+    """The server's tag for this state; None if the server gives none."""
     size: int
     """Bytes."""
 
     def check_unchanged(self) -> None:
-        """Ask again.
+        """Ask the server again and check that the object is unchanged.
 
         Raises
         ------
-        SpectileError : it is another one now, or is gone.
+        SpectileError : the object was replaced or removed.
         """
         now = ask(self.location)
         if now != self:
@@ -75,7 +75,7 @@ class RemoteFile:
 
         Raises
         ------
-        SceneError : they cannot be read, or change meanwhile.
+        SceneError : they cannot be read, or the object changes during the read.
         """
         digest = hashlib.sha256()
         client, key = _client(self.location)
@@ -93,15 +93,15 @@ class RemoteFile:
 
 
 def ask(location: Location) -> RemoteFile:
-    """The object at a location, with one request of one byte.
+    """The object at a location; makes one request for one byte.
 
     Raises
     ------
-    SceneError : it is missing, not allowed, or cannot be read in parts.
+    SceneError : it is missing, forbidden, or its server gives no parts of files.
     """
     client, key = _client(location)
     with told(str(location), SceneError):
-        # Signed URLs are often good for GET alone, so there is no HEAD.
+        # Signed URLs often allow GET only, so HEAD is not used.
         found = obstore.get(client, key, options={"range": (0, 1)}).meta
     return RemoteFile(location, found["e_tag"], found["size"])
 
@@ -121,16 +121,16 @@ def gdal_path(place: str | Path) -> str:
 
 
 def reading(place: str | Path) -> rasterio.Env:
-    """What GDAL needs to know while it opens and reads a scene.
+    """The GDAL options for opening and reading a scene.
 
-    Credentials and regions it finds in the environment, as the clients for cubes do.
+    GDAL finds credentials and regions in the environment, as the clients for cubes do.
     """
-    # By default GDAL keeps a twentieth of the machine's memory, which large scenes would fill. In bytes:
-    # rasterio does not read this option as GDAL does.
+    # GDAL's default is a twentieth of the machine's memory, which large scenes would fill. The unit is bytes,
+    # because rasterio reads this option differently from GDAL.
     options: dict[str, object] = {"GDAL_CACHEMAX": CACHE_BYTES}
     where = locate(place)
     if isinstance(where, Location):
-        # GDAL would keep what it has fetched for as long as the process lives, whatever becomes of it.
+        # GDAL would keep fetched bytes until the process ends, also when the object is replaced.
         options |= {**_GDAL, "CPL_VSIL_CURL_NON_CACHED": gdal_path(place)}
         if where.scheme == "s3" and (url := endpoint()):
             parts = urlsplit(url)
@@ -141,5 +141,5 @@ def reading(place: str | Path) -> rasterio.Env:
             }
         if where.scheme == "gs" and os.environ.get("GOOGLE_SKIP_SIGNATURE", "").lower() in ("true", "1"):
             options["GS_NO_SIGN_REQUEST"] = "YES"
-    # Otherwise rasterio asks boto3, where it is installed, for what GDAL finds itself.
+    # Otherwise rasterio uses boto3, if installed, for credentials that GDAL finds itself.
     return rasterio.Env(session=DummySession(), **options)

@@ -21,7 +21,7 @@ from spectile.pipeline.scene.formats import Layout, Unit, bands_in
 Floats = NDArray[np.float32]
 
 SPECTROMETER = re.compile(r"\s+(ASD|BECK|NIC|AVIRIS)\S*\s+[A-Z]{4}$")
-"""What a USGS name ends with: the spectrometer with the sample's purity, and the kind of measurement."""
+"""The end of a USGS name: the spectrometer with the sample's purity, and the kind of measurement."""
 NUMBERED = re.compile(r"[A-Za-z][\w-]*\d[\w-]*|\d{4,}")
 """A sample's number: the collection's letters, then digits; the grain size follows a dot."""
 TEMPERATURE = re.compile(r"\d+K")
@@ -32,7 +32,7 @@ class SpectralLibrary:
     """Spectra with names."""
 
     names: tuple[str, ...]
-    """What each spectrum is of."""
+    """The name of each spectrum."""
     spectra: Floats
     """(N, B) float32 reflectance, NaN where a channel was deleted."""
     bands: Bands
@@ -42,18 +42,18 @@ class SpectralLibrary:
 def read_spectral_library(path: Path, *, wavelength_unit: Unit = "nm") -> SpectralLibrary:
     """The spectra of an ENVI spectral library (``.sli`` with ``.hdr`` beside it).
 
-    Libraries that USGS made with PRISM keep the wavelengths and resolutions as their first two spectra
-    and error bars as every other one; the former become the bands and the latter are dropped.
+    In libraries that USGS made with PRISM the first two spectra are wavelengths and resolutions, and every
+    other spectrum is an error bar. The first two become the bands, the error bars are dropped.
 
     Parameters
     ----------
-    path : of the ``.sli`` file.
-    wavelength_unit : where the header does not say it.
+    path : the ``.sli`` file.
+    wavelength_unit : used if the header does not state it.
 
     Raises
     ------
     SceneError
-        Where the header is missing or does not describe the file, or wavelengths are nowhere.
+        The header is missing or does not describe the file, or there are no wavelengths.
     """
     header = _read_envi_header(path.with_suffix(".hdr"))
     layout = Layout(wavelength_unit=wavelength_unit)
@@ -92,11 +92,11 @@ def read_spectral_library(path: Path, *, wavelength_unit: Unit = "nm") -> Spectr
 
 
 def sample_of(name: str) -> str:
-    """The sample that a spectrum is of, from a name as of USGS: material, number, notes, spectrometer.
+    """The sample of a spectrum, from a name in the USGS form: material, number, notes, spectrometer.
 
     ``Albite HS66.3B Plagioclase  NIC4bbb RREF`` and ``Albite HS66.4B  ASDFRc AREF`` are one sample in two
-    grain sizes under two spectrometers: ``HS66``. A number tells samples apart by itself, since materials
-    are not always spelled alike; without one the first two words do, but for temperatures.
+    grain sizes under two spectrometers: ``HS66``. The number alone identifies a sample, since the spelling of
+    materials varies. Without a number the first two words do, except temperatures.
     """
     words = SPECTROMETER.sub("", name).split()
     if len(words) < 2:
@@ -107,7 +107,7 @@ def sample_of(name: str) -> str:
 
 
 def _read_envi_header(path: Path) -> dict[str, str]:
-    """The fields of an ENVI header, keys in lower case, braces taken off."""
+    """The fields of an ENVI header, keys in lower case, without braces."""
     try:
         text = path.read_text(encoding="latin-1")
     except OSError as err:
@@ -126,12 +126,12 @@ def read_responses(
     path : an ENVI library (``.sli``), or a table whose first column is the wavelength and whose others are
         curves: ``.csv``, ``.xls`` (first sheet) or ``.mat`` (its one array of two axes).
     channels : the curves of red, green and blue, each by its name or its number; 1 is the first curve.
-    wavelength_unit : where the file does not say it.
+    wavelength_unit : used if the file does not state it.
 
     Raises
     ------
     SceneError
-        Where the file cannot be read, or has no such curve.
+        The file cannot be read, or has no such curve.
     """
     if path.suffix.lower() == ".sli":
         library = read_spectral_library(path, wavelength_unit=wavelength_unit)
@@ -160,7 +160,7 @@ def read_responses(
                 expected=f"{', '.join(names) or 'no name'}, or 1 to {len(curves)}",
             )
         picked.append(position - (channel not in names))
-    # Measurements of nothing scatter about zero.
+    # Measured zeros scatter around zero.
     chosen = np.maximum(np.nan_to_num(curves[picked]), 0.0)
     try:
         return MeasuredBands.from_curves(nm, chosen)
@@ -169,7 +169,7 @@ def read_responses(
 
 
 def _rows_table(rows: Sequence[Sequence[object]]) -> tuple[list[str], NDArray[np.float64]]:
-    """Curves' names, from a first row that is text, and the table of numbers below it."""
+    """The names of the curves, from a first row of text, and the table of numbers below it."""
     filled = [row for row in rows if any(str(cell).strip() for cell in row)]
     names: list[str] = []
     try:

@@ -1,4 +1,4 @@
-"""Which VRTs are scenes: mosaics of TIFFs beside them, and nothing else that a VRT can be."""
+"""Which VRTs are accepted: mosaics of TIFFs in the same folder or below, and no other kind."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 from spectile.catalog.errors import SceneError
 
 MOST_BYTES = 16_000_000
-"""Of the largest VRT that is read."""
+"""Bytes of the largest VRT that is read."""
 
-# Bands that are computed, warped, or raw parts of any file have other elements or a subClass.
+# Computed bands, warped bands and raw parts of files have other elements or a subClass.
 _ELEMENTS = {
     "VRTDataset", "SRS", "GeoTransform", "Metadata", "MDI", "VRTRasterBand", "Description", "UnitType",
     "ColorInterp", "NoDataValue", "HideNoDataValue", "Offset", "Scale", "SimpleSource", "ComplexSource",
@@ -21,7 +21,7 @@ _ELEMENTS = {
     "BucketCount", "IncludeOutOfRange", "Approximate", "HistCounts",
 }  # fmt: skip
 
-# GDAL takes an attribute for an element of that name, so they are listed too.
+# GDAL treats an attribute like an element of the same name, so attributes are listed too.
 _ATTRIBUTES = {
     "rasterxsize", "rasterysize", "datatype", "band", "subclass", "relativetovrt", "shared", "blockxsize",
     "blockysize", "key", "domain", "dataaxistosrsaxismapping", "xoff", "yoff", "xsize", "ysize", "resampling",
@@ -29,11 +29,11 @@ _ATTRIBUTES = {
 
 
 def vrt_sources(path: Path) -> Iterator[Path]:
-    """The files that a VRT shows.
+    """The files that a VRT refers to.
 
     Raises
     ------
-    SceneError : it is more than a mosaic, or shows a file that does not lie in its folder or below.
+    SceneError : it is not a plain mosaic, or refers to a file outside its folder.
     """
     folder = Path(os.path.realpath(path.parent))
     named = set()

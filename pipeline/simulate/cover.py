@@ -1,6 +1,7 @@
-"""What lies at each pixel of a simulated landscape: layers of materials, and their height.
+"""The cover of each pixel of a simulated landscape: layers of materials, and their height.
 
-The layers are painted bottom up, each with soft edges one pixel wide, which is linear mixing by area.
+The layers are painted bottom up. Their edges are one pixel wide and soft, which mixes materials linearly by
+area.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ class Cover:
     height: Array
     """(h, w) float32, metres above the ground."""
     gain: Array
-    """(h, w) float32, small variations of brightness about 1 that roughness makes."""
+    """(h, w) float32, small variations of brightness around 1, due to roughness."""
     layers: list[tuple[Array, Index, Array]] = field(default_factory=list)
-    """(alpha, material, state) of each layer, (h, w): the share it covers of what lies below it, the
+    """(alpha, material, state) of each layer, (h, w): the share that it covers of the layers below, the
     material's number, and its state in 0 to 1."""
 
     def paint(self, alpha: Array, material: Index, state: Array, height: Array | float | None = None) -> None:
-        """Add a layer; where it covers at least half of a pixel it sets the height, if one is given."""
+        """Add a layer. If a height is given, it is set where the layer covers at least half of a pixel."""
         if not alpha.any():
             return
         self.layers.append((alpha, material, state))
@@ -208,7 +209,7 @@ class Painter:
         i, j = (np.floor(axis / 900.0).astype(np.int64) for axis in (self.y, self.x))
         lake = self.land.pick(31, i, j)
         cover.paint(wet, self._choose("water", lake), self._state(0.0, 0.6, 0.1, 0.02), 0.0)
-        # Water is smooth: its brightness does not vary as that of ground does.
+        # Water is smooth: its brightness does not vary like that of ground.
         cover.gain += wet * (np.float32(1.0) + np.float32(0.03) * self.fine - cover.gain)
 
     def _roads(self, cover: Cover) -> None:

@@ -1,8 +1,8 @@
 """A landscape as a function of position: hashes, smooth noise, and the parcels, roads, lots and trees.
 
-Everything here depends on a seed and on absolute coordinates in metres alone, so that any window shows
-what the whole would. Per-pixel work uses only operations that are exact or correctly rounded (+, -, *, /,
-sqrt, comparisons, look-ups): no result depends on where in an array a pixel lies.
+All values depend only on a seed and on absolute coordinates in metres, so any window equals the crop of the
+whole. Per-pixel work uses only operations that are exact or correctly rounded (+, -, *, /, sqrt, comparisons,
+look-ups): no result depends on a pixel's position in an array.
 """
 
 from __future__ import annotations
@@ -90,14 +90,14 @@ def octaves(
 
 
 def coverage(inside_m: NDArray[np.floating[Any]], pixel_size_m: float) -> Array:
-    """The share of a pixel that is covered by what reaches ``inside_m`` metres beyond its centre."""
+    """The share of a pixel that an object covers whose edge lies ``inside_m`` metres beyond the centre."""
     share = inside_m * np.float32(1.0 / pixel_size_m) + np.float32(0.5)
     return np.asarray(np.clip(share, np.float32(0.0), np.float32(1.0)))
 
 
 @dataclass(frozen=True)
 class Cells:
-    """The lattice cells of many points, so that what is drawn per cell is drawn once and looked up."""
+    """The lattice cells of many points. Random values are drawn once per cell and then looked up."""
 
     seed: int
     """The landscape's seed."""
@@ -106,7 +106,7 @@ class Cells:
     j: Index
     """(1, m) every column."""
     place: Index
-    """Where each point's cell is among the n * m."""
+    """The index of each point's cell among the n * m."""
 
     @classmethod
     def of(cls, seed: int, i: Index, j: Index) -> Cells:
@@ -116,7 +116,7 @@ class Cells:
         return cls(seed, rows[:, None], cols[None, :], (i - i0) * cols.size + (j - j0))
 
     def pick(self, purpose: int) -> Array:
-        """A float32 in [0, 1) for each point, the same all over its cell."""
+        """A float32 in [0, 1) for each point, constant within a cell."""
         return self.look_up(cell_uniform((self.seed, purpose), self.i, self.j))
 
     def look_up(self, table: NDArray[T]) -> NDArray[T]:
@@ -132,7 +132,7 @@ _ROW_M, _COLUMN_M = 92.0, 124.0
 
 @dataclass(frozen=True)
 class Parcels:
-    """Where points lie among the parcels."""
+    """The positions of points relative to the parcels."""
 
     u: Array
     """Metres across the rows of parcels, in the landscape's own turned and bent frame."""
@@ -184,7 +184,7 @@ class Landscape:
     """The layout of one seed."""
 
     seed: int
-    """What the layout is drawn from."""
+    """The seed of the layout."""
 
     def _turn(self) -> tuple[float, float]:
         """Cosine and sine of the angle between the landscape's frame and the grid."""
@@ -194,7 +194,7 @@ class Landscape:
     def frame(
         self, y: NDArray[np.float64], x: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The turned and gently bent coordinates (u, v), metres, in which parcels are bricks."""
+        """The rotated and slightly bent coordinates (u, v), metres, in which parcels are rectangles."""
         c, s = self._turn()
         bend_u = 46.0 * noise((self.seed, 2), y, x, 310.0).astype(np.float64)
         bend_v = 46.0 * noise((self.seed, 3), y, x, 290.0).astype(np.float64)
@@ -203,7 +203,7 @@ class Landscape:
     def unframe(
         self, u: NDArray[np.float64], v: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The position (y, x) of points (u, v), to some decimetres: the bend is undone by iteration."""
+        """The position (y, x) of points (u, v), to some decimetres; the bend is inverted by iteration."""
         y, x = u, v
         c, s = self._turn()
         for _ in range(6):
@@ -213,7 +213,7 @@ class Landscape:
         return y, x
 
     def parcels(self, u: NDArray[np.float64], v: NDArray[np.float64]) -> Parcels:
-        """Where the points (u, v) lie among the parcels."""
+        """The positions of points (u, v) relative to the parcels."""
         row, row_border, row_distance, _ = _bricks((self.seed, 4), np.zeros_like(u, np.int64), u, _ROW_M)
         column, column_border, column_distance, along = _bricks((self.seed, 5), row, v, _COLUMN_M)
         return Parcels(
@@ -235,7 +235,7 @@ class Landscape:
         return np.where(town > 0.52, urban, rural).astype(np.int8)
 
     def pick(self, purpose: int, i: Index, j: Index) -> Array:
-        """A float32 in [0, 1) for each cell (i, j); where there are many points a cell, use ``Cells``."""
+        """A float32 in [0, 1) for each cell (i, j); for many points per cell, use ``Cells``."""
         return cell_uniform((self.seed, purpose), i, j)
 
     def shore(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> Array:

@@ -1,7 +1,7 @@
 """Materials as spectra, drawn from the parametric models of ``spectile.pipeline.simulate.reflectance``.
 
-A material is a short path of spectra (its states: sparse to dense, wet to dry, worn to fresh), so that
-what varies inside an object is the spectrum and not only its brightness.
+A material is a short path of spectra (its states: sparse to dense, wet to dry, worn to fresh). So the
+spectrum varies inside an object, not only its brightness.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from spectile.pipeline.simulate.reflectance import (
 )
 
 _BINS = 16
-"""Every parameter's range is cut into this many bins; "train" draws from even ones, "demo" from odd."""
+"""The range of each parameter has this many bins; "train" draws from even ones, "demo" from odd ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +38,9 @@ class Material:
     """A material: a path of reflectance spectra through its states."""
 
     name: str
-    """What it is, unique within a scene."""
+    """Its name, unique within a scene."""
     family: str
-    """What it is used as: one of ``FAMILIES``, which decides where the landscape puts it."""
+    """One of ``FAMILIES``; it decides where the landscape puts the material."""
     spectra: Array
     """(S, B) reflectance in 0 to 1.2, one row a state, first to last; S = 1 for a single spectrum."""
     bands: Bands = FINE
@@ -67,7 +67,7 @@ class Material:
 
         Raises
         ------
-        UsageError : a band lies outside the material's own.
+        UsageError : a band lies outside the material's bands.
         """
         matrix, supported = resampling_matrix(self.bands, bands)
         if not supported.all():
@@ -82,7 +82,7 @@ class Material:
 
 
 class Draw:
-    """Draws parameters from the half of their ranges that belongs to a set, and remembers them."""
+    """Draws parameters from the half of their ranges that belongs to a set, and records them."""
 
     def __init__(self, rng: np.random.Generator, materials: str) -> None:
         self._rng = rng
@@ -273,8 +273,8 @@ FAMILIES = (
 )
 """Where the landscape puts a material."""
 
-# name: (family, draws in "train", draws in "demo", model). A model with no draws in one set is known
-# to the other alone.
+# name: (family, draws in "train", draws in "demo", model). A model with no draws in one set exists only
+# in the other.
 MODELS: dict[str, tuple[str, int, int, Model]] = {
     "cereal": ("crop", 4, 3, _foliage((22, 50), (1.2, 4.5))),
     "beet": ("crop", 2, 1, _foliage((35, 65), (0.8, 4.0), nir=(1.6, 2.6))),

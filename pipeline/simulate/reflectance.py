@@ -109,7 +109,7 @@ def leaf(
 
 
 SCATTERED = 0.8
-"""Light on leaves in mutual shadow, relative to sunlit ones, for leaves that absorb nothing."""
+"""Light on leaves in mutual shadow relative to sunlit leaves, if leaves absorbed nothing."""
 
 
 def canopy(
@@ -126,12 +126,11 @@ def canopy(
 
     Parameters
     ----------
-    shade : the fraction that is mutual shadow between leaves and crowns (Li & Strahler 1985). Leaves in it
-        are lit by what others scatter, which is much in the near infrared and little in the visible
-        (Knyazikhin et al. 2011).
-    wood : reflectance (W,) of stems, twigs and dead leaves, and ``bare``, the fraction of the leaves' place
-        that they take.
-    gloss : what the leaves' cuticle reflects at all wavelengths alike (Vanderbilt & Grant 1985).
+    shade : the fraction of mutual shadow between leaves and crowns (Li & Strahler 1985). Leaves in shadow get
+        light scattered by others: much in the near infrared, little in the visible (Knyazikhin et al. 2011).
+    wood : reflectance (W,) of stems, twigs and dead leaves; ``bare`` is the fraction of the area that they
+        take from the leaves.
+    gloss : reflectance of the leaves' cuticle, equal at all wavelengths (Vanderbilt & Grant 1985).
     """
     r, t = leaf_rt
     m = np.sqrt(np.maximum((1.0 - t) ** 2 - r**2, 1e-9))

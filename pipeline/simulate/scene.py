@@ -1,7 +1,7 @@
-"""Scenes with known truth: an RGB image of a made-up landscape and the reflectance behind every pixel.
+"""Scenes with known truth: an RGB image of a simulated landscape and the reflectance at every pixel.
 
-A pixel's value is a function of the settings and of its absolute position alone, so scenes of any size
-come in blocks. ``docs/simulator.md`` says what is modelled and what is not.
+A pixel's value depends only on the settings and its absolute position, so scenes of any size can be made in
+blocks. ``docs/simulator.md`` lists what is modelled and what is not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PIECE = 512
 _NOISE_PURPOSE = 20_000
 
 DISPLAY_WHITE = 0.4
-"""The reflectance that files of kind "display" show as white, before the sRGB curve."""
+"""The reflectance that is white in files of kind "display", before the sRGB curve."""
 
 
 THROUGH = 0.6
@@ -49,11 +49,11 @@ class Light:
     """The light on a window's pixels, (h, w) float32 each, relative to level sunlit ground."""
 
     direct: Array
-    """Of the sun."""
+    """Light of the sun."""
     sky: Array
-    """Of the sky."""
+    """Light of the sky."""
     shaded: Array
-    """Where something stands before the sun, one; between, its share."""
+    """One where an object blocks the sun, zero where none does; a share at the edge."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Simulator:
     """A scene of known truth."""
 
     seed: int = 0
-    """What layout, materials and noise are drawn from."""
+    """The seed of layout, materials and noise."""
     shape: tuple[int, int] = (1024, 1024)
     """Rows and columns of the scene; windows may reach beyond."""
     bands: Bands = VNIR48
@@ -75,13 +75,13 @@ class Simulator:
     pixel_size_m: float = 0.5
     """Ground size of a pixel, metres."""
     sun_azimuth_deg: float = 150.0
-    """Where the sun stands, clockwise from north."""
+    """Azimuth of the sun, clockwise from north."""
     sun_elevation_deg: float = 48.0
-    """How high, 15 to 85."""
+    """Elevation of the sun, 15 to 85."""
     noise_sd: float = 0.002
     """Standard deviation of the camera's noise, reflectance; it is independent in every pixel and channel."""
     rotation_deg: float = 0.0
-    """How far the grid is turned counter-clockwise from north up."""
+    """Rotation of the grid, counter-clockwise from north-up."""
     crs: str = "EPSG:32633"
     """The coordinate reference system, metric."""
     origin: tuple[float, float] = (500000.0, 5400000.0)
@@ -109,8 +109,8 @@ class Simulator:
     def truth(self, row: int, col: int, height: int, width: int) -> Array:
         """The (B, height, width) float32 apparent reflectance of a window, free of noise.
 
-        It is what a perfect sensor measures relative to a level white surface in full sun: material
-        reflectance mixed by area, times the light that slope, shadow and sky leave it. On level sunlit
+        It is the measurement of a perfect sensor relative to a level white surface in full sun: material
+        reflectance mixed by area, times the light, which depends on slope, shadow and sky. On level sunlit
         ground it is the mixture's reflectance itself.
         """
         out = np.empty((len(self.bands), height, width), np.float32)
@@ -221,21 +221,21 @@ class Simulator:
     def _diffuse(self) -> NDArray[np.float64]:
         """(B,) share of skylight in the light on level ground, clear sky.
 
-        Rayleigh and aerosol optical depths after Gregg & Carder (1990): half of what the air scatters and
-        0.8 of what aerosol scatters comes down.
+        Rayleigh and aerosol optical depths after Gregg & Carder (1990). Half of the light scattered by air
+        and 0.8 of the light scattered by aerosol reaches the ground.
         """
         micron = np.asarray(self.bands.centre_nm) / 1000.0
         path = 1.0 / np.sin(np.radians(self.sun_elevation_deg))
         air = np.exp(-0.0088 * micron**-4.05 * path)
         aerosol = np.exp(-0.10 * (micron / 0.55) ** -1.3 * path)
         sky = 0.5 * (1.0 - air) + 0.8 * air * (1.0 - aerosol)
-        # Sunlit surroundings send some light into shadows too.
+        # Sunlit surroundings also reflect some light into shadows.
         return np.asarray(0.03 + 0.97 * sky / (sky + air * aerosol))
 
     def _pieces(
         self, row: int, col: int, height: int, width: int
     ) -> Iterator[tuple[tuple[slice, slice], tuple[int, int], Cover, Light]]:
-        """The surface of a window in pieces that fit the processor's cache, and where each lies in it."""
+        """The surface of a window in pieces that fit the processor's cache, with the position of each."""
         for top in range(0, height, _PIECE):
             for left in range(0, width, _PIECE):
                 h, w = min(_PIECE, height - top), min(_PIECE, width - left)
@@ -246,8 +246,8 @@ class Simulator:
     def _through(self) -> NDArray[np.float64]:
         """(M, B) sunlight on foliage in shadow, relative to full sun.
 
-        Mostly other foliage casts it, which passes and scatters what it does not absorb: about as much as
-        the foliage itself reflects.
+        Other foliage casts most of the shadow. It transmits and scatters the light that it does not absorb:
+        about as much as the foliage itself reflects.
         """
         spectra, offset, count = self._library
         leafy = np.repeat([material.family in _FOLIAGE for material in self.endmembers], count)
@@ -305,7 +305,7 @@ class Simulator:
 
     @staticmethod
     def _shares(cover: Cover) -> list[tuple[Array, NDArray[np.int64], Array]]:
-        """The share of each pixel that each layer shows, top first, with its material and state."""
+        """The visible share of each layer in each pixel, top first, with its material and state."""
         left = np.ones_like(cover.height)
         shares = []
         for alpha, material, state in reversed(cover.layers):
@@ -341,7 +341,7 @@ class Simulator:
 
 
 def _counts(rgb: Array) -> NDArray[np.uint16]:
-    # Zero is kept for nodata.
+    # Zero is reserved for nodata.
     counts = np.clip(np.rint(rgb * np.float32(1.0 / REFLECTANCE_SCALE)), 1, 65535)
     return np.asarray(counts.astype(np.uint16))
 
@@ -351,7 +351,7 @@ def _as_float(rgb: Array) -> Array:
 
 
 def _display(rgb: Array) -> NDArray[np.uint8]:
-    """The sRGB encoding (IEC 61966-2-1) of reflectance over ``DISPLAY_WHITE``; zero is kept for nodata."""
+    """The sRGB encoding (IEC 61966-2-1) of reflectance over ``DISPLAY_WHITE``; zero is for nodata only."""
     linear = np.clip(rgb / np.float32(DISPLAY_WHITE), 0.0, 1.0)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1.0 / 2.4) - 0.055)
     return np.asarray(np.clip(np.rint(255.0 * encoded), 1, 255).astype(np.uint8))

@@ -23,7 +23,7 @@ from spectile.pipeline.simulate.landscape import (
 )
 
 MAX_HEIGHT_M = 14.0
-"""Nothing in a landscape is taller, so that shadows have a known reach."""
+"""Largest height of any object, so that the length of shadows is bounded, metres."""
 
 _CELL_M = 6.4
 
@@ -33,7 +33,7 @@ _SHARE = np.array([0.0, 0.02, 0.97, 0.20, 0.07, 0.30, 0.03, 0.0], np.float32)
 
 @dataclass(frozen=True)
 class Crowns:
-    """The crowns that show at each pixel; zero where none does."""
+    """The visible crowns at each pixel; zero where there is none."""
 
     alpha: Array
     """The share of the pixel under crowns."""
@@ -44,7 +44,7 @@ class Crowns:
     own: Array
     """A number in 0 to 1 drawn for the tree."""
     of_stand: NDArray[np.bool_]
-    """Whether the tree is of its stand's species, as most in a wood are."""
+    """Whether the tree has the species of its stand, like most trees in a wood."""
     state: Array
     """The state of the foliage, 0 to 1."""
 

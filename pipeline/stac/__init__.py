@@ -1,4 +1,5 @@
-"""Cubes in a catalog, and scenes from one.
+"""Cubes in a STAC catalog, and scenes from an inbox.
 
-item: the STAC item of a cube · collection: many of them, with an index · inbox: what has arrived.
+item: the STAC item of a cube · collection: ``Catalog``, many items with an index · inbox: the scenes of a
+folder or a STAC document.
 """

@@ -1,9 +1,9 @@
 """A catalog: a STAC collection in a folder or a bucket, that many processes add to at once.
 
-No object is written by every add but the item's own. ``items/XX/ID.json`` are the truth; ``index.parquet``
-is made from them; ``pending/`` names the items that it does not show yet, an empty object for each add.
-Whoever folds those into the index replaces it under the condition that nobody else has, and removes only the
-names that it has read: what is added meanwhile is found by the next.
+An add writes only its own item and an empty object under ``pending/``. The items, ``items/XX/ID.json``, are
+authoritative. ``index.parquet`` is made from them; ``pending/`` names the items that are not in it yet. A
+process that adds them to the index replaces it on condition that it has not changed, and removes only the
+names that it has read. Items that are added in the meantime keep their names for the next process.
 """
 
 from __future__ import annotations
@@ -49,50 +49,50 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("spectile")
 
 ENVIRONMENT = "SPECTILE_CATALOG"
-"""The variable that names the catalog where no setting does."""
+"""The environment variable that names the catalog if no setting does."""
 MOST_PENDING = 256
-"""Items that the index does not show yet, from which on whoever adds or searches brings it up to date."""
+"""Number of pending items at which an add or a search updates the index."""
 
 MOST_BYTES = 24_000_000
-"""Size of the largest item that is read; that of a line of 65,534 scenes has 20 MB."""
+"""Bytes of the largest item that is read; the item of a line of 65,534 scenes has 20 MB."""
 
 _PENDING = "pending"
 _AT_ONCE = 16
-"""Objects that are read at once; far away, an answer takes longer than an item."""
+"""Objects that are read in parallel; from a distant store, latency dominates."""
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What came of making an index again."""
+    """The result of rebuilding an index."""
 
     items: int
-    """Items that it holds."""
+    """Number of items in it."""
     problems: tuple[str, ...]
-    """Items that were left out and why, a line each."""
+    """Items that were left out, with the reason, one line each."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """A catalog at a place. Nothing is asked of it until it is used."""
+    """A catalog at a place. No request is made until it is used."""
 
     storage: Storage
     """Where it is."""
 
     def place(self, cube: str, *, must_exist: bool = True) -> Placed:
-        """Where the item of a cube belongs, given the cube's place as the user wrote it.
+        """The place of a cube's item, from the cube's place as the user wrote it.
 
-        Hrefs are relative where both lie in one bucket, or the cube lies below the folder that holds the
-        catalog. Elsewhere they are what the user gave: a URL or a full path.
+        Hrefs are relative if both lie in one bucket, or if the cube lies below the folder that contains the
+        catalog. Otherwise they are what the user gave: a URL or an absolute path.
 
         Raises
         ------
-        UsageError : the path was not given in full, and its folders would have to be recorded.
+        UsageError : an absolute path would have to be recorded, and the user gave a relative one.
         """
         href = _href(cube, self.storage)
         return Placed(item_id(_stem(href), href), href.rpartition("/")[0] + "/")
 
     def create(self) -> None:
-        """Write what an empty catalog has, where it is not there yet.
+        """Create the catalog, if it does not exist yet.
 
         Raises
         ------
@@ -111,17 +111,17 @@ class Collection:
                 continue
 
     def add(self, cube: str, facts: Facts) -> str:
-        """Write the item of a cube, in place of the one that is there; its id.
+        """Write or replace the item of a cube; returns its id.
 
         Raises
         ------
-        UsageError : the cube cannot be named from here, or its item is not valid.
+        UsageError : the catalog cannot refer to the cube, or its item is not valid.
         StoreError, OSError : the place cannot be written.
         """
         placed = self.place(cube)
         self.create()
         write_item(self.storage, item_key(placed.item_id), facts, placed)
-        # After the item: whoever reads the name finds it. The name is this add's own.
+        # Written after the item, so that a reader of the name finds the item. The name is unique to this add.
         self.storage.put(f"{_PENDING}/{placed.item_id}.{uuid.uuid4().hex}", b"")
         if len(list(self.storage.keys(_PENDING))) >= MOST_PENDING:
             self._fold()
@@ -132,7 +132,7 @@ class Collection:
 
         Raises
         ------
-        UsageError : there is none of this id.
+        UsageError : there is no item with this id.
         """
         key = item_key(item_id)
         value = self.storage.get_bounded(key, MOST_BYTES) if "/" not in item_id else None
@@ -143,11 +143,11 @@ class Collection:
         return self._checked(key, value)
 
     def _checked(self, key: str, value: bytes) -> dict[str, Any]:
-        """The item that was read at a key.
+        """The checked item from the bytes at a key.
 
         Raises
         ------
-        UsageError : it is none that could be used.
+        UsageError : it is not an item that can be used.
         """
         item = parse_json(value, key)
         if not isinstance(item, dict):
@@ -158,7 +158,7 @@ class Collection:
         if item_key(item["id"]) != key:
             raise UsageError("the item belongs elsewhere", where=key, got=item["id"][:80])
         root = locate(str(self.storage))
-        # Cubes are named from the folder that holds the catalog, or from their bucket.
+        # Hrefs may lead to the folder that contains the catalog, or to its bucket.
         above = 1 if isinstance(root, Path) else len(root.key.split("/"))
         for each in (*item["links"], *item["assets"].values()):
             href = from_root(each["href"], key)
@@ -167,7 +167,7 @@ class Collection:
         return item
 
     def resolve(self, item: dict[str, Any]) -> dict[str, Any]:
-        """The item, its hrefs replaced by some that lead there from anywhere."""
+        """The item with absolute hrefs."""
         key, root = item_key(item["id"]), locate(str(self.storage))
         base = root.resolve().as_uri() if isinstance(root, Path) else str(root)
         for each in (*item["links"], *item["assets"].values()):
@@ -181,7 +181,7 @@ class Collection:
 
         Raises
         ------
-        UsageError : there is no item of this id, or none that leads to a cube.
+        UsageError : there is no item with this id, or it has no cube.
         """
         item = self.get(item_id)
         if "cube" not in item["assets"]:
@@ -201,7 +201,7 @@ class Collection:
         return href
 
     def search(self, query: Query) -> pa.Table:
-        """The rows of the items that a query wants, in no order; of every add that has returned.
+        """The rows of the items that match a query, unordered; every finished add is included.
 
         Raises
         ------
@@ -209,7 +209,7 @@ class Collection:
         """
         from spectile.catalog import index
 
-        # Names before the index: one that is folded in between is in the index that is read then.
+        # Read the names before the index: a name that is removed in between is then in the index.
         names = list(self.storage.keys(_PENDING))
         if len(names) >= MOST_PENDING:
             self._fold_if_allowed()
@@ -225,7 +225,7 @@ class Collection:
         return index.search(table, query)
 
     def rebuild(self) -> Rebuilt:
-        """Make the index again from the items' files, each of which is checked.
+        """Rebuild the index from the items' files; each item is checked.
 
         Raises
         ------
@@ -253,7 +253,7 @@ class Collection:
             return Rebuilt(table.num_rows, tuple(problems))
 
     def _fold(self) -> None:
-        """Bring the index up to date, unless somebody else just does."""
+        """Update the index, unless another process is doing so."""
         from spectile.catalog import index
 
         names = list(self.storage.keys(_PENDING))
@@ -273,7 +273,7 @@ class Collection:
         try:
             self._fold()
         except (StoreError, OSError):
-            return  # whoever may only read searches the longer list
+            return  # without permission to write, the list of pending items just stays longer
 
     def _drop(self, names: Sequence[str]) -> None:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -286,7 +286,7 @@ class Collection:
         )  # fmt: skip
 
     def _rows(self, names: Sequence[str]) -> tuple[list[str], pa.Table]:
-        """The ids that pending names name, and the rows of their items as they are now.
+        """The ids of pending items, and the current rows of these items.
 
         Items that cannot be used are left out with a warning.
         """
@@ -297,17 +297,17 @@ class Collection:
         return ids, rows
 
     def _all_rows(self) -> tuple[pa.Table, list[str]]:
-        """The rows of all items, and a line for each that cannot be used."""
+        """The rows of all items, and a line for each item that cannot be used."""
         keys = (key for key in self.storage.walk() if key.startswith("items/") and key.endswith(".json"))
         return self._rows_at(sorted(keys))
 
     def _rows_at(self, keys: Sequence[str]) -> tuple[pa.Table, list[str]]:
         from spectile.catalog import index
 
-        parsing = threading.Lock()  # what is parsed is many times as large as what was read
+        parsing = threading.Lock()  # a parsed item takes many times the memory of its text
 
         def row_at(key: str) -> dict[str, Any] | str | None:
-            # All of it here, so that no more items are held than there are threads.
+            # Parse in the thread too, so that at most one item per thread is in memory.
             try:
                 value = self.storage.get_bounded(key, MOST_BYTES)
                 with parsing:
@@ -316,28 +316,28 @@ class Collection:
                 return one_line(err)
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            found = list(pool.map(row_at, keys))
-        rows = index.rows_to_table([row for row in found if isinstance(row, dict)])
-        return rows, [problem for problem in found if isinstance(problem, str)]
+            results = list(pool.map(row_at, keys))
+        rows = index.rows_to_table([row for row in results if isinstance(row, dict)])
+        return rows, [problem for problem in results if isinstance(problem, str)]
 
 
 def open_collection(place: str | None) -> Collection | None:
-    """The catalog at a place, or at that which the environment names; None where neither is given.
+    """The catalog at a place, or at the place in the environment; None if neither is given.
 
     Raises
     ------
-    UsageError : nothing can be kept there.
+    UsageError : the place cannot hold a catalog.
     """
     named = place or os.environ.get(ENVIRONMENT)
     return Collection(open_storage(named)) if named else None
 
 
 def write_beside(storage: Storage, facts: Facts) -> str:
-    """Write the item of a cube beside it, as ``NAME.stac.json``; its place.
+    """Write the item of a cube beside it, as ``NAME.stac.json``; returns its place.
 
     Raises
     ------
-    UsageError : it is not valid.
+    UsageError : the item is not valid.
     StoreError, OSError : the place cannot be written.
     """
     key, href = beside_name(storage.name), f"./{storage.name}"
@@ -347,12 +347,12 @@ def write_beside(storage: Storage, facts: Facts) -> str:
 
 
 def beside_name(name: str) -> str:
-    """The name of the item that stands beside the cube of this name."""
+    """The name of the item beside the cube of this name."""
     return f"{stem(name)}.stac.json"
 
 
 def write_item(storage: Storage, key: str, facts: Facts, placed: Placed) -> None:
-    """Write an item that is valid, in place of an older one, whose time of creation it keeps."""
+    """Check and write an item. It replaces an older one and keeps its time of creation."""
     while True:
         now = datetime.now(UTC)
         there, created = _created(storage, key)
@@ -369,7 +369,7 @@ def write_item(storage: Storage, key: str, facts: Facts, placed: Placed) -> None
 
 
 def _created(storage: Storage, key: str) -> tuple[bool, datetime | None]:
-    """Whether an item is there, and when it was created; None where nobody can tell."""
+    """Whether an item exists, and its time of creation; None if that cannot be read."""
     try:
         value = storage.get_bounded(key, MOST_BYTES)
         if value is None:
@@ -388,7 +388,7 @@ def _stem(href: str) -> str:
 
 
 def _href(cube: str, catalog: Storage) -> str:
-    """The cube as an item two folders below the catalog's root names it."""
+    """The href of a cube in an item, which lies two folders below the catalog's root."""
     place, root = locate(cube), locate(str(catalog))
     if isinstance(place, Location):
         if isinstance(root, Location) and (place.scheme, place.host) == (root.scheme, root.host):
@@ -397,7 +397,7 @@ def _href(cube: str, catalog: Storage) -> str:
     target = place.resolve()
     if isinstance(root, Path):
         folder = root.resolve()
-        # Below the file system's own root every path would be a full one.
+        # Below the file system's root every relative path would reveal the absolute one.
         if folder.parent != folder.parent.parent and target.is_relative_to(folder.parent):
             return _relative(target.parts, folder.parts)
     if place.is_absolute() or is_url(cube):
@@ -437,7 +437,7 @@ def _with_extent(table: pa.Table) -> dict[str, Any]:
         turning = pc.any(pc.greater(sides[0], sides[2])).as_py()
         west, east = (-180.0, 180.0) if turning else (pc.min(sides[0]).as_py(), pc.max(sides[2]).as_py())
         south, north = pc.min(sides[1]).as_py(), pc.max(sides[3]).as_py()
-        if west is not None:  # else no item lies on the globe
+        if west is not None:  # no box if no item lies on the globe
             collection["extent"]["spatial"]["bbox"] = [[west, south, east, north]]
         start = pc.min(pc.coalesce(table["datetime"], table["start_datetime"])).as_py()
         end = pc.max(pc.coalesce(table["datetime"], table["end_datetime"])).as_py()

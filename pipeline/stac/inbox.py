@@ -1,4 +1,4 @@
-"""What an inbox holds: the rasters of a folder, or the scenes that a STAC document leads to."""
+"""The scenes in an inbox: rasters of a folder, or items reached from a STAC document."""
 
 from __future__ import annotations
 
@@ -23,46 +23,46 @@ from spectile.pipeline.store.base import read_bounded
 from spectile.pipeline.store.objects import bounded, connect, told
 
 MOST_DOCUMENTS = 20_000
-"""STAC documents that one sweep reads at most; a catalogue that grows while it is read never ends."""
+"""Most STAC documents that one sweep reads, because a catalogue can be endless."""
 MOST_BYTES = 64_000_000
-"""Size of the largest STAC document that is read."""
+"""Bytes of the largest STAC document that is read."""
 
 LONGEST_NAME = 150
-"""Bytes of an item's id, and of its collection's: with what is added to them they name files."""
+"""Most bytes of an item's id and of its collection's id, which become parts of file names."""
 
 _LINKS = ("child", "item", "items", "next")
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A scene in an inbox, or what is in the place of one."""
+    """A scene in an inbox, or an entry that cannot be used, with its problem."""
 
     name: str
-    """What its cube is called: its path in the folder without the ending, or the item's collection and id."""
+    """The name of its cube: the path in the folder without the suffix, or the item's collection and id."""
     place: str = ""
-    """Path or URL; signed URLs are not for showing."""
+    """Path or URL; do not show signed URLs."""
     state: tuple[str | int, ...] | None = None
-    """What is another one when the scene has changed: size and time, or ETag and size; None if not known."""
+    """A value that changes when the scene changes: size and time, or ETag and size; None if unknown."""
     listed: bool = False
-    """Whether a catalogue names it that does not lie on the same server."""
+    """Whether a catalogue named it that lies on another server."""
     problem: str | None = None
-    """Why it cannot be processed, in a line."""
+    """Why it cannot be processed, in one line."""
 
 
 def list_arrivals(inbox: str, *, allow_private: bool = False) -> list[Arrival]:
     """The scenes of an inbox, in order of their paths or as the catalogue lists them.
 
-    Hidden files and folders are left out. Scenes that would share a cube, and items that cannot be used, come
-    with their problem.
+    Hidden files and folders are left out. Scenes that would have the same cube, and items that cannot be
+    used, are returned with their problem.
 
     Parameters
     ----------
     inbox : a folder, or a STAC catalogue, collection, item or item collection: JSON, a path or a URL.
-    allow_private : as of ``resolve``, of what its links lead to.
+    allow_private : as in ``resolve``, for the targets of its links.
 
     Raises
     ------
-    SpectileError : there is no such folder or document.
+    SpectileError : the folder or document does not exist.
     OSError : a folder cannot be listed.
     """
     place = locate(inbox)
@@ -75,7 +75,7 @@ def list_arrivals(inbox: str, *, allow_private: bool = False) -> list[Arrival]:
     else:
         found = list(
             dict.fromkeys(_items(place, allow_private=allow_private))
-        )  # a page of an API may repeat what a link has shown
+        )  # a page of an API may repeat an item that a link has led to
     many = Counter(each.name for each in found)
     return [
         each
@@ -86,11 +86,11 @@ def list_arrivals(inbox: str, *, allow_private: bool = False) -> list[Arrival]:
 
 
 def look(arrival: Arrival, *, allow_private: bool = False) -> Arrival:
-    """The arrival as it is now: with its state, or with the problem that it cannot be looked at.
+    """The arrival with its current state, or with a problem if its state cannot be read.
 
     Parameters
     ----------
-    allow_private : as of ``resolve``.
+    allow_private : as in ``resolve``.
     """
     if arrival.problem:
         return arrival
@@ -100,7 +100,7 @@ def look(arrival: Arrival, *, allow_private: bool = False) -> Arrival:
             there = ask(resolve(place, listed=arrival.listed, allow_private=allow_private))
             return replace(arrival, state=(there.etag, there.size) if there.etag else None)
         facts = place.stat()
-        if not stat.S_ISREG(facts.st_mode):  # to open a pipe waits for whoever writes it
+        if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for its writer
             return replace(arrival, problem=f"{arrival.place}: not a file")
         return replace(arrival, state=(facts.st_size, facts.st_mtime_ns))
     except SpectileError as err:
@@ -127,10 +127,10 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _items(root: Path | Location, *, allow_private: bool) -> Iterator[Arrival]:
-    """The items that a document leads to, with what cannot be read on the way as arrivals with problems."""
+    """The items reached from a document; documents that cannot be read become arrivals with problems."""
     todo: list[Path | Location] = [root]
     met = {_address(root)}
-    for document in todo:  # grows while it is walked
+    for document in todo:  # grows while it is processed
         try:
             if isinstance(document, Location):
                 at = resolve(document, listed=_elsewhere(document, root), allow_private=allow_private)
@@ -183,24 +183,24 @@ def _arrival(item: Mapping[str, Any], document: Path | Location, root: Path | Lo
 
 
 def _elsewhere(place: Path | Location, root: Path | Location) -> bool:
-    """Whether a place lies on another server than the document that the user named."""
+    """Whether a place is not on the server of the document that the user named."""
     return isinstance(place, Location) and not (isinstance(root, Location) and place.host == root.host)
 
 
 def _plain(text: str) -> str:
-    """The text as a part of a path that leads nowhere else."""
+    """The text as one safe component of a path."""
     return re.sub(r"[^\w.-]+", "-", text[:LONGEST_NAME]).strip(".-") or "unnamed"
 
 
 def _document(place: Path | Location) -> dict[str, Any]:
-    """A STAC document, with lists of objects where they must be.
+    """A STAC document; links and features are checked to be lists of objects.
 
     Raises
     ------
-    SpectileError : it cannot be read, or is none.
+    SpectileError : it cannot be read, or is not a STAC document.
     """
     try:
-        # Not strict: one item with NaN must not keep the others of its page away.
+        # Not strict: one item with NaN must not make the other items of its page unusable.
         said = parse_json(_bytes(place), str(place), strict=False)
     except OSError as err:
         raise UsageError("cannot be read", where=str(place), got=err.strerror or str(err)) from err

@@ -1,4 +1,4 @@
-"""What a catalog says of a cube, gathered from its store: finished or not, without reading a spectrum."""
+"""The facts of a cube's STAC item, read from its store. The cube may be unfinished; no spectrum is read."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from spectile.pipeline.product.report import report_name
 from spectile.pipeline.store.base import Storage, stem
 
 TAKEN = "taken"
-"""The attribute of a cube that says when its scene was taken: first and last moment."""
+"""The attribute of a cube with the acquisition time of its scene: first and last moment."""
 
 _CELLS = 64
-"""Rows and columns of cells by which the valid pixels are outlined."""
+"""Rows and columns of the cells that outline the valid pixels."""
 _LINEAGE = (
     "Spectra were estimated from an RGB scene, tile by tile, by a spectral-cascaded diffusion model; "
     "they are the model's estimates, not measurements."
@@ -45,7 +45,7 @@ def cube_facts(storage: Storage, *, taken: Span | None = None) -> Facts:
 
     Parameters
     ----------
-    taken : when the scene was taken, where somebody knows better than the cube.
+    taken : acquisition time of the scene; it takes precedence over the cube's own.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def cube_facts(storage: Storage, *, taken: Span | None = None) -> Facts:
     geometry: dict[str, Any] | None
     try:
         geometry = _footprint(plan.cube_grid, valid)
-    except SceneError:  # told when the scene was opened
+    except SceneError:  # the user got the notice when the scene was opened
         geometry = None
     model: Mapping[str, Any] = plan.settings.get("model") or {}  # type: ignore[assignment]
     properties: dict[str, Any] = {
@@ -178,7 +178,7 @@ def _dimensions(plan: Plan, centre_nm: list[float]) -> dict[str, Any]:
 
 
 def _sources(plan: Plan, model: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Links to the scenes and the model. What has no URL is named by its checksum, never by a folder."""
+    """Links to the scenes and the model. Scenes without a URL are named by checksum, never by folder."""
     scene: Any = plan.settings.get("scene", {})
     scenes: list[Mapping[str, Any]] = [share.facts for share in plan.scenes] or [scene]
     links = []
@@ -194,7 +194,7 @@ def _sources(plan: Plan, model: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _pictures(storage: Storage) -> tuple[dict[str, dict[str, Any]], NDArray[np.bool_] | None]:
-    """The assets beside a finished cube, and where the decimated cube is valid."""
+    """The assets beside a finished cube, and the valid pixels of the decimated cube."""
     found: dict[str, dict[str, Any]] = {}
     valid = None
     png, cog = quicklook_names(storage.name)
@@ -229,11 +229,11 @@ def _file(name: str, value: bytes) -> dict[str, Any]:
 
 
 def _footprint(grid: Grid, valid: NDArray[np.bool_] | None) -> dict[str, Any]:
-    """The convex hull of the cells that hold valid pixels; the whole grid where nobody knows, or all do.
+    """The convex hull of the cells with valid pixels; the whole grid if they are unknown or all valid.
 
     Raises
     ------
-    SceneError : it is not on the globe.
+    SceneError : the grid is not on the globe.
     """
     if valid is None or valid.all() or not valid.any():
         return footprints(grid, [grid.window])[0]
@@ -242,15 +242,15 @@ def _footprint(grid: Grid, valid: NDArray[np.bool_] | None) -> dict[str, Any]:
     padded = np.zeros((rows * step, cols * step), dtype=bool)
     padded[: valid.shape[0], : valid.shape[1]] = valid
     cells: NDArray[np.bool_] = np.any(padded.reshape(rows, step, cols, step), axis=(1, 3))
-    side = step * 2 ** round(np.log2(max(grid.shape) / max(valid.shape)))  # pixels of the cube along a cell
+    side = step * 2 ** round(np.log2(max(grid.shape) / max(valid.shape)))  # the cube's pixels along a cell
     windows = []
     for row in np.flatnonzero(cells.any(axis=1)):
         held = np.flatnonzero(cells[row])
-        for col in {held[0], held[-1]}:  # a hull needs no more of a row
+        for col in {held[0], held[-1]}:  # the hull needs only the first and the last cell of a row
             window = Window(int(row) * side, int(col) * side, side, side)
             windows.append(window.intersection(grid.window))
     parts = shapely.from_geojson([json.dumps(each) for each in footprints(grid, windows)])
-    # On each side of the antimeridian by itself.
+    # The hull is computed separately on each side of the antimeridian.
     hulls = [
         shapely.convex_hull(shapely.union_all(half))
         for half in (shapely.intersection(parts, shapely.box(-180, -90, 0, 90)),
@@ -265,18 +265,18 @@ def _footprint(grid: Grid, valid: NDArray[np.bool_] | None) -> dict[str, Any]:
 
 
 def _split(parts: NDArray[Any]) -> bool:
-    """Whether shapes touch the antimeridian from both sides rather than Greenwich."""
+    """Whether the parts meet at the antimeridian rather than at Greenwich."""
     west, _, east, _ = shapely.total_bounds(parts)
     return bool(east - west > 180)
 
 
 def _bbox(geometry: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    """(west, south, east, north) as RFC 7946 has it, west > east across the antimeridian."""
+    """(west, south, east, north) as in RFC 7946; west > east across the antimeridian."""
     shape = shapely.from_geojson(json.dumps(geometry))
     west, south, east, north = (float(side) for side in shapely.bounds(shape))
     parts = shapely.bounds(shapely.get_parts(shape))
     left, right = parts[parts[:, 2] < 180], parts[parts[:, 0] > -180]
     if west == -180 and east == 180 and len(parts) > 1 and len(left) and len(right):
-        # Of parts that end at the antimeridian: those to its west begin the box, those to its east end it.
+        # Parts west of the antimeridian give the box its western edge, parts east of it the eastern edge.
         return float(right[:, 0].min()), south, float(left[:, 2].max()), north
     return west, south, east, north

@@ -1,5 +1,5 @@
-"""Where objects are kept: folders and buckets, one interface.
+"""Stores of objects: folders and buckets with one interface.
 
-base: ``Storage`` · local: a folder · objects: buckets of S3 and
-Google Cloud Storage · opening: ``open_storage``.
+opening: ``open_storage`` · base: ``Storage`` · local: a folder · objects: buckets of S3 and Google Cloud
+Storage · zarr_files: a folder for zarr.
 """

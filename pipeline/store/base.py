@@ -1,10 +1,10 @@
-"""The store that holds a cube: whole objects by key, each put at once or not at all.
+"""The store of a cube: objects by key, each written whole or not at all.
 
-Files and object stores are used in the same way, and nothing counts on renaming. What one process may not
-take from another (a lease, say) is put under a condition: ``put_new`` where there is nothing yet, ``put_if``
-where nothing has changed. Between processes that put an object only so, no update is lost: of those that
-race, one succeeds and the others are told. Each of them writes bytes of its own, such as its name or a
-number: by them a writer sees that a request whose answer got lost has succeeded.
+Folders and object stores are used in the same way, and callers never rename objects. Objects that processes
+compete for (e.g. a lease) are written under a condition: ``put_new`` if there is none yet, ``put_if`` if it
+has not changed. If all processes write an object in this way, no update is lost: one of them succeeds, and
+the others get an error. Each process must write different bytes, for example with its name or a number. Then
+a writer can see that its request succeeded although the answer was lost.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 LARGEST_OBJECT = 600_000_000
-"""Bytes of an object that is read: what a shard of the most bands can take."""
+"""Most bytes of an object that is read: a shard with the largest number of bands."""
 LARGEST_JSON = 64_000_000
-"""Bytes of one that is JSON, by its name."""
+"""Most bytes of an object that is JSON, by its name."""
 TRIES = 5
-"""How often a write is tried again that another process got in the way of."""
+"""Most attempts for a write that other processes interfere with."""
 
 
 class Exists(Exception):
-    """There is an object already."""
+    """The object exists already."""
 
 
 class Changed(Exception):
-    """The object is not as it was when its version was read, or is gone."""
+    """The object has changed since its version was read, or was removed."""
 
 
 def agree() -> None:
-    """The guard of those who need none."""
+    """A guard that allows every write."""
 
 
 class Storage(ABC):
     """A place for objects. Keys use slashes; a put replaces the object in one step.
 
-    Its text is the place, to show and to record: it holds no secret. Every operation raises StoreError
-    where an object store cannot be reached or refuses, and OSError where a disk does.
+    Its text is the place, to show and to record; it contains no secret. Every operation raises StoreError if
+    an object store cannot be reached or refuses, and OSError if a disk fails.
     """
 
     @property
@@ -56,7 +56,7 @@ class Storage(ABC):
     @property
     @abstractmethod
     def parent(self) -> Storage:
-        """The storage that this one lies in."""
+        """The storage that contains this one."""
 
     @abstractmethod
     def at(self, key: str) -> str:
@@ -64,46 +64,46 @@ class Storage(ABC):
 
     @abstractmethod
     def zarr(self, *, read_only: bool = False) -> Store:
-        """The same objects for zarr."""
+        """The same objects as a store for zarr."""
 
     @abstractmethod
     def read(self, key: str) -> tuple[bytes, str] | None:
-        """The object and its version, or None where there is none."""
+        """The object and its version, or None if there is none."""
 
     @abstractmethod
     def put(self, key: str, value: bytes) -> None:
-        """Write an object; a reader sees the old one or the new one, never a part."""
+        """Write an object; readers see the old one or the new one, never a part."""
 
     @abstractmethod
     def put_new(self, key: str, value: bytes, guard: Callable[[], None] = agree) -> str:
-        """Write an object that is not there yet, unless ``guard`` raises; its version.
+        """Write an object that does not exist yet, unless ``guard`` raises; returns its version.
 
         Raises
         ------
-        Exists : there is one.
+        Exists : the object exists.
         """
 
     @abstractmethod
     def put_if(self, key: str, value: bytes, version: str) -> str:
-        """Replace an object that still has this version; its new version.
+        """Replace an object that still has this version; returns its new version.
 
         Raises
         ------
-        Changed : it has another, or is gone.
+        Changed : it has another version, or was removed.
         """
 
     @abstractmethod
     def put_guarded(self, key: str, value: bytes, guard: Callable[[], None]) -> None:
-        """Write an object, unless ``guard`` raises; it is asked again right before the object appears.
+        """Write an object, unless ``guard`` raises; it is called again right before the object appears.
 
-        Whoever makes the guard raise, and then sweeps (files) or puts the same key (objects), knows that no
-        put that was let through before appears after that: the file to be renamed is gone, the object is not
-        the one that was to be replaced. See docs/decisions/0006-lease-and-fencing.md.
+        Suppose that another process makes the guard raise, and then sweeps (files) or writes the same key
+        (objects). After that, no write that passed the guard earlier can appear: its unfinished file is
+        removed, or its condition on the object fails. See docs/decisions/0006-lease-and-fencing.md.
         """
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object, if it exists."""
 
     @abstractmethod
     def keys(self, prefix: str) -> Iterator[str]:
@@ -111,7 +111,7 @@ class Storage(ABC):
 
     @abstractmethod
     def exists(self) -> bool:
-        """Whether there is anything at the place, other than parts of a first object."""
+        """Whether the place contains anything except unfinished writes."""
 
     @abstractmethod
     def size(self) -> int:
@@ -123,35 +123,35 @@ class Storage(ABC):
 
     @abstractmethod
     def sweep(self, *, beside: Sequence[str] = ()) -> None:
-        """Remove what processes that were killed or overtaken left behind that is no object.
+        """Remove the unfinished writes of processes that were killed or lost their lease.
 
         Parameters
         ----------
-        beside : names of objects next to the store whose unfinished writes go too.
+        beside : names of objects next to the store whose unfinished writes are removed too.
         """
 
     @abstractmethod
     def get_bounded(self, key: str, most: int) -> bytes | None:
-        """An object that a stranger may have put, or None where there is none.
+        """An untrusted object, or None if there is none.
 
         Raises
         ------
-        UsageError : it is larger than ``most`` bytes; not a file, or a link that leads out of the place.
+        UsageError : it is larger than ``most`` bytes, not a file, or a link that leads out of the place.
         """
 
     def get(self, key: str) -> bytes | None:
-        """The object, or None where there is none."""
+        """The object, or None if there is none."""
         found = self.read(key)
         return None if found is None else found[0]
 
 
 def stem(name: str) -> str:
-    """What a cube of this name is called, and what stands beside it."""
+    """The base name of a cube, which the files beside it share."""
     return name.removesuffix(".zarr") or name
 
 
 def read_bounded(path: Path, most: int, *, within: Path | None = None) -> bytes:
-    """The bytes of a file that a stranger may have put there.
+    """The bytes of an untrusted file.
 
     Parameters
     ----------
@@ -159,12 +159,12 @@ def read_bounded(path: Path, most: int, *, within: Path | None = None) -> bytes:
 
     Raises
     ------
-    UsageError : it is larger than ``most`` bytes; not a file, or a link that leads out of ``within``.
+    UsageError : it is larger than ``most`` bytes, not a file, or a link that leads out of ``within``.
     OSError : it cannot be read.
     """
     if within is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
         raise UsageError("a link that leads elsewhere", where=str(path), expected="a file of its own")
-    # Asked first: to open a pipe waits for whoever writes it.
+    # Checked first, because opening a pipe waits for its writer.
     if not stat.S_ISREG(path.stat().st_mode):
         raise UsageError("not a file", where=str(path))
     with path.open("rb") as file:
@@ -175,16 +175,16 @@ def read_bounded(path: Path, most: int, *, within: Path | None = None) -> bytes:
 
 
 def too_large(where: str, most: int) -> UsageError:
-    """What is said of a document that is not read."""
+    """The error for a document that is too large to read."""
     return UsageError("the document is too large", where=where, expected=f"up to {most:,} bytes")
 
 
 def checked(key: str) -> str:
-    """The key, if it stays inside the store.
+    """The key, checked to stay inside the store.
 
     Raises
     ------
-    UsageError : it does not.
+    UsageError : it leads out of the store.
     """
     if {"", ".", ".."} & set(key.split("/")) or "\\" in key or "\0" in key:
         raise UsageError("the key leads out of the store", got=repr(key))
@@ -192,11 +192,11 @@ def checked(key: str) -> str:
 
 
 def check_size(size: int, place: str) -> None:
-    """Refuse an object that is too large to be one of a cube, before it is read.
+    """Refuse an object that is too large for a cube, before it is read.
 
     Raises
     ------
-    StoreError : it is.
+    StoreError : it is too large.
     """
     most = LARGEST_JSON if place.endswith(".json") else LARGEST_OBJECT
     if size > most:
@@ -204,7 +204,7 @@ def check_size(size: int, place: str) -> None:
 
 
 def inside(root: Path, key: str) -> Path:
-    """The path of a key below a folder, whose links are followed as far as they stay in it.
+    """The path of a key below a folder; links are followed only inside the folder.
 
     Raises
     ------
@@ -217,12 +217,12 @@ def inside(root: Path, key: str) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what cannot be read to its end: a pipe, a device, a file that is too large.
+    """Refuse a pipe, a device, or a file that is too large.
 
     Raises
     ------
     FileNotFoundError, NotADirectoryError : there is no file.
-    StoreError : it is no file, or too large.
+    StoreError : it is not a regular file, or too large.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):

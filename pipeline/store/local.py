@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 _OWN = (".partial", ".lock")
-"""How the names of files end that are no objects."""
+"""Suffixes of files that are not objects."""
 
 
 _PART = re.compile(r"\..+\.[0-9a-f]+\.partial")
-"""How the names of unfinished files look."""
+"""Pattern of the names of unfinished files."""
 
 
 @dataclass(frozen=True)
 class LocalStorage(Storage):
     """A folder of files.
 
-    ``put``, ``put_guarded`` and ``put_if`` rename a finished file over the old one, ``put_new`` links it to a
-    name that must not exist; ``put_if`` holds a lock on the key meanwhile. All of it works between the
-    processes of one machine on any POSIX file system with hard links, and between machines on a share that
-    has locks (NFSv4).
+    ``put``, ``put_guarded`` and ``put_if`` rename a finished file over the old one; ``put_if`` holds a lock
+    on the key. ``put_new`` links a finished file to a name that must not exist. This works between processes
+    of one machine on any POSIX file system with hard links, and between machines on a share with locks
+    (NFSv4).
     """
 
     root: Path
@@ -67,13 +67,13 @@ class LocalStorage(Storage):
         return str(self.root / checked(key))
 
     def zarr(self, *, read_only: bool = False) -> Store:
-        """The same files for zarr."""
+        """The same files as a store for zarr."""
         from spectile.pipeline.store.zarr_files import ZarrFiles
 
         return ZarrFiles(self.root, read_only=read_only)
 
     def get(self, key: str) -> bytes | None:
-        """The file's bytes, or None where there is none."""
+        """The file's bytes, or None if there is none."""
         path = inside(self.root, checked(key))
         try:
             check_file(path)
@@ -82,7 +82,7 @@ class LocalStorage(Storage):
             return None
 
     def get_bounded(self, key: str, most: int) -> bytes | None:
-        """The file's bytes, no more than ``most``, or None where there is none."""
+        """The file's bytes, at most ``most``, or None if there is none."""
         path = self.root / checked(key)
         try:
             return read_bounded(path, most, within=self.root)
@@ -90,7 +90,7 @@ class LocalStorage(Storage):
             return None
 
     def read(self, key: str) -> tuple[bytes, str] | None:
-        """The file's bytes and their hash, or None where there is none."""
+        """The file's bytes and their hash, or None if there is none."""
         value = self.get(key)
         return None if value is None else (value, _version(value))
 
@@ -99,7 +99,7 @@ class LocalStorage(Storage):
         self._land(key, value, agree, os.replace)
 
     def put_new(self, key: str, value: bytes, guard: Callable[[], None] = agree) -> str:
-        """Write a file, ask the guard and link it to its name; its version."""
+        """Write a file, call the guard and link the file to its name; returns its version."""
 
         def link(part: Path, path: Path) -> None:
             try:
@@ -111,7 +111,7 @@ class LocalStorage(Storage):
         return _version(value)
 
     def put_if(self, key: str, value: bytes, version: str) -> str:
-        """Compare and rename under a lock; the new version."""
+        """Compare and rename under a lock; returns the new version."""
         with self._part(key, value) as (part, path), _lock(path):
             found = self.read(key)
             if found is None or found[1] != version:
@@ -120,13 +120,13 @@ class LocalStorage(Storage):
         return _version(value)
 
     def put_guarded(self, key: str, value: bytes, guard: Callable[[], None]) -> None:
-        """Write a file beside the old one, ask the guard and rename it."""
+        """Write a file beside the old one, call the guard and rename the file."""
         self._land(key, value, guard, os.replace)
 
     def _land(
         self, key: str, value: bytes, guard: Callable[[], None], land: Callable[[Path, Path], None]
     ) -> None:
-        """Write a file beside its place, ask the guard and move it there."""
+        """Write a file beside its place, call the guard and move the file there."""
         for _ in range(TRIES):
             guard()  # before a folder or a file is made
             try:
@@ -135,14 +135,14 @@ class LocalStorage(Storage):
                     land(part, path)
                     return
             except FileNotFoundError:
-                # Swept away: by a successor, which the guard will tell, by one that was overtaken itself, or
-                # by the one that got what both raced for.
+                # Another process removed the file: a successor (then the guard raises), a process that lost
+                # its own lease, or the winner of a race. Try again.
                 continue
         raise OSError(f"{key}: the unfinished file is removed again and again")
 
     @contextmanager
     def _part(self, key: str, value: bytes) -> Iterator[tuple[Path, Path]]:
-        """A file that holds the value under a name of its own, and the path that it is for."""
+        """A file with the value under a unique name, and its final path."""
         path = inside(self.root, checked(key))
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside(path) as part:
@@ -150,7 +150,7 @@ class LocalStorage(Storage):
             yield part, path
 
     def delete(self, key: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
         inside(self.root, checked(key)).unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -162,7 +162,7 @@ class LocalStorage(Storage):
                     yield f"{prefix}/{path.name}"
 
     def exists(self) -> bool:
-        """Whether there is anything at the place, other than parts of a first object and their folders."""
+        """Whether the place contains anything except unfinished files and their folders."""
         if not self.root.is_dir():
             return self.root.exists()
         return any(not name.endswith(_OWN) for _, _, names in os.walk(self.root) for name in names)
@@ -172,7 +172,7 @@ class LocalStorage(Storage):
         return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
 
     def walk(self) -> Iterator[str]:
-        """The keys of all files, hidden ones left out."""
+        """The keys of all files, without hidden ones."""
         for folder, _, names in os.walk(self.root):
             for name in names:
                 if not name.startswith("."):
@@ -195,7 +195,7 @@ def _version(value: bytes) -> str:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold the lock of a file; it goes when its holder dies. The lock's own file stays."""
+    """Hold the lock of a file. It ends when the process dies; the lock file stays."""
     with path.with_name(f".{path.name}.lock").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,7 +1,7 @@
-"""Objects in S3 and Google Cloud Storage: cubes are kept there, scenes are looked up there or on the web.
+"""Objects in S3 and Google Cloud Storage, for cubes and scenes; over https for scenes only.
 
 Endpoint, region and credentials come from the environment and are never recorded. Transient failures are
-tried again with growing pauses; what remains is told in one line.
+retried with growing pauses; other failures become an error of one line.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ RETRY: RetryConfig = {
     "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=15), "base": 2},
     "retry_timeout": timedelta(minutes=3),
 }
-"""Half a minute of trying again: what a store that is busy needs, and what a wrong endpoint costs."""
+"""Time limit for retries, half a minute: enough for a busy store, and the delay for a wrong endpoint."""
 REQUEST_TIMEOUT = timedelta(minutes=5)
-"""What one request may take; a shard of 100 MB then needs a line of 3 Mbit/s."""
+"""Time limit of one request; a shard of 100 MB then needs a connection of 3 Mbit/s."""
 
 _CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_NO_SIGN_REQUEST=YES for a public bucket",
@@ -67,7 +67,7 @@ def endpoint() -> str | None:
 
 
 def unsigned() -> bool:
-    """Whether requests to S3 go unsigned, for public buckets."""
+    """Whether requests to S3 are unsigned, for public buckets."""
     return os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in ("yes", "true", "1")
 
 
@@ -96,11 +96,11 @@ def connect(location: Location, prefix: str = "") -> S3Store | GCSStore | HTTPSt
 
 @contextmanager
 def told(where: str, kind: type[SpectileError] = StoreError) -> Iterator[None]:
-    """Tell what the client raises as one of our errors, without a URL that it asked.
+    """Turn errors of the client into one of ours, without the requested URL.
 
     Raises
     ------
-    StoreError : or another ``kind``, whatever failed.
+    StoreError : or ``kind``, for every error of the client.
     """
     try:
         yield
@@ -109,7 +109,7 @@ def told(where: str, kind: type[SpectileError] = StoreError) -> Iterator[None]:
 
 
 def explain(err: Exception, where: str, kind: type[SpectileError] = StoreError) -> SpectileError:
-    """One line for what the client says in many."""
+    """The client's long error as one line."""
     text = str(err).split("Debug source")[0]
     remedy = _CREDENTIALS.get(where[:2], _CREDENTIALS["https"])
     code = re.search(r"<Code>(\w+)</Code>", text)
@@ -144,11 +144,11 @@ def explain(err: Exception, where: str, kind: type[SpectileError] = StoreError) 
 
 
 def bounded(answer: Any, where: str, most: int) -> bytes:
-    """The body of an answer, of which no more than ``most`` bytes are taken, whatever the server said of it.
+    """The body of an answer, at most ``most`` bytes; the size that the server states is not trusted.
 
     Raises
     ------
-    UsageError : it is larger.
+    UsageError : the body is larger.
     """
     if answer.meta["size"] > most:
         raise too_large(where, most)
@@ -164,8 +164,8 @@ def bounded(answer: Any, where: str, most: int) -> bytes:
 class ObjectStorage(Storage):
     """A prefix of objects in a bucket.
 
-    Every put is one request and atomic by the store's word: no multipart upload is begun that a killed
-    process could leave behind. Conditions are the store's own: If-None-Match and If-Match with the ETag on
+    Every write is one request, which these stores make atomic. There is no multipart upload that a killed
+    process could leave behind. Conditions are those of the store: If-None-Match and If-Match with the ETag on
     S3, generations on Google Cloud Storage.
     """
 
@@ -176,7 +176,7 @@ class ObjectStorage(Storage):
         return str(self.location)
 
     def __getstate__(self) -> dict[str, object]:
-        # A worker connects for itself, with the credentials of its own environment.
+        # A worker makes its own connection, with the credentials of its own environment.
         return {"location": self.location}
 
     @cached_property
@@ -190,7 +190,7 @@ class ObjectStorage(Storage):
 
     @property
     def parent(self) -> ObjectStorage:
-        """The prefix that this one lies in; at last the bucket."""
+        """The prefix that contains this one, or the bucket."""
         return ObjectStorage(self.location.parent)
 
     def at(self, key: str) -> str:
@@ -198,11 +198,11 @@ class ObjectStorage(Storage):
         return f"{self}/{checked(key)}"
 
     def zarr(self, *, read_only: bool = False) -> ZarrObjects:
-        """The same objects for zarr."""
+        """The same objects as a store for zarr."""
         return ZarrObjects(self._store, read_only=read_only, where=str(self))
 
     def read(self, key: str) -> tuple[bytes, str] | None:
-        """The object and its version, or None where there is none."""
+        """The object and its version, or None if there is none."""
         with told(self.at(key)):
             try:
                 answer = obstore.get(self._store, key)
@@ -214,7 +214,7 @@ class ObjectStorage(Storage):
                 return None
 
     def get_bounded(self, key: str, most: int) -> bytes | None:
-        """The object, no more than ``most`` bytes, or None where there is none."""
+        """The object, at most ``most`` bytes, or None if there is none."""
         with told(self.at(key)):
             try:
                 return bounded(obstore.get(self._store, key), self.at(key), most)
@@ -229,7 +229,7 @@ class ObjectStorage(Storage):
             obstore.put(self._store, key, value, use_multipart=False)
 
     def put_new(self, key: str, value: bytes, guard: Callable[[], None] = agree) -> str:
-        """Ask the guard, and write an object if there is none; its version."""
+        """Call the guard and write an object if there is none; returns its version."""
         guard()
         with told(self.at(key)):
             try:
@@ -238,7 +238,7 @@ class ObjectStorage(Storage):
                 return self._written_before(key, value, Exists(key), err)
 
     def put_if(self, key: str, value: bytes, version: str) -> str:
-        """Replace an object that still has this version; its new version."""
+        """Replace an object that still has this version; returns its new version."""
         with told(self.at(key)):
             unchanged: Any = {self._kind_of_version: version}
             try:
@@ -249,7 +249,7 @@ class ObjectStorage(Storage):
                 return self._written_before(key, value, Changed(key), err)
 
     def put_guarded(self, key: str, value: bytes, guard: Callable[[], None]) -> None:
-        """See what is there, ask the guard, and put under the condition that it is still there."""
+        """Read the current version, call the guard, and write on condition that the version is unchanged."""
         for _ in range(TRIES):
             version = self._head(key)
             guard()
@@ -260,7 +260,7 @@ class ObjectStorage(Storage):
                     self.put_if(key, value, version)
                 return
             except (Exists, Changed):
-                # By one that was overtaken, or by a successor, which the guard will tell.
+                # By a process that lost its lease, or by a successor; then the guard raises.
                 continue
         raise StoreError("the object is replaced again and again", where=self.at(key))
 
@@ -272,11 +272,11 @@ class ObjectStorage(Storage):
                 return None
 
     def _written_before(self, key: str, value: bytes, lost: Exception, err: Exception) -> str:
-        # The client repeats a request whose answer got lost, and is then refused because of itself.
-        found = self.read(key)
-        if found is None or found[0] != value:
+        # If an answer is lost, the client repeats the request. The first one makes its condition fail.
+        current = self.read(key)
+        if current is None or current[0] != value:
             raise lost from err
-        return found[1]
+        return current[1]
 
     @property
     def _kind_of_version(self) -> str:
@@ -289,7 +289,7 @@ class ObjectStorage(Storage):
         return str(version)
 
     def delete(self, key: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object, if it exists."""
         with told(self.at(key)):
             try:
                 obstore.delete(self._store, checked(key))
@@ -322,7 +322,7 @@ class ObjectStorage(Storage):
             yield each["path"]
 
     def sweep(self, *, beside: Sequence[str] = ()) -> None:
-        """Nothing: a put that did not come to its end has left nothing."""
+        """Does nothing: an unfinished write leaves nothing behind."""
 
 
 class ZarrObjects(ObjectStore[Any]):
@@ -333,7 +333,7 @@ class ZarrObjects(ObjectStore[Any]):
         self.where = where
 
     def with_read_only(self, read_only: bool = False) -> ZarrObjects:
-        """The same store, to read only or to write."""
+        """The same store, read-only or writable."""
         return ZarrObjects(self.store, read_only=read_only, where=self.where)
 
     async def get(

@@ -11,17 +11,17 @@ from spectile.pipeline.store.local import LocalStorage
 
 
 def open_storage(place: str | Path) -> Storage:
-    """The storage at a path or URL; nothing is asked of it yet.
+    """The storage at a path or URL; makes no request yet.
 
     Raises
     ------
-    UsageError : the URL cannot be used, or cannot be written to.
+    UsageError : the URL cannot be used, or not written to.
     """
     where = locate(place)
     if isinstance(where, Path):
         return LocalStorage(where)
     if where.scheme not in ("s3", "gs"):
         raise UsageError("cubes cannot be kept there", where=str(where), expected="a path, s3:// or gs://")
-    from spectile.pipeline.store.objects import ObjectStorage  # runs on files need no client
+    from spectile.pipeline.store.objects import ObjectStorage  # imported late: runs on files need no client
 
     return ObjectStorage(where)

@@ -1,4 +1,4 @@
-"""zarr's store over the files of a cube, of which none leads out of its folder or has no end."""
+"""zarr's store over the files of a cube; refuses links out of the folder, pipes and devices."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ class ZarrFiles(LocalStore):
     def _check(self, key: str) -> None:
         path = inside(self.root, key)
         with suppress(FileNotFoundError, NotADirectoryError):
-            if not path.is_dir():  # zarr asks for folders too
+            if not path.is_dir():  # zarr also reads folders
                 check_file(path)
