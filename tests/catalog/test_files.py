@@ -32,4 +32,4 @@ def test_no_other_module_writes_and_replaces_in_its_own_way():
     sources = [path for folder in ("catalog", "pipeline", "flows") for path in ROOT.glob(f"{folder}/**/*.py")]
     found = {path.name for path in sources if "os.replace(" in path.read_text()}
     # An export is several files, a storage compares under a lock.
-    assert found == {"files.py", "export.py", "storage.py"}
+    assert found == {"files.py", "export.py", "local.py"}
