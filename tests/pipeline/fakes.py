@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from affine import Affine
+from rasterio.crs import CRS
 
 from spectile.catalog.bands import RGB_CAMERA, Bands
 from spectile.catalog.calibration import Calibration
@@ -14,6 +15,8 @@ from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.geometry.tiling import Block, Tiling
 
 NORTH_UP = Affine(0.5, 0, 320_000, 0, -0.5, 4_881_000)
+
+UTM = CRS.from_epsg(32619).to_wkt()
 
 SIX = Bands.evenly_spaced(400, 900, 6)
 

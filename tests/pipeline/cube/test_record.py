@@ -35,10 +35,9 @@ from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.product.quicklook import quicklook_names, write_quicklook
 from spectile.pipeline.store.local import LocalStorage
 from spectile.pipeline.store.opening import open_storage
-from tests.pipeline.fakes import NORTH_UP, Positional
+from tests.pipeline.fakes import NORTH_UP, UTM, Positional
 
 BANDS = Positional().bands
-UTM = rasterio.crs.CRS.from_epsg(32619).to_wkt()
 ROTATED = Affine.translation(320_000, 4_881_000) @ Affine.rotation(25) @ Affine.scale(0.5, -0.5)
 
 

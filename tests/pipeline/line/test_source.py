@@ -390,7 +390,7 @@ def test_a_block_reads_each_pixel_of_its_scenes_once(write, tmp_path):
         line.grid, line.grid.window, tiling, 512, len(SIX), scenes=line.shares(tiling, line.grid.window)
     )
     cube = create_cube(LocalStorage(tmp_path / "cube.zarr"), plan, SIX)
-    process_run(cube, plan.blocks, source=noting, predictor=Positional(), watch=Told())
+    process_run(cube, plan.blocks, sources={"rgb": noting}, predictor=Positional(), watch=Told())
     assert sum(window.size for window in noting.members[0].read_at) == 60 * 80
     assert (zarr.open_group(tmp_path / "cube.zarr", mode="r")["source"][:] == 1).all()
 
