@@ -31,9 +31,9 @@ from torch import Tensor, nn
 from spectile.flows.console.console import print_table
 from spectile.flows.evaluation.evaluate import find_data
 from spectile.flows.evaluation.protocols import PROTOCOLS, read_counts
-from spectile.model.cascade.calibration import calibrate_stages
 from spectile.model.cascade.cascade import DEFAULT_STAGES, Encoded, SpectralCascade, Stage
 from spectile.model.cascade.config import TrainConfig
+from spectile.model.cascade.spread import calibrate_stages
 from spectile.model.cascade.train import MAX_WEIGHT, learning_rate, stage_loss
 from spectile.model.closed.closed_form import COLOUR_FEATURES, Prepared, colour_features
 from spectile.model.diffusion.grain import random_grained, white_grain
@@ -51,7 +51,7 @@ from spectile.model.measure.ladder_training import (
     padded_image,
     whole,
 )
-from spectile.model.measure.metrics import calibration, residual_structure, spectral_angle
+from spectile.model.measure.metrics import reliability, residual_structure, spectral_angle
 from spectile.model.networks.unet_compact import CompactUNet
 from spectile.model.training.ema import Ema
 from spectile.model.training.run import generator_of
@@ -151,7 +151,7 @@ def patches(variant: Variant) -> Iterator[AbstractContextManager[Any]]:
     if variant.white:
         yield patch("spectile.model.cascade.train.fit_grain", _white)
     if variant.white or not variant.grain_calibrated:
-        yield patch("spectile.model.cascade.calibration._calibrate_grain")
+        yield patch("spectile.model.cascade.spread._calibrate_grain")
     if variant.prediction != "v":
         yield patch(
             "spectile.model.cascade.cascade.to_x0",
@@ -252,7 +252,7 @@ def known(truth: Floats, draw: Callable[[int, int | None], Floats]) -> dict[str,
     drawn = np.stack([draw(number, None) for number in range(SAMPLES)])
     mean, everywhere = drawn.mean(axis=0), torch.ones(truth.shape[1:])
     reference, samples = torch.from_numpy(truth), torch.from_numpy(drawn)
-    found = calibration(reference, samples, everywhere)
+    found = reliability(reference, samples, everywhere)
     angle = spectral_angle(reference, torch.from_numpy(mean), everywhere)
     return {
         "mean": float(np.sqrt(np.square(mean - truth).mean())),

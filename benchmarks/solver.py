@@ -28,7 +28,7 @@ from spectile.flows.evaluation.protocols import PROTOCOLS, read_counts
 from spectile.model import checkpoint
 from spectile.model.diffusion.sampler import ancestral
 from spectile.model.measure.ladder_networks import Diffusion
-from spectile.model.measure.metrics import calibration, spectral_angle
+from spectile.model.measure.metrics import reliability, spectral_angle
 from spectile.model.predict.predictor import load_cascade
 
 STEPS = (2, 4, 8, 16)
@@ -80,7 +80,7 @@ def measure(model: Any, test: Any, protocol: Any, steps: int, samples: int) -> d
     drawn = drawn * np.float32(protocol.full_scale)
     truth, everywhere = torch.from_numpy(test), torch.ones(test.shape[1:])
     mean = torch.from_numpy(drawn.mean(axis=0))
-    known = calibration(truth, torch.from_numpy(drawn), everywhere)
+    known = reliability(truth, torch.from_numpy(drawn), everywhere)
     return {
         "sample_rmse": float(np.sqrt(np.square(drawn[0] - test).mean())),
         "mean_rmse": float((mean - truth).square().mean().sqrt()),

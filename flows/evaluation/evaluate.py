@@ -22,7 +22,7 @@ from spectile.model.closed.baselines import baselines_of
 from spectile.model.measure.ladder import CLOSED_FORM, Fitted
 from spectile.model.measure.ladder_networks import STEPS, Diffusion, trained
 from spectile.model.measure.ladder_regression import Noisy, Quantiles
-from spectile.model.measure.scores import band_errors, calibration_scores, cube_scores, interval_coverage
+from spectile.model.measure.scores import band_errors, cube_scores, interval_coverage, reliability_scores
 from spectile.model.predict.predictor import CascadePredictor, load_predictor
 from spectile.model.predict.regression import RegressionPredictor, split_name
 from spectile.pipeline.scene.hyperspectral import Hyperspectral, read_hyperspectral
@@ -110,7 +110,7 @@ def evaluate_rung(
         "sample": _scores(protocol, split.tests, [draws[0] for draws in drawn]),
         "mean": _scores(protocol, split.tests, means),
         "rmse_by_band": band_errors(split.tests, means),
-        **calibration_scores(split.tests, drawn),
+        **reliability_scores(split.tests, drawn),
     }
     if isinstance(fitted, Diffusion) and fitted.calibration is not None:
         facts["calibrated_90"] = interval_coverage(split.tests, drawn, fitted.calibration)
@@ -313,7 +313,7 @@ def _draw(
         "sample": scores(drawn[0]),
         "mean": scores(mean),
         "rmse_by_band": band_errors([truth], [mean], valid=[valid]),
-        **calibration_scores([truth], [drawn], valid=[valid]),
+        **reliability_scores([truth], [drawn], valid=[valid]),
     }
 
 

@@ -24,7 +24,7 @@ from spectile.flows.training.sources import (
 )
 from spectile.model.cascade.cascade import CascadeConfig
 from spectile.model.data.crops import CameraResponse, CropSource, TrainingScene
-from spectile.model.presets import ScdmPreset
+from spectile.model.scdm.preset import ScdmPreset
 from spectile.pipeline.scene.formats import Layout
 from spectile.pipeline.scene.hyperspectral import Hyperspectral, read_bands, read_hyperspectral, scene_files
 from spectile.pipeline.scene.spectra import SpectralLibrary, read_responses, read_spectral_library, sample_of

@@ -18,7 +18,7 @@ from spectile.model.cascade.cascade import DEFAULT_STAGES, CascadeConfig, StageC
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.diffusion.truncation import TruncationTarget
 from spectile.model.networks.unet_shared_encoder import SharedEncoderSizes
-from spectile.model.presets import GUIDANCE, ScdmPreset, TrainingPreset, scdm_paper
+from spectile.model.scdm.preset import GUIDANCE, ScdmPreset, TrainingPreset, scdm_paper
 
 
 def sensor_bands(name: str) -> Bands:

@@ -25,8 +25,8 @@ from spectile.model.data.crops import CropSource
 from spectile.model.device import resolve_device
 from spectile.model.measure.evaluation import evaluate, groups, held_out_crops, shuffle_factor
 from spectile.model.predict.predictor import load_calibration, load_predictor
-from spectile.model.presets import ScdmPreset
 from spectile.model.scdm.cascade import ScdmCascade
+from spectile.model.scdm.preset import ScdmPreset
 from spectile.model.scdm.train import train_paper
 from spectile.model.training.run import LOG, Progress, check_folder
 

@@ -1,4 +1,4 @@
 """The default model: two stages, closed-form mean, corrected, with a diffused residual.
 
-cascade: ``SpectralCascade`` · means, train: its training · calibration, sites: what its spread is worth.
+cascade: ``SpectralCascade`` · means, train: its training · spread, sites: what its spread is worth.
 """

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from spectile.model.cascade.calibration import CALIBRATION_CROPS
 from spectile.model.cascade.cascade import SpectralCascade, drawn_by
 from spectile.model.cascade.means import fit_means
+from spectile.model.cascade.spread import CALIBRATION_CROPS
 from spectile.model.data.crops import CropSource, Floats, TrainingScene
 from spectile.model.training.run import generator_of
 

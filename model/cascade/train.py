@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from spectile.catalog.errors import UsageError
-from spectile.model.cascade.calibration import CALIBRATION_CROPS, calibrate_bands, calibrate_stages
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage, drawn_by
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means, perturb
 from spectile.model.cascade.sites import leave_sites_out, site_factor
+from spectile.model.cascade.spread import CALIBRATION_CROPS, calibrate_bands, calibrate_stages
 from spectile.model.closed.closed_form import Prepared, colour_features
 from spectile.model.data.crops import Batch, CropSource, TrainingScene
 from spectile.model.device import resolve_device

@@ -20,9 +20,9 @@ from spectile.model.cascade.cascade import DrawStage, SpectralCascade
 from spectile.model.device import resolve_device
 from spectile.model.predict.acceleration import NETWORK_CALLS, accelerate, networks, resolve_dtype
 from spectile.model.predict.predictor import DEFAULT_BATCH, CascadePredictor, load_predictor
-from spectile.model.presets import scdm_paper
 from spectile.model.scdm.cascade import KIND as SCDM
 from spectile.model.scdm.cascade import ScdmCascade
+from spectile.model.scdm.preset import scdm_paper
 
 Cascade = SpectralCascade | ScdmCascade
 Key = tuple[int, str]

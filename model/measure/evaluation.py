@@ -14,7 +14,7 @@ from spectile.catalog.calibration import Calibration
 from spectile.model.cascade.cascade import SpectralCascade, drawn_by
 from spectile.model.closed.baselines import Baseline
 from spectile.model.data.crops import Batch, CropSource
-from spectile.model.measure.metrics import calibration, mrae, rmse, spectral_angle
+from spectile.model.measure.metrics import mrae, reliability, rmse, spectral_angle
 from spectile.model.scdm.cascade import ScdmCascade
 
 COUNT = 1e-4
@@ -72,7 +72,7 @@ def evaluate(
         }
 
     draws = torch.stack([predict(steps, number) for number in range(samples)])
-    known = calibration(truth, draws[:, :, bands], batch.valid)
+    known = reliability(truth, draws[:, :, bands], batch.valid)
     result: dict[str, Any] = {
         "one_step": scores(predict(1)),
         "sample": scores(draws[0]),

@@ -12,7 +12,6 @@ from torch import nn
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
 from spectile.model import checkpoint
-from spectile.model.cascade.calibration import calibrate_bands, calibrate_stages
 from spectile.model.cascade.cascade import (
     DEFAULT_STAGES,
     CascadeConfig,
@@ -22,6 +21,7 @@ from spectile.model.cascade.cascade import (
 )
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
+from spectile.model.cascade.spread import calibrate_bands, calibrate_stages
 from spectile.model.cascade.train import train_step
 from spectile.model.measure.ladder import Fit, Fitted, Floats
 from spectile.model.measure.ladder_regression import (
@@ -44,7 +44,7 @@ from spectile.model.measure.ladder_training import (
     padded_image,
     whole,
 )
-from spectile.model.measure.metrics import calibration
+from spectile.model.measure.metrics import reliability
 from spectile.model.networks.hscnn_plus import HSCNNPlus
 from spectile.model.networks.mst_plus_plus import MSTPlusPlus
 from spectile.model.networks.pixel_mlp import PixelMLP
@@ -137,7 +137,7 @@ class CascadeRung:
         assert isinstance(module, SpectralCascade)
         calibrate_stages(module, whole(rgb, cube), seed=0)
         drawn = torch.from_numpy(Diffusion(module, {}).samples(rgb, WATCH_SAMPLES, seed=0))
-        return calibration(torch.from_numpy(cube), drawn, torch.ones(cube.shape[1:])).crps
+        return reliability(torch.from_numpy(cube), drawn, torch.ones(cube.shape[1:])).crps
 
     def fitted(
         self, module: nn.Module, steps: int, watched: nn.Module, rgb: Floats, cube: Floats

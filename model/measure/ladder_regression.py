@@ -15,7 +15,7 @@ from spectile.model.closed.closed_form import COLOUR_FEATURES, colour_features
 from spectile.model.diffusion.losses import spectral_loss
 from spectile.model.measure.ladder import Floats, rmse
 from spectile.model.measure.ladder_training import BATCH, CROP, STILL, WATCH_SAMPLES, PairSource, padded_image
-from spectile.model.measure.metrics import calibration
+from spectile.model.measure.metrics import reliability
 from spectile.model.networks.unet_compact import FOLD, CompactUNet
 
 ANGLE = 0.1
@@ -173,7 +173,7 @@ class QuantileRegression(Regression):
     def error(self, module: nn.Module, rgb: Floats, cube: Floats) -> float:
         """The CRPS."""
         drawn = torch.from_numpy(Quantiles(module, {}).samples(rgb, WATCH_SAMPLES, seed=0))
-        return calibration(torch.from_numpy(cube), drawn, torch.ones(cube.shape[1:])).crps
+        return reliability(torch.from_numpy(cube), drawn, torch.ones(cube.shape[1:])).crps
 
     def fitted(
         self, module: nn.Module, steps: int, watched: nn.Module, rgb: Floats, cube: Floats

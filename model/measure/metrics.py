@@ -125,7 +125,7 @@ def energy_score(truth: Tensor, samples: Tensor, valid: Tensor) -> float:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Reliability:
     """How a set of samples compares with the truth."""
 
     variance: float
@@ -156,9 +156,9 @@ class Calibration:
         return self.spread / self.skill if self.skill > 0 else math.inf
 
 
-def calibration(
+def reliability(
     truth: Tensor, samples: Tensor, valid: Tensor, *, levels: Sequence[int] = (50, 80, 90)
-) -> Calibration:
+) -> Reliability:
     """Spread–skill, CRPS and coverage of samples (K, …, B, h, w), K ≥ 2, against the truth (…, B, h, w)."""
     count = len(samples)
     reference = _pixels(truth, valid)
@@ -177,7 +177,7 @@ def calibration(
         low, high = (_quantile(ordered, q) for q in (tail, 1.0 - tail))
         inside[level] = float(((reference >= low) & (reference <= high)).double().mean())
         width[level] = float((high - low).mean())
-    return Calibration(
+    return Reliability(
         float(variance.mean()),
         float(excess),
         float(crps.mean()),

@@ -22,7 +22,7 @@ Mask = NDArray[np.bool_]
 
 LEVELS = (50, 80, 90, 95)
 PIXELS_AT_ONCE = 16384
-"""Calibration goes by strips of about this many pixels, which bounds its float64 copies."""
+"""Reliability goes by strips of about this many pixels, which bounds its float64 copies."""
 
 
 def cube_scores(
@@ -120,7 +120,7 @@ def band_errors(
     return [float(value) for value in np.mean(rows, axis=0)]
 
 
-def calibration_scores(
+def reliability_scores(
     truths: Sequence[Array], samples: Sequence[Array], *, valid: Sequence[Mask] | None = None
 ) -> dict[str, Any]:
     """Spread, skill, their ratio, fair CRPS and energy score, coverage and width of samples (K, B, h, w).
@@ -130,7 +130,7 @@ def calibration_scores(
     ``coverage_limit`` is what K exchangeable samples can cover at most, (K − 1) / (K + 1).
     """
     weights: list[int] = []
-    parts: list[metrics.Calibration] = []
+    parts: list[metrics.Reliability] = []
     energies: list[float] = []
     structures: list[metrics.Structure] = []
     for index, (truth, drawn) in enumerate(zip(truths, samples, strict=True)):
@@ -146,7 +146,7 @@ def calibration_scores(
                 continue
             images = torch.from_numpy(truth[:, strip]), torch.from_numpy(drawn[:, :, strip])
             weights.append(int(mask.sum()))
-            parts.append(metrics.calibration(*images, torch.from_numpy(mask), levels=LEVELS))
+            parts.append(metrics.reliability(*images, torch.from_numpy(mask), levels=LEVELS))
             energies.append(metrics.energy_score(*images, torch.from_numpy(mask)))
 
     def mean(values: Sequence[float]) -> float:

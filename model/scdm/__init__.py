@@ -1,4 +1,4 @@
 """SCDM as published (Chen et al. 2024).
 
-cascade: the two U-Nets and their sampler · train: their training.
+preset: the published values · cascade: the two U-Nets and their sampler · train: their training.
 """

@@ -16,7 +16,7 @@ from spectile.model.diffusion.sampler import Draw, ancestral
 from spectile.model.diffusion.schedule import Schedule, uniform_grid
 from spectile.model.diffusion.truncation import percentile, truncate
 from spectile.model.networks.unet_shared_encoder import SharedEncoderUNet
-from spectile.model.presets import ScdmPreset, StagePreset
+from spectile.model.scdm.preset import ScdmPreset, StagePreset
 
 KIND = "scdm-paper"
 """What a checkpoint of this cascade says it is."""

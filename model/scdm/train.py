@@ -20,8 +20,8 @@ from spectile.model.device import resolve_device
 from spectile.model.diffusion.guidance import drop_condition
 from spectile.model.diffusion.losses import scdm_loss
 from spectile.model.diffusion.parameterization import add_noise
-from spectile.model.presets import ScdmPreset
 from spectile.model.scdm.cascade import KIND, ScdmCascade
+from spectile.model.scdm.preset import ScdmPreset
 from spectile.model.training.ema import Ema
 from spectile.model.training.run import Progress, generator_of, run_steps, scene_facts
 

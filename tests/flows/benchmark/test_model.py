@@ -11,7 +11,7 @@ from spectile.flows.benchmark import model as benchmark
 from spectile.flows.benchmark.model import ModelBenchmark
 from spectile.flows.commands import app as cli
 from spectile.model.measure import benchmark as measures
-from spectile.model.presets import scdm_paper
+from spectile.model.scdm.preset import scdm_paper
 
 TINY = {"width": 8, "multipliers": (1, 2), "blocks": 1, "attention_levels": (), "time_width": 16, "groups": 4}
 QUICK = ("--tile", "32", "--halo", "4", "--batch", "1", "--repeats", "2", "--device", "cpu", "--threads", "1")

@@ -19,7 +19,7 @@ from spectile.flows.training.train import train_from_recipe
 from spectile.model import checkpoint
 from spectile.model.closed.baselines import load_baselines
 from spectile.model.facts import FILE
-from spectile.model.presets import scdm_paper
+from spectile.model.scdm.preset import scdm_paper
 from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.store.opening import open_storage

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48
-from spectile.model.cascade.calibration import calibrate_bands, calibrate_stages, fit_factors
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
+from spectile.model.cascade.spread import calibrate_bands, calibrate_stages, fit_factors
 from spectile.model.cascade.train import train, validate
 from spectile.model.data.crops import Batch, CropSource, TrainingScene
 from spectile.model.measure.evaluation import held_out_crops

@@ -16,8 +16,8 @@ from spectile.model.measure import benchmark
 from spectile.model.measure.benchmark import REST, count, matmul_speed, open_model, probed, threads, time_pass
 from spectile.model.networks.unet_shared_encoder import SharedEncoderConfig
 from spectile.model.predict.predictor import CascadePredictor
-from spectile.model.presets import ScdmPreset, scdm_paper
 from spectile.model.scdm.cascade import ScdmCascade
+from spectile.model.scdm.preset import ScdmPreset, scdm_paper
 
 TILE = 16
 

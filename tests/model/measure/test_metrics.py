@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectile.model.measure.metrics import (
-    calibration,
     ergas,
     mpsnr,
     mrae,
+    reliability,
     residual_structure,
     rmse,
     spectral_angle,
@@ -70,7 +70,7 @@ def test_ergas_is_relative_to_each_bands_mean_and_to_the_ratio() -> None:
 def test_exchangeable_samples_have_spread_equal_to_skill_and_cover_as_stated() -> None:
     rng = np.random.default_rng(0)
     drawn = torch.from_numpy(rng.normal(0.5, 0.1, (21, 3, 60, 60)))
-    result = calibration(drawn[0], drawn[1:], torch.ones(60, 60))
+    result = reliability(drawn[0], drawn[1:], torch.ones(60, 60))
     assert result.spread == pytest.approx(0.1, rel=0.01)
     assert result.spread_skill == pytest.approx(1.0, abs=0.03)
     for level, share in result.coverage.items():
@@ -83,7 +83,7 @@ def test_samples_that_are_too_sure_have_a_spread_below_their_error() -> None:
     rng = np.random.default_rng(1)
     truth = torch.from_numpy(rng.normal(0.5, 0.1, (3, 50, 50)))
     samples = torch.from_numpy(rng.normal(0.5, 0.03, (8, 3, 50, 50)))
-    assert calibration(truth, samples, torch.ones(50, 50)).spread_skill == pytest.approx(0.3, abs=0.03)
+    assert reliability(truth, samples, torch.ones(50, 50)).spread_skill == pytest.approx(0.3, abs=0.03)
 
 
 def test_fair_crps_is_the_mean_over_pairs_of_different_samples() -> None:
@@ -91,7 +91,7 @@ def test_fair_crps_is_the_mean_over_pairs_of_different_samples() -> None:
     truth = torch.full((1, 1, 1), 0.2)
     pairs = (0.3 + 0.6 + 0.3) * 2 / (3 * 2)
     expected = (0.1 + 0.2 + 0.5) / 3 - pairs / 2
-    assert calibration(truth, samples, torch.ones(1, 1)).crps == pytest.approx(expected, abs=1e-6)
+    assert reliability(truth, samples, torch.ones(1, 1)).crps == pytest.approx(expected, abs=1e-6)
 
 
 def test_samples_of_the_truths_own_law_have_its_structure() -> None:

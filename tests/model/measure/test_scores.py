@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from spectile.model.measure.metrics import calibration, energy_score, mssim, rmse_by_band
-from spectile.model.measure.scores import calibration_scores, cube_scores
+from spectile.model.measure.metrics import energy_score, mssim, reliability, rmse_by_band
+from spectile.model.measure.scores import cube_scores, reliability_scores
 
 
 def _ssim_by_loops(truth: np.ndarray, estimate: np.ndarray, peak: float) -> float:
@@ -69,13 +69,13 @@ def test_the_energy_score_of_one_band_is_the_crps() -> None:
     truth = torch.from_numpy(rng.normal(size=(1, 5, 5)))
     samples = torch.from_numpy(rng.normal(size=(6, 1, 5, 5)))
     everywhere = torch.ones(5, 5)
-    expected = calibration(truth, samples, everywhere).crps
+    expected = reliability(truth, samples, everywhere).crps
     assert energy_score(truth, samples, everywhere) == pytest.approx(expected, rel=1e-9)
 
 
 def test_interval_widths_of_normal_samples_are_their_quantiles() -> None:
     samples = torch.from_numpy(np.random.default_rng(4).normal(0, 2.0, (199, 1, 20, 20)))
-    result = calibration(torch.zeros(1, 20, 20), samples, torch.ones(20, 20), levels=(50, 90))
+    result = reliability(torch.zeros(1, 20, 20), samples, torch.ones(20, 20), levels=(50, 90))
     assert result.width[50] == pytest.approx(2 * 0.6745 * 2.0, rel=0.03)
     assert result.width[90] == pytest.approx(2 * 1.6449 * 2.0, rel=0.03)
 
@@ -100,13 +100,13 @@ def test_scores_are_means_over_images_and_leave_the_input_bands_out_beside() -> 
     assert scores["without_input"]["mpsnr"] == with_peak["100"]
 
 
-def test_calibration_in_strips_is_the_calibration_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reliability_in_strips_is_the_reliability_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(5)
     truth, samples = rng.normal(size=(2, 30, 7)), rng.normal(size=(5, 2, 30, 7))
     everywhere = torch.ones(30, 7)
-    whole = calibration(torch.from_numpy(truth), torch.from_numpy(samples), everywhere)
+    whole = reliability(torch.from_numpy(truth), torch.from_numpy(samples), everywhere)
     monkeypatch.setattr("spectile.model.measure.scores.PIXELS_AT_ONCE", 70)
-    strips = calibration_scores([truth], [samples])
+    strips = reliability_scores([truth], [samples])
     assert strips["crps"] == pytest.approx(whole.crps)
     assert strips["spread_skill"] == pytest.approx(whole.spread_skill, rel=1e-6)
     assert strips["coverage"]["90"] == pytest.approx(whole.coverage[90])
@@ -122,11 +122,11 @@ def test_the_skill_of_strips_where_samples_spread_too_far_is_that_of_the_whole(
     truth, samples = np.zeros((2, 20, 7)), rng.normal(size=(5, 2, 20, 7))
     samples[:, :, :10] -= 0.95 * samples[:, :, :10].mean(axis=0)
     monkeypatch.setattr("spectile.model.measure.scores.PIXELS_AT_ONCE", 70)
-    assert calibration(
+    assert reliability(
         torch.from_numpy(truth[:, :10]), torch.from_numpy(samples[:, :, :10]), torch.ones(10, 7)
     ).skill == pytest.approx(0.0)
     samples[:, :, 10:] += 3.0
-    whole = calibration(torch.from_numpy(truth), torch.from_numpy(samples), torch.ones(20, 7))
-    strips = calibration_scores([truth], [samples])
+    whole = reliability(torch.from_numpy(truth), torch.from_numpy(samples), torch.ones(20, 7))
+    strips = reliability_scores([truth], [samples])
     assert strips["skill"] == pytest.approx(whole.skill, rel=1e-6)
     assert strips["spread_skill"] == pytest.approx(whole.spread_skill, rel=1e-6)

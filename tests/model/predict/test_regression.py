@@ -13,8 +13,8 @@ from spectile.flows.run.settings import SceneSettings
 from spectile.model import checkpoint
 from spectile.model.closed.baselines import load_baselines
 from spectile.model.predict.regression import KINDS, RegressionPredictor, split_name
-from spectile.model.presets import scdm_paper
 from spectile.model.scdm.cascade import ScdmCascade
+from spectile.model.scdm.preset import scdm_paper
 from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.scene.radiometry import Radiometry

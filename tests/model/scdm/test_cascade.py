@@ -12,9 +12,9 @@ from spectile.model.diffusion.noise import noise
 from spectile.model.diffusion.schedule import linear_schedule, uniform_grid
 from spectile.model.diffusion.truncation import TruncationTarget
 from spectile.model.networks.unet_shared_encoder import SharedEncoderConfig, SharedEncoderUNet
-from spectile.model.presets import ScdmPreset, StagePreset, scdm_paper
 from spectile.model.scdm import cascade as cascade_paper
 from spectile.model.scdm.cascade import sample_stage
+from spectile.model.scdm.preset import ScdmPreset, StagePreset, scdm_paper
 
 TINY: dict[str, Any] = {
     "width": 8,

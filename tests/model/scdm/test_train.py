@@ -19,8 +19,8 @@ from spectile.model import checkpoint
 from spectile.model.data.crops import CropSource, TrainingScene
 from spectile.model.networks.unet_shared_encoder import SharedEncoderSizes
 from spectile.model.predict.predictor import CascadePredictor, load_predictor
-from spectile.model.presets import ScdmPreset, TrainingPreset, scdm_paper
 from spectile.model.scdm.cascade import ScdmCascade
+from spectile.model.scdm.preset import ScdmPreset, TrainingPreset, scdm_paper
 from spectile.model.scdm.train import mean_input, stage_loss, train_paper
 from spectile.model.training.run import generator_of
 

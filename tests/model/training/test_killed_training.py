@@ -20,7 +20,7 @@ from spectile.model.cascade.cascade import CascadeConfig, StageConfig
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.train import train
 from spectile.model.data.crops import TrainingScene
-from spectile.model.presets import TrainingPreset, scdm_paper
+from spectile.model.scdm.preset import TrainingPreset, scdm_paper
 from spectile.model.scdm.train import train_paper
 
 Train = Callable[..., Any]

@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48
-from spectile.model.cascade.calibration import (
+from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig, drawn_by
+from spectile.model.cascade.config import TrainConfig
+from spectile.model.cascade.means import fit_means
+from spectile.model.cascade.spread import (
     NORMAL,
     _matching,
     _moments,
@@ -17,11 +20,8 @@ from spectile.model.cascade.calibration import (
     calibrate_stages,
     fit_factors,
 )
-from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig, drawn_by
-from spectile.model.cascade.config import TrainConfig
-from spectile.model.cascade.means import fit_means
 from spectile.model.data.crops import Batch, CropSource, TrainingScene
-from spectile.model.measure.metrics import calibration
+from spectile.model.measure.metrics import reliability
 
 STAGES = (StageConfig(3, 8, 1, 8, kernels=16), StageConfig(3, 8, 1, 8))
 
@@ -58,7 +58,7 @@ def test_calibrated_samples_spread_as_far_as_they_err(
             torch.cat([model.sample(rgb[None], draw, number=number) for rgb in batch.rgb])
             for number in range(12)
         ]
-        return calibration(batch.target, torch.stack(drawn), batch.valid).spread_skill
+        return reliability(batch.target, torch.stack(drawn), batch.valid).spread_skill
 
     before = spread_skill()
     calibrate_stages(model, batch, seed=0)

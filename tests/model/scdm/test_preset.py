@@ -2,7 +2,7 @@ from typing import Literal
 
 import pytest
 
-from spectile.model.presets import scdm_paper
+from spectile.model.scdm.preset import scdm_paper
 
 
 @pytest.mark.parametrize(
