@@ -51,8 +51,8 @@ def benchmark_pipeline(
 
     Scenes and cubes lie in the folder for temporary files (TMPDIR) until it ends: 150 bytes for each pixel.
     """
-    from spectile.flows.benchmark import benchmark_pipeline as measures
-    from spectile.flows.benchmark import benchmark_table as shown
+    from spectile.flows.benchmark import pipeline as measures
+    from spectile.flows.benchmark import table as shown
 
     cli._check_json(json_file, model, model)
     cli._in_lines()

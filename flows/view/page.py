@@ -25,10 +25,10 @@ from spectile.catalog.errors import SpectileError, UsageError
 from spectile.catalog.index import Query
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.stac import COLLECTION_FILE
-from spectile.flows.view.view_catalog import CatalogPage
-from spectile.flows.view.view_guard import NAMES, SCRIPTS, GuardedApplication
-from spectile.flows.view.view_session import Pools, Session
-from spectile.flows.view.view_spectra import SpectraPane
+from spectile.flows.view.catalog import CatalogPage
+from spectile.flows.view.guard import NAMES, SCRIPTS, GuardedApplication
+from spectile.flows.view.session import Pools, Session
+from spectile.flows.view.spectra import SpectraPane
 from spectile.pipeline.cube.arrays import readable
 from spectile.pipeline.product.view import View, open_view
 from spectile.pipeline.stac.collection import Collection

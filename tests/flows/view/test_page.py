@@ -23,8 +23,8 @@ from bokeh.document import Document
 
 from spectile.flows.commands.app import main
 from spectile.flows.view.page import make_server
-from spectile.flows.view.view_session import Pools, Session
-from spectile.flows.view.view_spectra import SpectraPane
+from spectile.flows.view.session import Pools, Session
+from spectile.flows.view.spectra import SpectraPane
 from spectile.pipeline.cube.record import Cube
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.product import view as viewing
@@ -311,7 +311,7 @@ def test_the_first_picture_is_coarse_and_what_is_shown_is_not_read_again(
     pane = SpectraPane(AtOnce(Document(), Pools(None, None)), open_view(str(cube.storage)))  # type: ignore[arg-type]
     pane.map.refresh()
     assert [factor for _, factor, _ in reads] == [pane.view.levels[-1].factor]
-    monkeypatch.setattr("spectile.flows.view.view_map.frame_of", lambda drawn: (1000, 800))
+    monkeypatch.setattr("spectile.flows.view.map.frame_of", lambda drawn: (1000, 800))
     pane.map._fit()
     assert len(reads) == 2
     assert reads[-1][1] < pane.view.levels[-1].factor

@@ -17,8 +17,8 @@ from bokeh.document import Document
 from spectile.catalog.errors import CubeError, SpectileError
 from spectile.flows.commands.app import main
 from spectile.flows.view.page import _facts
-from spectile.flows.view.view_session import Pools
-from spectile.flows.view.view_spectra import SpectraPane
+from spectile.flows.view.session import Pools
+from spectile.flows.view.spectra import SpectraPane
 from spectile.pipeline.cube.record import Cube
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling

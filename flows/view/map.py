@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from spectile.catalog.errors import SpectileError
-from spectile.flows.view.view_session import FONT, Session, frame_of, keep_square
+from spectile.flows.view.session import FONT, Session, frame_of, keep_square
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.product.view import Array, Limits, Subject, View, picture, stretch
 

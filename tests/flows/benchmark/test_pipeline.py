@@ -9,9 +9,9 @@ from statistics import median
 import numpy as np
 import pytest
 
-from spectile.flows.benchmark import benchmark_pipeline
-from spectile.flows.benchmark.benchmark_pipeline import PARTS, PipelineBenchmark
-from spectile.flows.benchmark.benchmark_table import COLUMNS, table
+from spectile.flows.benchmark import pipeline
+from spectile.flows.benchmark.pipeline import PARTS, PipelineBenchmark
+from spectile.flows.benchmark.table import COLUMNS, table
 from spectile.flows.commands import app as cli
 from spectile.flows.commands import cli_benchmark
 from spectile.pipeline.benchmark import metered, write_scene
@@ -22,7 +22,7 @@ TINY = ("--model", "bands-repeat", "--size", "520", "--block", "512", "--repeats
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
-    monkeypatch.setattr(benchmark_pipeline, "BARE_TILES", 10)
+    monkeypatch.setattr(pipeline, "BARE_TILES", 10)
     monkeypatch.setattr("spectile.pipeline.benchmark.SQUARE", 64)
 
 
@@ -91,7 +91,7 @@ def test_costs_of_prefect_and_dask_are_told_for_a_run_and_a_block_and_extrapolat
         ) > 2 else (0, 0)  # fmt: skip
         return 2 + once + (0.5 + each) * blocks, {}
 
-    monkeypatch.setattr(benchmark_pipeline._Bench, "command", command)
+    monkeypatch.setattr(pipeline._Bench, "command", command)
     found = measure(tmp_path, "frameworks")["frameworks"]
     assert found["plain_run_seconds"]["median"] == pytest.approx(2.5)
     hour = found["blocks_in_an_hour"]

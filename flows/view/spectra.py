@@ -14,8 +14,8 @@ from bokeh.models import Button, ColumnDataSource, Div, HoverTool, Range1d, Togg
 from bokeh.plotting import figure
 from rasterio.crs import CRS
 
-from spectile.flows.view.view_map import MapPane
-from spectile.flows.view.view_session import AXIS, FONT, Session, pixel_of
+from spectile.flows.view.map import MapPane
+from spectile.flows.view.session import AXIS, FONT, Session, pixel_of
 from spectile.pipeline.product.view import Place, Spectrum, Subject, View, to_csv
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#56b4e9", "#7f3fbf", "#4d4d4d")

@@ -24,7 +24,7 @@ from bokeh.plotting import figure
 
 from spectile.catalog.index import Query, newest
 from spectile.catalog.times import when
-from spectile.flows.view.view_session import AXIS, keep_square, pixel_of
+from spectile.flows.view.session import AXIS, keep_square, pixel_of
 from spectile.pipeline.geometry.placing import transform_points
 from spectile.pipeline.stac.collection import Collection
 
