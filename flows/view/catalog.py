@@ -40,17 +40,22 @@ class CatalogPage:
     """The models of one document and what happens to them."""
 
     def __init__(self, document: Document, collection: Collection) -> None:
-        found = collection.search(Query(bbox=_WORLD))
+        found = collection.search(Query(), geometry=True)
         self.rows = newest(found, MOST).to_pylist()
         self.said = f"{found.num_rows:,} cubes"
         if found.num_rows > len(self.rows):
             self.said += f", the {len(self.rows):,} last written are shown"
         box = shapely.box(*_WORLD)
-        shapes = [shapely.intersection(shapely.from_wkb(row["geometry"]), box) for row in self.rows]
-        self.shapes = [shapely.transform(shape, _project) for shape in shapes]
+        cut = [shapely.intersection(shapely.from_wkb(row["geometry"]), box) for row in self.rows]
+        # By row: an item without a footprint, or with one beyond the map, is in the list alone.
+        self.shapes = {
+            at: shapely.transform(shape, _project)
+            for at, shape in enumerate(cut)
+            if shape is not None and not shape.is_empty
+        }
         self.map = self._build_map()
         self.open = ColumnDataSource({"href": [""]}, name="open")  # view.js goes where it says
-        entries = "".join(self._entry(row) for row in self.rows)
+        entries = "".join(self._entry(at) for at in range(len(self.rows)))
         self.list = Div(
             name="list", disable_math=True, sizing_mode="stretch_both", styles={"overflow-y": "auto"},
             text=entries or "<p style='padding:12px'>No cubes yet; spectile catalog add adds some.</p>",
@@ -65,8 +70,9 @@ class CatalogPage:
             document.add_root(model)
 
     def _build_map(self) -> Any:
-        parts = [(at, part) for at, shape in enumerate(self.shapes) for part in shapely.get_parts(shape)]
-        left, bottom, right, top = shapely.total_bounds(self.shapes) if parts else (-2e7, -1e7, 2e7, 1e7)
+        parts = [(at, part) for at, shape in self.shapes.items() for part in shapely.get_parts(shape)]
+        everywhere = (-2e7, -1e7, 2e7, 1e7)
+        left, bottom, right, top = shapely.total_bounds([*self.shapes.values()]) if parts else everywhere
         wide, high = max(right - left, 200.0) * 1.2, max(top - bottom, 200.0) * 1.2
         x, y = (left + right) / 2, (bottom + top) / 2
         drawn = figure(
@@ -90,9 +96,9 @@ class CatalogPage:
         })  # fmt: skip
         shown = drawn.patches("x", "y", source=source, line_width=1.5, line_color="colour",
                               fill_color="colour", fill_alpha=0.25)  # fmt: skip
-        middles = [shapely.centroid(shape) for shape in self.shapes]
+        middles = [shapely.centroid(shape) for shape in self.shapes.values()]
         drawn.scatter([p.x for p in middles], [p.y for p in middles], size=7, line_color="white",
-                      fill_color=[_colour(row) for row in self.rows])  # fmt: skip
+                      fill_color=[_colour(self.rows[at]) for at in self.shapes])  # fmt: skip
         drawn.add_tools(HoverTool(renderers=[shown], tooltips=[("", "@name"), ("", "@told")]))
         drawn.on_event(Tap, lambda event: self.tapped(event.x, event.y))
         for side in ("inner_width", "inner_height"):
@@ -102,24 +108,26 @@ class CatalogPage:
     def tapped(self, x: float, y: float) -> None:
         """Open the cube of the smallest footprint at a point, or of the nearest middle."""
         point = shapely.Point(x, y)
-        hit = [at for at, shape in enumerate(self.shapes) if shapely.intersects(shape, point)]
+        hit = [at for at, shape in self.shapes.items() if shapely.intersects(shape, point)]
         if hit:
             self._open(min(hit, key=lambda at: float(shapely.area(self.shapes[at]))))
             return
-        away = [float(shapely.distance(shapely.centroid(shape), point)) for shape in self.shapes]
-        if away and min(away) <= NEAR * pixel_of(self.map):
-            self._open(int(np.argmin(away)))
+        away = {at: shapely.distance(shapely.centroid(shape), point) for at, shape in self.shapes.items()}
+        if away and min(away.values()) <= NEAR * pixel_of(self.map):
+            self._open(min(away, key=away.__getitem__))
 
     def _open(self, at: int) -> None:
         self.open.data = {"href": [_query(self.rows[at])]}
 
-    def _entry(self, row: dict[str, Any]) -> str:
+    def _entry(self, at: int) -> str:
+        row = self.rows[at]
+        told = _told(row) + ("" if at in self.shapes else " · not on the map")
         return (
             f'<a href="?{escape(_query(row))}" style="display:flex;gap:10px;padding:9px 14px;'
             'color:#1f2933;border-bottom:1px solid #dde3ea;text-decoration:none"><i style="flex:none;'
             f'width:10px;height:10px;margin-top:5px;border-radius:5px;background:{_colour(row)}"></i><span><b>'
             f'{escape(str(row["title"]))}</b><br><span style="color:#5f6c7b;font-size:12.5px">'
-            f"{escape(_told(row))}</span></span></a>"
+            f"{escape(told)}</span></span></a>"
         )
 
 

@@ -200,8 +200,12 @@ class Collection:
             )  # fmt: skip
         return href
 
-    def search(self, query: Query) -> pa.Table:
+    def search(self, query: Query, *, geometry: bool = False) -> pa.Table:
         """The rows of the items that match a query, unordered; every finished add is included.
+
+        Parameters
+        ----------
+        geometry : whether footprints are among the columns; they always are of a search by place.
 
         Raises
         ------
@@ -214,7 +218,7 @@ class Collection:
         if len(names) >= MOST_PENDING:
             self._fold_if_allowed()
             names = list(self.storage.keys(_PENDING))
-        columns = (*index.SHOWN, "geometry") if query.bbox is not None else index.SHOWN
+        columns = (*index.SHOWN, "geometry") if geometry or query.bbox is not None else index.SHOWN
         value = self.storage.get(INDEX_FILE)
         if value is None:
             raise self._missing()
