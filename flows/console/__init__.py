@@ -1,4 +1,4 @@
-"""What is shown in a terminal.
+"""Output in the terminal, and maps of plans.
 
-console: progress, tables, messages · describe: a cube and the models · plan_map: blocks as a map.
+console: progress, tables, messages · describe: cubes and models as tables · plan_map: blocks as GeoJSON.
 """

@@ -1,4 +1,4 @@
-"""What a person sees of a run: log lines, progress, tables and errors. No heavy import."""
+"""Log lines, progress, tables and errors of a run in the terminal. No heavy import."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("spectile")
 
 SECONDS_BETWEEN_LINES = 5.0
-"""A run that writes to a file or a pipe says how it goes this often at most."""
+"""Shortest time between two progress lines when the output is a file or a pipe."""
 
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What moves the cursor, changes colours or the direction of writing, or cannot be written at all."""
+"""Characters that move the cursor, change colours or the writing direction, or cannot be encoded."""
 
 _CURRENT: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 
 @contextmanager
 def observed_by(observer: Observer) -> Iterator[None]:
-    """Let an observer watch the flow that is called inside; a flow's parameters can only be plain values."""
+    """Set the observer of the flow that is called inside; a flow's parameters can only be plain values."""
     token = _CURRENT.set(observer)
     try:
         yield
@@ -43,15 +43,15 @@ def observed_by(observer: Observer) -> Iterator[None]:
 
 
 def current_observer() -> Observer | None:
-    """The observer of the caller, if there is one."""
+    """The observer of the caller, or None."""
     return _CURRENT.get()
 
 
 def log_to(console: Console) -> None:
     """Print the run's log lines, and the warnings of libraries, on a console.
 
-    Prefect's own lines are left out: they are kept with the flow run, where its server shows them. Call it
-    before Prefect is imported, which puts a handler of its own on a root logger that has none.
+    Prefect's own lines are left out: its server shows them with the flow run. Call this before Prefect is
+    imported, because Prefect adds its own handler to a root logger without handlers.
     """
     root = logging.getLogger()
     for handler in [h for h in root.handlers if isinstance(h, ConsoleHandler)]:
@@ -70,7 +70,7 @@ class _Formatter(logging.Formatter):
 
 
 class ConsoleHandler(logging.Handler):
-    """A handler that prints on a rich console, which may be drawing the progress at the same time."""
+    """A handler that prints on a rich console, also while the console draws the progress."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -98,9 +98,9 @@ class RunProgress:
         self._started = self._said = time.perf_counter()
         self._tiles = self._tiles_done = self._pixels = 0
         self.blocks = 0
-        """Blocks of the run, 0 before it is planned."""
+        """Number of blocks of the run, 0 before it is planned."""
         self.blocks_done = 0
-        """Blocks that are done, those of earlier runs included."""
+        """Number of blocks that are done, including earlier runs."""
 
     def __enter__(self) -> RunProgress:
         return self
@@ -110,7 +110,7 @@ class RunProgress:
             self._live.stop()
 
     def begin(self, plan: Plan, estimate: Estimate, done: Sequence[Block]) -> None:
-        """Take the measure of the run and say what it will do."""
+        """Note the size of the run and log what it will do."""
         self._started = self._said = time.perf_counter()
         self.blocks, self.blocks_done = estimate.blocks, len(done)
         self._tiles = estimate.tiles - sum(plan.tiling.count(block.window) for block in done)
@@ -135,7 +135,7 @@ class RunProgress:
         self._show()
 
     def line(self) -> str:
-        """How the run goes, in a line."""
+        """The state of the run in one line."""
         share = self._tiles_done / max(self._tiles, 1)
         seconds = time.perf_counter() - self._started
         speed = share * self._pixels / 1e6 / max(seconds, 1e-9)
@@ -154,17 +154,17 @@ class RunProgress:
 
 
 def visible(text: object) -> str:
-    """The text with control characters written out: names come from files and catalogs of others."""
+    """The text with control characters escaped, because names come from untrusted files and catalogs."""
     return _UNSEEN.sub(lambda match: ascii(match.group())[1:-1], str(text))
 
 
 def print_error(message: object) -> None:
-    """Print an error as one line on stderr, whatever is in it."""
+    """Print an error as one line on stderr, with control characters escaped."""
     print("spectile: error:", visible(" ".join(str(message).split())), file=sys.stderr, flush=True)
 
 
 def print_line(text: object) -> None:
-    """Print a line on stdout, whatever is in it."""
+    """Print a line on stdout, with control characters escaped."""
     print(visible(text), flush=True)
 
 
@@ -188,7 +188,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def plan_pairs(report: Mapping[str, Any]) -> dict[str, object]:
-    """What a run would cost, from its report, as names and values."""
+    """The cost of a planned run, from its report, as names and values."""
     plan, model = report["plan"], report["model"]
     hours = plan["hours"]
     layers = f", layers {', '.join(plan['layers'])}" if plan["layers"] else ""
@@ -207,7 +207,7 @@ def plan_pairs(report: Mapping[str, Any]) -> dict[str, object]:
 
 
 def result_pairs(report: Mapping[str, Any]) -> dict[str, object]:
-    """What a run did, from its report, as names and values."""
+    """The results of a run, from its report, as names and values."""
     result = report["result"]
     return {
         "cube": result["cube"],
@@ -237,7 +237,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time that a person can read."""
+    """A time as readable text."""
     if seconds < 90:
         return f"{seconds:.3g} s"
     minutes = round(seconds / 60)

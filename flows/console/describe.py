@@ -1,4 +1,4 @@
-"""What a cube holds and what models there are, told from their metadata alone."""
+"""Descriptions of cubes and models, from their metadata only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SCORES = (
 
 
 def describe_cube(place: str | Path) -> dict[str, object]:
-    """Names and values for a person to read; of a cube that is not finished too.
+    """The facts of a cube as names and values to print; the cube may be unfinished.
 
     Raises
     ------
@@ -79,13 +79,13 @@ def _describe(storage: Storage) -> dict[str, object]:
 
 
 def describe_run(storage: Storage) -> dict[str, Any]:
-    """How the making of a cube stands, for programs.
+    """The state of a cube's run, for programs.
 
     ``state`` is ``done``, ``running``, ``stalled`` (alive, but nothing finished for ten minutes) or
-    ``stopped``; then ``blocks``, ``blocks_done``, ``missing`` (names of blocks) and of the last run
-    ``process``, ``since`` (UTC), ``beat_seconds`` (since its last sign of life, as far as clocks agree),
-    ``idle_seconds`` (how long it had then finished nothing) and ``block``, the first that was not done; null
-    where no run is known.
+    ``stopped``. Then ``blocks``, ``blocks_done``, ``missing`` (names of blocks), and for the last run
+    ``process``, ``since`` (UTC), ``beat_seconds`` (time since its last beat, if the clocks agree),
+    ``idle_seconds`` (time since it finished something, at that beat) and ``block``, the first unfinished one.
+    These are null if no run is known.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def describe_run(storage: Storage) -> dict[str, Any]:
 
 
 def run_state(status: str, beat: Beat | None) -> str:
-    """How the making of a cube stands, in a word, from the cube's status and its run's last sign of life."""
+    """The state of a cube's run in one word, from the cube's status and the run's last beat."""
     state = beat.state if beat else "stopped"
     return "done" if status == "complete" and state == "stopped" else state
 
@@ -194,7 +194,7 @@ def describe_held_out() -> list[list[str]]:
 
 
 def _shipped() -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The folder and the facts of each checkpoint in the package; the weights are not read."""
+    """The folder and the facts of each checkpoint in the package; weights are not read."""
     for path in sorted(Path(str(files("spectile.model") / "weights")).glob(f"*/{FILE}")):
         yield path.parent, read_facts(path)
 

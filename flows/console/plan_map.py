@@ -1,4 +1,4 @@
-"""Plans and cubes as maps: a polygon for each block, with what it costs and how far it is."""
+"""Plans and cubes as maps: a polygon for each block, with its cost and its state."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _SUMMED = ("blocks", "blocks_empty", "tiles", "tiles_masked", "pixels", "output_
 
 
 def scene_settings(scenes: Sequence[str], given: Mapping[str, Any]) -> list[SceneSettings]:
-    """The settings of each scene; folders and STAC item collections stand for what they list.
+    """The settings of each scene; folders and STAC item collections are expanded.
 
     Raises
     ------
-    UsageError : no scene is there, or two have one name.
+    UsageError : there is no scene, or two have one name.
     """
     return [SceneSettings(scene.place, **given) for scene in list_scenes(scenes)]
 
 
 def map_plans(settings: Sequence[SceneSettings] | LineSettings) -> tuple[list[Feature], dict[str, Any]]:
-    """The features of all blocks of one plan or several, and a report for programs.
+    """The features of all blocks of one or more plans, and a report for programs.
 
-    No pixel is read, of a line its masks only.
+    No pixel of a scene is read; of a flight line only the masks.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def map_plans(settings: Sequence[SceneSettings] | LineSettings) -> tuple[list[Fe
 
 
 def plan_rows(report: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each plan of a report, in the order of PLAN_COLUMNS; of several also their total."""
+    """A row for each plan of a report, in the order of PLAN_COLUMNS, and a total if there are several."""
     rows = [(each["scene"], each["plan"]) for each in report["scenes"]]
     if len(rows) > 1:
         rows.append(("total", report["total"]))
@@ -83,7 +83,7 @@ def plan_rows(report: Mapping[str, Any]) -> list[list[str]]:
 
 
 def map_cube(place: str) -> tuple[list[Feature], dict[str, Any]]:
-    """The features of a cube's blocks with their states, and a summary. Reads the ledger, no pixel.
+    """The features of a cube's blocks with their states, and a summary. Reads the ledger, no pixels.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def map_cube(place: str) -> tuple[list[Feature], dict[str, Any]]:
     cube = Cube(storage, plan)
     done, failures = finished_blocks(cube), read_failures(cube, plan.blocks)
     beat = read_beat(storage)
-    # A run tells the first block that it has not done; workers may be at others as well.
+    # A run reports only its first unfinished block; workers may be at others as well.
     running = beat.block if beat and beat.state != "stopped" else None
     spent = sum(marker.seconds for marker in done.values())
     tiles = sum(plan.computed_tiles(block) for block in done)
@@ -136,7 +136,7 @@ def map_cube(place: str) -> tuple[list[Feature], dict[str, Any]]:
 
 
 def status_pairs(summary: Mapping[str, Any]) -> dict[str, object]:
-    """The summary of a cube as names and values for a person to read."""
+    """The summary of a cube as names and values to print."""
     counts = summary["blocks"]
     told = [f"{counts[state]} {state}" for state in STATES[1:] if counts[state]]
     to_go = summary["seconds_to_go"]
@@ -152,15 +152,15 @@ def status_pairs(summary: Mapping[str, Any]) -> dict[str, object]:
 
 
 def check_map(place: str, data: Sequence[str]) -> None:
-    """Refuse a place for a map that would be found out only after the work.
+    """Check the place of a map before the work starts.
 
     Parameters
     ----------
-    data : files and cubes that it must not replace or lie in.
+    data : files and cubes that the map must not replace or lie in.
 
     Raises
     ------
-    UsageError : no map can be written there.
+    UsageError : the map cannot be written there.
     """
     if not place.endswith((".geojson", ".json")):
         raise UsageError("a map is GeoJSON", got=place, expected="a name that ends in .geojson")
@@ -169,7 +169,7 @@ def check_map(place: str, data: Sequence[str]) -> None:
 
 
 def write_map(place: str, features: Sequence[Feature]) -> None:
-    """Write features as one GeoJSON document, in one step; what is there is replaced.
+    """Write features as one GeoJSON document, in one step; an existing file is replaced.
 
     Raises
     ------
@@ -183,14 +183,14 @@ def write_map(place: str, features: Sequence[Feature]) -> None:
 def _features(
     plan: Plan, scene: str, seconds_per_tile: float | None, known: Mapping[Block, Mapping[str, Any]]
 ) -> list[Feature]:
-    """A feature for each block of the window, those without data included.
+    """A feature for each block of the window, also for blocks without data.
 
-    It has no shape where the grid is not on the globe.
+    The geometry is null if the grid is not on the globe.
 
     Parameters
     ----------
     scene : the name of a single scene.
-    known : what the ledger says of blocks; nothing of any in a plan.
+    known : the ledger's facts of blocks; empty for a plan.
     """
     estimate = plan.estimate(predictor_bytes=0)
     every = list(blocks(plan.window, plan.block))
@@ -198,7 +198,7 @@ def _features(
     shapes: list[dict[str, Any] | None]
     try:
         shapes = [*footprints(plan.grid, [block.window for block in every])]
-    except SceneError:  # told when the scene was opened
+    except SceneError:  # the user got the notice when the scene was opened
         shapes = [None] * len(every)
     for block, geometry in zip(every, shapes, strict=True):
         pixels = plan.pixels(block)
@@ -220,6 +220,6 @@ def _features(
 
 
 def _scenes_at(plan: Plan, block: Block) -> str:
-    """The scenes of a flight line that a block's tiles show."""
+    """The scenes of a flight line that a block's tiles contain."""
     tiles = plan.tiling.span(block.window)
     return ", ".join(str(share.facts["name"]) for share in plan.scenes if share.touches(tiles))

@@ -1,4 +1,5 @@
 """The page of ``spectile view``.
 
-page: the server · session: who looks at what · map, spectra, catalog: its parts.
+page: ``serve``, ``make_server`` · view_guard: which requests are answered · view_session: what all pages
+share · view_map, view_spectra, view_catalog: the parts of the page.
 """

@@ -1,4 +1,4 @@
-"""The page of a catalog: where its cubes are, and a way into each."""
+"""The page of a catalog: a map and a list of its cubes, with a link to each."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from spectile.pipeline.geometry.placing import transform_points
 from spectile.pipeline.stac.collection import Collection
 
 MOST = 1000
-"""Cubes on the page; of more, those last written."""
+"""Most cubes on the page; if there are more, the last written ones are shown."""
 NEAR = 12
-"""A click this many pixels from a footprint's middle means it, so that small ones can be met."""
+"""A click within this many pixels of a footprint's centre selects it, so that small ones can be hit."""
 _WORLD = (-180.0, -85.0, 180.0, 85.0)
 _MERCATOR = "EPSG:3857"
 
 
 class CatalogPage:
-    """The models of one document and what happens to them."""
+    """The models of one document and their events."""
 
     def __init__(self, document: Document, collection: Collection) -> None:
         found = collection.search(Query(), geometry=True)
@@ -54,7 +54,7 @@ class CatalogPage:
             if shape is not None and not shape.is_empty
         }
         self.map = self._build_map()
-        self.open = ColumnDataSource({"href": [""]}, name="open")  # view.js goes where it says
+        self.open = ColumnDataSource({"href": [""]}, name="open")  # page.js opens this address
         entries = "".join(self._entry(at) for at in range(len(self.rows)))
         self.list = Div(
             name="list", disable_math=True, sizing_mode="stretch_both", styles={"overflow-y": "auto"},
@@ -106,7 +106,7 @@ class CatalogPage:
         return drawn
 
     def tapped(self, x: float, y: float) -> None:
-        """Open the cube of the smallest footprint at a point, or of the nearest middle."""
+        """Open the cube of the smallest footprint at a point, or of the nearest centre."""
         point = shapely.Point(x, y)
         hit = [at for at, shape in self.shapes.items() if shapely.intersects(shape, point)]
         if hit:

@@ -1,7 +1,7 @@
-"""Who is answered by the page of ``spectile view``, and what a browser may do with the answer.
+"""Which requests ``spectile view`` answers, and what a browser may do with the answer.
 
-A page of another site cannot reach this one, even where its name leads to 127.0.0.1: requests name the
-site that they are for (``Host``) and the page that they come from (``Origin``), and only our own are taken.
+Pages of other sites cannot use this server, even if their name resolves to 127.0.0.1. A request states the
+site that it is for (``Host``) and the page that it comes from (``Origin``); only our own are accepted.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.web import RequestHandler, StaticFileHandler
 
 NAMES = ("127.0.0.1", "localhost", "[::1]")
-"""What the page's own address may be called; ``[::1]`` by those who forward a port."""
+"""Accepted names of the page's host; ``[::1]`` is for forwarded ports."""
 PAGE, WEB_SOCKET = "/", "/ws"
 SCRIPTS = ("bokeh", "bokeh-widgets")
-"""The scripts of Bokeh that the page takes."""
+"""The scripts of Bokeh that the page loads."""
 _HERE = Path(__file__).parent
 _FILES: dict[str, Path] = {
     **{f"/static/js/{name}.min.js": Path(settings.bokehjs_path(), f"js/{name}.min.js") for name in SCRIPTS},
@@ -37,11 +37,11 @@ _HEADERS = {
 _POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",
-    # Bokeh puts a <style> into each of its parts, and texts of ours carry style="…".
+    # Bokeh puts a <style> into each of its parts, and our HTML has style="…".
     "style-src": "'self' 'unsafe-inline'",
     # Icons and cursors in Bokeh's own styles, and the page's empty icon.
     "img-src": "data:",
-    # 'self' is no WebSocket in every browser.
+    # In some browsers 'self' does not include WebSockets.
     "connect-src": "ws://{host}",
     "base-uri": "'none'",
     "form-action": "'none'",
@@ -50,11 +50,11 @@ _POLICY = {
 
 
 def refusal(request: HTTPServerRequest, port: int) -> tuple[int, str] | None:
-    """Status and reason with which a request is refused; None where it is answered.
+    """Status and reason for refusing a request; None if it is answered.
 
     Parameters
     ----------
-    port : the server's own.
+    port : the port of the server.
     """
     own = {f"{name}:{port}" for name in NAMES} | (set(NAMES) if port == 80 else set())
     hosts, origins = (request.headers.get_list(name) for name in ("Host", "Origin"))
@@ -74,21 +74,21 @@ def refusal(request: HTTPServerRequest, port: int) -> tuple[int, str] | None:
 
 
 class GuardedApplication(BokehTornado):  # type: ignore[misc]
-    """Bokeh's application, behind ``refusal``; it serves one page, its WebSocket and the files they take.
+    """Bokeh's application behind ``refusal``; it serves one page, its WebSocket and their files.
 
     Parameters
     ----------
-    page : makes the document, as Bokeh's applications do.
-    port : that it is reached at.
+    page : fills the document, as in Bokeh's applications.
+    port : the port of the server.
     """
 
     def __init__(self, page: Any, port: int) -> None:
-        # Bokeh's own check of origins comes after ours and asks for less.
+        # Bokeh's own check of origins comes after ours and is weaker.
         super().__init__({PAGE: page}, extra_websocket_origins=[f"{name}:{port}" for name in NAMES])
         self._port = port
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> HTTPMessageDelegate:
-        """What answers a request."""
+        """The handler of a request."""
         path = request.path
         if refused := refusal(request, self._port):
             handler, arguments = _Refusal, {"refused": refused}
@@ -120,7 +120,7 @@ class _Page(_Guarded, DocHandler):  # type: ignore[misc]
 
 class _File(_Guarded, StaticFileHandler):
     def set_extra_headers(self, path: str) -> None:
-        self.set_header("Cache-Control", "no-cache")  # it is kept, and asked for whether it has changed
+        self.set_header("Cache-Control", "no-cache")  # the browser caches it and asks whether it has changed
 
 
 class _Refusal(_Guarded):

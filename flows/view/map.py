@@ -1,7 +1,6 @@
-"""The map of a cube's page: what it shows is read anew whenever it is moved or something else is chosen.
+"""The map of a cube's page. It reads again whenever it is moved or another subject is chosen.
 
-Nothing waits for a piece that is no longer asked for: while one is read, only the last of further wishes is
-kept.
+While one piece is read, only the latest request is kept, so that no outdated piece is read.
 """
 
 from __future__ import annotations
@@ -47,56 +46,56 @@ FLAG_COLOURS = (
     "#009e73",
     "#4d4d4d",
 )
-"""Of no flag, and of each."""
+"""Colours of no flag and of each flag."""
 _BOX = "background:rgba(255,255,255,.85);padding:7px 10px;font-size:12px;color:#1f2933"
 MARGIN = 0.15
-"""The piece that is read reaches beyond the screen by this share of it on each side."""
+"""The piece that is read extends beyond the screen on each side by this share of the screen."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the map is to show."""
+    """A request: what the map should show."""
 
     subject: Subject
-    """What of the cube."""
+    """The layer, band, index or picture."""
     window: Window
-    """The cube's pixels that are on the screen; may reach beyond it."""
+    """The cube's pixels on the screen; may reach beyond the cube."""
     side: int
-    """Pixels of the screen along the longer side."""
+    """Screen pixels along the longer side."""
     of_screen: bool
-    """Whether the stretch is that of the screen and not of the whole scene."""
+    """Whether the stretch is computed from the screen, not from the whole scene."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the map shows."""
+    """A finished request: what the map shows."""
 
     wanted: Wanted
-    """What was asked for."""
+    """The request."""
     limits: Limits
     """The stretch."""
     base: NDArray[np.uint32]
-    """The whole scene, coarse."""
+    """The whole scene at the coarsest level."""
     piece: NDArray[np.uint32] | None
-    """What is on the screen; None where the coarse level is fine enough."""
+    """The piece on the screen; None if the coarsest level is fine enough."""
     window: Window
     """The cube's pixels that the piece covers."""
     factor: int
-    """The level that is on the screen."""
+    """The level on the screen."""
 
     def shows(self, subject: Subject, window: Window, factor: int, of_screen: bool) -> bool:
-        """Whether it is what would be read for these."""
+        """Whether the same level and piece would be read for these."""
         return (self.wanted.subject, self.window, self.factor, self.wanted.of_screen) == (
             subject, window, factor, of_screen,
         )  # fmt: skip
 
 
 class MapPane:
-    """The map with its controls. Its unit is the metre, along the grid's own axes: rotated grids are upright.
+    """The map with its controls. Its axes are the grid's own, in metres: rotated grids are shown upright.
 
     Parameters
     ----------
-    on_shown : told what is shown, when something else is.
+    on_shown : called when the map shows something else.
     """
 
     def __init__(self, session: Session, view: View, *, on_shown: Callable[[Subject], None]) -> None:
@@ -109,7 +108,7 @@ class MapPane:
 
     @property
     def roots(self) -> tuple[Any, ...]:
-        """The models that the page has a place for."""
+        """The models that the page places."""
         return self.subject, self.band, self.stretch, self.whole, self.map, self.legend
 
     def _build_controls(self) -> None:
@@ -162,7 +161,7 @@ class MapPane:
             self.map.on_change(side, lambda attr, old, new: self._fit())
 
     def _cursor(self) -> list[float]:
-        """What turns a point of the map into the cube's coordinates, and their decimals; for ``view.js``."""
+        """For ``page.js``: the affine from the map to the cube's coordinates, and their decimals."""
         high, wide = self.view.pixel_m
         a, b, c, d, e, f = tuple(self.view.grid.transform)[:6]
         digits = 5 if CRS.from_wkt(self.view.grid.crs_wkt).is_geographic else 1
@@ -179,7 +178,7 @@ class MapPane:
         return col * wide, -row * high
 
     def refresh(self) -> None:
-        """Show what is wanted now."""
+        """Read and show the current request."""
         self.band.visible = self.subject.value in ("band", "sd")
         if self._busy:
             self._again = True
@@ -190,7 +189,7 @@ class MapPane:
             self.session.say(str(err))
             return
         self._busy = True
-        # None before the page is laid out: the coarsest level shows the scene at once.
+        # None before the page is laid out; then the coarsest level is shown at once.
         side = max(frame_of(self.map))
         wanted = Wanted(subject, self._on_screen(), side, self.stretch.value == "screen")
         self.session.run(self.session.pools.maps, partial(self._make, wanted), self._show, self._settled)
@@ -243,7 +242,7 @@ class MapPane:
         self.tell()
 
     def tell(self) -> None:
-        """Say below the map at what level what is shown."""
+        """Write below the map what is shown and at which level."""
         if self.drawn is None:
             return
         told = ["full resolution" if self.drawn.factor == 1 else f"1 : {self.drawn.factor}"]
@@ -267,7 +266,7 @@ class MapPane:
         self.refresh()
 
     def _fit(self) -> None:
-        """Keep pixels square when the page is laid out: the middle stays, and all that was on the screen."""
+        """Keep pixels square when the layout changes; the centre stays, and nothing leaves the screen."""
         x: Any = self.map.x_range
         y: Any = self.map.y_range
         middle = (x.start + x.end) / 2, (y.start + y.end) / 2
@@ -280,7 +279,7 @@ def _nothing() -> dict[str, list[Any]]:
 
 
 def _pixels(window: Window, factor: int) -> Window:
-    """The pixels of a level that a window of the cube meets, with the margin."""
+    """The pixels of a level in a window of the cube, with the margin."""
     row, col = window.row // factor, window.col // factor
     high, wide = -(-window.row_stop // factor) - row, -(-window.col_stop // factor) - col
     down, right = round(MARGIN * high), round(MARGIN * wide)
@@ -291,7 +290,7 @@ def _colours(subject: Subject) -> tuple[str, ...]:
     if subject.flags:
         return FLAG_COLOURS[: len(subject.flags) + 1]
     if subject.index is not None:
-        return tuple(interp_palette(BrBG11[::-1], 256))  # from brown to green, as of soil and leaves
+        return tuple(interp_palette(BrBG11[::-1], 256))  # from brown to green: soil to leaves
     return tuple(Viridis256 if subject.array == "reflectance" else Magma256)
 
 

@@ -1,4 +1,4 @@
-"""The server of the page ``spectile view``: on loopback, for one cube or the cubes of one catalog."""
+"""The server of ``spectile view``: on loopback, for one cube or the cubes of one catalog."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ WARNING = (
     "targets, measuring or calibrating."
 )
 THREADS = 4
-"""Pieces of maps that are read at a time, of all pages together."""
+"""Pieces of maps that are read at the same time, over all pages."""
 MOST_OPEN = 4
 """Cubes that stay open."""
 _HERE = Path(__file__).parent
 
 
 def make_server(place: str, port: int) -> BaseServer:
-    """The server for a cube or a catalog, which is opened before anybody asks; it runs when its loop does.
+    """The server for a cube or a catalog. Opens the place at once; answers requests when its loop runs.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def make_server(place: str, port: int) -> BaseServer:
 
     Raises
     ------
-    CubeError, UsageError : there is neither a cube nor a catalog, or the port is taken.
+    CubeError, UsageError : there is neither a cube nor a catalog, or the port is in use.
     StoreError : the place cannot be read.
     """
     storage = open_storage(place)
@@ -86,7 +86,7 @@ def serve(place: str, port: int, *, browser: bool) -> None:
 
 
 class _Cubes:
-    """Cubes that are open, and the threads that read them."""
+    """The open cubes, and the threads that read them."""
 
     def __init__(self) -> None:
         self.pools = Pools(ThreadPoolExecutor(THREADS), ThreadPoolExecutor(1))
@@ -97,9 +97,9 @@ class _Cubes:
         held = self._open.pop(place, None)
         view = open_view(place)
         if held is not None and held.complete and held.facts == view.facts:
-            view = held  # with what it has read already
+            view = held  # keeps what it has read already
         self._open[place] = view
-        self.pools.spectra.submit(view.place, 0.5, 0.5)  # PROJ takes longest the first time
+        self.pools.spectra.submit(view.place, 0.5, 0.5)  # PROJ's first transformation is slow
         while len(self._open) > MOST_OPEN:
             self._open.pop(next(iter(self._open)))
         return view
@@ -109,7 +109,7 @@ def _cube(document: Document, *, place: str, cubes: _Cubes, back: bool = False) 
     view = cubes.open(place)
     session = Session(document, cubes.pools)
     spectra = SpectraPane(session, view)
-    with document.models.freeze():  # else all models are looked through for each
+    with document.models.freeze():  # otherwise Bokeh scans all models for each addition
         for model in (*spectra.map.roots, *spectra.roots, session.status):
             document.add_root(model)
     spectra.map.refresh()
@@ -117,7 +117,7 @@ def _cube(document: Document, *, place: str, cubes: _Cubes, back: bool = False) 
 
 
 def _catalog_or_cube(document: Document, *, collection: Collection, cubes: _Cubes) -> None:
-    """The catalog, or with ``?id=`` the cube of one of its items; there is no way to any other cube."""
+    """The catalog, or with ``?id=`` the cube of one of its items; no other cube can be opened."""
     asked = document.session_context.request.arguments.get("id")
     if asked:
         _cube(document, place=collection.cube(asked[0].decode()), cubes=cubes, back=True)
@@ -128,7 +128,7 @@ def _catalog_or_cube(document: Document, *, collection: Collection, cubes: _Cube
 
 
 def _told(document: Document, *, show: Callable[[Document], None], back: bool = False) -> None:
-    """What is to be shown, or else a page that says why it cannot be."""
+    """The page, or a page with the error."""
     try:
         show(document)
     except (SpectileError, OSError, UnicodeDecodeError) as err:
@@ -160,7 +160,7 @@ def _facts(view: View) -> str:
 
 
 def _frame(document: Document, heading: str, facts: str, *, chart: bool, back: bool = False) -> None:
-    """Put the models that a document has into the page; ``chart`` says whether spectra are among them."""
+    """Put a document's models into the page; ``chart`` is True if there are spectra among them."""
     document.title = heading
     document.template = (_HERE / "page.html").read_text(encoding="utf-8")
     document.template_variables.update(

@@ -1,4 +1,4 @@
-"""What the pages share: the threads that read, what is done with the results, figures with square units."""
+"""Shared by all pages: the reading threads, the handling of their results, figures with square units."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ AXIS: dict[str, Any] = {
     "axis_label_text_font_size": "13px", "major_label_text_font_size": "12px", "axis_line_color": "#9aa5b1",
     "major_tick_line_color": "#9aa5b1", "minor_tick_line_color": None,
 }  # fmt: skip
-"""How axes look."""
+"""The style of axes."""
 Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class Pools:
-    """The threads that read, for all pages together."""
+    """The reading threads, shared by all pages."""
 
     maps: Executor
-    """For pieces of maps."""
+    """Threads for pieces of maps."""
     spectra: Executor
-    """One thread, so that spectra come in the order of the clicks, and wait for no map."""
+    """One thread for spectra: they come in the order of the clicks and do not wait for maps."""
 
 
 class Session:
-    """A page that is open: its document, and a line of text that says what happens."""
+    """An open page: its document and a status line."""
 
     def __init__(self, document: Document, pools: Pools) -> None:
         self.document, self.pools = document, pools
         self.status = Div(name="status", disable_math=True, sizing_mode="stretch_width")
 
     def say(self, text: str) -> None:
-        """Put the line below the map."""
+        """Show a text in the status line."""
         self.status.text = escape(text)
 
     def run(
@@ -53,11 +53,11 @@ class Session:
         done: Callable[[Made], None],
         after: Callable[[], None] = lambda: None,
     ) -> None:
-        """Work in a thread, then use what came of it with the document locked; a failure is said.
+        """Run ``work`` in a thread, then ``done`` with its result and the document locked; show failures.
 
         Parameters
         ----------
-        after : called in the end, also after a failure.
+        after : called at the end, also after a failure.
         """
 
         @without_document_lock  # type: ignore[untyped-decorator]
@@ -82,7 +82,7 @@ def _one_by_one(*functions: Callable[[], None]) -> None:
 
 
 def frame_of(drawn: Any) -> tuple[int, int]:
-    """Width and height of a figure's frame on the screen, px; nothing before a browser has laid it out."""
+    """Width and height of a figure's frame on the screen, px; zero before the browser has laid it out."""
     try:
         return drawn.inner_width or 0, drawn.inner_height or 0
     except UnsetValueError:
@@ -90,12 +90,12 @@ def frame_of(drawn: Any) -> tuple[int, int]:
 
 
 def pixel_of(drawn: Any) -> float:
-    """The figure's units along a pixel of the screen."""
+    """The figure's units per screen pixel."""
     return float(drawn.x_range.end - drawn.x_range.start) / (frame_of(drawn)[0] or 900)
 
 
 def keep_square(drawn: Any, x: float, y: float, wide: float, high: float) -> None:
-    """Show a rectangle about a point, and as much more as makes units as wide as they are high."""
+    """Show a rectangle around a point, extended so that units have equal width and height."""
     across, down = frame_of(drawn)
     if across and down:
         scale = max(wide / across, high / down)

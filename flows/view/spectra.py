@@ -1,4 +1,4 @@
-"""The spectra of a cube's page: of the points that are clicked and the areas that are drawn on its map."""
+"""The spectra of a cube's page: of clicked points and of drawn areas."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from spectile.flows.view.session import AXIS, FONT, Session, pixel_of
 from spectile.pipeline.product.view import Place, Spectrum, Subject, View, to_csv
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#56b4e9", "#7f3fbf", "#4d4d4d")
-"""Of places, told apart also by those who see few colours; they begin anew after the last."""
+"""Colours of places, also distinct for colour-blind people; they repeat after the last."""
 EMPTY = 0.5
-"""Reflectance up to which an empty chart reaches."""
+"""Upper end of an empty chart, reflectance."""
 NEAR = 8
-"""A click this many pixels of the screen from a corner means that corner."""
+"""A click within this many screen pixels of a corner selects it."""
 
 Outline = tuple[tuple[float, float], ...]
 
@@ -33,13 +33,13 @@ class Spot:
     """A place with its spectrum."""
 
     number: int
-    """What it is called on the map."""
+    """Its label on the map."""
     outline: Outline
-    """(row, column) of its point, or of the corners of its area."""
+    """(row, column) of the point, or of the area's corners."""
     place: Place
-    """Where its middle is."""
+    """The coordinates of its centre."""
     spectrum: Spectrum
-    """What was read there."""
+    """The spectrum of the place."""
 
     @property
     def is_area(self) -> bool:
@@ -48,12 +48,12 @@ class Spot:
 
     @property
     def colour(self) -> str:
-        """Of its marker and its curve."""
+        """The colour of its marker and its curve."""
         return COLOURS[(self.number - 1) % len(COLOURS)]
 
     @property
     def name(self) -> str:
-        """What it is called in the table."""
+        """Its name in the table."""
         return f"{'area' if self.is_area else 'point'} {self.number}"
 
 
@@ -71,7 +71,7 @@ class SpectraPane:
 
     @property
     def roots(self) -> tuple[Any, ...]:
-        """The models that the page has a place for."""
+        """The models that the page places."""
         return self.tools, self.chart, self.list
 
     def _build_tools(self) -> None:
@@ -87,7 +87,7 @@ class SpectraPane:
         self.list = column(self.hint, name="list", sizing_mode="stretch_width", spacing=0)
         self.table = ColumnDataSource({"csv": [""]})
         name = f"{self.view.storage.name.removesuffix('.zarr')}.spectra.csv"
-        self.save.tags = [name, self.table]  # for view.js
+        self.save.tags = [name, self.table]  # for page.js
         self.clear.on_click(partial(self._keep, ()))
         self.draw.on_change("active", lambda attr, old, new: self._drawing())
 
@@ -133,14 +133,12 @@ class SpectraPane:
         drawn.text("x", "y", "text", source=self.marks, text_align="center", text_baseline="middle",
                    text_color="white", text_font_size="11px", text_font_style="bold",
                    text_font={"value": FONT})  # fmt: skip
-        for click in (
-            Tap,
-            DoubleTap,
-        ):  # the second of two fast ones is only the latter
+        # The second of two fast clicks comes as a DoubleTap only.
+        for click in (Tap, DoubleTap):
             drawn.on_event(click, lambda event: self._tapped(event.x, event.y))
 
     def _tapped(self, x: float, y: float) -> None:
-        """Take the spectrum of the pixel at a point of the map, or the point as a corner of an area."""
+        """Read the spectrum of the pixel at a point of the map, or add the point as a corner of an area."""
         if self.draw.active:
             self._corner(x, y)
             return
@@ -159,7 +157,7 @@ class SpectraPane:
         self.corners.data = {"x": [*xs, x], "y": [*ys, y]}
 
     def _drawing(self) -> None:
-        """Begin an area, or take the mean spectrum of the one that was drawn."""
+        """Begin an area, or read the mean spectrum of the finished one."""
         if self.draw.active:
             self.draw.label = "Finish area"
             self.session.say("Click the corners of the area; the first one again, or Finish area, ends it")
@@ -184,7 +182,7 @@ class SpectraPane:
         self._keep(tuple(each for each in self.spots if each is not spot))
 
     def _mark_bands(self, subject: Subject) -> None:
-        """Show in the chart what the map shows."""
+        """Mark in the chart what the map shows."""
         tints = ["#c62828", "#2e7d32", "#1565c0"] if subject.is_colour else ["#52606d"] * len(subject.bands)
         self.shown.data = {"x": [self.view.bands.centre_nm[at] for at in subject.bands], "colour": tints}
 
@@ -196,7 +194,7 @@ class SpectraPane:
         self.map.refresh()
 
     def _keep(self, spots: tuple[Spot, ...]) -> None:
-        """Show these on the map, in the chart and in the list, and have them in the table."""
+        """Show these places on the map, in the chart, in the list and in the table."""
         self.spots = list(spots)
         colours = [spot.colour for spot in spots]
         places = [self.map.point(*_middle(spot.outline)) for spot in spots]
@@ -225,9 +223,9 @@ class SpectraPane:
         }  # fmt: skip
         tops = [float(np.nanmax(y)) for y in (*self.curves.data["y"], *(high for _, (_, high) in bounded))]
         self.chart.y_range.update(end=1.05 * max(tops, default=EMPTY / 1.05))
-        # The browser keeps what it has drawn of those that stay.
-        held = self._entries
-        self._entries = {spot.number: held.get(spot.number) or self._entry(spot) for spot in spots}
+        # Places that stay keep their elements in the browser.
+        before = self._entries
+        self._entries = {spot.number: before.get(spot.number) or self._entry(spot) for spot in spots}
         self.list.children = [*self._entries.values()] or [self.hint]
         self.clear.disabled = self.save.disabled = not spots
         named = [(spot.name, spot.place, spot.spectrum) for spot in spots]

@@ -1,4 +1,4 @@
-"""What is new in an inbox, into cubes.
+"""New scenes of an inbox become cubes.
 
-sweep: one round over the inbox.
+sweep: ``sweep``, one pass over the inbox, and ``WatchSettings``.
 """

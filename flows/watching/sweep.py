@@ -1,4 +1,4 @@
-"""A sweep of an inbox: arrivals → what is new or changed → one run each → a table.
+"""A sweep of an inbox: list the scenes, find new or changed ones, run each, make a table.
 
 The command line and the Prefect flow both call ``sweep``; they differ in how one scene is run.
 """
@@ -40,7 +40,7 @@ from spectile.pipeline.store.opening import open_storage
 LOG = logging.getLogger("spectile")
 
 COLUMNS = ("scene", "state", "cube", "why")
-"""Of the table of a sweep."""
+"""Columns of the table of a sweep."""
 
 RunOne = Callable[[SceneSettings], Mapping[str, Any]]
 """Runs one scene to its end and returns its report."""
@@ -49,39 +49,39 @@ _NO_VALUE = {
     "scene", "out", "resume", "overwrite", "memory", "block", "batch", "workers", "threads", "dask_address",
     "block_retries", "max_block_time", "lease", "datetime", "catalog",
 }  # fmt: skip
-"""Settings that change no value, or that each scene has in its own way."""
+"""Settings that change no value, or that differ for each scene."""
 
 
 @dataclass(frozen=True)
 class WatchSettings:
-    """What a user sets for a sweep; the command line's options bear the fields' names."""
+    """The settings of a sweep; the command line's options have the fields' names."""
 
     inbox: str
     """A folder, or a STAC document, path or URL."""
     run: SceneSettings
-    """What is set for each scene; its ``scene`` is not used, its ``out`` is the folder of the cubes."""
+    """The settings for each scene; ``scene`` is not used, ``out`` is the folder of the cubes."""
     at_once: int = 1
     """Scenes that are processed at the same time."""
     settle: float = 10.0
-    """Seconds between two looks at a file, s; one that changes meanwhile is left for the next sweep."""
+    """Time between two checks of a file, s; a file that changes in between is left for the next sweep."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one arrival."""
+    """The result of one arrival."""
 
     scene: str
-    """What the arrival is called."""
+    """The name of the arrival."""
     state: Literal["done", "skipped", "waiting", "failed"]
-    """Made now, there before, left for a later sweep, or failed."""
+    """Made now, made before, left for a later sweep, or failed."""
     cube: str = ""
-    """The store, where there is one."""
+    """The cube's place, empty if there is none."""
     why: str = ""
-    """What failed, in a line."""
+    """The reason, in one line, if it failed or waits."""
 
 
 class _Halt:
-    """An observer that passes on what it hears, and ends its run when the sweep is stopped."""
+    """An observer that forwards all events, and ends its run when the sweep is stopped."""
 
     def __init__(self, observer: Observer, stopped: threading.Event) -> None:
         self._observer, self._stopped = observer, stopped
@@ -105,23 +105,23 @@ def sweep(
     observe: Callable[[], AbstractContextManager[Observer]] = lambda: nullcontext(Silent()),
     on_outcome: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Process what is new or changed in an inbox; a scene that fails does not stop the others.
+    """Process new and changed scenes of an inbox; a scene that fails does not stop the others.
 
-    A scene whose cube is finished under the same plan is skipped, one whose cube was begun goes on. A scene
-    that has changed, or is to be made with other settings, gets a cube beside the old one, or with
-    ``run.overwrite`` in its place. Who asked for it is notified of a sweep that did something, or could not.
+    A scene whose cube is finished under the same plan is skipped; an unfinished cube is resumed. A scene that
+    has changed, or has other settings now, gets a new cube beside the old one, or in its place with
+    ``run.overwrite``. A notification is sent if the sweep made a cube or failed to.
 
     Parameters
     ----------
     run_one : runs one scene and returns its report.
     observe : gives each run its observer.
-    on_outcome : told how many arrivals are settled, of how many.
+    on_outcome : called with the number of settled arrivals and the total.
 
     Returns
     -------
     dict
-        ``inbox``, ``out``, the counts ``done``, ``skipped``, ``waiting`` and ``failed``, and ``scenes``: an
-        Outcome each, as plain values.
+        ``inbox``, ``out``, the counts ``done``, ``skipped``, ``waiting`` and ``failed``, and ``scenes``: one
+        Outcome per arrival, as plain values.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def sweep(
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """A sweep in a line."""
+    """The result of a sweep in one line."""
     line = ", ".join(f"{report[state]} {state}" for state in ("done", "skipped", "waiting", "failed"))
     failed = [each for each in report["scenes"] if each["state"] == "failed"]
     return line + (f"; {failed[0]['scene']}: {failed[0]['why']}" if failed else "")
@@ -164,7 +164,7 @@ def _sweep(
     on_outcome: Callable[[int, int], None],
 ) -> Iterator[Outcome]:
     _check(settings)
-    notify_location()  # a wrong one should not be found out by the first failure
+    notify_location()  # a wrong URL should be an error now, not at the first failure
     arrivals = [
         look(each, allow_private=settings.run.allow_private)
         for each in list_arrivals(settings.inbox, allow_private=settings.run.allow_private)
@@ -222,9 +222,9 @@ def _each(
         yield from map(process, arrivals)
         return
     with ThreadPoolExecutor(at_once, thread_name_prefix="scene") as pool, warnings.catch_warnings():
-        # What one thread silences, another that leaves a catch_warnings of its own lets be heard again.
+        # catch_warnings is not thread-safe: when one thread leaves it, warnings of all threads come back.
         warnings.simplefilter("ignore", ZarrUserWarning)
-        # Prefect knows by the context which flow run a subflow belongs to.
+        # Prefect finds the parent of a subflow in the context, so each thread gets a copy.
         futures = [pool.submit(copy_context().run, process, each) for each in arrivals]
         try:
             for future in as_completed(futures):
@@ -236,7 +236,7 @@ def _each(
 
 
 def _process(each: Arrival, run: SceneSettings, run_one: RunOne, key: str) -> Outcome:
-    """Make the cube of one arrival, unless it is there; whatever fails is told in the outcome."""
+    """Make the cube of one arrival, unless it exists; every failure is reported in the outcome."""
     out = ""
     try:
         if each.problem:
@@ -260,7 +260,7 @@ def _process(each: Arrival, run: SceneSettings, run_one: RunOne, key: str) -> Ou
         why = str(err)
     except MemoryError:
         why = "not enough memory; lower --memory, --samples or --batch"
-    except Exception as err:  # a bug that one scene meets must not keep the others from being made
+    except Exception as err:  # a bug with one scene must not stop the others
         LOG.exception("%s", each.name)
         why = f"{type(err).__name__}: {err}"
     return Outcome(each.name, "failed", out, " ".join(redact(why).split()))
@@ -271,15 +271,15 @@ def _place(run: SceneSettings, name: str) -> str:
 
 
 def _choose(run: SceneSettings) -> tuple[SceneSettings, str | None]:
-    """The settings with the place to write to; with the digest where the cube is finished already.
+    """The settings with the place to write to, and the digest if the cube there is finished.
 
     Parameters
     ----------
-    run : with ``out`` the place of the scene's first cube.
+    run : settings with ``out`` set to the place of the scene's first cube.
 
     Raises
     ------
-    SpectileError : the scene or a setting cannot be used, or something else lies in the place.
+    SpectileError : the scene or a setting cannot be used, or the place holds something else.
     """
     if open_storage(run.out).get("zarr.json") is None:
         return run, None
@@ -298,11 +298,11 @@ def _choose(run: SceneSettings) -> tuple[SceneSettings, str | None]:
     raise CubeError("the cube of another scene is in the way", where=out, remedy="move it")
 
 
-# Beside each cube a note keeps what its scene looked like, so that a sweep need not read every scene again.
+# A note beside each cube records the state of its scene, so that a sweep need not read every scene again.
 
 
 def _key(run: SceneSettings) -> str:
-    """What is another one when a cube would come out differently from the same scene."""
+    """A key of all settings that change the values of a cube."""
     facts = {name: value for name, value in asdict(run).items() if name not in _NO_VALUE}
     model = dict(predictors.predictor_of(run).settings)
     text = json.dumps([facts, model, software_version()], sort_keys=True, default=str)
@@ -322,7 +322,7 @@ def _keep(run: SceneSettings, each: Arrival, key: str, cube: str, digest: str) -
 
 
 def _note(run: SceneSettings, each: Arrival, key: str) -> str | None:
-    """The finished cube of an arrival that has not changed, by its note; None where that is not known."""
+    """The finished cube of an unchanged arrival, from its note; None if that is not known."""
     storage, name = _note_place(run, each)
     try:
         note = json.loads(storage.get(name) or b"{}")
@@ -331,5 +331,5 @@ def _note(run: SceneSettings, each: Arrival, key: str) -> str | None:
         facts = read_status(open_storage(note["cube"]))
     except (ValueError, KeyError, AttributeError, CubeError):
         return None
-    there = facts["status"] == "complete" and facts["digest"] == note["digest"]
-    return str(note["cube"]) if there else None
+    finished = facts["status"] == "complete" and facts["digest"] == note["digest"]
+    return str(note["cube"]) if finished else None

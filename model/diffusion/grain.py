@@ -1,10 +1,10 @@
-"""Noise that hangs together in space as the residual does: white noise on lattices of several spacings.
+"""Noise with the spatial correlation of the residual: white noise on lattices of several spacings.
 
-What a mean leaves over is no white noise: neighbours err together. A diffusion whose noise has the
-residual's own covariance (non-isotropic noise: Voleti et al. 2022) leaves its network less to do, as
-whitening does across bands. A component's noise is Σ √g_s · n_s over the spacings s, n_s white noise on a
-lattice of s pixels, joined by cubic B-splines and of unit variance everywhere; g, its grain, sums to one.
-Lattices are fixed to the scene's grid, so a value depends on its position alone, whatever window asks for it.
+The residual of a mean is not white: neighbouring pixels have similar errors. If the noise of a diffusion has
+the residual's covariance (non-isotropic noise: Voleti et al. 2022), its network has less to learn, as with
+whitening across bands. A component's noise is Σ √g_s · n_s over the spacings s. Here n_s is white noise on a
+lattice of s pixels, interpolated by cubic B-splines, with unit variance everywhere. The shares g, the grain,
+sum to one. Lattices are fixed to the scene's grid, so a value depends on its position only.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 SPACINGS = (1, 2, 4, 8, 16)
-"""Of the lattices, pixels."""
+"""Spacings of the lattices, pixels."""
 LAGS = (1, 2, 4, 8, 16)
-"""At which the residual's autocorrelation is held against that of the lattices, pixels."""
+"""Lags at which the residual's autocorrelation is compared with that of the lattices, pixels."""
 TAPS = 4
-"""Lattice points that a cubic B-spline reaches along an axis."""
+"""Lattice points in the support of a cubic B-spline along an axis."""
 
 Lattice = Callable[[int, tuple[int, int], tuple[int, int]], Tensor]
 """(level, first row and column on its lattice, rows and columns) → (K, rows, columns) white noise."""
 
 
 def white_grain(components: int) -> Tensor:
-    """(K, S), all of the variance at the spacing of one pixel."""
+    """(K, S), with all of the variance at the spacing of one pixel."""
     grain = torch.zeros(components, len(SPACINGS))
     grain[:, 0] = 1.0
     return grain
@@ -41,7 +41,7 @@ def grained(lattice: Lattice, grain: Tensor, origin: tuple[int, int], height: in
 
     Parameters
     ----------
-    lattice : where white noise comes from.
+    lattice : the source of white noise.
     grain : (K, S), each row non-negative with sum one.
     origin : row and column of the window's first pixel; may be negative.
     """
@@ -63,7 +63,7 @@ def grained(lattice: Lattice, grain: Tensor, origin: tuple[int, int], height: in
 
 
 def random_grained(grain: Tensor, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """(count, K, height, width) such noise from a generator, somewhere on the grid each."""
+    """(count, K, height, width) of such noise from a generator, each at a random place on the grid."""
     if not bool(grain[:, 1:].any()):
         shape = (count, len(grain), height, width)
         return torch.randn(shape, generator=generator).to(grain.device)
@@ -80,15 +80,14 @@ def random_grained(grain: Tensor, count: int, height: int, width: int, generator
 
 
 def fit_grain(components: Tensor, weight: Tensor) -> Tensor:
-    """(K, S), the grain of components (N, K, h, w) with weights alike; white where nothing is weighed.
+    """(K, S), the grain of components (N, K, h, w) with weights of that shape; white where all weights are 0.
 
-    Non-negative least squares on the autocorrelation at ``LAGS`` along both axes. It is on the CPU, whatever
-    the components are on.
+    Non-negative least squares on the autocorrelation at ``LAGS`` along both axes. The result is on the CPU.
     """
     found = np.stack(
         [_autocorrelation(components, weight, lag).double().cpu().numpy() for lag in LAGS], axis=1
     )
-    # The last equation, which outweighs the others, says that shares sum to one.
+    # The last equation makes the shares sum to one; its weight is much larger than the others'.
     system = np.vstack([_lattice_autocorrelation(), np.full(len(SPACINGS), 100.0)])
     rows = []
     for values in found:
@@ -101,20 +100,20 @@ def fit_grain(components: Tensor, weight: Tensor) -> Tensor:
 
 
 class _Taps(NamedTuple):
-    """The lattice points along an axis that pixels depend on, and how much."""
+    """The lattice points along an axis that a range of pixels depends on, and their weights."""
 
     first: int
     """The first lattice point."""
     points: int
-    """How many."""
+    """Number of lattice points."""
     at: Tensor
     """(P,) of each pixel's first point, counted from ``first``."""
     weight: Tensor
-    """(TAPS, P) float32; squares sum to one, so that the noise has unit variance between points too."""
+    """(TAPS, P) float32; squares sum to one, for unit variance also between lattice points."""
 
     @classmethod
     def of(cls, start: int, size: int, spacing: int) -> _Taps:
-        """Of pixels ``start`` to ``start + size``."""
+        """The taps of pixels ``start`` to ``start + size``."""
         place = np.arange(start, start + size)
         below, f = place // spacing, place % spacing / spacing
         spline = np.stack([(1 - f) ** 3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3])
@@ -124,7 +123,7 @@ class _Taps(NamedTuple):
         return cls(first, int(index[-1]) + TAPS, index, torch.from_numpy(spline).float())
 
     def down(self, white: Tensor) -> Tensor:
-        """(K, P, …) of values (K, points, …) on the lattice, summed in a fixed order whatever the window."""
+        """(K, P, …) from values (K, points, …) on the lattice, summed in the same order for every window."""
         index, weight = self.at.to(white.device), self.weight.to(white.device)
         out = white.index_select(1, index).mul_(weight[0][:, None])
         for tap in range(1, TAPS):
@@ -133,7 +132,7 @@ class _Taps(NamedTuple):
 
 
 def _autocorrelation(values: Tensor, weight: Tensor, lag: int) -> Tensor:
-    """(K,) of values (N, K, h, w) over both axes, NaN where nothing is weighed."""
+    """(K,) autocorrelation of values (N, K, h, w) over both axes, NaN where all weights are 0."""
     product, square = values.new_zeros(values.shape[1]), values.new_zeros(values.shape[1])
     for axis in (-2, -1):
         size = values.shape[axis] - lag

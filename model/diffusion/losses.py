@@ -1,7 +1,7 @@
-"""What the diffusion models are trained on: the noise and the spectral angle (Chen et al. 2024, III-B.2).
+"""The losses of the diffusion models: noise and spectral angle (Chen et al. 2024, III-B.2).
 
-A mask says which values count: (N, B) for scenes that lack bands, (N, B, h, w) for masked pixels, both
-bool or float in {0, 1}. Means are taken over what counts; where nothing does, the loss is 0.
+A mask selects the values that count: (N, B) for scenes that lack bands, (N, B, h, w) for masked pixels, both
+bool or float in {0, 1}. Means are over the selected values; if there are none, the loss is 0.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def prediction_loss(
     """The mean error of (N, B, h, w) predictions: squared (SCDM equation 13) or absolute (its code)."""
     difference = output - target
     if mask is not None:
-        # Before the square, whose gradient would carry a masked NaN back.
+        # Masked before the square, because the gradient of the square would propagate a masked NaN.
         difference = difference.where(_expand(mask, difference), 0.0)
     return _mean(difference.square() if kind == "mse" else difference.abs(), mask)
 
@@ -33,14 +33,14 @@ def spectral_loss(
 
     Parameters
     ----------
-    estimate, truth : spectra as measured: an angle means nothing once a mean has been taken away.
-    weight : (N,) for each sample, 1 if None.
-    mask : bands that do not count are left out of a pixel's angle, pixels without any of the mean.
+    estimate, truth : spectra as measured; after subtraction of a mean the angle would be meaningless.
+    weight : (N,), one per sample; 1 if None.
+    mask : unselected bands are left out of a pixel's angle, pixels without selected bands out of the mean.
     """
     pixels = None
     if mask is not None:
         mask = _expand(mask, truth)
-        # Not a product: masked values may be anything, NaN included.
+        # where instead of a product, because masked values may be NaN.
         estimate, truth = estimate.where(mask, 0.0), truth.where(mask, 0.0)
         pixels = mask.any(dim=1)
     loss = 1.0 - F.cosine_similarity(estimate, truth, dim=1)
@@ -64,9 +64,9 @@ def scdm_loss(
 ) -> Tensor:
     """SCDM equation 15 for a network that predicts the noise.
 
-    Two departures from the authors' code, which takes the cosine of normalised spectra with one weight
-    for all times: spectra are de-normalised first, and each sample weighs ``alpha_bar``, its share of
-    signal, because at t = T the estimate of x_0 multiplies the network's error by about 160.
+    Two differences from the authors' code, which uses the cosine of normalised spectra with one weight for
+    all times. Spectra are de-normalised first. Each sample has the weight ``alpha_bar``, its share of signal,
+    because at t = T the estimate of x_0 multiplies the network's error by about 160.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """Standard normal noise as a function of the position on the scene's grid.
 
 The generator is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"),
-counter-based: each pixel's value depends on its own counter and key alone, so that overlapping tiles
-agree and neither batch size nor order of tiles can change a scene. Words are 32 bits wide and live in
-int64 tensors, whose multiplication wraps modulo 2**64 on every device.
+counter-based: each pixel's value depends only on its own counter and key. So overlapping tiles agree, and
+batch size and order of tiles cannot change a scene. Words have 32 bits and are stored in int64 tensors, whose
+multiplication wraps modulo 2**64 on every device.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def philox4x32(
 
     Parameters
     ----------
-    counter : four int64 tensors in [0, 2**32) that broadcast against each other. What depends on fewer
-        axes is kept so for as many rounds as it lasts, which saves about a quarter of the work.
+    counter : four int64 tensors in [0, 2**32) that broadcast against each other. Words that depend on fewer
+        axes are not expanded before a round needs it, which saves about a quarter of the work.
     key : two integers in [0, 2**32).
     """
     c0, c1, c2, c3 = counter
@@ -57,7 +57,7 @@ def philox4x32(
 def _mix(product: Tensor, word: Tensor, key: int) -> Tensor:
     """The high word of ``product``, exclusive-or ``word`` and ``key``."""
     high = (product >> 32).bitwise_and_(_WORD).bitwise_xor_(key)
-    # In place where the shape allows: the word may still span an axis that the product does not.
+    # In place if the shape allows it: the word may have an axis that the product does not have yet.
     in_place = all(wide in (1, deep) for wide, deep in zip(word.shape, high.shape, strict=True))
     return high.bitwise_xor_(word) if in_place else high ^ word
 
@@ -77,24 +77,24 @@ def noise(
 ) -> Tensor:
     """Standard normal noise of windows on the scene's grid, (N, channels, height, width) float32.
 
-    The same pixel has the same value whatever window asks for it. Bits are the same on every device;
-    the float64 logarithm and sine behind the normals may differ in the last bit, which float32 hides
-    but for one value in about 2**28.
+    A pixel has the same value in every window. The random bits are the same on every device. The float64
+    logarithm and sine may differ in the last bit; after rounding to float32 that changes about one value in
+    2**28.
 
     Parameters
     ----------
-    seed, stage : the key, each in [0, 2**32); ``spectile.catalog.limits`` has the seed's limit.
+    seed, stage : the key, each in [0, 2**32); see ``spectile.catalog.limits`` for the seed.
     step, sample : in [0, 2**16).
     channels : number of channels C, at least 1.
     origins : (N, 2) int64, (row, col) of each window's first pixel; may be negative.
     height, width : of the windows, in pixels.
     device : where to compute.
-    level : in [0, 2**16); levels are independent of each other, as channels are.
+    level : in [0, 2**16); levels are independent of each other, like channels.
 
     Raises
     ------
     UsageError
-        Where seed, stage, step or sample is out of its range.
+        Seed, stage, step or sample is out of range.
     """
     check_seed(seed)
     _check("stage", stage, 1 << 32)
@@ -105,7 +105,7 @@ def noise(
     rows = torch.arange(height, dtype=torch.int64, device=device)[:, None]
     cols = torch.arange(width, dtype=torch.int64, device=device)[None, :]
     last = torch.tensor([[(sample << _STEP_BITS) | step]], dtype=torch.int64, device=device)
-    # One window and one group of channels at a time: what is held at once stays in the cache.
+    # One window and one group of channels at a time, so that the intermediate values stay in the cache.
     for window, (row, col) in enumerate(origins.tolist()):
         row_word = (rows + row) & _WORD
         col_word = (cols + col) & _WORD
@@ -122,8 +122,8 @@ def noise(
 def _box_muller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Two independent standard normal tensors, float64, from two of 32-bit words.
 
-    Box and Muller 1958: r cos(a), r sin(a) with r = sqrt(-2 ln u), a = 2 pi v. The half keeps u off
-    zero, and bounds the normals at 6.76.
+    Box and Muller 1958: r cos(a), r sin(a) with r = sqrt(-2 ln u), a = 2 pi v. Adding a half keeps u above
+    zero and bounds the normals at 6.76.
     """
     radius = first.double().add_(0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
     angle = second.double().mul_(2.0 * math.pi * 2.0**-32)

@@ -1,4 +1,4 @@
-"""What a network predicts, and how to get from one prediction to the other.
+"""The quantities that a network may predict, and the conversions between them.
 
 With a = sqrt(alpha_bar) and s = sqrt(1 - alpha_bar): ``x_t = a x_0 + s eps`` and
 ``v = a eps - s x_0`` (Salimans and Ho 2022, section 4), so ``x_0 = a x_t - s v``.
@@ -21,7 +21,7 @@ def add_noise(x_0: Tensor, eps: Tensor, alpha_bar: float | Tensor) -> Tensor:
 
 
 def to_x0(output: Tensor, x_t: Tensor, alpha_bar: float | Tensor, kind: Prediction) -> Tensor:
-    """The estimate of x_0 that the network's output stands for."""
+    """The estimate of x_0 from the network's output."""
     a, s = _sqrt(alpha_bar), _sqrt(1.0 - alpha_bar)
     if kind == "eps":
         return (x_t - s * output) / a
@@ -29,12 +29,12 @@ def to_x0(output: Tensor, x_t: Tensor, alpha_bar: float | Tensor, kind: Predicti
 
 
 def to_eps(x_0: Tensor, x_t: Tensor, alpha_bar: float | Tensor) -> Tensor:
-    """The noise that x_t holds if the data are x_0; alpha_bar below one."""
+    """The noise in x_t if the data are x_0; alpha_bar must be below one."""
     return (x_t - _sqrt(alpha_bar) * x_0) / _sqrt(1.0 - alpha_bar)
 
 
 def target(x_0: Tensor, eps: Tensor, alpha_bar: float | Tensor, kind: Prediction) -> Tensor:
-    """What the network is trained to put out."""
+    """The training target of the network's output."""
     if kind == "eps":
         return eps
     return x_0 if kind == "x0" else _sqrt(alpha_bar) * eps - _sqrt(1.0 - alpha_bar) * x_0

@@ -33,7 +33,7 @@ def ancestral(
 
     Written with x_0 in place of eps, which is the same mean (SCDM, equation 9), and for any two times
     t > s: beta = 1 - alpha_bar_t / alpha_bar_s (Nichol and Dhariwal 2021, section 4).
-    ``truncate(x_t, t)``, where given, replaces each state before anything is made of it.
+    ``truncate(x_t, t)``, if given, replaces each state before it is used.
     """
     x = draw(0)
     for i, (t, s) in enumerate(pairwise(times), start=1):

@@ -1,4 +1,4 @@
-"""The forward process: how much noise a state holds at each time, and the times a sampler visits.
+"""The forward process: the share of noise in a state at each time, and the times of a sampler.
 
 Time t = 0 is data, t = T the noisiest state. Ho et al. 2020, equation 4; Chen et al. 2024 (SCDM),
 equation 2: ``x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps``.
@@ -23,7 +23,7 @@ class Schedule:
     """A variance-preserving forward process with T steps."""
 
     alpha_bar: tuple[float, ...]
-    """Share of the signal's power at t = 0, 1, ..., T; starts at one and falls strictly, above zero."""
+    """Share of signal power at t = 0, 1, ..., T; starts at one, decreases strictly and stays above zero."""
 
     def __post_init__(self) -> None:
         table = np.asarray(self.alpha_bar, dtype=np.float64)
@@ -56,7 +56,7 @@ class Schedule:
         return math.log(alpha_bar) - math.log1p(-alpha_bar)
 
     def time_of_log_snr(self, log_snr: float) -> float:
-        """The time t in [0, T] whose log-SNR this is, clipped to the schedule's ends."""
+        """The time t in [0, T] with this log-SNR, clipped to the schedule's ends."""
         log_alpha_bar = -np.logaddexp(0.0, -log_snr)
         return float(np.interp(-log_alpha_bar, -self._log_alpha_bar, np.arange(self.steps + 1)))
 
@@ -68,7 +68,7 @@ def linear_schedule(steps: int = 1000, *, beta_1: float = 1e-4, beta_T: float = 
 
 
 def uniform_grid(schedule: Schedule, steps: int) -> tuple[float, ...]:
-    """``steps`` + 1 whole times from T down to 0, as evenly spaced as they go."""
+    """``steps`` + 1 whole times from T down to 0, as evenly spaced as possible."""
     _check_steps(schedule, steps)
     return tuple(float(math.floor(t + 0.5)) for t in np.linspace(schedule.steps, 0.0, steps + 1))
 
@@ -76,14 +76,14 @@ def uniform_grid(schedule: Schedule, steps: int) -> tuple[float, ...]:
 def logsnr_grid(schedule: Schedule, steps: int, *, whole: bool = False) -> tuple[float, ...]:
     """``steps`` + 1 times from T down to 0, evenly spaced in log-SNR (Lu et al. 2022, section 6).
 
-    The log-SNR is infinite at t = 0: the spacing is that of a grid from T to t = 1, whose last time is
-    then replaced by 0, so that the last evaluation of the network is one spacing before the end.
+    The log-SNR is infinite at t = 0. So the grid goes from T to t = 1, and its last time is then replaced by
+    0. The last evaluation of the network is one spacing before the end.
 
     Parameters
     ----------
     schedule : the forward process.
     steps : evaluations of the network, at least 1.
-    whole : whether to round to distinct whole times, for a network that only knows those.
+    whole : whether to round to distinct whole times, for a network that accepts only those.
     """
     _check_steps(schedule, steps)
     ends = schedule.log_snr(schedule.steps), schedule.log_snr(1)
@@ -95,7 +95,7 @@ def logsnr_grid(schedule: Schedule, steps: int, *, whole: bool = False) -> tuple
 
 
 def _distinct(times: list[float]) -> list[float]:
-    """Whole times, falling strictly from the same first time and staying at or above 1."""
+    """Whole times that start at the same time, decrease strictly and stay at or above 1."""
     lifted = times.copy()
     lifted[-1] = max(lifted[-1], 1.0)
     for i in reversed(range(len(times) - 1)):

@@ -1,8 +1,8 @@
 """Progressive Dynamic Truncation (PDT; Chen et al. 2024, section III-D).
 
-The paper clamps the guided noise estimate ("eps"), the authors' code the state before the network sees
-it ("x_t"). On data with an exact score the first leaves noise that no later step removes, the second is
-nearly neutral; hence the default of the preset.
+The paper clamps the guided noise estimate ("eps"), the authors' code the state before the network ("x_t").
+On data with an exact score the first leaves noise that no later step removes, and the second changes almost
+nothing. So the preset uses the second.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ TruncationTarget = Literal["x_t", "eps"]
 def percentile(t: float, *, steps: int, p_T: float) -> float:
     """p(t), linear from ``p_T`` at t = T to 1 at t = 1, the last step (SCDM equation 20).
 
-    The paper's settings name p_0 = .96, its equation sets p_0 = 1 and p_T below: this is the equation
-    and the code, which counts times from 0.
+    The paper's settings state p_0 = .96, but its equation has p_0 = 1 and a smaller p_T. This function
+    follows the equation and the code, which counts times from 0.
     """
     share = max(t - 1.0, 0.0) / max(steps - 1.0, 1.0)
     return 1.0 + (p_T - 1.0) * share
@@ -36,8 +36,8 @@ def truncate(x: Tensor, share: float) -> Tensor:
 def quantile(values: Tensor, share: float) -> Tensor:
     """The (N,) quantile of each row of (N, M), exact, between neighbours in rank by linear interpolation.
 
-    By selection, because ``torch.quantile`` refuses more than 2**24 values, which 102 bands of 512 by
-    512 pixels are, and ``torch.kthvalue`` takes time quadratic in their number where they are in order.
+    It uses selection: ``torch.quantile`` refuses more than 2**24 values (102 bands of 512 by 512 pixels have
+    more), and ``torch.kthvalue`` takes quadratic time on sorted values.
     """
     rank = share * (values.shape[1] - 1)
     below = math.floor(rank)

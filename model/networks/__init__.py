@@ -1,1 +1,5 @@
-"""The networks: plain modules that know neither schedules nor scenes."""
+"""The networks: plain torch modules without schedules or scenes.
+
+unet_compact: of the default model · unet_shared_encoder: of SCDM · mst_plus_plus, hscnn_plus, pixel_mlp:
+baselines.
+"""

@@ -1,6 +1,6 @@
 """HSCNN+ in its residual form, HSCNN-R (Shi, Chen, Xiong, Liu and Wu 2018, section 3.2), from the paper.
 
-The paper's dense form, HSCNN-D, is several times as expensive and a little better; it is not built here.
+The paper's dense form, HSCNN-D, is a little better and several times as expensive; it is not included.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class HSCNNPlus(nn.Module):
         self.leave = nn.Conv2d(width, bands, 3, padding=1)
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """(N, bands, h, w) of (N, 3, h, w)."""
+        """(N, bands, h, w) from (N, 3, h, w)."""
         features = functional.relu(self.enter(rgb))
         out: Tensor = self.leave(features + self.body(features))
         return out

@@ -1,7 +1,7 @@
 """MST++ (Cai et al. 2022): attention between spectral channels, written from the paper.
 
-One departure: the published width is the number of bands (31). Here the width is fixed, and a last
-convolution goes from it to the bands, so that 48 or 102 bands do not make another network.
+One difference: the published width is the number of bands (31). Here the width is fixed, and a last
+convolution maps it to the bands, so that the network is the same for 48 and 102 bands.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ LEVELS = 2
 class SpectralAttention(nn.Module):
     """Spectral-wise multi-head self-attention (S-MSA, section 3.2): channels are the tokens.
 
-    Each head's attention is (d, d) over channels, scaled by a learnt factor, at a cost linear in pixels;
-    a depth-wise convolution of the values carries the position.
+    Each head's attention is (d, d) over channels, scaled by a learnt factor; its cost is linear in the
+    pixels. A depth-wise convolution of the values encodes the position.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -119,7 +119,7 @@ class MSTPlusPlus(nn.Module):
         self.leave = nn.Conv2d(width, bands, 3, padding=1)
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """(N, bands, h, w) of (N, 3, h, w) of any size: it is reflected to a multiple of four."""
+        """(N, bands, h, w) from (N, 3, h, w) of any size, padded by reflection to multiples of four."""
         height, width = rgb.shape[2:]
         multiple = 2**LEVELS
         padding = (0, -width % multiple, 0, -height % multiple)

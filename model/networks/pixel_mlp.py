@@ -1,4 +1,4 @@
-"""A multi-layer perceptron on single pixels: what a network gets from colour alone, without neighbours."""
+"""A multi-layer perceptron on single pixels: the baseline that sees colour only, no neighbours."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ class PixelMLP(nn.Module):
         )
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """(N, bands, h, w) of (N, 3, h, w)."""
+        """(N, bands, h, w) from (N, 3, h, w)."""
         out: Tensor = self.layers(rgb)
         return out

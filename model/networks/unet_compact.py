@@ -1,8 +1,8 @@
 """The default model's network: a condition branch that runs once, a light denoiser that runs per step.
 
-Both work on pixels folded 2×2 into channels (Shi et al. 2016, sub-pixel convolution), which is where
-convolutions of 32 to 128 channels reach the speed of matrix products on a CPU. The condition branch holds
-most of the weights and is free of time, so that one pass serves every solver step and every sample.
+Both work on pixels folded 2×2 into channels (Shi et al. 2016, sub-pixel convolution): convolutions of 32 to
+128 channels then reach the speed of matrix products on a CPU. The condition branch holds most of the weights
+and does not depend on time, so one pass serves all solver steps and all samples.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ class CompactConfig:
     condition_channels: int
     """Channels of the condition."""
     targets: int
-    """Channels of the correction that the condition branch gives."""
+    """Channels of the correction from the condition branch."""
     components: int
-    """Channels of what is diffused."""
+    """Channels of the diffused components."""
     condition_width: int = 64
     """Width of the condition branch at half resolution; 3/2 of it below."""
     condition_blocks: int = 2
-    """Residual blocks a level in the condition branch."""
+    """Residual blocks per level in the condition branch."""
     width: int = 48
     """Width of the denoiser at half resolution; 3/2 of it at a quarter."""
     norm: Literal["channel", "group"] = "channel"
-    """``channel`` normalises each pixel by itself, ``group`` over the tile (8 groups)."""
+    """``channel`` normalises each pixel separately, ``group`` over the tile (8 groups)."""
 
 
 class ChannelNorm(nn.Module):
-    """Normalises each pixel's channels by themselves (LayerNorm over C): no statistics over the tile."""
+    """Normalises the channels of each pixel (LayerNorm over C), without statistics over the tile."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def _norm(kind: str, channels: int) -> nn.Module:
 
 
 class Block(nn.Module):
-    """A pre-activation residual block; with ``timed``, time scales and shifts between its convolutions."""
+    """A pre-activation residual block; if ``timed``, the time scales and shifts between its convolutions."""
 
     def __init__(self, width: int, norm: str, *, timed: bool) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Block(nn.Module):
 
 
 def time_features(t: Tensor) -> Tensor:
-    """(N, TIME_FEATURES) sinusoids of the time step t (N,), as of Vaswani et al. 2017."""
+    """(N, TIME_FEATURES) sinusoids of the time step t (N,), as in Vaswani et al. 2017."""
     half = TIME_FEATURES // 2
     rate = torch.exp(-torch.arange(half, device=t.device, dtype=torch.float32) * (9.21 / half))
     angle = t.to(torch.float32)[:, None] * rate[None, :]
@@ -87,7 +87,7 @@ def time_features(t: Tensor) -> Tensor:
 
 
 Features = tuple[Tensor, Tensor]
-"""What the condition branch hands to the denoiser: at a half and at a quarter of the resolution."""
+"""Features from the condition branch for the denoiser, at a half and at a quarter of the resolution."""
 
 
 class CompactUNet(nn.Module):
@@ -139,7 +139,7 @@ class CompactUNet(nn.Module):
             nn.init.zeros_(last.bias)
 
     def encode(self, condition: Tensor) -> tuple[Tensor, Features]:
-        """The correction (N, T, h, w) that a condition (N, C, h, w) calls for, and features for ``forward``.
+        """The correction (N, T, h, w) for a condition (N, C, h, w), and the features for ``forward``.
 
         h and w are multiples of ``stride``.
         """
@@ -150,7 +150,7 @@ class CompactUNet(nn.Module):
         quarter = quarter + _twice(self.condition_raise(eighth))
         half = self.condition_last(half + _twice(self.condition_up(quarter)))
         correction: Tensor = self.unfold(self.correction(functional.silu(self.norm_mean(half))))
-        # The denoiser reads the branch and does not shape it: the mean is then that of a plain regression.
+        # The denoiser's gradient does not reach the branch, so the mean is that of a plain regression.
         return correction, (self.feature_half(half.detach()), self.feature_quarter(quarter.detach()))
 
     def forward(self, noisy: Tensor, t: Tensor, features: Features) -> Tensor:

@@ -1,15 +1,15 @@
 """The U-Net of SCDM (Chen et al. 2024, section III-B), whose two encoders share their weights.
 
-The text leaves much open; the reading here is the one whose parameters and multiply-adds are those
-measured on the authors' network (tests/model/networks/test_unet_shared_encoder.py holds the counts to 0.1 %):
+The text leaves much open. This reading has the parameters and multiply-adds measured on the authors' network
+(tests/model/networks/test_unet_shared_encoder.py checks the counts to 0.1 %):
 
 - The encoder runs twice, on the noisy state and on the condition; only the 3x3 stems differ. Both runs
-  go down to the bottom level, since even its blocks feed the decoder.
+  include the bottom level, because its blocks feed the decoder too.
 - Skips are kept after the stem, each residual block and each downsampling. Each of the decoder's
-  blocks (one more a level than in the encoder) takes one skip of either kind: cat[x, skip, condition].
+  blocks (one more per level than in the encoder) takes one skip from each run: cat[x, skip, condition].
 - Attention has one head over all pixels, biased 1x1 projections and a 1x1 output, and follows each
   residual block of its levels, in both encoder runs and the decoder, and the first of two middle blocks.
-- The middle sees the noisy branch alone. 1x1 convolutions stand in the shortcut where widths differ.
+- The middle gets the noisy branch only. Shortcuts have a 1x1 convolution where widths differ.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from spectile.catalog.fields import Count, Depth, Share, Width
 
 @dataclass(frozen=True)
 class SharedEncoderSizes:
-    """The sizes of a ``SharedEncoderUNet`` that its data leave open; the defaults are the published ones."""
+    """The sizes of a ``SharedEncoderUNet`` that do not follow from the data; defaults are as published."""
 
     width: Width = 128
     """Channels after the stems; also the length of the time's sinusoid."""
     multipliers: Annotated[tuple[Width, ...], Field(min_length=1, max_length=12)] = (1, 2, 2, 2, 2, 2, 2)
-    """Width of each level over ``width``; between two levels the size halves."""
+    """Width of each level divided by ``width``; the size halves from level to level."""
     blocks: Depth = 2
-    """Residual blocks a level in the encoder; the decoder has one more."""
+    """Residual blocks per level in the encoder; the decoder has one more."""
     attention_levels: tuple[int, ...] = (3,)
     """Levels with attention after each residual block, counted from 0 at full size."""
     time_width: Width = 512
@@ -45,10 +45,10 @@ class SharedEncoderSizes:
     groups: Count = 32
     """Groups of the group normalisation."""
     dropout: Share = 0.1
-    """Share of values dropped before each block's second convolution, in training."""
+    """Dropout before each block's second convolution, in training."""
     condition_time: Literal["step", "fixed"] = "step"
-    """The time that the condition's encoder sees: the step's own, as in the authors' code, or 0, which
-    lets one pass serve all steps (the paper leaves it open)."""
+    """The time input of the condition's encoder: the step's time, as in the authors' code, or 0. With 0 one
+    pass serves all steps. The paper leaves it open."""
 
     def __post_init__(self) -> None:
         widths = [self.width * multiplier for multiplier in (1, *self.multipliers)]
@@ -61,7 +61,7 @@ class SharedEncoderSizes:
 
     @property
     def stride(self) -> int:
-        """Pixels that one pixel of the bottom level spans; heights and widths must be multiples."""
+        """Pixels along one pixel of the bottom level; heights and widths must be multiples."""
         return 1 << (len(self.multipliers) - 1)
 
 
@@ -76,14 +76,14 @@ class SharedEncoderConfig(SharedEncoderSizes):
 
     @property
     def components(self) -> int:
-        """Channels that are diffused: every band."""
+        """Channels that are diffused: all bands."""
         return self.channels
 
 
 class SharedEncoderUNet(nn.Module):
     """Predicts (N, B, h, w) from a noisy state of that shape, a time and a (N, C, h, w) condition.
 
-    The time is the number that goes into the sinusoid, (N,): 0 to T - 1 in the authors' code.
+    The time (N,) is the argument of the sinusoid: 0 to T - 1 in the authors' code.
     """
 
     def __init__(self, config: SharedEncoderConfig) -> None:
@@ -124,7 +124,7 @@ class SharedEncoderUNet(nn.Module):
         return self.predict(x, time, self.encode_condition(condition, time))
 
     def encode_condition(self, condition: Tensor, time: Tensor) -> list[Tensor]:
-        """The condition's features, one for each skip; free of ``time`` (N,) if that is ``fixed``."""
+        """The condition's features, one per skip; they do not depend on ``time`` (N,) if it is ``fixed``."""
         if self.config.condition_time == "fixed":
             time = torch.zeros_like(time)
         return self._encode(self.condition_stem(condition), self.embed(time))
@@ -135,7 +135,7 @@ class SharedEncoderUNet(nn.Module):
         Raises
         ------
         UsageError
-            Where height or width is no multiple of the stride.
+            Height or width is not a multiple of the stride.
         """
         stride = self.config.stride
         if x.shape[-2] % stride or x.shape[-1] % stride:
