@@ -14,7 +14,7 @@ from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.store.local import LocalStorage
 from tests.catalog.items import made_up
-from tests.flows.view.test_page import Page, chromium, served
+from tests.flows.view.test_page import Page, served
 from tests.flows.view.test_view_hostile import tell
 from tests.pipeline.cube.test_record import BANDS, make
 
@@ -24,12 +24,6 @@ def evil(name: str) -> str:
     return (
         f"$$x$$ {name} <img src=x onerror=window.ran=1><script>window.ran=1</script>\"'><a href=javascript:1>"
     )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture
