@@ -27,12 +27,6 @@ def evil(name: str) -> str:
     )
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
-
-
 @pytest.fixture
 def page(browser: Any) -> Iterator[Page]:
     opened = Page(browser)

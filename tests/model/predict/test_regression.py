@@ -89,9 +89,9 @@ def paper(tmp_path):
 def test_baselines_of_the_published_cascade_predict(kind, paper):
     folder, preset = paper
     predictor = RegressionPredictor(str(folder), kind)
-    assert (predictor.bands, predictor.response) == (preset.bands, preset.response)
+    assert (predictor.bands, predictor.inputs[0].bands) == (preset.bands, preset.response)
     rgb = np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)
-    (cube,) = predictor.predict(rgb, np.ones((1, 8, 8), bool), np.zeros((1, 2), np.int64), range(1))
+    (cube,) = predictor.predict(Batch.of_colours(rgb), range(1))
     np.testing.assert_allclose(cube[0], load_baselines("vnir48")[kind].predict(rgb[0]))
 
 
