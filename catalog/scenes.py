@@ -133,7 +133,7 @@ def scene_asset(assets: Mapping[str, Any], where: str) -> str:
     if "visual" in rasters:
         return str(rasters["visual"])
     raise UsageError(
-        "which asset is the RGB scene is not plain", where=where, got=", ".join(assets)[:200] or "no assets",
+        "which asset is the RGB scene is unclear", where=where, got=", ".join(assets)[:200] or "no assets",
         expected="one GeoTIFF, or one that is called visual",
     )  # fmt: skip
 
@@ -168,10 +168,10 @@ def checked_href(href: str, document: Path | Location, root: Path | Location, wh
         place = document.parent / href
     if isinstance(place, Location):
         if isinstance(root, Location) and place.is_here and not root.is_here:
-            raise UsageError("a catalogue from elsewhere leads to this machine", where=where, got=str(place))
+            raise UsageError("a remote catalogue refers to this machine", where=where, got=str(place))
         return place.url
     if isinstance(root, Location):
-        raise UsageError("a catalogue from elsewhere leads to a file here", where=where, got=href)
+        raise UsageError("a remote catalogue refers to a local file", where=where, got=href)
     try:
         path_here = Path(os.path.realpath(place))
     except (ValueError, OSError, RuntimeError) as err:  # not the text of a path, or links in a circle

@@ -197,7 +197,7 @@ def check_stac(said: Mapping[str, Any], where: str) -> None:
         plain = json.loads(json.dumps(said, allow_nan=False, ensure_ascii=False).encode())
         first = best_match(_validator(kind).iter_errors(plain))
     except (ValueError, RecursionError) as err:
-        raise UsageError("not JSON that can be kept", where=where, got=str(err)[:120]) from err
+        raise UsageError("not valid JSON", where=where, got=str(err)[:120]) from err
     if first is not None:
         # If all alternatives of a schema fail, a missing field explains more than the failure itself.
         first = next((leaf for leaf in _leaves(first) if leaf.validator == "required"), first)

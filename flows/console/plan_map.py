@@ -163,7 +163,7 @@ def check_map(place: str, data: Sequence[str]) -> None:
     UsageError : the map cannot be written there.
     """
     if not place.endswith((".geojson", ".json")):
-        raise UsageError("a map is GeoJSON", got=place, expected="a name that ends in .geojson")
+        raise UsageError("a map is written as GeoJSON", got=place, expected="a name that ends in .geojson")
     if any(nested(locate(each), locate(place)) for each in data):
         raise UsageError("the map would overwrite data", where=place, remedy="choose another file")
 

@@ -64,10 +64,10 @@ def refusal(request: HTTPServerRequest, port: int) -> tuple[int, str] | None:
     if request.path not in (PAGE, WEB_SOCKET, *_FILES):
         return 404, "there is no such page"
     if (origins or request.path == WEB_SOCKET) and origins != [f"http://{host}"]:
-        return 403, "only this page may ask"
+        return 403, "only this page may connect"
     site, mode = (request.headers.get(f"Sec-Fetch-{name}", "none") for name in ("Site", "Mode"))
     if site not in ("none", "same-origin") and mode != "navigate":
-        return 403, "this page cannot be part of another"
+        return 403, "this page cannot be embedded in another"
     if any(name.startswith("bokeh-") for name in request.arguments):
         return 400, "a page begins its own session"
     return None

@@ -179,7 +179,7 @@ def _sweep(
         yield Outcome(each.name, "skipped", note)
     if any(not each.problem for each in fresh) and settings.settle:
         time.sleep(settings.settle)
-    LOG.info("%s: %d scenes, %d to look at", redact_url(settings.inbox), len(arrivals), len(fresh))
+    LOG.info("%s: %d scenes, %d to check", redact_url(settings.inbox), len(arrivals), len(fresh))
     stopped = threading.Event()
 
     def process(each: Arrival) -> Outcome:
@@ -204,7 +204,7 @@ def _check(settings: WatchSettings) -> None:
             expected="1 scene or more, 0 s or more",
         )  # fmt: skip
     if settings.run.resume:
-        raise UsageError("a sweep resumes what was begun by itself", got="--resume", remedy="leave it out")
+        raise UsageError("a sweep resumes cubes by itself", got="--resume", remedy="leave it out")
     if nested(locate(settings.inbox), locate(settings.run.out)):
         raise UsageError(
             "the cubes would lie in the inbox, or the inbox among them", where=settings.run.out,
@@ -243,7 +243,7 @@ def _process(each: Arrival, run: SceneSettings, run_one: RunOne, key: str) -> Ou
             raise SpectileError(each.problem)
         now = look(each, allow_private=run.allow_private)
         if now.state != each.state or now.problem:
-            return Outcome(each.name, "waiting", why="it changed or went while it was looked at")
+            return Outcome(each.name, "waiting", why="it changed or was removed during the check")
         chosen, digest = _choose(replace(run, scene=each.place, out=_place(run, each.name)))
         out = chosen.out
         if digest is not None:

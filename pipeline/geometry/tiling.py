@@ -70,7 +70,7 @@ class Tiling:
         for name, value in (("tile", self.tile), ("tile stride (tile − 2·halo)", self.core)):
             if value % stride:
                 raise UsageError(
-                    f"{name} {value} is no multiple of the network's stride",
+                    f"{name} {value} is not a multiple of the network's stride",
                     expected=f"a multiple of {stride}",
                     remedy="choose --tile and --halo so that both are",
                 )

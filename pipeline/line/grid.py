@@ -49,7 +49,7 @@ def choose_grid(
     points = [_outline(grid, footprint, wkt) for grid, footprint in scenes]
     if not np.isfinite(np.concatenate(points)).all():
         raise UsageError(
-            "a scene has no place in this CRS", got=f"--crs {crs}", remedy="choose another --crs"
+            "a scene has no coordinates in this CRS", got=f"--crs {crs}", remedy="choose another --crs"
         )
     side = resolution if resolution is not None else min(_side(grid, wkt) for grid, _ in scenes)
     if not (np.isfinite(side) and side > 0):
@@ -94,7 +94,7 @@ def _outline(grid: Grid, footprint: Footprint, wkt: str) -> NDArray[np.float64]:
             x, y = transform_points(x, y, grid.crs_wkt, wkt)
         except RuntimeError as err:  # pyproj's errors have this class
             raise UsageError(
-                "no way leads from a scene's CRS to the line's", got=str(err).partition("\n")[0],
+                "no transformation from a scene's CRS to the line's", got=str(err).partition("\n")[0],
                 remedy="choose another --crs, or scenes of one CRS",
             ) from err  # fmt: skip
     return np.stack([x, y], axis=1)

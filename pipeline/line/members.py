@@ -232,7 +232,7 @@ def open_scenes(
     for i in display:
         if len(display) < len(sources) and scenes[i].name not in own:
             raise SceneError(
-                "display pictures and scenes in reflectance do not go together as they are",
+                "display pictures and scenes in reflectance cannot be combined as they are",
                 where=scenes[i].name,
                 remedy=f"declare each, e.g. --radiometry {scenes[i].name}=display:GAIN",
             )

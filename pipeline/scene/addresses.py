@@ -44,7 +44,7 @@ def resolve(location: Location, *, listed: bool = False, allow_private: bool = F
         following = locate(urljoin(location.url, target))
         if not isinstance(following, Location) or following.scheme != location.scheme:
             raise SceneError(
-                "the server sends us to another scheme", where=str(location), got=urlsplit(target).scheme,
+                "the server redirects to another scheme", where=str(location), got=urlsplit(target).scheme,
                 expected=location.scheme,
             )  # fmt: skip
         location, kind = following, _kind(following)
@@ -55,8 +55,8 @@ def _check(location: Location, kind: Kind | None, first: Kind | None, *, listed:
     refused = {"link-local", "no server's"} | ({"private", "loopback"} if listed else set())
     if kind in refused or kind != first:
         raise SceneError(
-            "the URL leads to an address that is not asked", where=str(location), got=f"a {kind} address",
-            remedy="say --allow-private if that is meant",
+            "the URL leads to an address that is not allowed", where=str(location), got=f"a {kind} address",
+            remedy="use --allow-private to allow it",
         )  # fmt: skip
 
 

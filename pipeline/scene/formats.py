@@ -90,7 +90,7 @@ def bands_in(centre: ArrayLike, fwhm: ArrayLike | None, unit: str | None, layout
     low, high = PLAUSIBLE_NM
     if not ((nm >= low) & (nm <= high)).all():
         raise ValueError(
-            f"wavelengths of {nm.min():g} to {nm.max():g} nm are none; say their wavelength_unit"
+            f"wavelengths of {nm.min():g} to {nm.max():g} nm are not plausible; give their wavelength_unit"
         )
     return Bands.from_arrays(nm, None if fwhm is None else np.ravel(np.asarray(fwhm)) * factor)
 
@@ -210,7 +210,7 @@ def _read_neon(file: h5py.File, layout: Layout) -> Raw:
         (group for group in file.values() if isinstance(group, h5py.Group) and "Reflectance" in group), None
     )
     if site is None:
-        raise ValueError("it is no NEON file; name its dataset")
+        raise ValueError("not a NEON file; name its dataset")
     reflectance = site["Reflectance"]
     data = reflectance["Reflectance_Data"]
     spectral = reflectance["Metadata/Spectral_Data"]

@@ -132,7 +132,7 @@ def check_file(path: Path) -> None:
         shown.encode()
         facts = path.stat()
     except UnicodeEncodeError as err:
-        raise SceneError("the path is no UTF-8", where=shown, remedy="rename the file") from err
+        raise SceneError("the path is not UTF-8", where=shown, remedy="rename the file") from err
     except FileNotFoundError as err:
         raise SceneError("no such file", where=shown, remedy="check the path of the scene") from err
     except (OSError, ValueError) as err:
@@ -143,7 +143,7 @@ def check_file(path: Path) -> None:
             "not a file", where=shown, got=_KINDS.get(stat.S_IFMT(facts.st_mode)), expected="a raster"
         )
     if path.absolute().parts[1].startswith("vsi"):
-        raise SceneError("a path of GDAL's own kind cannot be used", where=shown, remedy="copy the file")
+        raise SceneError("GDAL's virtual paths cannot be used", where=shown, remedy="copy the file")
 
 
 def check_listed(path: Path) -> None:
@@ -156,7 +156,7 @@ def check_listed(path: Path) -> None:
     check_file(path)
     if (driver := _driver(path)) not in ("GTiff", "JP2OpenJPEG"):
         raise SceneError(
-            "not a format that a catalogue may name",
+            "a catalogue may not name a file of this format",
             where=str(path),
             got=driver,
             expected="GeoTIFF or JPEG 2000",
@@ -182,7 +182,7 @@ def _driver(path: Path) -> str:
         "not a raster that can be opened",
         where=str(path),
         expected="GeoTIFF, JPEG 2000, PNG or JPEG with a world file, or ENVI",
-        remedy="say --allow-vrt, or write it out"
+        remedy="use --allow-vrt, or convert it, e.g. rio convert"
         if path.suffix.lower() == ".vrt"
         else "convert it, e.g. rio convert",
     )
@@ -233,7 +233,7 @@ def _check_overviews(dataset: rasterio.DatasetReader, where: str) -> None:
 
 def _refuse(where: object, got: str) -> NoReturn:
     raise SceneError(
-        "it leads GDAL elsewhere", where=str(where), got=got, remedy="delete it, or write the scene anew"
+        "it refers to other files", where=str(where), got=got, remedy="delete it, or write the scene anew"
     )
 
 
@@ -294,7 +294,7 @@ def check_size(dataset: rasterio.DatasetReader, where: str) -> None:
     held = {"GTiff": 4 * blocks, "ENVI": decoded}.get(dataset.driver, 0)
     if size is not None and (size < held or decoded > max(MOST_BLOCK_BYTES, size * MOST_RATIO)):
         raise SceneError(
-            "the file is too small for its picture",
+            "the file is too small for its image size",
             where=where,
             got=f"{size} bytes for {shown}",
             remedy="restore it",

@@ -319,7 +319,7 @@ class SceneSource:
             return {"sha256": self.fingerprint()}
         if self.remote.etag is None:
             raise SceneError(
-                "its server gives no ETag to know the scene by", where=self.path, remedy="use --checksum"
+                "the server gives no ETag to identify the scene", where=self.path, remedy="use --checksum"
             )
         return {"url": str(self.remote.location), "etag": self.remote.etag, "size": self.remote.size}
 

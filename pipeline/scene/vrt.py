@@ -48,7 +48,7 @@ def vrt_sources(path: Path) -> Iterator[Path]:
             or relative not in ("0", "1")
         ):
             raise SceneError(
-                "a VRT of this kind is no scene", where=str(path), got=f"{element.tag} {kind}",
+                "a VRT of this kind cannot be used", where=str(path), got=f"{element.tag} {kind}",
                 expected="a mosaic of TIFFs beside it", remedy="write it out, e.g. rio convert",
             )  # fmt: skip
         if element.tag == "SourceFilename":
@@ -57,7 +57,7 @@ def vrt_sources(path: Path) -> Iterator[Path]:
         source = Path(os.path.realpath(folder / name if relative == "1" else Path(name).absolute()))
         if not source.is_relative_to(folder):
             raise SceneError(
-                "the VRT shows a file elsewhere", where=str(path), got=name,
+                "the VRT refers to a file outside its folder", where=str(path), got=name,
                 expected="files in its folder or below",
             )  # fmt: skip
         yield source

@@ -163,7 +163,7 @@ def read_bounded(path: Path, most: int, *, within: Path | None = None) -> bytes:
     OSError : it cannot be read.
     """
     if within is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
-        raise UsageError("a link that leads elsewhere", where=str(path), expected="a file of its own")
+        raise UsageError("a link that leads out of the place", where=str(path), expected="a file of its own")
     # Checked first, because opening a pipe waits for its writer.
     if not stat.S_ISREG(path.stat().st_mode):
         raise UsageError("not a file", where=str(path))

@@ -131,7 +131,9 @@ def explain(err: Exception, where: str, kind: type[SpectileError] = StoreError) 
             "the server gives no parts of files", where=where, remedy="copy the file here, or elsewhere"
         )
     if "redirect" in text:
-        return kind("the bucket is elsewhere", where=where, remedy="set AWS_REGION to the bucket's region")
+        return kind(
+            "the bucket is in another region", where=where, remedy="set AWS_REGION to the bucket's region"
+        )
     if status:
         return kind("the store refuses", where=where, got=f"{told_code}{tried}", remedy="try again later")
     why = re.search(r"HTTP error: (.+)", text)

@@ -143,7 +143,7 @@ def test_links_and_pipes_in_the_place_of_items_are_refused(catalog: Collection, 
     done = catalog.rebuild()
     assert done.items == 1
     assert len(done.problems) == 4
-    assert sum("leads elsewhere" in line for line in done.problems) == 2
+    assert sum("leads out of the place" in line for line in done.problems) == 2
 
 
 def test_a_relative_href_leads_through_no_link_out_of_the_folder(catalog: Collection, tmp_path: Path) -> None:

@@ -115,5 +115,5 @@ def test_what_a_catalogue_or_a_server_calls_a_scene_is_no_vrt(make_scene, tmp_pa
 def test_a_catalogue_names_geotiff_and_jpeg_2000_only(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(SceneError, match="a catalogue may name"):
+    with pytest.raises(SceneError, match="a catalogue may not name"):
         open_source(path, listed=True)

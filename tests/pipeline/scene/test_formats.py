@@ -132,7 +132,7 @@ def test_any_hdf5_array_by_its_path(tmp_path: Path) -> None:
     _same(read_hyperspectral(path, layout=layout))
     with pytest.raises(SceneError, match=r"no array cube; it holds data/cube, info/fwhm, info/nm"):
         read_hyperspectral(path, layout=Layout(dataset="cube"))
-    with pytest.raises(SceneError, match="no NEON file; name its dataset"):
+    with pytest.raises(SceneError, match="not a NEON file; name its dataset"):
         read_hyperspectral(path)
 
 

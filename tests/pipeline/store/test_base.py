@@ -290,7 +290,7 @@ def test_an_answer_that_got_lost_is_no_lost_race(remote, object_server):
     [
         ("403 Forbidden", "AccessDenied", "no permission (got 403 AccessDenied); set AWS_ACCESS_KEY_ID"),
         ("401 Unauthorized", "InvalidToken", "no permission (got 401 InvalidToken)"),
-        ("301 Moved", "PermanentRedirect", "the bucket is elsewhere; set AWS_REGION"),
+        ("301 Moved", "PermanentRedirect", "the bucket is in another region; set AWS_REGION"),
         ("503 Slow Down", "SlowDown", "the store refuses (got 503 SlowDown, tried 3 times)"),
     ],
 )
