@@ -50,6 +50,17 @@ def test_the_default_takes_at_least_four_steps_and_says_everything(predictor: Ne
     assert 192 % predictor.stride == 0
 
 
+def test_without_its_weights_it_says_the_same(
+    predictor: NetworkPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "read_tensors", lambda path: pytest.fail("weights were read"))
+    known = load_predictor("vnir48", device="cpu", weights=False)
+    assert known.settings == predictor.settings
+    assert (known.bands, known.inputs, known.stride) == (predictor.bands, predictor.inputs, predictor.stride)
+    assert known.calibration == predictor.calibration
+    assert known.memory(256) == predictor.memory(256)
+
+
 def test_predictions_have_the_promised_shape_type_and_range(predictor: NetworkPredictor) -> None:
     cube = _predict(predictor, _scene(), [(0, 0), (16, 32)])
     assert cube.shape == (2, 48, 64, 64)
