@@ -41,7 +41,8 @@ from spectile.model.closed.baselines import load_baselines
 from spectile.model.data.crops import Batch, CropSource, Floats, TrainingScene
 from spectile.model.measure.evaluation import evaluate, held_out_crops
 from spectile.model.measure.ladder import Neighbours, fit_neighbours
-from spectile.model.predict.predictor import load_calibration, load_cascade
+from spectile.model.predict.network import load_calibration
+from spectile.model.registry import load_network
 from spectile.pipeline.scene.spectra import read_spectral_library
 
 RECIPE = Path(__file__).parents[1] / "model/recipes/vnir48.toml"
@@ -158,7 +159,7 @@ def trained_without(fold: str, recipe: Recipe, sets: SceneSets, out_dir: Path) -
     rungs: dict[str, Any] = fit_baselines(recipe, cascade, SceneSets(training, validation, [], []))
     rungs["knn"] = Spectra(_neighbours(recipe, training, validation))
     loaded = checkpoint.load(out_dir)
-    return load_cascade(loaded), load_calibration(loaded, cascade.bands), rungs, fill_of(loaded)
+    return load_network(loaded), load_calibration(loaded, cascade.bands), rungs, fill_of(loaded)
 
 
 def shipped(recipe: Recipe, sets: SceneSets) -> Tried:
@@ -166,7 +167,7 @@ def shipped(recipe: Recipe, sets: SceneSets) -> Tried:
     rungs: dict[str, Any] = {**load_baselines(recipe.name)}
     rungs["knn"] = Spectra(_neighbours(recipe, *without(UNSEEN, sets)))
     loaded = checkpoint.load(recipe.name)
-    model = load_cascade(loaded)
+    model = load_network(loaded)
     return model, load_calibration(loaded, model.config.bands), rungs, fill_of(loaded)
 
 

@@ -29,7 +29,7 @@ from spectile.model import checkpoint
 from spectile.model.diffusion.sampler import ancestral
 from spectile.model.measure.ladder_networks import Diffusion
 from spectile.model.measure.metrics import reliability, spectral_angle
-from spectile.model.predict.predictor import load_cascade
+from spectile.model.registry import load_network
 
 STEPS = (2, 4, 8, 16)
 SMALL = ["--samples", "2"]
@@ -48,7 +48,7 @@ def main() -> None:
     if not given.model.is_dir():
         leave_out(f"it needs a cascade in {given.model}; run benchmarks/houston_crop.py first")
     test = protocol.cut(read_counts(data, protocol.bands)).tests[0]
-    model = load_cascade(checkpoint.load(given.model))
+    model = load_network(checkpoint.load(given.model))
     rows: dict[str, Any] = {}
     for steps in STEPS:
         rows[f"DPM-Solver++(2M), {steps}"] = measure(model, test, protocol, steps, given.samples)

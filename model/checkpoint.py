@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -17,21 +18,28 @@ from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spectile.catalog.errors import CheckpointError, UsageError
-from spectile.model.facts import FILE, FORMAT, KEY, damaged, first_error, parse, read_facts, read_header
+from spectile.model.facts import (
+    FILE,
+    FORMAT,
+    KEY,
+    SHIPPED,
+    UNSHIPPED,
+    damaged,
+    first_error,
+    parse,
+    read_facts,
+    read_header,
+)
 
 BASELINES = "baselines/"
 """What the names of the baselines' tensors begin with."""
 TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
 """What tensors may be of."""
-SHIPPED = ("vnir48",)
-"""Names of the weights inside the package."""
-UNSHIPPED = ("scdm-paper",)
-"""Presets whose weights are far too large to ship."""
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -107,13 +115,60 @@ def load(name: str | Path) -> Checkpoint:
             expected=str(metadata["digest"])[:12],
             remedy="it was changed or damaged: fetch it again",
         )
-    mine = {key: value for key, value in everything.items() if not key.startswith(BASELINES)}
-    others = {key.removeprefix(BASELINES): value for key, value in everything.items() if key not in mine}
-    return Checkpoint(metadata, mine, others, digest, folder)
+    weights = {key: value for key, value in everything.items() if not _is_baseline(key)}
+    baselines = {key.removeprefix(BASELINES): everything[key] for key in everything if _is_baseline(key)}
+    return Checkpoint(metadata, weights, baselines, digest, folder)
+
+
+def outline(name: str | Path) -> Checkpoint:
+    """A checkpoint whose weights are shapes alone, on the meta device, with its baselines, which are small.
+
+    Nothing says that its digest holds: that takes all weights.
+
+    Raises
+    ------
+    CheckpointError
+        Where it is missing, damaged, of another format or holds what no checkpoint of ours holds.
+    """
+    folder = locate(name)
+    metadata = read_facts(folder / FILE)
+    shapes: dict[str, Tensor] = {}
+    with _reading(folder / FILE), safe_open(folder / FILE, framework="pt") as file:
+        names = list(file.keys())
+        baselines = {key.removeprefix(BASELINES): file.get_tensor(key) for key in names if _is_baseline(key)}
+        for key in names:
+            if not _is_baseline(key):
+                shapes[key] = torch.empty(file.get_slice(key).get_shape(), device="meta")
+    return Checkpoint(metadata, shapes, baselines, str(metadata["digest"]), folder)
+
+
+def _is_baseline(name: str) -> bool:
+    return name.startswith(BASELINES)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Errors of a file that is missing or damaged as ours."""
+    try:
+        yield
+    except FileNotFoundError as err:
+        raise CheckpointError("not in the checkpoint folder", where=str(path)) from err
+    except (SafetensorError, OSError, RuntimeError, ValueError, MemoryError) as err:
+        raise damaged(path, err) from err
+
+
+@contextmanager
+def reading_configuration(loaded: Checkpoint, what: str) -> Iterator[None]:
+    """Errors of a configuration that cannot be used as ours; ``what`` it is taken for."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as err:
+        reason = first_error(err) if isinstance(err, ValidationError) else " ".join(str(err).split())[:200]
+        raise CheckpointError(f"not the weights of {what}: {reason}", where=str(loaded.folder)) from err
 
 
 def load_module(loaded: Checkpoint, build: Callable[[], M], what: str) -> M:
-    """A module with a checkpoint's weights, in evaluation mode on the CPU.
+    """A module with a checkpoint's weights, in evaluation mode on the CPU; of an outline it has none.
 
     Shapes are compared before anything is allocated: it is the file's size that bounds the memory.
 
@@ -127,18 +182,17 @@ def load_module(loaded: Checkpoint, build: Callable[[], M], what: str) -> M:
     CheckpointError
         Where the configuration cannot be used, or the tensors are not those of the module.
     """
-    try:
+    with reading_configuration(loaded, what):
         with torch.device("meta"):
-            expected = {key: tuple(value.shape) for key, value in build().state_dict().items()}
-        found = {key: tuple(value.shape) for key, value in loaded.tensors.items()}
-        for key in sorted(expected.keys() | found.keys()):
-            if expected.get(key) != found.get(key):
-                raise ValueError(f"{key} has shape {found.get(key)}, expected {expected.get(key)}")
-        module = build()
-        module.load_state_dict(loaded.tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as err:
-        reason = first_error(err) if isinstance(err, ValidationError) else " ".join(str(err).split())[:200]
-        raise CheckpointError(f"not the weights of {what}: {reason}", where=str(loaded.folder)) from err
+            module = build()
+        expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+        stored = {key: tuple(value.shape) for key, value in loaded.tensors.items()}
+        for key in sorted(expected.keys() | stored.keys()):
+            if expected.get(key) != stored.get(key):
+                raise ValueError(f"{key} has shape {stored.get(key)}, expected {expected.get(key)}")
+        if not any(value.is_meta for value in loaded.tensors.values()):
+            module = build()
+            module.load_state_dict(loaded.tensors)
     return module.eval()
 
 
@@ -168,12 +222,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     CheckpointError
         Where it is missing or damaged, or a value is no finite number.
     """
-    try:
+    with _reading(path):
         tensors = load_file(path)
-    except FileNotFoundError as err:
-        raise CheckpointError("not in the checkpoint folder", where=str(path)) from err
-    except (SafetensorError, OSError, RuntimeError, ValueError, MemoryError) as err:
-        raise damaged(path, err) from err
     for name, value in tensors.items():
         if value.dtype not in TYPES:
             raise CheckpointError(f"{name} is of a type that no weight has", where=str(path), got=value.dtype)

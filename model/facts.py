@@ -22,12 +22,48 @@ KEY = "spectile"
 """The entry of a file's header that holds our JSON."""
 HEADER_LIMIT = 8 * 2**20
 """Bytes of a header at most; that of the shipped weights has 80 kB."""
+SHIPPED = ("vnir48",)
+"""Names of the weights inside the package."""
+UNSHIPPED = {"scdm-paper": "48 or 102"}
+"""Presets whose weights are far too large to ship, with their bands."""
+REGRESSIONS = {"ridge": "regression", "lookup": "nearest-neighbour table"}
+"""What a checkpoint carries to be compared with; a model of its own by the name ``MODEL:ridge``."""
 
 
-class Facts(BaseModel):
-    """What a checkpoint's JSON may hold; anything else is refused."""
+def split_name(model: str) -> tuple[str, str | None]:
+    """``vnir48:ridge`` → (``vnir48``, ``ridge``); of a model without a colon the second is None."""
+    name, colon, kind = model.rpartition(":")
+    return (name, kind) if colon and kind in REGRESSIONS else (model, None)
+
+
+class Closed(BaseModel):
+    """Values of a checkpoint's JSON, each of its own type and no other."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class BandFactors(Closed):
+    """What ``Calibration`` is made of."""
+
+    samples: int = Field(ge=2, le=1_000_000)
+    """With which it was fitted."""
+    spread: list[float]
+    """Of each band, as ``low`` and ``high``."""
+    low: list[float]
+    high: list[float]
+
+
+class SiteErrors(Closed):
+    """Errors in one place, reflectance."""
+
+    own: float
+    """Of the model that was trained there."""
+    left_out: float
+    """Of one that was not."""
+
+
+class Facts(Closed):
+    """What a checkpoint's JSON may hold; anything else is refused."""
 
     format: Literal[2]
     """``FORMAT``."""
@@ -35,14 +71,14 @@ class Facts(BaseModel):
     """sha256 of all other facts and of the weights."""
     name: str = Field(min_length=1, max_length=200)
     """Of the model."""
-    kind: Literal["scdm-paper"] | None = None
-    """None is the compact cascade."""
+    kind: str | None = Field(None, max_length=200)
+    """Of the registry; None is the compact cascade."""
     fill: list[float] | None = Field(None, min_length=3, max_length=3)
     """(R, G, B) reflectance that stands in for masked pixels."""
     cascade: dict[str, Any] | None = None
     """The compact cascade's configuration."""
     preset: dict[str, Any] | None = None
-    """The published cascade's."""
+    """That of any other kind."""
     schedule: dict[str, Any] | None = None
     """Of the noise, for people."""
     prediction: str | None = None
@@ -59,11 +95,11 @@ class Facts(BaseModel):
     """Of the optimiser."""
     chosen: dict[str, Any] | None = None
     """What an evaluation chose."""
-    calibration: dict[str, Any] | None = None
+    calibration: BandFactors | None = None
     """Of each band, how far its samples can be trusted."""
-    sites: dict[str, Any] | None = None
+    sites: dict[str, SiteErrors] | None = None
     """Errors of the places that were left out."""
-    held_out: dict[str, Any] | None = None
+    held_out: dict[str, dict[str, Any]] | None = None
     """Errors on scenes that training never saw."""
 
 

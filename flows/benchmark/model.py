@@ -17,7 +17,7 @@ from spectile.pipeline.geometry.tiling import Tiling
 
 if TYPE_CHECKING:
     from spectile.model.measure.benchmark import Pass
-    from spectile.model.predict.predictor import CascadePredictor
+    from spectile.model.predict.network import NetworkPredictor
 
 PAPER = "scdm-paper"
 PAPER_STEPS = 1000
@@ -95,7 +95,7 @@ def benchmark_model(settings: ModelBenchmark, *, announce: Callable[[str], None]
 class _Run:
     """One thing that is timed: a predictor at a number of steps, and the tiles it gets."""
 
-    predictor: CascadePredictor
+    predictor: NetworkPredictor
     tile: int
     tiles: int
 
@@ -116,7 +116,7 @@ class _Timed:
 
 
 def _warm_runs(
-    settings: ModelBenchmark, predictor: CascadePredictor, imported: int, announce: Callable[[str], None]
+    settings: ModelBenchmark, predictor: NetworkPredictor, imported: int, announce: Callable[[str], None]
 ) -> tuple[list[_Run], int]:
     """The runs, each warmed up, and the bytes that they took."""
     from spectile.model.measure.benchmark import cuda_peak_bytes
@@ -131,7 +131,7 @@ def _warm_runs(
 
 
 def _warm_paper(
-    settings: ModelBenchmark, predictor: CascadePredictor, announce: Callable[[str], None]
+    settings: ModelBenchmark, predictor: NetworkPredictor, announce: Callable[[str], None]
 ) -> _Run:
     """One step of the published model, warmed up, computing as the predictor does."""
     from spectile.model.measure.benchmark import open_model
@@ -227,7 +227,7 @@ def _cost(run: _Run, passes: Sequence[Pass], *, tile: int, overlap: float, best:
     from spectile.model.measure.benchmark import count
 
     steps = int(str(run.predictor.settings["steps"]))
-    counted = count(run.predictor.cascade, tile=tile, steps=steps)
+    counted = count(run.predictor.network, tile=tile, steps=steps)
     megapixels = run.tiles * run.tile**2 / 1e6
     seconds = spread([each.seconds / megapixels for each in passes])
     total = sum(counted.values())

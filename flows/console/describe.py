@@ -11,7 +11,7 @@ from typing import Any
 from rasterio.crs import CRS
 
 from spectile.flows.console.console import duration, extent, size
-from spectile.model.facts import FILE, read_facts
+from spectile.model.facts import FILE, REGRESSIONS, UNSHIPPED, read_facts
 from spectile.pipeline.block.predict import BandsRepeat
 from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
 from spectile.pipeline.cube.lease import Beat, read_beat
@@ -176,9 +176,9 @@ def describe_models() -> list[list[str]]:
         rows.append([folder.name, str(len(centre)), _range(centre), stored, metadata["digest"][:12]])
         rows += [
             [f"{folder.name}:{kind}", str(len(centre)), _range(centre), f"a {what}, in the same file", ""]
-            for kind, what in (("ridge", "regression"), ("lookup", "nearest-neighbour table"))
+            for kind, what in REGRESSIONS.items()
         ]
-    rows.append(["scdm-paper", "48 or 102", "", "none shipped; spectile train", ""])
+    rows += [[name, bands, "", "none shipped; spectile train", ""] for name, bands in UNSHIPPED.items()]
     centre = BandsRepeat().bands.centre_nm
     rows.append(["bands-repeat", str(len(centre)), _range(centre), "no network; for tests", ""])
     return rows

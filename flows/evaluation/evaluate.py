@@ -19,12 +19,13 @@ from spectile.flows.evaluation.rows import Rows, code_version
 from spectile.flows.training.data import digest
 from spectile.model.checkpoint import load
 from spectile.model.closed.baselines import baselines_of
+from spectile.model.facts import split_name
 from spectile.model.measure.ladder import CLOSED_FORM, Fitted
 from spectile.model.measure.ladder_networks import STEPS, Diffusion, trained
 from spectile.model.measure.ladder_regression import Noisy, Quantiles
 from spectile.model.measure.scores import band_errors, cube_scores, interval_coverage, reliability_scores
-from spectile.model.predict.predictor import CascadePredictor, load_predictor
-from spectile.model.predict.regression import RegressionPredictor, split_name
+from spectile.model.predict.predictor import load_predictor
+from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.scene.hyperspectral import Hyperspectral, read_hyperspectral
 
 RUNGS = (*CLOSED_FORM, *STEPS)
@@ -252,14 +253,10 @@ def evaluate_folder(
         "split": "", "remarks": "", "rgb_bands": "simulated through the model's response", "models": {},
     }  # fmt: skip
     for name in models:
+        predictor = load_predictor(name)
         folder_or_name, kind = split_name(name)
-        predictor: CascadePredictor | RegressionPredictor
-        if kind is None:
-            predictor = load_predictor(name)
-            rungs = {f"{name}/{rung}": baseline for rung, baseline in baselines_of(load(name)).items()}
-        else:
-            predictor = RegressionPredictor(folder_or_name, kind)
-            rungs = {name: predictor.regression}
+        baselines = baselines_of(load(folder_or_name))
+        rungs = {name: baselines[kind]} if kind else {f"{name}/{rung}": baselines[rung] for rung in baselines}
         rows: dict[str, list[dict[str, Any]]] = {}
         for path in paths:
             announce(f"{name} on {path.name}")
@@ -267,7 +264,7 @@ def evaluate_folder(
             spec = predictor.inputs[0]
             rgb, truth, valid, kept = _as_model_sees(scene, predictor.bands, spec.bands, path.name)
             rgb = spec.filled(Raster(rgb, valid)).values.astype(np.float32)
-            if isinstance(predictor, CascadePredictor):
+            if kind is None:
                 row = _draw(predictor, rgb, truth, valid, kept, samples, peak)
                 rows.setdefault(name, []).append({"scene": path.name, **row})
             for rung, baseline in rungs.items():
@@ -297,7 +294,7 @@ def _as_model_sees(
 
 
 def _draw(
-    predictor: CascadePredictor, rgb: Floats, truth: Floats, valid: Any, kept: Any, samples: int, peak: float
+    predictor: Predictor, rgb: Floats, truth: Floats, valid: Any, kept: Any, samples: int, peak: float
 ) -> dict[str, Any]:
     height, width = rgb.shape[1:]
     missing = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE)]

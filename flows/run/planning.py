@@ -21,6 +21,7 @@ from spectile.flows.run.predictors import predictor_of, time_tile
 from spectile.flows.run.register import check_catalog
 from spectile.flows.run.settings import SceneSettings
 from spectile.flows.run.state import Prepared
+from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.cube.lease import refuse_held
 from spectile.pipeline.cube.record import (
@@ -44,7 +45,13 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("spectile")
 
 
-def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None = None) -> Prepared:
+def prepare(
+    settings: SceneSettings,
+    *,
+    dry: bool = False,
+    like: Prepared | None = None,
+    predictor: Predictor | None = None,
+) -> Prepared:
     """Open the scene, load the model and plan the run.
 
     Parameters
@@ -52,6 +59,7 @@ def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None
     dry : read no pixel but the first and the last: the plan then lacks what is measured on the scene, and
         has no valid digest; the network is timed instead, so that the estimate knows the hours.
     like : another scene's dry plan with these settings: its model and its timing are taken.
+    predictor : what is known of the model already; nothing is loaded, and no process is started.
 
     Raises
     ------
@@ -70,7 +78,9 @@ def prepare(settings: SceneSettings, *, dry: bool = False, like: Prepared | None
         allow_private=settings.allow_private,
     )
     LOG.info("scene %s: %s", locate(settings.scene).name, width_by_height(source.grid.shape))
-    return plan_run(settings, source, {} if dry else _facts(settings, source), dry=dry, like=like)
+    return plan_run(
+        settings, source, {} if dry else _facts(settings, source), dry=dry, like=like, predictor=predictor
+    )
 
 
 def plan_run(
@@ -80,21 +90,22 @@ def plan_run(
     *,
     dry: bool,
     like: Prepared | None = None,
+    predictor: Predictor | None = None,
 ) -> Prepared:
     """Load the model and plan the run on a source.
 
     Parameters
     ----------
     facts : everything of the source beside geometry that can change a value; empty for a dry run.
-    dry, like : as of ``prepare``.
+    dry, like, predictor : as of ``prepare``.
 
     Raises
     ------
     SpectileError : the model or a setting cannot be used.
     """
-    crew = _assemble(settings, source, dry=dry)
+    crew = None if predictor is not None else _assemble(settings, source, dry=dry)
     try:
-        return _plan_run(settings, source, facts, crew, dry=dry, like=like)
+        return _plan_run(settings, source, facts, crew, predictor, dry=dry, like=like)
     except BaseException:
         if crew is not None:
             crew.close()
@@ -124,6 +135,7 @@ def _plan_run(
     source: SceneSource | LineSource,
     facts: Mapping[str, object],
     crew: Crew | None,
+    predictor: Predictor | None,
     *,
     dry: bool,
     like: Prepared | None,
@@ -136,7 +148,7 @@ def _plan_run(
     window = grid.window if settings.region is None else grid.window_of(settings.region)
     if like is not None:
         predictor = like.predictor
-    else:
+    elif predictor is None:
         predictor = predictor_of(settings) if crew is None else crew.predictor(settings)
     tiling.check_stride(predictor.stride)
     estimate = predictor.settings.get("estimate")

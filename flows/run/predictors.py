@@ -1,30 +1,21 @@
-"""The network that settings name."""
+"""The predictor that settings name."""
 
 from __future__ import annotations
 
 import time
 
-from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import even_batch
 from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.block.predict import BandsRepeat, Predictor
 
 
-def predictor_of(settings: SceneSettings) -> Predictor:
-    """The network that the settings name, loaded in this process."""
+def predictor_of(settings: SceneSettings, *, weights: bool = True) -> Predictor:
+    """The predictor that the settings name, loaded in this process; without weights it cannot predict."""
     if settings.model == "bands-repeat":
         return BandsRepeat(batch=settings.batch or 8)
     # torch takes seconds to import; nothing that needs no network should wait for it.
     from spectile.model.predict.predictor import load_predictor
-    from spectile.model.predict.regression import RegressionPredictor, split_name
 
-    name, kind = split_name(settings.model)
-    if kind is not None:
-        if settings.steps is not None:
-            raise UsageError(
-                "a regression takes no steps", got=f"--model {settings.model} --steps {settings.steps}"
-            )
-        return RegressionPredictor(name, kind, batch=settings.batch)
     predictor: Predictor = load_predictor(
         settings.model,
         steps=settings.steps,
@@ -34,6 +25,7 @@ def predictor_of(settings: SceneSettings) -> Predictor:
         dtype=settings.dtype,
         compiled=settings.compiled,
         threads=settings.threads,
+        weights=weights,
     )
     return predictor
 

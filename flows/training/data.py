@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from spectile.catalog.bands import SENSORS, Bands, NearestBands
 from spectile.catalog.errors import SceneError, SpectileError, UsageError
-from spectile.flows.training.recipe import PaperRecipe, Recipe, sensor_bands
+from spectile.flows.training.recipe import AnyRecipe, sensor_bands
 from spectile.flows.training.sources import (
     LibrarySource,
     ResponseSource,
@@ -22,9 +22,8 @@ from spectile.flows.training.sources import (
     SimulatedScenes,
     Sources,
 )
-from spectile.model.cascade.cascade import CascadeConfig
 from spectile.model.data.crops import CameraResponse, CropSource, TrainingScene
-from spectile.model.scdm.preset import ScdmPreset
+from spectile.model.system import Config
 from spectile.pipeline.scene.formats import Layout
 from spectile.pipeline.scene.hyperspectral import Hyperspectral, read_bands, read_hyperspectral, scene_files
 from spectile.pipeline.scene.spectra import SpectralLibrary, read_responses, read_spectral_library, sample_of
@@ -54,7 +53,7 @@ class SceneSets:
 
 def build_scenes(
     recipe: Sources,
-    cascade: CascadeConfig | ScdmPreset,
+    config: Config,
     data_dir: Path,
     responses: Sequence[CameraResponse] = (),
 ) -> SceneSets:
@@ -63,7 +62,7 @@ def build_scenes(
     Parameters
     ----------
     recipe : where they come from.
-    cascade : the model whose bands and camera they must serve.
+    config : the model whose bands and camera they must serve.
     data_dir : what the recipe's paths are below.
     responses : others that the camera may have, which they must serve too.
 
@@ -74,13 +73,13 @@ def build_scenes(
     """
     sets = SceneSets([], [], [], [])
     if recipe.simulator is not None:
-        _simulate(recipe.simulator, cascade, sets)
-    cameras = [cascade.response, *(response.bands for response in responses)]
+        _simulate(recipe.simulator, config, sets)
+    cameras = [config.response, *(response.bands for response in responses)]
     for scene in recipe.scenes:
-        _read_scenes(scene, data_dir, sets, cascade.bands, cameras)
+        _read_scenes(scene, data_dir, sets, config.bands, cameras)
     for library in recipe.libraries:
-        _read_library(library, data_dir, sets, cascade.bands, cameras)
-    nm = cascade.bands.centre_nm
+        _read_library(library, data_dir, sets, config.bands, cameras)
+    nm = config.bands.centre_nm
     for what, scenes in (("training", sets.training), ("validation", sets.validation)):
         if not scenes:
             raise UsageError(
@@ -88,7 +87,7 @@ def build_scenes(
                 where=recipe.name,
                 remedy="see docs/training.md on how a recipe divides scenes",
             )
-        if not any(CropSource(scenes, cascade.bands, cascade.response).complete):
+        if not any(CropSource(scenes, config.bands, config.response).complete):
             raise UsageError(
                 f"no scene for {what} has every band of the model",
                 where=recipe.name,
@@ -97,17 +96,11 @@ def build_scenes(
     return sets
 
 
-def camera_responses(recipe: Recipe | PaperRecipe, data_dir: Path) -> tuple[CameraResponse, ...]:
+def camera_responses(recipe: AnyRecipe, data_dir: Path) -> tuple[CameraResponse, ...]:
     """The responses of a recipe's camera, the expected one first; a published model has its own."""
-    if isinstance(recipe, PaperRecipe):
-        return (CameraResponse(recipe.config().response),)
-    if not recipe.responses:
-        raise UsageError("responses name at least the expected one", where=recipe.name)
-    found = []
-    for given in recipe.responses:
-        source = ResponseSource(sensor=given) if isinstance(given, str) else given
-        found.append(CameraResponse(_response(source, data_dir), source.weight))
-    return tuple(found)
+    sources = [ResponseSource(sensor=one) if isinstance(one, str) else one for one in recipe.responses]
+    responses = tuple(CameraResponse(_response(source, data_dir), source.weight) for source in sources)
+    return responses or (CameraResponse(recipe.config().response),)
 
 
 def _response(source: ResponseSource, data_dir: Path) -> Bands:
@@ -123,7 +116,7 @@ def _response(source: ResponseSource, data_dir: Path) -> Bands:
     return bands
 
 
-def _simulate(plan: SimulatedScenes, cascade: CascadeConfig | ScdmPreset, sets: SceneSets) -> None:
+def _simulate(plan: SimulatedScenes, config: Config, sets: SceneSets) -> None:
     for first, count, into in (
         (0, plan.scenes, sets.training),
         (VALIDATION_SEED, plan.validation, sets.validation),
@@ -133,7 +126,7 @@ def _simulate(plan: SimulatedScenes, cascade: CascadeConfig | ScdmPreset, sets: 
             simulator = Simulator(
                 seed=first + number,
                 shape=(plan.size, plan.size),
-                bands=cascade.bands,
+                bands=config.bands,
                 pixel_size_m=plan.pixel_sizes_m[number % len(plan.pixel_sizes_m)],
                 sun_elevation_deg=plan.sun_elevations_deg[number % len(plan.sun_elevations_deg)],
                 sun_azimuth_deg=(37.0 * number) % 360.0,
@@ -141,7 +134,7 @@ def _simulate(plan: SimulatedScenes, cascade: CascadeConfig | ScdmPreset, sets: 
             cube = simulator.truth(0, 0, plan.size, plan.size).astype(np.float16)
             valid = np.ones(cube.shape[1:], dtype=bool)
             name = f"simulated/{first + number}"
-            into.append(TrainingScene(name, cube, cascade.bands, valid, plan.weight / count))
+            into.append(TrainingScene(name, cube, config.bands, valid, plan.weight / count))
     facts = {"name": "the project's own simulator, materials of the set train", "licence": "Apache-2.0"}
     sets.data.append({**facts, "path": f"seeds 0 to {plan.scenes - 1}", "sha256": ""})
 

@@ -6,9 +6,9 @@ import json
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from spectile.catalog.bands import RGB_CAMERA, SENSORS, Bands
 from spectile.catalog.errors import UsageError
@@ -16,6 +16,7 @@ from spectile.catalog.fields import Count, Finite, Members, Positive, Steps
 from spectile.flows.training.sources import EvenBands, ResponseSource, Sources
 from spectile.model.cascade.cascade import DEFAULT_STAGES, CascadeConfig, StageConfig
 from spectile.model.cascade.config import TrainConfig
+from spectile.model.data.crops import CameraResponse
 from spectile.model.diffusion.truncation import TruncationTarget
 from spectile.model.networks.unet_shared_encoder import SharedEncoderSizes
 from spectile.model.scdm.preset import GUIDANCE, ScdmPreset, TrainingPreset, scdm_paper
@@ -36,7 +37,7 @@ class Recipe(Sources):
     """Of the model."""
     sensor: str | EvenBands = "vnir48"
     """The bands it predicts, by name or at equal spacing."""
-    responses: tuple[str | ResponseSource, ...] = ("rgb_camera",)
+    responses: Annotated[tuple[str | ResponseSource, ...], Field(min_length=1)] = ("rgb_camera",)
     """Of the camera: the expected one, then others that varied crops draw too. A name is a sensor's."""
     coarse: Count = 12
     """Bands of the first stage."""
@@ -53,6 +54,11 @@ class Recipe(Sources):
         """The model that is trained, for an input of that response."""
         bands = sensor_bands(self.sensor) if isinstance(self.sensor, str) else self.sensor.bands
         return CascadeConfig(bands, response, self.coarse, self.stages, self.members, steps=self.steps)
+
+    def varied(self, responses: tuple[CameraResponse, ...]) -> Recipe:
+        """The recipe whose crops are seen through any of the responses."""
+        augmentation = replace(self.training.augmentation, responses=responses)
+        return replace(self, training=replace(self.training, augmentation=augmentation))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +82,13 @@ class PaperRecipe(Sources):
     training: TrainingPreset = field(default_factory=TrainingPreset)
     """How to train."""
 
-    def config(self) -> ScdmPreset:
-        """The model that is trained."""
+    @property
+    def responses(self) -> tuple[()]:
+        """None but the model's own: three of its bands."""
+        return ()
+
+    def config(self, response: Bands | None = None) -> ScdmPreset:
+        """The model that is trained; its response is its own."""
         published = scdm_paper(self.dataset)
         first, second = (
             replace(
@@ -95,14 +106,22 @@ class PaperRecipe(Sources):
             steps=self.steps,
         )
 
+    def varied(self, responses: tuple[CameraResponse, ...]) -> PaperRecipe:
+        """The recipe as it is: its model knows one response."""
+        return self
+
 
 LONGEST = 1_000_000
 """Characters of a recipe at most."""
-RECIPES: dict[str, type[Recipe] | type[PaperRecipe]] = {"cascade": Recipe, "scdm-paper": PaperRecipe}
-"""By the key ``kind``, which is ``cascade`` where a recipe has none."""
+AnyRecipe = Recipe | PaperRecipe
+RECIPES: dict[str, type[AnyRecipe]] = {"cascade": Recipe, "scdm-paper": PaperRecipe}
+"""By the key ``kind``, which is ``cascade`` where a recipe has none; the kinds are those of the registry.
+
+A recipe stands here, and not in its system's room, because it names files, which the model knows nothing of.
+"""
 
 
-def read_recipe(path: Path) -> Recipe | PaperRecipe:
+def read_recipe(path: Path) -> AnyRecipe:
     """The recipe in a TOML file.
 
     Raises
@@ -132,7 +151,7 @@ def read_recipe(path: Path) -> Recipe | PaperRecipe:
     try:
         # As JSON, in which a list may stand for a tuple while a text is no number.
         plain = json.dumps(table, default=str)
-        return TypeAdapter[Recipe | PaperRecipe](form).validate_json(plain, strict=True)
+        return TypeAdapter[AnyRecipe](form).validate_json(plain, strict=True)
     except ValidationError as err:
         first = err.errors()[0]
         where = f"{path.name}: {'.'.join(map(str, first['loc']))}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,18 @@ import numpy as np
 
 from spectile.catalog.inputs import Batch
 from spectile.flows.training.data import SceneSets, build_scenes, camera_responses
-from spectile.flows.training.recipe import PaperRecipe, Recipe, read_recipe
+from spectile.flows.training.recipe import AnyRecipe, read_recipe
 from spectile.flows.training.report import draw_curves, draw_samples
 from spectile.model import checkpoint
-from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade
 from spectile.model.cascade.means import training_pixels
-from spectile.model.cascade.train import train
 from spectile.model.closed import baselines
 from spectile.model.data.crops import CropSource
 from spectile.model.device import resolve_device
-from spectile.model.measure.evaluation import evaluate, groups, held_out_crops, shuffle_factor
-from spectile.model.predict.predictor import load_calibration, load_predictor
-from spectile.model.scdm.cascade import ScdmCascade
-from spectile.model.scdm.preset import ScdmPreset
-from spectile.model.scdm.train import train_paper
+from spectile.model.measure.evaluation import evaluate, groups, held_out_crops
+from spectile.model.predict.network import fill_of, load_calibration
+from spectile.model.predict.predictor import load_predictor
+from spectile.model.registry import SYSTEMS
+from spectile.model.system import Config
 from spectile.model.training.run import LOG, Progress, check_folder
 
 CURVES = "curves.png"
@@ -67,21 +64,18 @@ def train_from_recipe(
     resolve_device(device)  # refuses what is not there, before the data are read
     check_folder(out_dir)
     responses = camera_responses(recipe, data_dir)
-    cascade: CascadeConfig | ScdmPreset
-    if isinstance(recipe, Recipe):
-        cascade = recipe.config(responses[0].bands)
-        if len(responses) > 1:
-            augmentation = replace(recipe.training.augmentation, responses=responses)
-            recipe = replace(recipe, training=replace(recipe.training, augmentation=augmentation))
-    else:
-        cascade = recipe.config()
+    config, system = recipe.config(responses[0].bands), SYSTEMS[recipe.kind]
+    if len(responses) > 1:
+        recipe = recipe.varied(responses)
     announce("reading and simulating scenes")
-    sets = build_scenes(recipe, cascade, data_dir, responses[1:])
+    sets = build_scenes(recipe, config, data_dir, responses[1:])
     metadata: dict[str, Any] = {
         "name": recipe.name,
         "recipe": tomllib.loads(recipe_path.read_text(encoding="utf-8")),
         "data": sets.data,
-        "schedule": {"kind": "linear", "timesteps": cascade.timesteps, "beta": [1e-4, 0.02]},
+        "prediction": system.prediction,
+        "scaling": system.scaling,
+        "schedule": {"kind": "linear", "timesteps": config.timesteps, "beta": [1e-4, 0.02]},
     }
     announce(f"training on {len(sets.training)} scenes")
 
@@ -89,26 +83,27 @@ def train_from_recipe(
         progress(record)
         if is_validation(record):
             draw_curves(out_dir / CURVES, _log_of(out_dir))
-            _draw_samples(recipe, cascade, sets, out_dir, device, int(record["step"]))
+            _draw_samples(recipe, config, sets, out_dir, device, int(record["step"]))
 
-    model = _train(recipe, cascade, sets, out_dir, metadata, device, report)
+    network = system.train(
+        config, recipe.training, sets.training, sets.validation, out_dir,
+        metadata=metadata, device=device, progress=report,
+    )  # fmt: skip
     announce("fitting the baselines")
-    rungs = fit_baselines(recipe, cascade, sets)
+    rungs = fit_baselines(recipe, config, sets)
     announce("measuring on held-out scenes")
-    factors = load_calibration(checkpoint.load(out_dir), cascade.bands)
-    fill = np.array(load_predictor(str(out_dir)).inputs[0].fill, dtype=np.float32)
+    loaded = checkpoint.load(out_dir)
+    factors, fill = load_calibration(loaded, config.bands), fill_of(loaded)
     table: dict[str, Any] = {}
     for group, positions in groups([scene.name for scene in sets.held_out]).items():
-        source = CropSource([sets.held_out[i] for i in positions], cascade.bands, cascade.response, fill)
+        source = CropSource([sets.held_out[i] for i in positions], config.bands, config.response, fill)
         batch = held_out_crops(
             source, crops=recipe.crops, size=max(64, recipe.training.crop), seed=recipe.training.seed
         )
         table[group] = evaluate(
-            model, batch, samples=recipe.samples, seed=1, baselines=rungs, factors=factors
+            network, batch, samples=recipe.samples, seed=1, baselines=rungs, factors=factors
         )
-        if isinstance(model, SpectralCascade) and all(source.complete):
-            table[group]["shuffle_factor"] = round(shuffle_factor(model, batch, seed=1), 2)
-    loaded = checkpoint.load(out_dir)
+        table[group] |= system.checks(network, batch, 1)
     known = baselines.to_tensors(rungs["ridge"], rungs["lookup"])
     checkpoint.save(out_dir, loaded.tensors, {**loaded.metadata, "held_out": table}, known)
     return table
@@ -139,12 +134,7 @@ def _log_of(out_dir: Path) -> list[dict[str, Any]]:
 
 
 def _draw_samples(
-    recipe: Recipe | PaperRecipe,
-    cascade: CascadeConfig | ScdmPreset,
-    sets: SceneSets,
-    out_dir: Path,
-    device: str,
-    step: int,
+    recipe: AnyRecipe, config: Config, sets: SceneSets, out_dir: Path, device: str, step: int
 ) -> None:
     """Draw what the checkpoint that was just saved makes of a few validation crops."""
     steps = min(recipe.steps, PICTURED_STEPS)
@@ -152,7 +142,7 @@ def _draw_samples(
     of, scenes = PICTURED_CROPS, sets.validation
     shown = [scenes[i] for i in sorted({i * len(scenes) // of for i in range(of)})]
     source = CropSource(
-        shown, cascade.bands, cascade.response, np.array(predictor.inputs[0].fill, dtype=np.float32)
+        shown, config.bands, config.response, np.array(predictor.inputs[0].fill, dtype=np.float32)
     )
     batch = source.every_pixel(
         (recipe.training.seed, 8), size=recipe.training.crop, crops=-(-of // len(shown))
@@ -166,7 +156,7 @@ def _draw_samples(
     samples = list(predictor.predict(Batch.of_colours(rgb, valid, origins), range(PICTURED_SAMPLES)))
     draw_samples(
         out_dir / SAMPLES,
-        bands=cascade.bands,
+        bands=config.bands,
         rgb=rgb,
         truth=target,
         known=bands > 0,
@@ -176,48 +166,10 @@ def _draw_samples(
     )
 
 
-def _train(
-    recipe: Recipe | PaperRecipe,
-    cascade: CascadeConfig | ScdmPreset,
-    sets: SceneSets,
-    out_dir: Path,
-    metadata: Mapping[str, Any],
-    device: str,
-    progress: Progress,
-) -> SpectralCascade | ScdmCascade:
-    """Train the recipe's kind of model."""
-    scaling = "reflectance in, reflectance out; "
-    if isinstance(cascade, ScdmPreset):
-        facts = {**metadata, "prediction": "eps", "scaling": scaling + "normalisation is in the preset"}
-        return train_paper(
-            cascade,
-            sets.training,
-            sets.validation,
-            out_dir,
-            metadata=facts,
-            device=device,
-            progress=progress,
-        )
-    assert isinstance(recipe, Recipe)
-    facts = {**metadata, "prediction": "v", "scaling": scaling + "whitening is among the tensors"}
-    return train(
-        recipe.training,
-        cascade,
-        sets.training,
-        sets.validation,
-        out_dir,
-        metadata=facts,
-        device=device,
-        progress=progress,
-    )
-
-
-def fit_baselines(
-    recipe: Recipe | PaperRecipe, cascade: CascadeConfig | ScdmPreset, sets: SceneSets
-) -> dict[str, Any]:
+def fit_baselines(recipe: AnyRecipe, config: Config, sets: SceneSets) -> dict[str, Any]:
     """Ridge and lookup on the training scenes, with and without augmentation: whichever validates better."""
-    source = CropSource(sets.training, cascade.bands, cascade.response)
-    watch = CropSource(sets.validation, cascade.bands, cascade.response)
+    source = CropSource(sets.training, config.bands, config.response)
+    watch = CropSource(sets.validation, config.bands, config.response)
     seed = recipe.training.seed
     chosen = baselines.Pixels(*(x.numpy() for x in training_pixels(watch, seed + 1, None)))
     best: dict[str, Any] = {}

@@ -133,14 +133,14 @@ def sweep(
     except Exception as err:
         notify(f"{shown} was not swept: {err}", event="failed", inbox=shown, out=settings.run.out)
         raise
-    counts = Counter(each.state for each in outcomes)
+    counts = Counter(outcome.state for outcome in outcomes)
     report: dict[str, Any] = {
         "inbox": shown, "out": settings.run.out,
         **{state: counts[state] for state in ("done", "skipped", "waiting", "failed")},
-        "scenes": [asdict(each) for each in sorted(outcomes, key=lambda each: each.scene)],
+        "scenes": [asdict(outcome) for outcome in sorted(outcomes, key=lambda outcome: outcome.scene)],
     }  # fmt: skip
     if counts["done"] or counts["failed"]:
-        news = [each for each in report["scenes"] if each["state"] in ("done", "failed")]
+        news = [row for row in report["scenes"] if row["state"] in ("done", "failed")]
         notify(f"{shown}: {summary(report)}", event="swept", **{**report, "scenes": news})
     return report
 
@@ -148,13 +148,13 @@ def sweep(
 def summary(report: Mapping[str, Any]) -> str:
     """The result of a sweep in one line."""
     line = ", ".join(f"{report[state]} {state}" for state in ("done", "skipped", "waiting", "failed"))
-    failed = [each for each in report["scenes"] if each["state"] == "failed"]
+    failed = [row for row in report["scenes"] if row["state"] == "failed"]
     return line + (f"; {failed[0]['scene']}: {failed[0]['why']}" if failed else "")
 
 
 def table(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The rows of a sweep's table."""
-    return [tuple(str(each[name]) for name in COLUMNS) for each in report["scenes"]]
+    return [tuple(str(row[name]) for name in COLUMNS) for row in report["scenes"]]
 
 
 def _sweep(
@@ -166,25 +166,25 @@ def _sweep(
     _check(settings)
     notify_location()  # a wrong URL should be an error now, not at the first failure
     arrivals = [
-        look(each, allow_private=settings.run.allow_private)
-        for each in list_arrivals(settings.inbox, allow_private=settings.run.allow_private)
+        look(arrival, allow_private=settings.run.allow_private)
+        for arrival in list_arrivals(settings.inbox, allow_private=settings.run.allow_private)
     ]
     key = _key(settings.run)
     fresh, settled = [], 0
-    for each in arrivals:
-        if each.problem or (note := _note(settings.run, each, key)) is None:
-            fresh.append(each)
+    for arrival in arrivals:
+        if arrival.problem or (note := _note(settings.run, arrival, key)) is None:
+            fresh.append(arrival)
             continue
         settled += 1
-        yield Outcome(each.name, "skipped", note)
-    if any(not each.problem for each in fresh) and settings.settle:
+        yield Outcome(arrival.name, "skipped", note)
+    if any(not arrival.problem for arrival in fresh) and settings.settle:
         time.sleep(settings.settle)
     LOG.info("%s: %d scenes, %d to check", redact_url(settings.inbox), len(arrivals), len(fresh))
     stopped = threading.Event()
 
-    def process(each: Arrival) -> Outcome:
+    def process(arrival: Arrival) -> Outcome:
         with observe() as observer, observed_by(_Halt(observer, stopped)):
-            outcome = _process(each, settings.run, run_one, key)
+            outcome = _process(arrival, settings.run, run_one, key)
         LOG.log(
             logging.ERROR if outcome.state == "failed" else logging.INFO,
             "%s: %s%s", outcome.scene, outcome.state, f": {outcome.why}" if outcome.why else "",
@@ -225,7 +225,7 @@ def _each(
         # catch_warnings is not thread-safe: when one thread leaves it, warnings of all threads come back.
         warnings.simplefilter("ignore", ZarrUserWarning)
         # Prefect finds the parent of a subflow in the context, so each thread gets a copy.
-        futures = [pool.submit(copy_context().run, process, each) for each in arrivals]
+        futures = [pool.submit(copy_context().run, process, arrival) for arrival in arrivals]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -235,35 +235,35 @@ def _each(
             raise
 
 
-def _process(each: Arrival, run: SceneSettings, run_one: RunOne, key: str) -> Outcome:
+def _process(arrival: Arrival, run: SceneSettings, run_one: RunOne, key: str) -> Outcome:
     """Make the cube of one arrival, unless it exists; every failure is reported in the outcome."""
     out = ""
     try:
-        if each.problem:
-            raise SpectileError(each.problem)
-        now = look(each, allow_private=run.allow_private)
-        if now.state != each.state or now.problem:
-            return Outcome(each.name, "waiting", why="it changed or was removed during the check")
-        chosen, digest = _choose(replace(run, scene=each.place, out=_place(run, each.name)))
+        if arrival.problem:
+            raise SpectileError(arrival.problem)
+        now = look(arrival, allow_private=run.allow_private)
+        if now.state != arrival.state or now.problem:
+            return Outcome(arrival.name, "waiting", why="it changed or was removed during the check")
+        chosen, digest = _choose(replace(run, scene=arrival.place, out=_place(run, arrival.name)))
         out = chosen.out
         if digest is not None:
-            _keep(run, each, key, out, digest)
-            return Outcome(each.name, "skipped", out)
+            _keep(run, arrival, key, out, digest)
+            return Outcome(arrival.name, "skipped", out)
         facts = run_one(chosen)
         if failures := facts["result"]["failures"]:
             raise SpectileError(f"{len(failures)} of {facts['plan']['blocks']} blocks failed: {failures[0]}")
-        _keep(run, each, key, out, facts["plan"]["digest"])
-        return Outcome(each.name, "done", out)
+        _keep(run, arrival, key, out, facts["plan"]["digest"])
+        return Outcome(arrival.name, "done", out)
     except LeaseHeld as err:
-        return Outcome(each.name, "waiting", out, str(err))
+        return Outcome(arrival.name, "waiting", out, str(err))
     except (SpectileError, OSError) as err:
         why = str(err)
     except MemoryError:
         why = "not enough memory; lower --memory, --samples or --batch"
     except Exception as err:  # a bug with one scene must not stop the others
-        LOG.exception("%s", each.name)
+        LOG.exception("%s", arrival.name)
         why = f"{type(err).__name__}: {err}"
-    return Outcome(each.name, "failed", out, " ".join(redact(why).split()))
+    return Outcome(arrival.name, "failed", out, " ".join(redact(why).split()))
 
 
 def _place(run: SceneSettings, name: str) -> str:
@@ -283,7 +283,9 @@ def _choose(run: SceneSettings) -> tuple[SceneSettings, str | None]:
     """
     if open_storage(run.out).get("zarr.json") is None:
         return run, None
-    with planning.prepare(replace(run, resume=True, overwrite=False)) as prepared:
+    # On a cluster the workers say what the network is; here its facts are enough for the plan.
+    known = None if run.dask_address else predictors.predictor_of(run, weights=False)
+    with planning.prepare(replace(run, resume=True, overwrite=False), predictor=known) as prepared:
         digest = prepared.plan.digest
     for out in (run.out, f"{run.out.removesuffix('.zarr')}-{digest[:8]}.zarr"):
         storage = open_storage(out)
@@ -304,29 +306,29 @@ def _choose(run: SceneSettings) -> tuple[SceneSettings, str | None]:
 def _key(run: SceneSettings) -> str:
     """A key of all settings that change the values of a cube."""
     facts = {name: value for name, value in asdict(run).items() if name not in _NO_VALUE}
-    model = dict(predictors.predictor_of(run).settings)
+    model = dict(predictors.predictor_of(run, weights=False).settings)
     text = json.dumps([facts, model, software_version()], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _note_place(run: SceneSettings, each: Arrival) -> tuple[Storage, str]:
-    first = open_storage(_place(run, each.name))
+def _note_place(run: SceneSettings, arrival: Arrival) -> tuple[Storage, str]:
+    first = open_storage(_place(run, arrival.name))
     return first.parent, f".{first.name.removesuffix('.zarr')}.seen.json"
 
 
-def _keep(run: SceneSettings, each: Arrival, key: str, cube: str, digest: str) -> None:
-    if each.state is not None:
-        storage, name = _note_place(run, each)
-        note = {"state": each.state, "key": key, "cube": cube, "digest": digest}
+def _keep(run: SceneSettings, arrival: Arrival, key: str, cube: str, digest: str) -> None:
+    if arrival.state is not None:
+        storage, name = _note_place(run, arrival)
+        note = {"state": arrival.state, "key": key, "cube": cube, "digest": digest}
         storage.put(name, json.dumps(note).encode())
 
 
-def _note(run: SceneSettings, each: Arrival, key: str) -> str | None:
+def _note(run: SceneSettings, arrival: Arrival, key: str) -> str | None:
     """The finished cube of an unchanged arrival, from its note; None if that is not known."""
-    storage, name = _note_place(run, each)
+    storage, name = _note_place(run, arrival)
     try:
         note = json.loads(storage.get(name) or b"{}")
-        if each.state is None or (note.get("state"), note.get("key")) != (list(each.state), key):
+        if arrival.state is None or (note.get("state"), note.get("key")) != (list(arrival.state), key):
             return None
         facts = read_status(open_storage(note["cube"]))
     except (ValueError, KeyError, AttributeError, CubeError):

@@ -7,7 +7,7 @@ every band as it is, to put the network's work where the uncertainty is; ``docs/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -19,17 +19,12 @@ from spectile.catalog.bands import Bands, coarse_indices
 from spectile.catalog.errors import UsageError
 from spectile.catalog.fields import Count, Depth, Finite, Members, Steps, Width
 from spectile.model.closed.closed_form import COLOUR_FEATURES, ClosedForm, Prepared, colour_features
-from spectile.model.diffusion.grain import random_grained, white_grain
+from spectile.model.diffusion.grain import grained, random_grained, white_grain
 from spectile.model.diffusion.parameterization import to_x0
 from spectile.model.diffusion.sampler import dpm_solver_pp_2m
 from spectile.model.diffusion.schedule import Schedule, linear_schedule, logsnr_grid
 from spectile.model.networks.unet_compact import CompactConfig, CompactUNet, Features
-
-REFLECTANCE_LIMIT = 1.6
-"""Predictions are clipped to [0, 1.6]: specular targets exceed one, nothing passive exceeds this."""
-
-DrawStage = Callable[[int, int], Tensor]
-"""(stage, step) → (N, K, h, w) noise of unit variance, with that stage's grain."""
+from spectile.model.system import REFLECTANCE_LIMIT, DrawStage, Network, White
 
 
 @dataclass(frozen=True)
@@ -107,6 +102,16 @@ class CascadeConfig:
     def coarse_bands(self) -> tuple[int, ...]:
         """Positions of the coarse bands among all."""
         return coarse_indices(len(self.bands), self.coarse)
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """How it samples, as plain JSON values."""
+        guidance = [stage.guidance for stage in self.stages]
+        return {"sampler": "dpm_solver_pp_2m", "guidance": guidance, "members": self.members}
+
+    def estimate(self, steps: int) -> str:
+        """What so many steps give: one draws no noise."""
+        return "posterior mean" if steps == 1 else "sample"
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""
@@ -255,8 +260,17 @@ class Begun:
     """Of the first stage, by number of the network; filled as they are needed."""
 
 
-class SpectralCascade(nn.Module):
-    """RGB → n coarse bands → N bands, each stage conditioned on what came before."""
+class SpectralCascade(Network):
+    """RGB → n coarse bands → N bands, each stage conditioned on what came before.
+
+    One step draws no noise: it gives the posterior mean. Sample ``number`` is drawn by the networks whose
+    turn it is.
+    """
+
+    config: CascadeConfig
+    stride = CompactUNet.stride
+    bytes_per_pixel = 2500
+    """Measured at 256² and 512²."""
 
     def __init__(self, config: CascadeConfig) -> None:
         super().__init__()
@@ -278,40 +292,12 @@ class SpectralCascade(nn.Module):
         return stage
 
     @property
-    def stride(self) -> int:
-        """The networks' stride in pixels."""
-        return CompactUNet.stride
-
-    @property
-    def bytes_per_pixel(self) -> int:
-        """Peak activations of one tile, measured at 256² and 512²."""
-        return 2500
-
-    @property
-    def begun_bytes_per_pixel(self) -> int:
+    def begun_bytes_per_pixel(self) -> int:  # type: ignore[override]
         """Of ``Begun``, once every network was asked."""
         first, coarse = self.config.stages[0], self.config.coarse
         condition = self.stage(0).closed.condition_channels
         features = first.width / 4 + first.width * 1.5 / 16
         return int(4 * (COLOUR_FEATURES + coarse + 1 + condition + self.config.members * (features + coarse)))
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """How it samples, as plain JSON values."""
-        guidance = [stage.guidance for stage in self.config.stages]
-        return {"sampler": "dpm_solver_pp_2m", "guidance": guidance, "members": self.config.members}
-
-    def sample(self, rgb: Tensor, draw: DrawStage, *, steps: int | None = None, number: int = 0) -> Tensor:
-        """One sample of the cube, (N, B, h, w) reflectance in [0, 1.6].
-
-        Parameters
-        ----------
-        rgb : (N, 3, h, w) float32, linear reflectance as seen through ``config.response``.
-        draw : the noise of (stage, step); one step draws none.
-        steps : solver steps a stage; None is the configuration's default, 1 gives the posterior mean.
-        number : of the sample, which says whose networks draw it.
-        """
-        return self.finish(self.begin(rgb), draw, steps=steps, number=number)
 
     def begin(self, rgb: Tensor) -> Begun:
         """What the colour (N, 3, h, w) alone says, once for all samples of it."""
@@ -343,6 +329,31 @@ class SpectralCascade(nn.Module):
         coarse = self.stage(0).closed.prepare(colour).mean
         return self.stage(1).closed.prepare(torch.cat([colour, coarse], dim=1)).mean
 
+    def estimates(self, rgb: Tensor) -> Mapping[str, Tensor]:
+        """What the closed forms give."""
+        return {"closed_form": self.closed_form(rgb)}
+
+    def parts(self, stage: int) -> Sequence[tuple[object, str, str]]:
+        """The closed form."""
+        owner = self.stage(stage)
+        return (owner.closed, "prepare", "closed form"), (owner, "add_residual", "closed form")
+
+    def noise(self, stage: int, white: White, origins: Tensor, height: int, width: int) -> Tensor:
+        """Noise with the stage's grain, summed from lattices that lie fixed on the scene's grid."""
+        grain = self.stage(stage).grain
+
+        def lattice(level: int, first: tuple[int, int], shape: tuple[int, int]) -> Tensor:
+            at = torch.tensor([first])
+            return white(channels=len(grain), origins=at, height=shape[0], width=shape[1], level=level)[0]
+
+        return torch.stack(
+            [grained(lattice, grain, (row, col), height, width) for row, col in origins.tolist()]
+        )
+
+    def drawn_by(self, generator: torch.Generator, count: int, height: int, width: int) -> DrawStage:
+        """The stages' grained noise; the solver draws once, whatever the step."""
+        return lambda stage, step: random_grained(self.stage(stage).grain, count, height, width, generator)
+
     def _second(self, given: Tensor, count: int, number: int, draw: DrawStage) -> Tensor:
         stage = self.stage(1)
         prepared = stage.closed.prepare(given)
@@ -359,15 +370,3 @@ class SpectralCascade(nn.Module):
 
 def _bounded(reflectance: Tensor) -> Tensor:
     return reflectance.clamp(0.0, REFLECTANCE_LIMIT)
-
-
-def drawn_by(
-    generator: torch.Generator, model: SpectralCascade, count: int, height: int, width: int
-) -> DrawStage:
-    """The stages' noise for ``count`` images at a time, the next of a generator at each call."""
-
-    def draw(stage: int, step: int) -> Tensor:
-        del step  # the solver draws once
-        return random_grained(model.stage(stage).grain, count, height, width, generator)
-
-    return draw

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from spectile.model.cascade.cascade import SpectralCascade, drawn_by
+from spectile.model.cascade.cascade import SpectralCascade
 from spectile.model.cascade.means import fit_means
 from spectile.model.cascade.spread import CALIBRATION_CROPS
 from spectile.model.data.crops import CropSource, Floats, TrainingScene
@@ -69,7 +69,7 @@ def leave_sites_out(
         strips = [scene for scene in validation if scene.site == site]
         watch = CropSource(strips, cascade.bands, cascade.response, fill)
         batch = watch.every_pixel((config.seed, 8), size=config.crop, crops=CALIBRATION_CROPS)
-        draw = drawn_by(generator_of(config.seed, 5, 0), model, len(batch.rgb), *batch.rgb.shape[2:])
+        draw = model.drawn_by(generator_of(config.seed, 5, 0), len(batch.rgb), *batch.rgb.shape[2:])
         own, left_out = model.sample(batch.rgb, draw, steps=1), fitted.closed_form(batch.rgb)
         found[site] = SiteErrors(batch.rmse(own), batch.rmse(left_out))
     return found

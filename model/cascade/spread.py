@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spectile.catalog.calibration import Calibration
-from spectile.model.cascade.cascade import SpectralCascade, Stage, drawn_by
+from spectile.model.cascade.cascade import SpectralCascade, Stage
 from spectile.model.closed.closed_form import colour_features
 from spectile.model.data.crops import Batch
 from spectile.model.diffusion.grain import fit_grain
@@ -47,7 +47,7 @@ def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None
     ):
         stage = model.stage(index)
         _calibrate_grain(stage, given, target, bands, batch)
-        draw = drawn_by(torch.Generator().manual_seed(seed), model, 1, *batch.rgb.shape[2:])
+        draw = model.drawn_by(torch.Generator().manual_seed(seed), 1, *batch.rgb.shape[2:])
         sums, total = torch.zeros(2, 3, stage.config.components), torch.zeros(stage.config.components)
         repeats = max(SPREAD_SAMPLES // model.config.members, 2)
         for n in range(len(given)):
@@ -116,7 +116,7 @@ def _matching(sums: Tensor, draws: int) -> Tensor:
 @torch.inference_mode()
 def calibrate_bands(model: SpectralCascade, batch: Batch, *, samples: int, seed: int) -> Calibration:
     """The factors of each band, from ``samples`` draws of each crop at the default steps."""
-    draw = drawn_by(torch.Generator().manual_seed(seed), model, 1, *batch.rgb.shape[2:])
+    draw = model.drawn_by(torch.Generator().manual_seed(seed), 1, *batch.rgb.shape[2:])
     deviations, errors = [], []
     for n in range(len(batch.rgb)):
         drawn = torch.stack([model.sample(batch.rgb[n : n + 1], draw, number=k)[0] for k in range(samples)])

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from spectile.catalog.errors import UsageError
-from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage, drawn_by
+from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means, perturb
 from spectile.model.cascade.sites import leave_sites_out, site_factor
@@ -308,7 +308,7 @@ def validate(model: SpectralCascade, source: CropSource, config: TrainConfig) ->
     """RMSE on fixed crops: the posterior mean, one sample, and the closed-form mean of both stages."""
     batch = source.every_pixel((0,), size=config.crop, crops=VALIDATION_CROPS)
     batch = batch.to(next(model.parameters()).device)
-    draw = drawn_by(generator_of(0, 5, 0), model, len(batch.rgb), *batch.rgb.shape[2:])
+    draw = model.drawn_by(generator_of(0, 5, 0), len(batch.rgb), *batch.rgb.shape[2:])
     return {
         "closed_form_rmse": round(batch.rmse(model.closed_form(batch.rgb)), 5),
         "mean_rmse": round(batch.rmse(model.sample(batch.rgb, draw, steps=1)), 5),

@@ -1,4 +1,4 @@
-"""What a cascade costs: multiply-adds, counted, and seconds, measured, of each of its parts."""
+"""What a network costs: multiply-adds, counted, and seconds, measured, of each of its parts."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import Batch
-from spectile.model.cascade.cascade import DrawStage, SpectralCascade
 from spectile.model.device import resolve_device
-from spectile.model.predict.acceleration import NETWORK_CALLS, accelerate, networks, resolve_dtype
-from spectile.model.predict.predictor import DEFAULT_BATCH, CascadePredictor, load_predictor
-from spectile.model.scdm.cascade import KIND as SCDM
-from spectile.model.scdm.cascade import ScdmCascade
-from spectile.model.scdm.preset import scdm_paper
+from spectile.model.facts import split_name
+from spectile.model.predict.acceleration import accelerate, denoisers, resolve_dtype
+from spectile.model.predict.network import NetworkPredictor
+from spectile.model.predict.predictor import DEFAULT_BATCH, load_predictor
+from spectile.model.registry import SYSTEMS
+from spectile.model.system import DrawStage, Network
 
-Cascade = SpectralCascade | ScdmCascade
 Key = tuple[int, str]
 """(stage from 1, name of the part); stage 0 is what belongs to neither."""
 REST: Key = (0, "rest")
@@ -36,8 +35,8 @@ MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 
 def open_model(
     model: str, *, batch: int | None, device: str, dtype: str, compiled: bool = False
-) -> CascadePredictor:
-    """The predictor of a model as ``load_predictor`` has it; ``scdm-paper`` is built with random weights.
+) -> NetworkPredictor:
+    """The predictor of a model as ``load_predictor`` has it; a published one is built with random weights.
 
     Time and multiply-adds do not depend on the weights.
 
@@ -46,20 +45,25 @@ def open_model(
     SpectileError
         Where the model is missing or a setting cannot be used.
     """
-    if model != SCDM:
-        return load_predictor(model, batch=batch, device=device, dtype=dtype, compiled=compiled)
+    system = SYSTEMS.get(model)
+    if system is None or system.published is None:
+        predictor = load_predictor(model, batch=batch, device=device, dtype=dtype, compiled=compiled)
+        if not isinstance(predictor, NetworkPredictor):
+            name, _ = split_name(model)
+            raise UsageError("a regression has no parts to time", got=model, remedy=f"name {name}")
+        return predictor
     kind = resolve_device(device)
-    number = resolve_dtype(dtype, kind, tried=False)
-    cascade = ScdmCascade(scdm_paper("houston")).eval().to(kind)
-    accelerate(cascade, device=kind, dtype=number, compiled=compiled)
-    return CascadePredictor(
-        cascade, name=SCDM, digest="", fill=np.zeros(3, np.float32), steps=cascade.config.steps, seed=0,
+    number = resolve_dtype(dtype, kind, tried=system.bfloat16)
+    network = system.build(system.published()).eval().to(kind)
+    accelerate(network, device=kind, dtype=number, compiled=compiled)
+    return NetworkPredictor(
+        network, name=model, digest="", fill=np.zeros(3, np.float32), steps=network.config.steps, seed=0,
         batch=batch or DEFAULT_BATCH[kind], device=kind, dtype=number, compiled=compiled,
     )  # fmt: skip
 
 
 @contextmanager
-def probed(cascade: Cascade, read: Callable[[], Any]) -> Iterator[list[tuple[Key, Any, Any]]]:
+def probed(network: Network, read: Callable[[], Any]) -> Iterator[list[tuple[Key, Any, Any]]]:
     """A list that grows by (part, reading before, reading after) with every call of a part inside.
 
     Parameters
@@ -78,30 +82,22 @@ def probed(cascade: Cascade, read: Callable[[], Any]) -> Iterator[list[tuple[Key
         return run
 
     with ExitStack() as stack:
-        for index in range(len(cascade.stages)):
-            stage = cascade.stage(index)
+        for index in range(len(network.stages)):
             calls = [
-                (network, name, part)
-                for network in networks(stage)
-                for name, part in zip(
-                    NETWORK_CALLS[type(network)], ("condition branch", "denoiser"), strict=True
-                )
+                (denoiser, name, part)
+                for denoiser in denoisers(network.stage(index))
+                for name, part in zip(denoiser.calls, ("condition branch", "denoiser"), strict=True)
             ]
-            if isinstance(cascade, SpectralCascade):
-                owners = ((cascade.stage(index).closed, "prepare"), (stage, "add_residual"))
-                calls += [(owner, name, "closed form") for owner, name in owners]
-            for owner, name, part in calls:
+            for owner, name, part in [*calls, *network.parts(index)]:
                 stack.enter_context(_replaced(owner, name, metered((index + 1, part), getattr(owner, name))))
 
-        name = "finish" if isinstance(cascade, SpectralCascade) else "sample"
-        sample = getattr(cascade, name)
+        finish = network.finish
 
-        def with_noise(given: Any, draw: DrawStage, **named: Any) -> Tensor:
-            draws = [metered((stage, "noise"), draw) for stage in (1, 2)]
-            drawn: Tensor = sample(given, lambda stage, step: draws[stage](stage, step), **named)
-            return drawn
+        def with_noise(begun: Any, draw: DrawStage, **named: Any) -> Tensor:
+            draws = [metered((index + 1, "noise"), draw) for index in range(len(network.stages))]
+            return finish(begun, lambda stage, step: draws[stage](stage, step), **named)
 
-        stack.enter_context(_replaced(cascade, name, with_noise))
+        stack.enter_context(_replaced(network, "finish", with_noise))
         yield marks
 
 
@@ -116,15 +112,14 @@ def _replaced(owner: object, name: str, call: Callable[..., Any]) -> Iterator[No
         delattr(owner, name) if before is None else setattr(owner, name, before)
 
 
-def count(cascade: Cascade, *, tile: int, steps: int) -> dict[Key, float]:
+def count(network: Network, *, tile: int, steps: int) -> dict[Key, float]:
     """Multiply-adds a pixel of each part that has any, for a square tile of ``tile`` pixels.
 
     Convolutions, matrix products and attention count, as torch counts them; normalisation, activations
     and noise do not. The structure runs on the meta device, which computes nothing.
     """
-    config = cascade.config
     with torch.device("meta"):
-        structure = type(cascade)(config).eval()  # type: ignore[arg-type]
+        structure = type(network)(network.config).eval()
         rgb = torch.empty(1, 3, tile, tile)
 
     def draw(stage: int, step: int) -> Tensor:
@@ -160,7 +155,7 @@ class Pass:
     """Calls of the denoiser in each stage; on a CPU each tile is a call of its own."""
 
 
-def time_pass(predictor: CascadePredictor, *, tile: int, tiles: int) -> Pass:
+def time_pass(predictor: NetworkPredictor, *, tile: int, tiles: int) -> Pass:
     """The time that ``tiles`` square tiles of ``tile`` pixels take in one call.
 
     Raises
@@ -172,7 +167,7 @@ def time_pass(predictor: CascadePredictor, *, tile: int, tiles: int) -> Pass:
     rgb = (0.03 + 0.3 * generator.random((tiles, 3, tile, tile))).astype(np.float32)
     batch = Batch.of_colours(rgb)
     cuda = predictor.settings["device"] == "cuda"
-    with probed(predictor.cascade, _event if cuda else time.perf_counter) as marks:
+    with probed(predictor.network, _event if cuda else time.perf_counter) as marks:
         start, cpu_start = time.perf_counter(), time.process_time()
         for _ in predictor.predict(batch, range(1)):
             pass

@@ -1,8 +1,7 @@
-"""How a cascade does on scenes it never saw, beside the baselines."""
+"""How a network does on scenes it never saw, beside the baselines."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,11 +10,10 @@ import torch
 from torch import Tensor
 
 from spectile.catalog.calibration import Calibration
-from spectile.model.cascade.cascade import SpectralCascade, drawn_by
 from spectile.model.closed.baselines import Baseline
 from spectile.model.data.crops import Batch, CropSource
 from spectile.model.measure.metrics import mrae, reliability, rmse, spectral_angle
-from spectile.model.scdm.cascade import ScdmCascade
+from spectile.model.system import Network
 
 COUNT = 1e-4
 """One stored count, reflectance."""
@@ -28,7 +26,7 @@ def held_out_crops(source: CropSource, *, crops: int, size: int, seed: int) -> B
 
 @torch.inference_mode()
 def evaluate(
-    model: SpectralCascade | ScdmCascade,
+    model: Network,
     batch: Batch,
     *,
     samples: int,
@@ -40,24 +38,15 @@ def evaluate(
     """RMSE (reflectance), SAM (radians) and MRAE of each predictor, and the samples' calibration.
 
     ``one_step`` is the posterior mean, ``sample`` one draw at the default steps, ``mean_of_samples`` the
-    mean of all draws, ``closed_form`` what the compact cascade's means give; ``calibrated_90`` is the share
+    mean of all draws, then what the network's own ``estimates`` are; ``calibrated_90`` is the share
     of values within the interval that the calibration's factors give. Only bands that every crop has are
     counted.
     """
-    generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
-
-    height, width = batch.rgb.shape[2:]
-
-    def white(stage: int, step: int) -> Tensor:
-        shape = (1, model.stage(stage).config.components, height, width)
-        return torch.randn(shape, generator=generator).to(device)
-
-    draw = drawn_by(generator, model, 1, height, width) if isinstance(model, SpectralCascade) else white
+    draw = model.drawn_by(torch.Generator().manual_seed(seed), 1, *batch.rgb.shape[2:])
 
     def predict(count: int | None, number: int = 0) -> Tensor:
-        which = {"number": number} if isinstance(model, SpectralCascade) else {}
-        drawn = [model.sample(rgb[None].to(device), draw, steps=count, **which) for rgb in batch.rgb]
+        drawn = [model.sample(rgb[None].to(device), draw, steps=count, number=number) for rgb in batch.rgb]
         return torch.cat(drawn).cpu()
 
     bands = torch.nonzero(batch.bands.min(dim=0).values)[:, 0]
@@ -90,32 +79,12 @@ def evaluate(
         inside = (error >= low * deviation) & (error <= high * deviation)
         counted = (batch.valid[:, None] > 0).expand_as(inside)
         result["calibrated_90"] = round(float(inside[counted].float().mean()), 3)
-    if isinstance(model, SpectralCascade):
-        result["closed_form"] = scores(model.closed_form(batch.rgb.to(device)).cpu())
+    for name, further in model.estimates(batch.rgb.to(device)).items():
+        result[name] = scores(further.cpu())
     for name, baseline in baselines.items():
         estimate = np.stack([baseline.predict(rgb.numpy()) for rgb in batch.rgb])
         result[name] = scores(torch.from_numpy(estimate))
     return result
-
-
-@torch.inference_mode()
-def shuffle_factor(model: SpectralCascade, batch: Batch, *, seed: int) -> float:
-    """By how much the second stage's RMSE grows when its coarse bands are of other pixels that count."""
-    generator = torch.Generator().manual_seed(seed)
-    batch = batch.to(next(model.parameters()).device)
-    coarse = batch.target[:, list(model.config.coarse_bands)]
-    spectra, valid = coarse.movedim(1, -1).clone(), batch.valid > 0
-    own = spectra[valid]
-    spectra[valid] = own[torch.randperm(len(own), generator=generator)]
-    turned = spectra.movedim(-1, 1)
-
-    def error(given: Tensor) -> float:
-        draw = drawn_by(torch.Generator().manual_seed(seed), model, len(given), *given.shape[2:])
-        estimate = model.refine(batch.rgb, given, draw)
-        squared = (estimate - batch.target).square() * batch.valid[:, None]
-        return math.sqrt(float(squared.sum() / (batch.valid.sum() * estimate.shape[1])))
-
-    return error(turned) / error(coarse)
 
 
 def groups(names: Sequence[str]) -> dict[str, list[int]]:

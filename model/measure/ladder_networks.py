@@ -17,7 +17,6 @@ from spectile.model.cascade.cascade import (
     CascadeConfig,
     SpectralCascade,
     StageConfig,
-    drawn_by,
 )
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
@@ -93,7 +92,7 @@ class Diffusion:
         """Sample ``number``, (B, h, w) float32."""
         padded, height, width = padded_image(rgb)
 
-        draw = drawn_by(generator, self.model, 1, *padded.shape[2:])
+        draw = self.model.drawn_by(generator, 1, *padded.shape[2:])
         with torch.inference_mode():
             cube = self.model.sample(padded, draw, steps=steps, number=number)
             out: Floats = cube[0, :, :height, :width].numpy()

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spectile.model.networks.denoiser import Denoiser
+
 TIME_FEATURES = 64
 TIME_WIDTH = 128
 FOLD = 2
@@ -90,9 +92,10 @@ Features = tuple[Tensor, Tensor]
 """Features from the condition branch for the denoiser, at a half and at a quarter of the resolution."""
 
 
-class CompactUNet(nn.Module):
+class CompactUNet(Denoiser):
     """Predicts F(x_t, t, condition), from which ``cascade`` forms x̂_0 = √ᾱ·x_t + √(1−ᾱ)·F."""
 
+    calls = ("encode", "forward")
     stride = 8
     """Tiles are folded by 2 and halved twice in the condition branch."""
 

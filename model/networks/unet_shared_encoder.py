@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from spectile.catalog.errors import UsageError
 from spectile.catalog.fields import Count, Depth, Share, Width
+from spectile.model.networks.denoiser import Denoiser
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,14 @@ class SharedEncoderConfig(SharedEncoderSizes):
         return self.channels
 
 
-class SharedEncoderUNet(nn.Module):
+class SharedEncoderUNet(Denoiser):
     """Predicts (N, B, h, w) from a noisy state of that shape, a time and a (N, C, h, w) condition.
 
     The time (N,) is the argument of the sinusoid: 0 to T - 1 in the authors' code.
     """
+
+    calls = ("encode_condition", "predict")
+    narrow = ("encode_condition",)  # features alone, some of them at full size
 
     def __init__(self, config: SharedEncoderConfig) -> None:
         super().__init__()

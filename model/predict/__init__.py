@@ -1,4 +1,5 @@
 """Models as the pipeline sees them; the only boundary between numpy and torch.
 
-predictor: ``load_predictor`` · regression: closed forms · acceleration: dtype, memory layout, compilation.
+predictor: ``load_predictor`` · network: of a system · regression: closed forms ·
+acceleration: dtype, memory layout, compilation.
 """

@@ -1,7 +1,7 @@
 """Faster networks with the same interface: bfloat16 and compilation.
 
-Only the calls in ``NETWORK_CALLS`` are touched. What a cascade computes around them (the closed form, the
-solver, truncation) stays in float32, where bfloat16 would cost accuracy and gain nothing.
+Only the calls that a ``Denoiser`` names are touched. What a system computes around them (the closed form,
+the solver, truncation) stays in float32, where bfloat16 would cost accuracy and gain nothing.
 """
 
 from __future__ import annotations
@@ -13,16 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from spectile.catalog.errors import UsageError
-from spectile.model.networks.unet_compact import CompactUNet
-from spectile.model.networks.unet_shared_encoder import SharedEncoderUNet
+from spectile.model.networks.denoiser import Denoiser
 
 DTYPES = ("float32", "bfloat16")
-
-NETWORK_CALLS: dict[type[nn.Module], tuple[str, str]] = {
-    CompactUNet: ("encode", "forward"),
-    SharedEncoderUNet: ("encode_condition", "predict"),
-}
-"""A network's methods that do its work: the condition branch and the denoiser."""
 
 Call = Callable[..., Any]
 
@@ -49,32 +42,29 @@ def resolve_dtype(name: str, device: str, *, tried: bool) -> str:
     return ("bfloat16" if tried and has_bfloat16(device) else "float32") if name == "auto" else name
 
 
-def networks(cascade: nn.Module) -> list[nn.Module]:
-    """The networks of a cascade, in the order of its stages."""
-    return [module for module in cascade.modules() if type(module) in NETWORK_CALLS]
+def denoisers(model: nn.Module) -> list[Denoiser]:
+    """The denoisers of a model, in the order of its stages."""
+    return [module for module in model.modules() if isinstance(module, Denoiser)]
 
 
-def accelerate(cascade: nn.Module, *, device: str, dtype: str, compiled: bool) -> None:
+def accelerate(model: nn.Module, *, device: str, dtype: str, compiled: bool) -> None:
     """Put faster calls in the place of the networks' own; their weights stay as they are. Once a model.
 
     Parameters
     ----------
-    cascade : in evaluation mode.
+    model : in evaluation mode.
     device : ``cpu`` or ``cuda``.
     dtype : ``bfloat16`` for convolutions, matrix products and the features between them.
     compiled : compile each call for the shapes that it sees; one more shape compiles it once more.
     """
-    for network in networks(cascade):
-        condition, denoise = NETWORK_CALLS[type(network)]
-        for name in (condition, denoise):
-            call = getattr(network, name)
+    for denoiser in denoisers(model):
+        for name in denoiser.calls:
+            call = getattr(denoiser, name)
             if dtype == "bfloat16":
-                # The published condition branch gives features alone, some of them at full size.
-                features = isinstance(network, SharedEncoderUNet) and name == condition
-                call = _in_bfloat16(call, device, results=not features)
+                call = _in_bfloat16(call, device, results=name not in denoiser.narrow)
             if compiled:
                 call = _compiled(call)
-            setattr(network, name, call)
+            setattr(denoiser, name, call)
 
 
 def _in_bfloat16(call: Call, device: str, *, results: bool) -> Call:

@@ -9,41 +9,30 @@ from numpy.typing import NDArray
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
-from spectile.catalog.errors import CheckpointError, UsageError
+from spectile.catalog.errors import CheckpointError
 from spectile.catalog.inputs import Batch, InputSpec
-from spectile.model import checkpoint
+from spectile.model.checkpoint import Checkpoint, digest_of
 from spectile.model.closed.baselines import Baseline, baselines_of
-from spectile.model.predict.predictor import RUNTIME_BYTES, fill_of, load_network
+from spectile.model.predict.network import RUNTIME_BYTES, fill_of
+from spectile.model.registry import load_config
 
-KINDS = ("ridge", "lookup")
 BATCH = 4
 WORKING_BYTES = 1024
 """A pixel's terms, or its nearest codes and their spectra, while a tile is made."""
 
 
-def split_name(model: str) -> tuple[str, str | None]:
-    """``vnir48:ridge`` → (``vnir48``, ``ridge``); of a model without a colon the second is None."""
-    name, colon, kind = model.rpartition(":")
-    return (name, kind) if colon and kind in KINDS else (model, None)
-
-
 class RegressionPredictor:
     """A per-pixel estimate of the mean; implements the pipeline's ``Predictor``."""
 
-    def __init__(self, model: str, kind: str, *, batch: int | None = None) -> None:
-        """Load ``ridge`` or ``lookup`` of a shipped model's name or of a checkpoint folder.
+    def __init__(self, loaded: Checkpoint, kind: str, *, batch: int | None = None) -> None:
+        """Take ``ridge`` or ``lookup`` from a checkpoint.
 
         Raises
         ------
         CheckpointError
-            Where the checkpoint or its baselines are missing or damaged.
-        UsageError
-            Where the batch is less than 1.
+            Where its configuration cannot be used, or its baselines are missing or damaged.
         """
-        if batch is not None and batch < 1:
-            raise UsageError("batch", got=batch, expected="1 or more")
-        loaded = checkpoint.load(model)
-        config = load_network(loaded).config
+        config = load_config(loaded)
         self.bands: Bands = config.bands
         """The bands of what it predicts."""
         fill = tuple(map(float, fill_of(loaded)))
@@ -55,23 +44,23 @@ class RegressionPredictor:
         """How many tiles a call takes best."""
         self.calibration: Calibration | None = None
         """None: it has no samples."""
-        if not (found := baselines_of(loaded)):
-            raise CheckpointError("no baselines in the checkpoint", where=model)
-        self.regression: Baseline = found[kind]
+        if not (baselines := baselines_of(loaded)):
+            raise CheckpointError("no baselines in the checkpoint", where=str(loaded.folder))
+        self.regression: Baseline = baselines[kind]
         """What predicts the pixels of a tile."""
-        self._check_bands(model)
+        self._check_bands(str(loaded.folder))
         self._settings: dict[str, object] = {
             "name": f"{loaded.metadata['name']}:{kind}",
-            "digest": checkpoint.digest_of({}, loaded.baselines),
+            "digest": digest_of({}, loaded.baselines),
             "steps": 0, "sampler": "none", "estimate": "regression", "seed": 0, "dtype": "float32",
             "device": "cpu",
         }  # fmt: skip
 
-    def _check_bands(self, model: str) -> None:
+    def _check_bands(self, where: str) -> None:
         count = len(self.regression.predict(np.zeros((3, 1, 1), dtype=np.float32)))
         if count != len(self.bands):
             raise CheckpointError(
-                "the baselines are for other bands", where=model, got=count, expected=len(self.bands)
+                "the baselines are for other bands", where=where, got=count, expected=len(self.bands)
             )
 
     @property

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from spectile.model.cascade.cascade import REFLECTANCE_LIMIT, DrawStage
-from spectile.model.checkpoint import Checkpoint, load_module
 from spectile.model.diffusion.guidance import guide, null_condition
 from spectile.model.diffusion.parameterization import to_x0
 from spectile.model.diffusion.sampler import Draw, ancestral
@@ -17,9 +15,8 @@ from spectile.model.diffusion.schedule import Schedule, uniform_grid
 from spectile.model.diffusion.truncation import percentile, truncate
 from spectile.model.networks.unet_shared_encoder import SharedEncoderUNet
 from spectile.model.scdm.preset import ScdmPreset, StagePreset
+from spectile.model.system import REFLECTANCE_LIMIT, DrawStage, Network
 
-KIND = "scdm-paper"
-"""What a checkpoint of this cascade says it is."""
 FORWARD_MAPS = 50
 """Maps of ``width`` channels that the peak of a forward pass amounts to, measured at widths 16 and 32."""
 QUANTILE_STATES = 17
@@ -96,8 +93,10 @@ def sample_cascade(
     return x * preset.scale + preset.offset
 
 
-class ScdmCascade(nn.Module):
+class ScdmCascade(Network):
     """The published cascade from reflectance to reflectance, both stages' networks in one module."""
+
+    config: ScdmPreset
 
     def __init__(self, config: ScdmPreset) -> None:
         super().__init__()
@@ -112,53 +111,23 @@ class ScdmCascade(nn.Module):
         return network
 
     @property
-    def stride(self) -> int:
+    def stride(self) -> int:  # type: ignore[override]
         """The networks' stride in pixels."""
         return self.stage(0).config.stride
 
     @property
-    def bytes_per_pixel(self) -> int:
+    def bytes_per_pixel(self) -> int:  # type: ignore[override]
         """Peak activations of one tile: those of a forward pass, or of the quantile in the truncation."""
         config = self.stage(1).config
         return 4 * max(FORWARD_MAPS * config.width, QUANTILE_STATES * config.channels)
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """How it samples, as plain JSON values."""
-        stages = self.config.stages
-        return {
-            "sampler": "ancestral",
-            "guidance": [stage.guidance for stage in stages],
-            "truncation": [stage.truncation for stage in stages],
-            "p_T": [stage.p_T for stage in stages],
-            "counts": self.config.counts,
-        }
 
     def normalise(self, reflectance: Tensor) -> Tensor:
         """What the networks see of a reflectance."""
         return (reflectance * self.config.counts - self.config.offset) / self.config.scale
 
-    def sample(self, rgb: Tensor, draw: DrawStage, *, steps: int | None = None) -> Tensor:
-        """One sample of the cube, (N, B, h, w) reflectance in [0, 1.6].
-
-        Parameters
-        ----------
-        rgb : (N, 3, h, w) float32, linear reflectance as seen through ``config.response``.
-        draw : the noise of (stage, step).
-        steps : evaluations a stage; None is the preset's default.
-        """
+    def finish(self, begun: Tensor, draw: DrawStage, *, steps: int | None = None, number: int = 0) -> Tensor:
+        """One sample of the cube of a colour image, (N, B, h, w) reflectance in [0, 1.6]."""
         counts = self.config.counts
         networks = [self.stage(index) for index in range(len(self.stages))]
-        cube = sample_cascade(networks, rgb * counts, preset=self.config, draw=draw, steps=steps)
+        cube = sample_cascade(networks, begun * counts, preset=self.config, draw=draw, steps=steps)
         return (cube / counts).clamp(0.0, REFLECTANCE_LIMIT)
-
-
-def load_scdm(loaded: Checkpoint) -> ScdmCascade:
-    """The cascade of a checkpoint of kind ``scdm-paper``, in evaluation mode on the CPU.
-
-    Raises
-    ------
-    CheckpointError
-        Where its preset and its tensors do not make a cascade.
-    """
-    return load_module(loaded, lambda: ScdmCascade(ScdmPreset.from_json(loaded.metadata["preset"])), KIND)

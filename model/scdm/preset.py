@@ -108,6 +108,21 @@ class ScdmPreset:
         """The spectral response that the input is expected to have: three of the bands themselves."""
         return self.bands.subset(self.rgb)
 
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """How it samples, as plain JSON values."""
+        return {
+            "sampler": "ancestral",
+            "guidance": [stage.guidance for stage in self.stages],
+            "truncation": [stage.truncation for stage in self.stages],
+            "p_T": [stage.p_T for stage in self.stages],
+            "counts": self.counts,
+        }
+
+    def estimate(self, steps: int) -> str:
+        """A sample, after however many steps."""
+        return "sample"
+
     def to_json(self) -> dict[str, Any]:
         """The preset as plain JSON values."""
         return asdict(self)

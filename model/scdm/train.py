@@ -20,16 +20,18 @@ from spectile.model.device import resolve_device
 from spectile.model.diffusion.guidance import drop_condition
 from spectile.model.diffusion.losses import scdm_loss
 from spectile.model.diffusion.parameterization import add_noise
-from spectile.model.scdm.cascade import KIND, ScdmCascade
+from spectile.model.scdm.cascade import ScdmCascade
 from spectile.model.scdm.preset import ScdmPreset
 from spectile.model.training.ema import Ema
 from spectile.model.training.run import Progress, generator_of, run_steps, scene_facts
 
+KIND = "scdm-paper"
+"""What a checkpoint of this cascade says it is."""
 VALIDATION_CROPS = 4
 """Of each validation scene at most."""
 
 
-def train_paper(
+def train(
     preset: ScdmPreset,
     scenes: Sequence[TrainingScene],
     validation: Sequence[TrainingScene],

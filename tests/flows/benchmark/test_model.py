@@ -11,6 +11,7 @@ from spectile.flows.benchmark import model as benchmark
 from spectile.flows.benchmark.model import ModelBenchmark
 from spectile.flows.commands import app as cli
 from spectile.model.measure import benchmark as measures
+from spectile.model.registry import SYSTEMS
 from spectile.model.scdm.preset import scdm_paper
 
 TINY = {"width": 8, "multipliers": (1, 2), "blocks": 1, "attention_levels": (), "time_width": 16, "groups": 4}
@@ -21,7 +22,8 @@ QUICK = ("--tile", "32", "--halo", "4", "--batch", "1", "--repeats", "2", "--dev
 def _tiny(monkeypatch):
     preset = scdm_paper("houston")
     stages = tuple(replace(stage, network=replace(stage.network, **TINY)) for stage in preset.stages)
-    monkeypatch.setattr(measures, "scdm_paper", lambda plan: replace(preset, stages=stages))
+    tiny = replace(SYSTEMS["scdm-paper"], published=lambda: replace(preset, stages=stages))
+    monkeypatch.setitem(SYSTEMS, "scdm-paper", tiny)
     monkeypatch.setattr(benchmark, "PAPER_TILE", 16)
     monkeypatch.setattr(measures, "MATMUL_SIDE", {"cpu": 64})
 

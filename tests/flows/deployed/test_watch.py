@@ -20,6 +20,7 @@ from spectile.flows.run.execute import report, run_scene
 from spectile.flows.run.settings import SceneSettings
 from spectile.flows.watching import sweep as compose_watch
 from spectile.flows.watching.sweep import WatchSettings, sweep
+from spectile.model import checkpoint
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.stac.inbox import list_arrivals
 from spectile.pipeline.store.opening import open_storage
@@ -29,7 +30,7 @@ SECRET = "wJalrXUtnFEMI"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(planning, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
+    monkeypatch.setattr(execute, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
 
 
 @pytest.fixture
@@ -108,6 +109,23 @@ def test_what_is_new_is_made_once_and_what_changed_gets_a_cube_beside_the_old_on
     assert (second["digest"][:8], second["status"]) == (beside.stem.partition("-")[2], "complete")
     assert read_status(open_storage(cubes / "a.zarr")) == first
     assert states(sweep(settings, run_one)) == {"a": "skipped", "day/b": "skipped"}
+
+
+def test_a_sweep_over_finished_cubes_loads_no_weights_and_starts_no_worker(inbox, tmp_path, monkeypatch):
+    loaded = []
+    load = checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", lambda name: loaded.append(name) or load(name))
+    run = SceneSettings("", str(tmp_path / "cubes"), model="vnir48:ridge")
+    settings = WatchSettings(str(inbox), run, settle=0)
+    assert states(sweep(settings, run_one)) == {"a": "done", "day/b": "done"}
+    assert loaded == ["vnir48", "vnir48"]  # once for each cube that was made
+    assert states(sweep(settings, run_one)) == {"a": "skipped", "day/b": "skipped"}
+    # Without their notes the scenes are read again, and planned.
+    for note in (tmp_path / "cubes").rglob(".*.seen.json"):
+        note.unlink()
+    monkeypatch.setattr(planning, "_assemble", lambda *_, **__: pytest.fail("workers were started"))
+    assert states(sweep(settings, run_one)) == {"a": "skipped", "day/b": "skipped"}
+    assert loaded == ["vnir48", "vnir48"]
 
 
 def test_other_settings_make_other_cubes_and_overwrite_replaces(settings, tmp_path):

@@ -21,7 +21,7 @@ from spectile.flows.evaluation.protocols import PROTOCOLS, read_counts
 from spectile.model import checkpoint
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig
 from spectile.model.measure.ladder_networks import trained
-from spectile.model.predict.predictor import load_cascade
+from spectile.model.registry import load_network
 
 SCORES = {"rmse", "sam", "mpsnr", "mssim", "mrae", "ergas"}
 CALIBRATION = {"spread_skill", "coverage", "crps", "energy_score"}
@@ -137,7 +137,7 @@ def test_the_report_has_every_score_of_a_sampler_and_the_mean_alone_of_others(
         "--keep", tmp_path / "kept",
     )  # fmt: skip
     assert code == 0
-    assert load_cascade(checkpoint.load(tmp_path / "kept" / "cascade")).config.members == 4
+    assert load_network(checkpoint.load(tmp_path / "kept" / "cascade")).config.members == 4
     models = json.loads(out.read_text())["models"]
     cascade, knn = models["cascade"], models["knn"]
     assert cascade.keys() >= CALIBRATION | {"sample", "mean", "one_step"}

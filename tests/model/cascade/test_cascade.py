@@ -18,9 +18,10 @@ from spectile.model.cascade.cascade import (
     StageConfig,
     colour_features,
 )
+from spectile.model.cascade.shuffle import shuffle_factor
 from spectile.model.data.crops import CropSource, TrainingScene
-from spectile.model.measure.evaluation import held_out_crops, shuffle_factor
-from spectile.model.predict.predictor import load_cascade
+from spectile.model.measure.evaluation import held_out_crops
+from spectile.model.registry import load_network
 
 TINY = (StageConfig(2, 8, 1, 8, kernels=16), StageConfig(3, 8, 1, 8))
 CONFIG = CascadeConfig(VNIR48, RGB_CAMERA, stages=TINY)
@@ -221,7 +222,7 @@ def test_guidance_of_zero_is_the_conditional_estimate_and_more_changes_it() -> N
 
 @pytest.fixture(scope="module")
 def shipped() -> SpectralCascade:
-    return load_cascade(checkpoint.load("vnir48"))
+    return load_network(checkpoint.load("vnir48"))
 
 
 def test_the_shipped_second_stage_depends_on_the_first(shipped: SpectralCascade) -> None:

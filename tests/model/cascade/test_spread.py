@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48
-from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig, drawn_by
+from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
 from spectile.model.cascade.spread import (
@@ -53,7 +53,7 @@ def test_calibrated_samples_spread_as_far_as_they_err(
     model.stage(0).deviation.fill_(0.2)  # far too sure
 
     def spread_skill() -> float:
-        draw = drawn_by(torch.Generator().manual_seed(3), model, 1, *batch.rgb.shape[2:])
+        draw = model.drawn_by(torch.Generator().manual_seed(3), 1, *batch.rgb.shape[2:])
         drawn = [
             torch.cat([model.sample(rgb[None], draw, number=number) for rgb in batch.rgb])
             for number in range(12)
@@ -91,7 +91,7 @@ def test_factors_are_the_quantiles_of_the_standardised_errors() -> None:
 def test_the_factors_of_bands_cover_nine_tenths(model_and_batch: tuple[SpectralCascade, Batch]) -> None:
     model, batch = model_and_batch
     found = calibrate_bands(model, batch, samples=6, seed=0)
-    draw = drawn_by(torch.Generator().manual_seed(0), model, 1, *batch.rgb.shape[2:])
+    draw = model.drawn_by(torch.Generator().manual_seed(0), 1, *batch.rgb.shape[2:])
     drawn = torch.stack(
         [
             torch.cat([model.sample(rgb[None], draw, number=number) for rgb in batch.rgb])

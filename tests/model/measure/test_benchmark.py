@@ -12,10 +12,10 @@ import torch
 from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.catalog.errors import CheckpointError, UsageError
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig
-from spectile.model.measure import benchmark
 from spectile.model.measure.benchmark import REST, count, matmul_speed, open_model, probed, threads, time_pass
 from spectile.model.networks.unet_shared_encoder import SharedEncoderConfig
-from spectile.model.predict.predictor import CascadePredictor
+from spectile.model.predict.network import NetworkPredictor
+from spectile.model.registry import SYSTEMS
 from spectile.model.scdm.cascade import ScdmCascade
 from spectile.model.scdm.preset import ScdmPreset, scdm_paper
 
@@ -37,8 +37,8 @@ def _preset(**changes: Any) -> ScdmPreset:
     return replace(preset, stages=stages)
 
 
-def _predictor(cascade: SpectralCascade | ScdmCascade) -> CascadePredictor:
-    return CascadePredictor(
+def _predictor(cascade: SpectralCascade | ScdmCascade) -> NetworkPredictor:
+    return NetworkPredictor(
         cascade, name="tiny", digest="", fill=np.zeros(3, np.float32), steps=2, seed=0, batch=2, device="cpu",
         dtype="float32",
     )  # fmt: skip
@@ -137,7 +137,8 @@ def test_an_unknown_model_is_refused() -> None:
 
 
 def test_the_published_model_needs_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "scdm_paper", lambda plan: _preset())
+    tiny = replace(SYSTEMS["scdm-paper"], published=_preset)
+    monkeypatch.setitem(SYSTEMS, "scdm-paper", tiny)
     predictor = open_model("scdm-paper", batch=None, device="cpu", dtype="auto")
     assert predictor.settings["name"] == "scdm-paper"
     assert predictor.settings["dtype"] == "float32"

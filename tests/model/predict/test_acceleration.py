@@ -15,13 +15,14 @@ from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage
 from spectile.model.networks.unet_compact import CompactUNet
 from spectile.model.networks.unet_shared_encoder import SharedEncoderConfig, SharedEncoderUNet
 from spectile.model.predict import acceleration
-from spectile.model.predict.acceleration import accelerate, has_bfloat16, networks, resolve_dtype
-from spectile.model.predict.predictor import CascadePredictor, load_predictor
+from spectile.model.predict.acceleration import accelerate, denoisers, has_bfloat16, resolve_dtype
+from spectile.model.predict.network import NetworkPredictor
+from spectile.model.predict.predictor import load_predictor
 
 SIDE = 64
 
 
-def _predict(predictor: CascadePredictor, count: int = 1) -> NDArray[np.float32]:
+def _predict(predictor: NetworkPredictor, count: int = 1) -> NDArray[np.float32]:
     rng = np.random.default_rng(0)
     smooth = np.cumsum(np.cumsum(rng.normal(size=(3, SIDE, SIDE)), 1), 2)
     smooth = (smooth - smooth.min()) / np.ptp(smooth)
@@ -114,7 +115,7 @@ def test_a_compiled_network_computes_the_same(monkeypatch: pytest.MonkeyPatch) -
         lambda call, dynamic: compile_(call, dynamic=dynamic, backend="aot_eager", fullgraph=True),
     )
     model = _tiny()
-    (network,) = networks(model.stage(0))
+    (network,) = denoisers(model.stage(0))
     assert isinstance(network, CompactUNet)
     state, time = torch.randn(1, network.config.components, 16, 16), torch.tensor([500.0])
     condition = torch.randn(1, network.config.condition_channels, 16, 16)

@@ -15,7 +15,8 @@ from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import CheckpointError, NetworkError, UsageError
 from spectile.catalog.inputs import Batch
 from spectile.model import checkpoint
-from spectile.model.predict.predictor import CascadePredictor, load_predictor
+from spectile.model.predict.network import NetworkPredictor
+from spectile.model.predict.predictor import load_predictor
 
 
 def _scene(size: int = 160) -> NDArray[np.float32]:
@@ -26,7 +27,7 @@ def _scene(size: int = 160) -> NDArray[np.float32]:
 
 
 def _predict(
-    predictor: CascadePredictor, scene: NDArray[np.float32], places: list[tuple[int, int]], size: int = 64
+    predictor: NetworkPredictor, scene: NDArray[np.float32], places: list[tuple[int, int]], size: int = 64
 ) -> NDArray[np.float32]:
     rgb = np.stack([scene[:, r : r + size, c : c + size] for r, c in places])
     origins = np.array(places, dtype=np.int64)
@@ -34,11 +35,11 @@ def _predict(
 
 
 @pytest.fixture(scope="module")
-def predictor() -> CascadePredictor:
+def predictor() -> NetworkPredictor:
     return load_predictor("vnir48", device="cpu")
 
 
-def test_the_default_takes_at_least_four_steps_and_says_everything(predictor: CascadePredictor) -> None:
+def test_the_default_takes_at_least_four_steps_and_says_everything(predictor: NetworkPredictor) -> None:
     settings = predictor.settings
     assert int(str(settings["steps"])) >= 4
     assert settings["digest"] == checkpoint.load("vnir48").digest
@@ -49,7 +50,18 @@ def test_the_default_takes_at_least_four_steps_and_says_everything(predictor: Ca
     assert 192 % predictor.stride == 0
 
 
-def test_predictions_have_the_promised_shape_type_and_range(predictor: CascadePredictor) -> None:
+def test_without_its_weights_it_says_the_same(
+    predictor: NetworkPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "read_tensors", lambda path: pytest.fail("weights were read"))
+    known = load_predictor("vnir48", device="cpu", weights=False)
+    assert known.settings == predictor.settings
+    assert (known.bands, known.inputs, known.stride) == (predictor.bands, predictor.inputs, predictor.stride)
+    assert known.calibration == predictor.calibration
+    assert known.memory(256) == predictor.memory(256)
+
+
+def test_predictions_have_the_promised_shape_type_and_range(predictor: NetworkPredictor) -> None:
     cube = _predict(predictor, _scene(), [(0, 0), (16, 32)])
     assert cube.shape == (2, 48, 64, 64)
     assert cube.dtype == np.float32
@@ -58,21 +70,21 @@ def test_predictions_have_the_promised_shape_type_and_range(predictor: CascadePr
     assert cube.max() <= 1.6
 
 
-def test_a_tile_does_not_depend_on_its_company(predictor: CascadePredictor) -> None:
+def test_a_tile_does_not_depend_on_its_company(predictor: NetworkPredictor) -> None:
     scene = _scene()
     together = _predict(predictor, scene, [(0, 0), (32, 64), (96, 8)])
     alone = _predict(predictor, scene, [(32, 64)])
     assert np.abs(together[1] - alone[0]).max() < 1e-5
 
 
-def test_overlapping_tiles_agree_away_from_their_edges(predictor: CascadePredictor) -> None:
+def test_overlapping_tiles_agree_away_from_their_edges(predictor: NetworkPredictor) -> None:
     scene = _scene()
     left, right = _predict(predictor, scene, [(0, 0), (0, 32)], size=128)
     shared = np.abs(left[:, 48:80, 80:96] - right[:, 48:80, 48:64])
     assert shared.mean() < 2e-3
 
 
-def test_samples_differ_and_repeat(predictor: CascadePredictor) -> None:
+def test_samples_differ_and_repeat(predictor: NetworkPredictor) -> None:
     rgb = _scene(32)[None]
     first, second = predictor.predict(Batch.of_colours(rgb), range(2))
     (again,) = predictor.predict(Batch.of_colours(rgb), range(1, 2))
@@ -94,7 +106,7 @@ def test_one_step_is_the_mean_and_free_of_noise() -> None:
     assert np.array_equal(*cubes)
 
 
-def test_tiles_that_do_not_fit_the_network_are_refused(predictor: CascadePredictor) -> None:
+def test_tiles_that_do_not_fit_the_network_are_refused(predictor: NetworkPredictor) -> None:
     with pytest.raises(UsageError, match="multiples of 8"):
         _predict(predictor, _scene(), [(0, 0)], size=60)
 
@@ -114,18 +126,18 @@ def test_settings_that_cannot_be_used_are_refused(options: dict[str, object], me
         load_predictor("vnir48", **options)  # type: ignore[arg-type]
 
 
-def test_bfloat16_stays_close_to_float32(predictor: CascadePredictor) -> None:
+def test_bfloat16_stays_close_to_float32(predictor: NetworkPredictor) -> None:
     scene = _scene(32)
     half = _predict(load_predictor("vnir48", device="cpu", dtype="bfloat16"), scene, [(0, 0)], 32)
     assert np.abs(half - _predict(predictor, scene, [(0, 0)], 32)).mean() < 0.01
 
 
-def test_memory_grows_with_the_tile_and_the_batch(predictor: CascadePredictor) -> None:
+def test_memory_grows_with_the_tile_and_the_batch(predictor: NetworkPredictor) -> None:
     assert predictor.memory(512) > predictor.memory(256) > 100 * 2**20
     assert load_predictor("vnir48", device="cpu", batch=8).memory(256) > predictor.memory(256)
 
 
-def test_a_folder_works_as_a_model(predictor: CascadePredictor, tmp_path: Path) -> None:
+def test_a_folder_works_as_a_model(predictor: NetworkPredictor, tmp_path: Path) -> None:
     shipped = checkpoint.load("vnir48")
     checkpoint.save(tmp_path, shipped.tensors, shipped.metadata)
     scene = _scene(32)
@@ -186,7 +198,7 @@ def test_one_step_says_that_it_is_the_posterior_mean() -> None:
     ],
 )
 def test_torchs_errors_are_told_as_ours(
-    predictor: CascadePredictor, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: type[Exception]
+    predictor: NetworkPredictor, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: type[Exception]
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error

@@ -12,7 +12,8 @@ from spectile.flows.run.planning import prepare
 from spectile.flows.run.settings import SceneSettings
 from spectile.model import checkpoint
 from spectile.model.closed.baselines import load_baselines
-from spectile.model.predict.regression import KINDS, RegressionPredictor, split_name
+from spectile.model.facts import REGRESSIONS, split_name
+from spectile.model.predict.predictor import load_predictor
 from spectile.model.scdm.cascade import ScdmCascade
 from spectile.model.scdm.preset import scdm_paper
 from spectile.pipeline.cube.record import open_cube
@@ -28,15 +29,15 @@ def test_names():
     assert split_name("runs/a:b") == ("runs/a:b", None)
     assert split_name("runs/a:b:lookup") == ("runs/a:b", "lookup")
     with pytest.raises(CheckpointError, match="unknown model"):
-        RegressionPredictor("elsewhere", "ridge")
+        load_predictor("elsewhere:ridge")
     with pytest.raises(UsageError, match="batch"):
-        RegressionPredictor("vnir48", "ridge", batch=0)
+        load_predictor("vnir48:ridge", batch=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REGRESSIONS)
 def test_a_tile_does_not_depend_on_its_batch(kind):
     rgb = np.random.default_rng(0).random((4, 3, 32, 48), dtype=np.float32)
-    predictor = RegressionPredictor("vnir48", kind)
+    predictor = load_predictor(f"vnir48:{kind}")
     first, again = predictor.predict(Batch.of_colours(rgb), range(2))
     np.testing.assert_array_equal(first, again)
     (one,) = predictor.predict(Batch.of_colours(rgb[2:3]), range(1))
@@ -45,7 +46,7 @@ def test_a_tile_does_not_depend_on_its_batch(kind):
     assert first.dtype == np.float32
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REGRESSIONS)
 def test_a_run_gives_the_baseline(kind, write_scene, tmp_path):
     values = np.random.default_rng(1).integers(1, 255, (3, 90, 110), dtype=np.uint8)
     scene = write_scene(values, photometric="RGB")
@@ -85,10 +86,10 @@ def paper(tmp_path):
     return tmp_path, preset
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REGRESSIONS)
 def test_baselines_of_the_published_cascade_predict(kind, paper):
     folder, preset = paper
-    predictor = RegressionPredictor(str(folder), kind)
+    predictor = load_predictor(f"{folder}:{kind}")
     assert (predictor.bands, predictor.inputs[0].bands) == (preset.bands, preset.response)
     rgb = np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)
     (cube,) = predictor.predict(Batch.of_colours(rgb), range(1))
@@ -103,7 +104,7 @@ def test_baselines_of_other_bands_are_refused(paper):
         spoilt[name] = spoilt[name][..., :40]
     checkpoint.save(folder, loaded.tensors, loaded.metadata, spoilt)
     with pytest.raises(CheckpointError, match="other bands"):
-        RegressionPredictor(str(folder), "ridge")
+        load_predictor(f"{folder}:ridge")
 
 
 def test_a_checkpoint_without_baselines_says_so(paper):
@@ -111,10 +112,10 @@ def test_a_checkpoint_without_baselines_says_so(paper):
     loaded = checkpoint.load(folder)
     checkpoint.save(folder, loaded.tensors, loaded.metadata)
     with pytest.raises(CheckpointError, match="no baselines"):
-        RegressionPredictor(str(folder), "ridge")
+        load_predictor(f"{folder}:ridge")
 
 
 def test_the_settings_are_those_that_every_predictor_has():
-    settings = RegressionPredictor("vnir48", "ridge").settings
+    settings = load_predictor("vnir48:ridge").settings
     # As spectile.pipeline.block.predict.Predictor asks.
     assert {"name", "digest", "steps", "sampler", "seed", "dtype", "device"} <= settings.keys()

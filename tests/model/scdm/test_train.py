@@ -18,10 +18,12 @@ from spectile.catalog.inputs import Batch
 from spectile.model import checkpoint
 from spectile.model.data.crops import CropSource, TrainingScene
 from spectile.model.networks.unet_shared_encoder import SharedEncoderSizes
-from spectile.model.predict.predictor import CascadePredictor, load_predictor
+from spectile.model.predict.network import NetworkPredictor
+from spectile.model.predict.predictor import load_predictor
+from spectile.model.scdm import train as scdm
 from spectile.model.scdm.cascade import ScdmCascade
 from spectile.model.scdm.preset import ScdmPreset, TrainingPreset, scdm_paper
-from spectile.model.scdm.train import mean_input, stage_loss, train_paper
+from spectile.model.scdm.train import mean_input, stage_loss
 from spectile.model.training.run import generator_of
 
 TINY: dict[str, Any] = {
@@ -45,7 +47,7 @@ def scene(bands: Bands = VNIR48) -> TrainingScene:
 
 
 def train(folder: Path, training: TrainingPreset = TRAINING, stop_after: int | None = None) -> ScdmCascade:
-    return train_paper(
+    return scdm.train(
         tiny_preset(training), [scene()], [scene()], folder, metadata={"name": "tiny"}, device="cpu",
         stop_after=stop_after,
     )  # fmt: skip
@@ -152,7 +154,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def predict(
-    predictor: CascadePredictor, places: list[tuple[int, int]], size: int = 16
+    predictor: NetworkPredictor, places: list[tuple[int, int]], size: int = 16
 ) -> NDArray[np.float32]:
     rng = np.random.default_rng(0)
     land = 0.1 + 0.4 * rng.random((3, 64, 64), dtype=np.float32)
@@ -191,13 +193,13 @@ def test_a_tile_does_not_depend_on_its_company(folder: str) -> None:
 
 def test_overlapping_tiles_share_their_noise(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
-    sample = ScdmCascade.sample
+    finish = ScdmCascade.finish
 
-    def spy(self: ScdmCascade, rgb: torch.Tensor, draw: Any, *, steps: int | None = None) -> torch.Tensor:
+    def spy(self: ScdmCascade, begun: torch.Tensor, draw: Any, **named: Any) -> torch.Tensor:
         seen.append(draw(1, 2))
-        return sample(self, rgb, draw, steps=steps)
+        return finish(self, begun, draw, **named)
 
-    monkeypatch.setattr(ScdmCascade, "sample", spy)
+    monkeypatch.setattr(ScdmCascade, "finish", spy)
     predict(load_predictor(folder, steps=2, device="cpu"), [(0, 0), (4, 6)])
     first, second = seen
     assert first.shape == (1, 48, 16, 16)

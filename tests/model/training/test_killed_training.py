@@ -16,12 +16,12 @@ import torch
 from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.catalog.errors import CheckpointError
 from spectile.model import checkpoint
+from spectile.model.cascade import train as cascade
 from spectile.model.cascade.cascade import CascadeConfig, StageConfig
 from spectile.model.cascade.config import TrainConfig
-from spectile.model.cascade.train import train
 from spectile.model.data.crops import TrainingScene
+from spectile.model.scdm import train as scdm
 from spectile.model.scdm.preset import TrainingPreset, scdm_paper
-from spectile.model.scdm.train import train_paper
 
 Train = Callable[..., Any]
 
@@ -51,7 +51,9 @@ def _scene() -> TrainingScene:
 
 def _compact(folder: Path, **options: Any) -> Any:
     config = TrainConfig(steps=4, batch=1, crop=16, warmup=1, validate_every=2, log_every=1)
-    return train(config, CASCADE, [_scene()], [_scene()], folder, metadata={"name": "tiny"}, **options)
+    return cascade.train(
+        config, CASCADE, [_scene()], [_scene()], folder, metadata={"name": "tiny"}, **options
+    )
 
 
 def _paper(folder: Path, **options: Any) -> Any:
@@ -60,7 +62,7 @@ def _paper(folder: Path, **options: Any) -> Any:
     training = TrainingPreset(iterations=4, batch=1, crop=16, ema_start=1, log_every=1, validate_every=2)
     preset = replace(preset, stages=stages, training=training)
     metadata = {"name": "tiny"}
-    return train_paper(preset, [_scene()], [_scene()], folder, metadata=metadata, device="cpu", **options)
+    return scdm.train(preset, [_scene()], [_scene()], folder, metadata=metadata, device="cpu", **options)
 
 
 @pytest.fixture(scope="module", autouse=True)

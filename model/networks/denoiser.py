@@ -1,0 +1,16 @@
+"""What a denoiser says of its calls, so that they can be made faster and timed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+
+class Denoiser(nn.Module):
+    """A network with a condition branch and a denoiser."""
+
+    calls: ClassVar[tuple[str, str]]
+    """The methods that do its work: the condition branch, the denoiser."""
+    narrow: ClassVar[tuple[str, ...]] = ()
+    """Those whose results may stay in bfloat16, whatever their size."""

@@ -1,0 +1,258 @@
+"""The one boundary between numpy and torch: a network of any system as something that predicts tiles.
+
+It implements ``spectile.pipeline.block.predict.Predictor`` by its shape; the two packages never import each
+other.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spectile.catalog.bands import Bands
+from spectile.catalog.calibration import Calibration
+from spectile.catalog.errors import CheckpointError, NetworkError, UsageError
+from spectile.catalog.inputs import Batch, InputSpec
+from spectile.model import checkpoint
+from spectile.model.diffusion.noise import noise
+from spectile.model.system import Config, Network
+
+RUNTIME_BYTES = 290 * 2**20
+"""Torch, its threads and its kernels' scratch, measured."""
+
+
+class NetworkPredictor:
+    """Predicts cubes with a network; what a tile holds depends on its pixels and position alone.
+
+    ``dtype`` and ``compiled`` say how the model's networks were accelerated; ``load_predictor`` does it.
+
+    In the compact cascade a pixel depends on its surroundings; in the published one on its whole tile,
+    through group normalisation, attention and truncation (``docs/scdm-paper.md``).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        name: str,
+        digest: str,
+        fill: NDArray[np.float32],
+        steps: int,
+        seed: int,
+        batch: int,
+        device: str,
+        dtype: str,
+        compiled: bool = False,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self._network = network
+        self._calibration = calibration
+        self._device = torch.device(device)
+        self._steps = steps
+        self._seed = seed
+        self._batch = batch
+        self._inputs = network.inputs(fill.tolist())
+        self._settings: dict[str, object] = {
+            "name": name,
+            "digest": digest,
+            **_solver(network.config, steps),
+            "seed": seed,
+            "dtype": dtype,
+            "compiled": compiled,
+            "device": self._device.type,
+            **network.config.settings,
+        }
+
+    @property
+    def bands(self) -> Bands:
+        """The bands of what it predicts."""
+        bands: Bands = self._network.config.bands
+        return bands
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What its network takes; masked pixels hold the training data's mean."""
+        return self._inputs
+
+    @property
+    def stride(self) -> int:
+        """The network's stride in pixels."""
+        return self._network.stride
+
+    @property
+    def batch(self) -> int:
+        """How many tiles a call takes best."""
+        return self._batch
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the checkpoint knows of the error of its samples; None where it says nothing."""
+        return self._calibration
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """Everything that can change a value, as plain JSON values."""
+        return dict(self._settings)
+
+    @property
+    def network(self) -> Network:
+        """What it runs."""
+        return self._network
+
+    def with_steps(self, steps: int) -> NetworkPredictor:
+        """The same with another number of solver steps, in [1, T]; the calibration does not hold for it."""
+        check_steps(self._network.config, steps)
+        other = copy.copy(self)
+        other._steps, other._calibration = steps, None
+        other._settings = {**self._settings, **_solver(self._network.config, steps)}
+        return other
+
+    def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
+        """Yield one (N, B, h, w) float32 reflectance array in [0, 1.6] for each sample, in order.
+
+        On a CPU tiles go through one at a time, which is both the fastest (a tile's activations stay in
+        the cache) and independent of the batch to the last bit. On CUDA they go together, padded to the
+        batch's ``size``, because kernels are chosen by shape. Masked pixels hold their fill, so that where
+        they are adds nothing.
+
+        Raises
+        ------
+        UsageError
+            Where the tiles' sides are no multiples of ``stride``, or there are more than ``size``.
+        MemoryError
+            Where there is not enough memory.
+        NetworkError
+            Where torch fails otherwise.
+        """
+        rasters, origins = [batch.rasters[spec.name].values for spec in self._inputs], batch.origins
+        count, _, height, width = rasters[0].shape
+        if height % self.stride or width % self.stride:
+            raise UsageError(
+                "the tile does not fit the network",
+                got=f"{height}×{width} px",
+                expected=f"sides that are multiples of {self.stride}",
+                remedy="choose another --tile",
+            )
+        if count > batch.size:
+            raise UsageError("more tiles than the batch holds", got=count, expected=f"up to {batch.size}")
+        group = 1 if self._device.type == "cpu" else batch.size
+
+        def padded(values: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(np.concatenate([values, np.repeat(values[-1:], -count % group, axis=0)]))
+
+        places = padded(origins)  # stay on the host, where the noise's key is made of them
+        with _torch_errors():
+            tiles = [self._send(padded(values)) for values in rasters]
+        begun: dict[int, Any] = {}
+        for sample in samples:
+            with _torch_errors():
+                out = torch.empty((count, len(self.bands), height, width), pin_memory=self._pinned)
+                for first in range(0, count, group):
+                    last = first + group
+                    kept = begun if len(samples) > 1 else {}
+                    group_tiles = [values[first:last] for values in tiles]
+                    cube = self._sample(group_tiles, places[first:last], sample, first, kept)
+                    out[first:last].copy_(cube[: count - first], non_blocking=True)
+                if self._pinned:
+                    torch.cuda.current_stream(self._device).synchronize()
+            yield out.numpy()
+
+    @property
+    def _pinned(self) -> bool:
+        """Whether transfers go through page-locked memory, which is faster and lets the host go on."""
+        return self._device.type == "cuda"
+
+    def _send(self, values: Tensor) -> Tensor:
+        """The values on the device."""
+        return (values.pin_memory() if self._pinned else values).to(self._device, non_blocking=True)
+
+    @torch.inference_mode()
+    def _sample(
+        self, tiles: Sequence[Tensor], origins: Tensor, sample: int, group: int, begun: dict[int, Any]
+    ) -> Tensor:
+        """One sample of a group of tiles; ``begun`` keeps what its other samples need too."""
+        height, width = tiles[0].shape[2:]
+
+        def draw(stage: int, step: int) -> Tensor:
+            white = partial(
+                noise, seed=self._seed, stage=stage, step=step, sample=sample, device=self._device
+            )
+            return self._network.noise(stage, white, origins, height, width)
+
+        if group not in begun:
+            begun[group] = self._network.begin(*tiles)
+        return self._network.finish(begun[group], draw, steps=self._steps, number=sample)
+
+    def memory(self, tile: int) -> int:
+        """Bytes that a call takes at its peak for square tiles of ``tile`` pixels, model included.
+
+        The output of all tiles (twice: the caller holds one sample while the next is made), the weights,
+        torch itself, what all samples of a tile share, and the activations of the tiles that go through
+        together (``docs/model.md``).
+        """
+        together = 1 if self._device.type == "cpu" else self._batch
+        weights: int = sum(value.numel() * 4 for value in self._network.state_dict().values())
+        output = 2 * self._batch * len(self.bands) * 4 * tile**2
+        activations = together * self._network.bytes_per_pixel * tile**2
+        begun = self._batch * self._network.begun_bytes_per_pixel * tile**2
+        return int(RUNTIME_BYTES + weights + output + activations + begun)
+
+
+@contextmanager
+def _torch_errors() -> Iterator[None]:
+    """Torch's errors as ours: those of memory, on a device or on the host, as MemoryError."""
+    try:
+        yield
+    except RuntimeError as err:
+        # On the host it is a plain RuntimeError, known by its text alone.
+        if not isinstance(err, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(err):
+            raise NetworkError("the network failed", got=repr(str(err).partition("\n")[0])) from err
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        raise MemoryError(str(err).partition("\n")[0]) from err
+
+
+def _solver(config: Config, steps: int) -> dict[str, object]:
+    return {"steps": steps, "estimate": config.estimate(steps)}
+
+
+def check_steps(config: Config, steps: int) -> None:
+    """Raise UsageError where a schedule has no so many steps."""
+    if not 1 <= steps <= config.timesteps:
+        raise UsageError("solver steps", got=steps, expected=f"1 to {config.timesteps}")
+
+
+def load_calibration(loaded: checkpoint.Checkpoint, bands: Bands) -> Calibration | None:
+    """What a checkpoint says of its bands' uncertainty; None where it says nothing.
+
+    Raises
+    ------
+    CheckpointError : it is damaged, or of other bands.
+    """
+    if (factors := loaded.metadata.get("calibration")) is None:
+        return None
+    calibration = Calibration.from_json(factors)
+    if len(calibration) != len(bands):
+        raise CheckpointError(
+            "the calibration is for other bands",
+            where=str(loaded.folder), got=len(calibration), expected=len(bands),
+        )  # fmt: skip
+    return calibration
+
+
+def fill_of(loaded: checkpoint.Checkpoint) -> NDArray[np.float32]:
+    """(3,) what a checkpoint's masked pixels hold; CheckpointError where it does not say."""
+    if (fill := loaded.metadata.get("fill")) is None:
+        raise CheckpointError(
+            "the checkpoint does not say what masked pixels hold",
+            where=str(loaded.folder), remedy="one of an evaluation takes counts of its scene: train another",
+        )  # fmt: skip
+    return np.asarray(fill, dtype=np.float32)
