@@ -6,11 +6,11 @@ import time
 
 from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import even_batch
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import Settings
 from spectile.pipeline.block.predict import BandsRepeat, Predictor
 
 
-def predictor_of(settings: SceneSettings) -> Predictor:
+def predictor_of(settings: Settings) -> Predictor:
     """The network that the settings name, loaded in this process."""
     if settings.model == "bands-repeat":
         return BandsRepeat(batch=settings.batch or 8)

@@ -27,7 +27,7 @@ from spectile.catalog.urls import locate, nested
 from spectile.flows.console.console import observed_by
 from spectile.flows.run import planning, predictors
 from spectile.flows.run.notify import notify, notify_location
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import SceneSettings, WatchSettings
 from spectile.flows.run.state import Observer, Silent
 from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.cube.record import read_status
@@ -50,20 +50,6 @@ _NO_VALUE = {
     "block_retries", "max_block_time", "lease", "datetime", "catalog",
 }  # fmt: skip
 """Settings that change no value, or that each scene has in its own way."""
-
-
-@dataclass(frozen=True)
-class WatchSettings:
-    """What a user sets for a sweep; the command line's options bear the fields' names."""
-
-    inbox: str
-    """A folder, or a STAC document, path or URL."""
-    run: SceneSettings
-    """What is set for each scene; its ``scene`` is not used, its ``out`` is the folder of the cubes."""
-    at_once: int = 1
-    """Scenes that are processed at the same time."""
-    settle: float = 10.0
-    """Seconds between two looks at a file, s; one that changes meanwhile is left for the next sweep."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +95,7 @@ def sweep(
 
     A scene whose cube is finished under the same plan is skipped, one whose cube was begun goes on. A scene
     that has changed, or is to be made with other settings, gets a cube beside the old one, or with
-    ``run.overwrite`` in its place. Who asked for it is notified of a sweep that did something, or could not.
+    ``overwrite`` in its place. Who asked for it is notified of a sweep that did something, or could not.
 
     Parameters
     ----------
@@ -131,11 +117,11 @@ def sweep(
     try:
         outcomes = list(_sweep(settings, run_one, observe, on_outcome))
     except Exception as err:
-        notify(f"{shown} was not swept: {err}", event="failed", inbox=shown, out=settings.run.out)
+        notify(f"{shown} was not swept: {err}", event="failed", inbox=shown, out=settings.out)
         raise
     counts = Counter(each.state for each in outcomes)
     report: dict[str, Any] = {
-        "inbox": shown, "out": settings.run.out,
+        "inbox": shown, "out": settings.out,
         **{state: counts[state] for state in ("done", "skipped", "waiting", "failed")},
         "scenes": [asdict(each) for each in sorted(outcomes, key=lambda each: each.scene)],
     }  # fmt: skip
@@ -166,13 +152,14 @@ def _sweep(
     _check(settings)
     notify_location()  # a wrong one should not be found out by the first failure
     arrivals = [
-        look(each, allow_private=settings.run.allow_private)
-        for each in list_arrivals(settings.inbox, allow_private=settings.run.allow_private)
+        look(each, allow_private=settings.allow_private)
+        for each in list_arrivals(settings.inbox, allow_private=settings.allow_private)
     ]
-    key = _key(settings.run)
+    run = SceneSettings.like(settings, scene="")
+    key = _key(run)
     fresh, settled = [], 0
     for each in arrivals:
-        if each.problem or (note := _note(settings.run, each, key)) is None:
+        if each.problem or (note := _note(run, each, key)) is None:
             fresh.append(each)
             continue
         settled += 1
@@ -184,7 +171,7 @@ def _sweep(
 
     def process(each: Arrival) -> Outcome:
         with observe() as observer, observed_by(_Halt(observer, stopped)):
-            outcome = _process(each, settings.run, run_one, key)
+            outcome = _process(each, run, run_one, key)
         LOG.log(
             logging.ERROR if outcome.state == "failed" else logging.INFO,
             "%s: %s%s", outcome.scene, outcome.state, f": {outcome.why}" if outcome.why else "",
@@ -198,16 +185,9 @@ def _sweep(
 
 
 def _check(settings: WatchSettings) -> None:
-    if settings.at_once < 1 or settings.settle < 0:
+    if nested(locate(settings.inbox), locate(settings.out)):
         raise UsageError(
-            "invalid sweep settings", got=f"--at-once {settings.at_once} --settle {settings.settle:g}",
-            expected="1 scene or more, 0 s or more",
-        )  # fmt: skip
-    if settings.run.resume:
-        raise UsageError("a sweep resumes what was begun by itself", got="--resume", remedy="leave it out")
-    if nested(locate(settings.inbox), locate(settings.run.out)):
-        raise UsageError(
-            "the cubes would lie in the inbox, or the inbox among them", where=settings.run.out,
+            "the cubes would lie in the inbox, or the inbox among them", where=settings.out,
             remedy="choose another --out",
         )  # fmt: skip
 
