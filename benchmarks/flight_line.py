@@ -22,9 +22,9 @@ import rasterio
 from affine import Affine
 
 from spectile.flows.run.execute import run_scene
-from spectile.flows.run.line import LineSettings, line_settings, prepare_line, run_line
+from spectile.flows.run.line import prepare_line, run_line
 from spectile.flows.run.planning import prepare
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import LineSettings, SceneSettings
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.plan.shares import cells
 
@@ -51,7 +51,7 @@ def write_strip(path: Path, shape: tuple[int, int], degrees: float, *, texture: 
 
 
 def _line(scenes: list[str], out: Path, model: str, **given: Any) -> LineSettings:
-    return line_settings({"scenes": scenes, "out": str(out), "model": model, **given})
+    return LineSettings(scenes=tuple(scenes), out=str(out), model=model, **given)
 
 
 def _cost(estimate: dict[str, Any], core: int, data: int) -> dict[str, Any]:
@@ -83,7 +83,9 @@ def plan(folder: Path, model: str) -> dict[str, Any]:
             said["peak_memory_bytes"] = ready.estimate.peak_memory_bytes
             found[f"{frame}, block {ready.plan.block}"] = said
     for block in (512, 1024, None):
-        ready = prepare(SceneSettings(straight, str(folder / "x"), model=model, block=block), dry=True)
+        ready = prepare(
+            SceneSettings(scene=straight, out=str(folder / "x"), model=model, block=block), dry=True
+        )
         found[f"straight scene, block {ready.plan.block}"] = _cost(
             asdict(ready.estimate), ready.plan.tiling.core, data
         )
@@ -100,7 +102,7 @@ def run(folder: Path, model: str) -> dict[str, Any]:
         if degrees:
             prepared, result = run_line(_line([scene], out, model))
         else:
-            prepared, result = run_scene(SceneSettings(scene, str(out), model=model))
+            prepared, result = run_scene(SceneSettings(scene=scene, out=str(out), model=model))
         files = [path for path in out.rglob("*") if path.is_file()]
         found[name] = {
             **_cost(asdict(prepared.estimate), prepared.plan.tiling.core, shape[0] * shape[1]),
@@ -121,7 +123,7 @@ def read(folder: Path, model: str) -> dict[str, Any]:
         for number, degrees in enumerate((0.0, 2.0))
     ]
     window, found = Window(200, 200, 1024, 1024), {}
-    single = prepare(SceneSettings(scenes[0], str(folder / "x"), model="bands-repeat")).source
+    single = prepare(SceneSettings(scene=scenes[0], out=str(folder / "x"), model="bands-repeat")).source
     for resampling in ("bilinear", "cubic"):
         source = prepare_line(_line(scenes, folder / "x", "bands-repeat", resampling=resampling)).source
         found[resampling] = _timed(lambda source=source: source.read(window))  # type: ignore[misc]

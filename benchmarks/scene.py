@@ -123,7 +123,9 @@ def _radiometry(out: Path) -> str:
 
 def invariance(folder: Path, model: str) -> dict[str, Any]:
     """Largest difference in stored counts between ways of running one scene."""
-    source = prepare(SceneSettings(str(scene(folder)), str(folder / "none"), model="bands-repeat")).source
+    source = prepare(
+        SceneSettings(scene=str(scene(folder)), out=str(folder / "none"), model="bands-repeat")
+    ).source
     grid = source.grid
     row, col, height, width = 201, 333, 610, 540
     x, y = grid.transform @ (col, row)
@@ -186,7 +188,7 @@ def seam_measures(folder: Path, model: str) -> dict[str, Any]:
     flat = folder / "flat.tif"
     _write_flat(flat)
     for name, path in (("scene", scene(folder)), ("one colour", flat)):
-        prepared = prepare(SceneSettings(str(path), str(folder / "none"), model=model))
+        prepared = prepare(SceneSettings(scene=str(path), out=str(folder / "none"), model=model))
         window = prepared.plan.window
         mosaic = mosaic_block(
             Block(0, 0, window),

@@ -47,7 +47,7 @@ def refuse_to_compute(graph, keys, **options):
 @pytest.mark.usefixtures("undrawn")
 def test_a_run_makes_the_cube_that_the_command_makes_and_opens_it(scene, tmp_path):
     cube = spectile.run(scene, tmp_path / "cube.zarr", **FAST, samples=2)
-    run_scene(SceneSettings(str(scene), str(tmp_path / "other.zarr"), **FAST, samples=2))
+    run_scene(SceneSettings(scene=str(scene), out=str(tmp_path / "other.zarr"), **FAST, samples=2))
     other = spectile.open_cube(str(tmp_path / "other.zarr"))
     with dask.config.set(scheduler=refuse_to_compute):
         index = other.spectile.index("ndvi")
@@ -90,15 +90,19 @@ def test_a_scene_opens_as_the_model_sees_it(scene, write_scene):
 def test_what_goes_wrong_is_a_spectile_error(scene, tmp_path):
     out = tmp_path / "cube.zarr"
     with pytest.raises(
-        UsageError, match=r"unknown setting \(got radiometrie, expected model, steps, .*overwrite"
+        UsageError, match=r"unknown setting \(got radiometrie, expected out, model, steps, .*overwrite"
     ):
         spectile.run(scene, out, radiometrie="display")
-    with pytest.raises(spectile.SpectileError, match="at least one sample"):
+    with pytest.raises(
+        spectile.SpectileError, match=r"invalid setting samples \(got 0, expected greater than or equal to 1"
+    ):
         spectile.run(scene, out, **FAST, samples=0)
     with pytest.raises(UsageError, match=r"invalid setting nodata \(got 'some', expected .*'all' or 'any'\)"):
         spectile.run(scene, out, **FAST, nodata="some")
     with pytest.raises(UsageError, match=r"invalid setting region"):
         spectile.run(scene, out, **FAST, region=(1, 2))
+    with pytest.raises(UsageError, match=r"invalid setting region \(got \(2, 0, 1, 1\), .*it is empty\)"):
+        spectile.run(scene, out, **FAST, region=(2, 0, 1, 1))
     with pytest.raises(UsageError, match="unknown nodata rule"):
         spectile.open_scene(scene, nodata="some")
     assert not out.exists()

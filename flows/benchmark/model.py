@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectile.catalog.choices import Device, Dtype
 from spectile.flows.console.console import size
-from spectile.flows.run.settings import Device, Dtype
 from spectile.flows.run.state import peak_memory_bytes
 from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.geometry.tiling import Tiling

@@ -170,7 +170,8 @@ class _Bench:
         asked = self.settings
         scene = self.scene((asked.size, asked.size))
         job = SceneSettings(
-            str(scene), str(self.folder / "run" / "cube.zarr"), model or asked.model, radiometry="display",
+            scene=str(scene), out=str(self.folder / "run" / "cube.zarr"), model=model or asked.model,
+            radiometry="display",
             steps=None if model else asked.steps, block=asked.block,
         )  # fmt: skip
         return replace(job, **changes)

@@ -14,8 +14,7 @@ from spectile.flows.console.console import duration, size
 from spectile.flows.console.describe import run_state
 from spectile.flows.run import execute, planning
 from spectile.flows.run import line as compose_line
-from spectile.flows.run.line import LineSettings
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import LineSettings, SceneSettings
 from spectile.pipeline.cube.attempts import read_failures
 from spectile.pipeline.cube.lease import read_beat
 from spectile.pipeline.cube.record import Cube, finished_blocks, load_plan, read_status
@@ -40,7 +39,7 @@ def scene_settings(scenes: Sequence[str], given: Mapping[str, Any]) -> list[Scen
     ------
     UsageError : there is no scene, or two have one name.
     """
-    return [SceneSettings(scene.place, **given) for scene in list_scenes(scenes)]
+    return [SceneSettings(scene=scene.place, **given) for scene in list_scenes(scenes)]
 
 
 def map_plans(settings: Sequence[SceneSettings] | LineSettings) -> tuple[list[Feature], dict[str, Any]]:

@@ -90,7 +90,7 @@ def _page(cube: Cube, report: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> dict[str, Any]:
+def run_stages(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> dict[str, Any]:
     """Make and finish a cube, inside a flow; the report, as the data of a failed state where blocks failed.
 
     Parameters
@@ -128,7 +128,7 @@ def carry_out(prepared: Prepared, cube: Cube, lease: Lease, started: float) -> d
     create_markdown_artifact(
         _page(cube, report),
         key="cube",
-        description=f"{prepared.settings.scene} with {prepared.settings.model}",
+        description=f"{prepared.settings.places[0]} with {prepared.settings.model}",
     )
     if result.blocks_failed:
         why = f"{result.blocks_failed} blocks failed: {'; '.join(result.failures[:5])}"

@@ -30,7 +30,7 @@ from spectile.catalog.inputs import Batch, InputSpec
 from spectile.catalog.urls import locate
 from spectile.flows.run import predictors, state
 from spectile.flows.run.dispatch import Dispatch
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import Settings
 from spectile.flows.run.state import Observer, Prepared, Tally
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube.ledger import Marker
@@ -56,11 +56,11 @@ _ONE_AT_A_TIME = threading.Lock()
 
 _DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 """What workers do first: Ctrl-C reaches all processes of a terminal, but this one ends the others."""
-_LOADED: dict[tuple[SceneSettings, str], Predictor] = {}
+_LOADED: dict[tuple[Settings, str], Predictor] = {}
 """The network of this process, by its settings and its digest."""
 
 
-def _load(wanted: SceneSettings, digest: str | None = None) -> Predictor:
+def _load(wanted: Settings, digest: str | None = None) -> Predictor:
     """The network of this process; without its digest it is loaded anew."""
     if digest is None or (wanted, digest) not in _LOADED:
         _LOADED.clear()
@@ -73,7 +73,7 @@ def _load(wanted: SceneSettings, digest: str | None = None) -> Predictor:
 class DistantPredictor:
     """A predictor known by its facts; the process that lets it predict loads the network."""
 
-    wanted: SceneSettings
+    wanted: Settings
     """What it is loaded by; all other settings are left at nothing."""
     bands: Bands
     """The bands of what it predicts."""
@@ -123,7 +123,7 @@ class DistantPredictor:
         return self.bytes_per_call
 
 
-def describe_network(wanted: SceneSettings) -> DistantPredictor:
+def describe_network(wanted: Settings) -> DistantPredictor:
     """What a worker says of the network that it loads for these settings."""
     with _ONE_AT_A_TIME:
         found = _load(wanted)
@@ -200,16 +200,14 @@ def make_blocks(job: str, names: Sequence[str]) -> dict[str, Any]:
 class Crew:
     """A dask cluster, and how blocks are asked of it."""
 
-    def __init__(
-        self, client: Client, cluster: SpecCluster | None, settings: SceneSettings, *, gpu: bool
-    ) -> None:
+    def __init__(self, client: Client, cluster: SpecCluster | None, settings: Settings, *, gpu: bool) -> None:
         self.client = client
         """The connection to the scheduler."""
         self._cluster = cluster
         self._device = settings.device if cluster is not None else "cuda" if gpu else "cpu"
         self._resources = {"GPU": 1} if gpu else None
 
-    def predictor(self, settings: SceneSettings) -> DistantPredictor:
+    def predictor(self, settings: Settings) -> DistantPredictor:
         """The network as a worker describes it.
 
         Raises
@@ -217,7 +215,7 @@ class Crew:
         SpectileError : no worker can load it.
         """
         given = {name: getattr(settings, name) for name in _NETWORK}
-        wanted = SceneSettings("", "", tile=settings.tile, **{**given, "device": self._device})
+        wanted = Settings(out="", tile=settings.tile, **{**given, "device": self._device})
         asked = self.client.submit(describe_network, wanted, pure=False, resources=self._resources)
         try:
             found = asked.result()
@@ -266,7 +264,7 @@ class Crew:
             self._cluster.close()
 
 
-def assemble(settings: SceneSettings, source: SceneSource | LineSource, gpus: Sequence[str]) -> Crew:
+def assemble(settings: Settings, source: SceneSource | LineSource, gpus: Sequence[str]) -> Crew:
     """The crew that the settings ask for, with a worker at hand.
 
     Parameters
@@ -337,7 +335,7 @@ def start_workers(count: int, *, threads: int = 1, gpus: Sequence[str] = ()) -> 
         )
 
 
-def _connect(settings: SceneSettings, address: str) -> Crew:
+def _connect(settings: Settings, address: str) -> Crew:
     if not address.startswith(("tcp://", "tls://")):
         raise UsageError(
             "not the address of a dask scheduler", got=address, expected="tcp://HOST:PORT or tls://HOST:PORT"
@@ -366,7 +364,7 @@ def _connect(settings: SceneSettings, address: str) -> Crew:
         raise
 
 
-def _check_whole_paths(settings: SceneSettings, source: SceneSource | LineSource) -> None:
+def _check_whole_paths(settings: Settings, source: SceneSource | LineSource) -> None:
     """Refuse paths that mean something else where the workers run."""
     scenes = [m.source.path for m in source.members] if isinstance(source, LineSource) else [source.path]
     for place in (*scenes, settings.out):

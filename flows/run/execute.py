@@ -279,7 +279,7 @@ def report(prepared: Prepared, result: Result | None = None) -> dict[str, Any]:
         "version": software_version(),
         "scene": f"flight line of {len(plan.scenes)} scene(s)"
         if plan.scenes
-        else locate(prepared.settings.scene).name,
+        else locate(prepared.settings.places[0]).name,
         "seed": prepared.settings.seed,
         "model": {"name": model["name"], "digest": model["digest"], **model},
         "plan": {

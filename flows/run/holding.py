@@ -12,14 +12,14 @@ from spectile.pipeline.cube.record import occupied, read_record, read_status, wr
 from spectile.pipeline.store.opening import open_storage
 
 if TYPE_CHECKING:
-    from spectile.flows.run.settings import SceneSettings
+    from spectile.flows.run.settings import Settings
     from spectile.flows.run.state import Observer
     from spectile.pipeline.geometry.tiling import Block
     from spectile.pipeline.plan.plan import Estimate, Plan
 
 
 @contextmanager
-def holding(settings: SceneSettings) -> Iterator[Lease]:
+def holding(settings: Settings) -> Iterator[Lease]:
     """Hold the lease of the cube that a run writes, or of the place where it will be.
 
     Raises

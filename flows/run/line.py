@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from typing import Any
 
 from spectile.catalog.errors import CubeError, UsageError
@@ -17,67 +17,15 @@ from spectile.catalog.sizes import width_by_height
 from spectile.catalog.times import join, parse_span, to_text
 from spectile.flows.run import execute, planning
 from spectile.flows.run.holding import Beating, holding
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import CubeSettings, LineSettings
 from spectile.flows.run.state import Observer, Prepared, Result, Silent
 from spectile.pipeline.cube.record import Cube, load_plan, put_layout
-from spectile.pipeline.geometry.placing import Resampling
-from spectile.pipeline.line.grid import Frame
-from spectile.pipeline.line.members import Combine
 from spectile.pipeline.line.source import open_line
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
 
 LOG = logging.getLogger("spectile")
-
-
-@dataclass(frozen=True)
-class LineSettings:
-    """What a user sets for a flight line; the command line's options bear the fields' names."""
-
-    scenes: tuple[str, ...]
-    """RGB rasters, folders of them, STAC item collections."""
-    run: SceneSettings
-    """What is set as for a single scene; its ``scene`` is the first of the line's."""
-    crs: str | None = None
-    """CRS of the line; None takes the scenes' own, or the UTM zone of their middle."""
-    resolution: float | None = None
-    """Side of a pixel, in units of the CRS; None takes the finest of the scenes."""
-    frame: Frame = "north-up"
-    """Whether rows run along the line or the map."""
-    extent: tuple[float, float, float, float] | None = None
-    """(x_min, y_min, x_max, y_max) in the CRS; None takes what the scenes cover."""
-    combine: Combine = "feather"
-    """How scenes share a pixel."""
-    resampling: Resampling = "bilinear"
-    """How RGB comes between the pixels of a scene."""
-    radiometry: tuple[str, ...] = ()
-    """What numbers mean: KIND for all scenes, NAME=KIND for one."""
-    add: tuple[str, ...] = ()
-    """Scenes to add to a cube that is there."""
-
-
-_OF_A_SCENE = {"scene", "radiometry"}
-"""Settings of a single scene that a line has in its own way."""
-
-
-def line_settings(given: Mapping[str, Any]) -> LineSettings:
-    """The settings from flat names: those of LineSettings, and those of SceneSettings in place of ``run``."""
-    own = {field.name for field in fields(LineSettings)} - {"run"}
-    of_the_run = {field.name for field in fields(SceneSettings)} - _OF_A_SCENE
-    scenes = tuple(given["scenes"])
-    first = (*scenes, "")[0]
-    run = SceneSettings(scene=first, **{name: given[name] for name in of_the_run & given.keys()})
-    lists = {name: tuple(given[name]) for name in ("scenes", "radiometry", "add") if given.get(name)}
-    plain = {name: given[name] for name in (own & given.keys()) - {"scenes", "radiometry", "add"}}
-    return LineSettings(run=run, **{"scenes": scenes, **plain, **lists})
-
-
-def flat_settings(settings: LineSettings) -> dict[str, Any]:
-    """The settings as ``line_settings`` takes them."""
-    run = {name: value for name, value in asdict(settings.run).items() if name not in _OF_A_SCENE}
-    own = {field.name: getattr(settings, field.name) for field in fields(LineSettings) if field.name != "run"}
-    return {**run, **own}
 
 
 def prepare_line(settings: LineSettings, *, dry: bool = False) -> Prepared:
@@ -94,13 +42,14 @@ def prepare_line(settings: LineSettings, *, dry: bool = False) -> Prepared:
     if settings.add:
         return _prepare_more(settings, dry=dry)
     scenes = list_scenes(settings.scenes)
-    return _prepare(settings, scenes, settings.run, dry=dry)
+    return _prepare(settings, scenes, dry=dry)
 
 
 def check_line_start(settings: LineSettings) -> None:
     """Refuse what a run of the line would refuse before its first block, as ``planning.check_start`` does."""
-    run = replace(settings.run, resume=True) if settings.add else settings.run
-    planning.check_start(run, [])  # prepare_line lists the scenes, and checks them
+    if settings.add:
+        settings = replace(settings, resume=True)
+    planning.check_start(settings, [])  # prepare_line lists the scenes, and checks them
 
 
 def _prepare_more(settings: LineSettings, *, dry: bool) -> Prepared:
@@ -114,21 +63,20 @@ def _prepare_more(settings: LineSettings, *, dry: bool) -> Prepared:
             got=" ".join(f"--{name}" for name in chosen),
             remedy="leave it out with --add, or start a new cube",
         )
-    if settings.run.overwrite:
+    if settings.overwrite:
         raise UsageError("--add and --overwrite exclude each other")
-    plan = load_plan(open_storage(settings.run.out))
+    plan = load_plan(open_storage(settings.out))
     if not plan.scenes:
         raise CubeError(
-            "scenes can be added to a flight line only", where=settings.run.out, got="the cube of one scene"
+            "scenes can be added to a flight line only", where=settings.out, got="the cube of one scene"
         )
     scenes = _in_order(list_scenes(settings.scenes, last=settings.add), plan, settings)
     line: Any = plan.settings["line"]
-    return _prepare(
-        settings, scenes, replace(settings.run, resume=True), dry=dry, grid=plan.grid, gain=line["gain"]
-    )
+    settings = replace(settings, resume=True)
+    return _prepare(settings, scenes, dry=dry, grid=plan.grid, gain=line["gain"])
 
 
-def prepare_line_again(network: SceneSettings, scenes: Sequence[str], plan: Plan) -> Prepared:
+def prepare_line_again(network: CubeSettings, scenes: Sequence[str], plan: Plan) -> Prepared:
     """The run that made the cube of a line, prepared again: its grid, its gain and its scenes as they were.
 
     Parameters
@@ -143,18 +91,16 @@ def prepare_line_again(network: SceneSettings, scenes: Sequence[str], plan: Plan
     line: Any = plan.settings["line"]
     facts: list[Any] = [share.facts for share in plan.scenes]
     first, *others = (tuple(each["channels"]) for each in facts)
-    run = replace(
-        network, scene=scenes[0], nodata=facts[0]["nodata"], checksum="sha256" in facts[0],
+    settings = LineSettings.like(
+        network, scenes=tuple(scenes), nodata=facts[0]["nodata"], checksum="sha256" in facts[0],
         rgb=first if all(each == first for each in others) else None,
-    )  # fmt: skip
-    settings = LineSettings(
-        tuple(scenes), run, combine=line["combine"], resampling=line["resampling"],
+        combine=line["combine"], resampling=line["resampling"],
         radiometry=tuple(
             f"{each['name']}={radiometry_option(each['radiometry'], measured=line['gain'])}" for each in facts
         ),
     )  # fmt: skip
     named = _in_order(list_scenes(scenes), plan, settings)
-    return _prepare(settings, named, run, dry=False, grid=plan.grid, gain=line["gain"])
+    return _prepare(settings, named, dry=False, grid=plan.grid, gain=line["gain"])
 
 
 def radiometry_option(radiometry: Mapping[str, Any], *, measured: float | None = None) -> str:
@@ -180,33 +126,31 @@ def _in_order(scenes: list[NamedScene], plan: Plan, settings: LineSettings) -> l
     by_name = {scene.name: scene for scene in scenes}
     if missing := [name for name in known if name not in by_name]:
         raise UsageError(
-            "a scene of the cube is missing", where=settings.run.out, got=missing[0],
+            "a scene of the cube is missing", where=settings.out, got=missing[0],
             remedy="name all scenes of the line; blocks on the border need them",
         )  # fmt: skip
     added = {scene.name for scene in list_scenes((), last=settings.add)} if settings.add else set()
     if strange := [scene.name for scene in scenes if scene.name not in added and scene.name not in known]:
         raise UsageError(
-            "a scene is not in the cube", where=settings.run.out, got=strange[0], remedy="give it with --add"
+            "a scene is not in the cube", where=settings.out, got=strange[0], remedy="give it with --add"
         )
     return [by_name[name] for name in known] + [scene for scene in scenes if scene.name not in known]
 
 
-def _prepare(
-    settings: LineSettings, scenes: list[NamedScene], run: SceneSettings, *, dry: bool, **fixed: Any
-) -> Prepared:
-    if run.datetime is None and (
+def _prepare(settings: LineSettings, scenes: list[NamedScene], *, dry: bool, **fixed: Any) -> Prepared:
+    if settings.datetime is None and (
         span := join([parse_span(each.taken) if each.taken else None for each in scenes])
     ):
-        run = replace(run, datetime="/".join(map(to_text, span)))
-    planning.check_output(run, [scene.place for scene in scenes], dry=dry)
+        settings = replace(settings, datetime="/".join(map(to_text, span)))
+    planning.check_output(settings, [scene.place for scene in scenes], dry=dry)
     source = open_line(
         scenes, crs=settings.crs, resolution=settings.resolution, frame=settings.frame,
         extent=settings.extent, combine=settings.combine, resampling=settings.resampling,
-        radiometry=settings.radiometry, nodata_rule=run.nodata, channels=run.rgb, measure=not dry,
-        allow_vrt=run.allow_vrt, allow_private=run.allow_private, **fixed,
+        radiometry=settings.radiometry, nodata_rule=settings.nodata, channels=settings.rgb, measure=not dry,
+        allow_vrt=settings.allow_vrt, allow_private=settings.allow_private, **fixed,
     )  # fmt: skip
     LOG.info("flight line of %d scene(s): %s", len(scenes), width_by_height(source.grid.shape))
-    return planning.plan_run(run, source, {} if dry else {"line": source.settings()}, dry=dry)
+    return planning.plan_run(settings, source, {} if dry else {"line": source.settings()}, dry=dry)
 
 
 def start_line(prepared: Prepared, settings: LineSettings, storage: Storage | None = None) -> Cube:
@@ -239,6 +183,6 @@ def run_line(settings: LineSettings, *, observer: Observer | None = None) -> tup
     SpectileError : a scene, the model or a setting cannot be used, or the store cannot be written.
     """
     started = time.perf_counter()
-    with prepare_line(settings) as prepared, holding(settings.run) as lease:
+    with prepare_line(settings) as prepared, holding(settings) as lease:
         cube = start_line(prepared, settings, lease.storage)
         return prepared, execute.carry_out(prepared, cube, Beating(lease, observer or Silent()), started)

@@ -19,7 +19,7 @@ from spectile.catalog.urls import locate
 from spectile.flows.run.outputs import check_apart, check_place
 from spectile.flows.run.predictors import predictor_of, time_tile
 from spectile.flows.run.register import check_catalog
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import CubeSettings, LineSettings, SceneSettings
 from spectile.flows.run.state import Prepared
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube.layout import software_version
@@ -84,7 +84,7 @@ def prepare(
 
 
 def plan_run(
-    settings: SceneSettings,
+    settings: SceneSettings | LineSettings,
     source: SceneSource | LineSource,
     facts: Mapping[str, object],
     *,
@@ -112,7 +112,7 @@ def plan_run(
         raise
 
 
-def _assemble(settings: SceneSettings, source: SceneSource | LineSource, *, dry: bool) -> Crew | None:
+def _assemble(settings: CubeSettings, source: SceneSource | LineSource, *, dry: bool) -> Crew | None:
     """The processes that the settings ask for; None where this one is enough."""
     if settings.workers is not None and settings.dask_address is not None:
         raise UsageError("--workers and --dask-address exclude each other")
@@ -131,7 +131,7 @@ def _assemble(settings: SceneSettings, source: SceneSource | LineSource, *, dry:
 
 
 def _plan_run(
-    settings: SceneSettings,
+    settings: SceneSettings | LineSettings,
     source: SceneSource | LineSource,
     facts: Mapping[str, object],
     crew: Crew | None,
@@ -194,7 +194,7 @@ def _plan_run(
     return Prepared(settings, source, predictor, plan, estimate, crew)
 
 
-def check_output(settings: SceneSettings, scenes: Sequence[str], *, dry: bool) -> None:
+def check_output(settings: CubeSettings, scenes: Sequence[str], *, dry: bool) -> None:
     """Refuse an output that exists, or holds one of the scenes, before any work is done on them.
 
     Raises
@@ -219,7 +219,7 @@ def check_output(settings: SceneSettings, scenes: Sequence[str], *, dry: bool) -
     check_place(settings.out)
 
 
-def check_start(settings: SceneSettings, scenes: Sequence[str]) -> None:
+def check_start(settings: CubeSettings, scenes: Sequence[str]) -> None:
     """Refuse what a run would refuse before its first block; nothing is written or taken.
 
     Raises
@@ -250,7 +250,7 @@ def _facts(settings: SceneSettings, source: SceneSource) -> dict[str, object]:
     }
 
 
-def _with_block(draft: Plan, settings: SceneSettings, held: int) -> Plan:
+def _with_block(draft: Plan, settings: CubeSettings, held: int) -> Plan:
     storage = open_storage(settings.out)
     if settings.resume and occupied(storage):
         block = load_plan(storage).block  # a resumed cube keeps its blocks

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from spectile.catalog.inputs import even_batch
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import Settings
 from spectile.pipeline.block.predict import BandsRepeat, Predictor
 
 
-def predictor_of(settings: SceneSettings, *, weights: bool = True) -> Predictor:
+def predictor_of(settings: Settings, *, weights: bool = True) -> Predictor:
     """The predictor that the settings name, loaded in this process; without weights it cannot predict."""
     if settings.model == "bands-repeat":
         return BandsRepeat(batch=settings.batch or 8)

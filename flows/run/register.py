@@ -11,12 +11,12 @@ from spectile.pipeline.stac.collection import open_collection, write_beside
 from spectile.pipeline.stac.item import cube_facts
 
 if TYPE_CHECKING:
-    from spectile.flows.run.settings import SceneSettings
+    from spectile.flows.run.settings import Settings
     from spectile.pipeline.scene.raster import SceneSource
     from spectile.pipeline.store.base import Storage
 
 
-def check_catalog(settings: SceneSettings) -> None:
+def check_catalog(settings: Settings) -> None:
     """Refuse a catalog or a time that would be found out only after the run.
 
     Raises
@@ -30,7 +30,7 @@ def check_catalog(settings: SceneSettings) -> None:
         collection.place(settings.out)
 
 
-def taken_of(settings: SceneSettings, source: SceneSource | LineSource) -> Span | None:
+def taken_of(settings: Settings, source: SceneSource | LineSource) -> Span | None:
     """When the scene, or all scenes of a line, were taken: as the user says, else by their own metadata."""
     if settings.datetime is not None:
         return parse_span(settings.datetime)
@@ -38,7 +38,7 @@ def taken_of(settings: SceneSettings, source: SceneSource | LineSource) -> Span 
     return join([taken(scene.tags()) for scene in scenes])
 
 
-def register(settings: SceneSettings, cube: Storage) -> str:
+def register(settings: Settings, cube: Storage) -> str:
     """Write the item of a cube beside it and into the catalog; the place of the one beside it.
 
     Raises

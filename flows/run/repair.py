@@ -11,7 +11,7 @@ from spectile.catalog.errors import CubeError, UsageError
 from spectile.flows.run import execute, planning, predictors
 from spectile.flows.run.holding import Beating, holding
 from spectile.flows.run.line import prepare_line_again, radiometry_option
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import CubeSettings, SceneSettings, Settings
 from spectile.flows.run.state import Observer, Prepared, Silent, Tally
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube import ledger
@@ -44,7 +44,7 @@ def repair_cube(
     LeaseHeld : a run is writing it.
     SpectileError : the scene or the model cannot be used, or the store cannot be written.
     """
-    with holding(SceneSettings("", place)) as lease:
+    with holding(Settings(out=place)) as lease:
         found = inspect_cube(lease.storage)
         if not found.problems:
             return found, found
@@ -142,11 +142,11 @@ def _load(plan: Plan, place: str, model: str | None) -> Predictor:
     return predictor
 
 
-def _network(plan: Plan, place: str, model: str | None) -> SceneSettings:
+def _network(plan: Plan, place: str, model: str | None) -> CubeSettings:
     """Settings that load the model of a plan."""
     said: Any = plan.settings["model"]
-    return SceneSettings(
-        "", place, model=model or said["name"], steps=said["steps"] or None, seed=said["seed"],
+    return CubeSettings(
+        out=place, model=model or said["name"], steps=said["steps"] or None, seed=said["seed"],
         samples=plan.samples, layers=(*plan.layers, *plan.quality), device=said["device"],
         dtype=said["dtype"],
         compiled=said.get("compiled", False), tile=plan.tiling.tile, halo=plan.tiling.halo, block=plan.block,
@@ -154,10 +154,10 @@ def _network(plan: Plan, place: str, model: str | None) -> SceneSettings:
     )  # fmt: skip
 
 
-def _settings(network: SceneSettings, scene: str, plan: Plan) -> SceneSettings:
+def _settings(network: CubeSettings, scene: str, plan: Plan) -> SceneSettings:
     """The settings of the run that made the cube of a scene, as far as they change a value."""
     said: Any = plan.settings
-    return replace(
+    return SceneSettings.like(
         network, scene=scene, radiometry=radiometry_option(said["radiometry"]), nodata=said["nodata"],
         rgb=tuple(said["channels"]), checksum="sha256" in said["scene"],
     )  # fmt: skip

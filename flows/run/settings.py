@@ -1,92 +1,342 @@
-"""What a user sets for a run."""
+"""What a user sets for a scene, a flight line or an inbox.
+
+Each setting is a field that is declared once: its type with limit and unit, its text, and how the command
+line shows it. The options of the commands, the parameters of the flows and ``spectile.run`` come from here.
+"""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import fields
+from inspect import Parameter
+from typing import Annotated, Any, Self, get_type_hints
 
-from spectile.catalog.limits import check_seed
-from spectile.pipeline.plan.layers import Choice
-from spectile.pipeline.scene.raster import NodataRule
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
+from typer import Argument, Option
 
-LOG = logging.getLogger("spectile")
+from spectile.catalog.choices import Choice, Combine, Device, Dtype, Frame, NodataRule, Resampling
+from spectile.catalog.errors import UsageError
+from spectile.catalog.fields import Seed
+from spectile.flows.run.texts import parse_bytes, parse_layers, parse_region, parse_rgb, parse_time
 
-Device = Literal["auto", "cpu", "cuda"]
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-Dtype = Literal["auto", "float32", "bfloat16"]
+def _not_empty(
+    region: tuple[float, float, float, float] | None,
+) -> tuple[float, float, float, float] | None:
+    if region is not None and not (region[0] < region[2] and region[1] < region[3]):
+        raise ValueError("XMIN,YMIN below XMAX,YMAX; it is empty")
+    return region
 
 
-@dataclass(frozen=True)
-class SceneSettings:
-    """What a user sets for one scene; the command line's options bear the fields' names."""
+_Region = Annotated[tuple[float, float, float, float] | None, AfterValidator(_not_empty)]
+_REGION = Option(parser=parse_region, metavar="XMIN,YMIN,XMAX,YMAX", show_default="the whole scene")
 
-    scene: str
-    """The RGB raster."""
-    out: str
-    """The Zarr store to write."""
-    model: str = "vnir48"
-    """Name of a model, or the path of a checkpoint."""
-    steps: int | None = None
-    """Solver steps of each stage; None takes the checkpoint's own."""
-    samples: int = 1
-    """Samples drawn at each pixel; the cube holds their mean."""
-    layers: tuple[Choice, ...] | None = None
-    """What it holds beside the mean; None takes the standard deviation where there are samples, and the
-    quality layers that cost next to nothing."""
-    seed: int = 0
-    """Seed of the noise."""
-    tile: int = 256
-    """Rows and columns of a tile, halo included, px."""
-    halo: int = 32
-    """Pixels beyond a tile's core on each side."""
-    block: int | None = None
-    """Rows and columns of a block, px; None takes what fits the memory."""
-    batch: int | None = None
-    """Tiles that go through the network at once; None takes the device's default."""
-    memory: int = 4_000_000_000
-    """Bytes that the process may take."""
-    radiometry: str | None = None
-    """What the scene's numbers mean; None lets the file decide."""
-    nodata: NodataRule = "all"
-    """Whether all or any of the channels must hold the nodata value for a pixel to be masked."""
-    rgb: tuple[int, int, int] | None = None
-    """1-based bands of red, green and blue; None lets the file decide."""
-    device: Device = "auto"
-    """Where the network runs."""
-    dtype: Dtype = "auto"
-    """What the networks compute in; auto is bfloat16 where that is native and was tried."""
-    compiled: bool = False
-    """Whether the networks are compiled first."""
-    region: tuple[float, float, float, float] | None = None
-    """(x_min, y_min, x_max, y_max) in the scene's CRS; None takes the whole scene."""
-    resume: bool = False
-    """Go on with a cube that was not finished."""
-    overwrite: bool = False
-    """Replace a cube that is there."""
-    allow_vrt: bool = False
-    """Whether a scene that is named may be a VRT, of TIFFs in its folder or below."""
-    allow_private: bool = False
-    """Whether URLs may lead to link-local addresses, and those of a catalogue to private ones."""
-    checksum: bool = False
-    """Read a scene by URL whole for its sha256, rather than know it by its ETag."""
-    workers: int | None = None
-    """Processes of this machine that make blocks; None is this one, or with several GPUs one for each."""
-    threads: int | None = None
-    """Threads of a network on the CPU; None is the cores in this process, 1 in workers."""
-    dask_address: str | None = None
-    """Scheduler of the dask cluster that makes the blocks, tcp:// or tls://."""
-    block_retries: int = 2
-    """How often a block that fails is tried again."""
-    max_block_time: float | None = None
-    """Seconds that the prediction of a block may take; None is no limit."""
-    lease: float = 60.0
-    """Seconds without a sign of life after which another run may take the cube over."""
-    datetime: str | None = None
-    """When the scene was taken, UTC: a time, a day, month or year, or START/END; None lets the file say."""
-    catalog: str | None = None
-    """Folder or URL of the STAC catalog to add the cube to; None takes SPECTILE_CATALOG, or none."""
 
-    def __post_init__(self) -> None:
-        check_seed(self.seed)
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Settings:
+    """What can be set whatever is run.
+
+    Raises
+    ------
+    UsageError : a value is of another type or beyond its limits, or there is no such setting.
+    """
+
+    out: Annotated[
+        str,
+        Field(description="The Zarr store to write, a path, s3:// or gs://."),
+        Option(metavar="CUBE.zarr"),
+    ]
+    model: Annotated[
+        str,
+        Field(description="Name of a model (see spectile models) or a checkpoint folder."),
+        Option(metavar="NAME|PATH"),
+    ] = "vnir48"
+    steps: Annotated[
+        int | None,
+        Field(ge=1, description="Solver steps of each stage."),
+        Option(metavar="N", show_default="the checkpoint's"),
+    ] = None
+    samples: Annotated[
+        int,
+        Field(ge=1, description="Samples drawn at each pixel; the cube holds their mean."),
+        Option(metavar="K"),
+    ] = 1
+    layers: Annotated[
+        tuple[Choice, ...] | None,
+        Field(
+            description="What it holds beside the mean: standard deviation, quantiles q05 and q95 (4 samples "
+            "or more), quality, rgb_consistency, overlap_disagreement; or none."
+        ),
+        Option(
+            parser=parse_layers,
+            metavar="sd,q05,…",
+            show_default="quality,rgb_consistency, and sd where K is 2 or more",
+        ),
+    ] = None
+    seed: Annotated[Seed, Field(description="Seed of the noise."), Option(metavar="S")] = 0
+    tile: Annotated[
+        int, Field(ge=1, description="Side of a tile, halo included, px."), Option(metavar="PX")
+    ] = 256
+    halo: Annotated[
+        int, Field(ge=0, description="Overlap on each side of a tile's core, px."), Option(metavar="PX")
+    ] = 32
+    block: Annotated[
+        int | None,
+        # A block is whole shards of the cube.
+        Field(ge=512, multiple_of=512, description="Side of a block, px, a multiple of 512."),
+        Option(metavar="PX", show_default="what --memory allows"),
+    ] = None
+    batch: Annotated[
+        int | None,
+        Field(ge=1, description="Tiles a network call."),
+        Option(metavar="N", show_default="the device's"),
+    ] = None
+    memory: Annotated[
+        int,
+        Field(ge=1, description="Memory to stay within, bytes, e.g. 500MB, 2GiB."),
+        Option(parser=parse_bytes, metavar="SIZE", show_default="4GB"),
+    ] = 4_000_000_000
+    nodata: Annotated[
+        NodataRule, Field(description="Mask a pixel where all or any channels hold the nodata value.")
+    ] = "all"
+    rgb: Annotated[
+        tuple[int, int, int] | None,
+        Field(description="Band numbers of red, green and blue, from 1."),
+        Option(parser=parse_rgb, metavar="R,G,B", show_default="the file's own"),
+    ] = None
+    device: Annotated[Device, Field(description="Where the network runs.")] = "auto"
+    dtype: Annotated[
+        Dtype,
+        Field(description="What the network computes in; auto is the fastest that was held to float32."),
+    ] = "auto"
+    compiled: Annotated[
+        bool,
+        Field(description="Compile the network first: a minute or two, then faster."),
+        Option("--compile"),
+    ] = False
+    workers: Annotated[
+        int | None,
+        Field(ge=1, description="Processes of this machine that make blocks."),
+        Option(metavar="N", show_default="this one; one for each of several GPUs"),
+    ] = None
+    threads: Annotated[
+        int | None,
+        Field(ge=1, description="A network's threads on the CPU."),
+        Option(metavar="N", show_default="the cores; 1 in workers"),
+    ] = None
+    dask_address: Annotated[
+        str | None,
+        Field(description="Use a running dask cluster, by its scheduler, tcp:// or tls://."),
+        Option(metavar="tcp://HOST:PORT"),
+    ] = None
+    block_retries: Annotated[
+        int, Field(ge=0, description="How often a block that fails is tried again."), Option(metavar="N")
+    ] = 2
+    region: Annotated[_Region, Field(description="Part of the scene, in units of its CRS."), _REGION] = None
+    overwrite: Annotated[bool, Field(description="Replace a cube that is there.")] = False
+    allow_private: Annotated[bool, Field(description="Let URLs lead to addresses that are not public.")] = (
+        False
+    )
+    checksum: Annotated[
+        bool, Field(description="Read a scene by URL whole for its sha256, not just its ETag.")
+    ] = False
+    max_block_time: Annotated[
+        float | None,
+        Field(gt=0, description="Fail a block that takes the network longer, s."),
+        Option(metavar="S", show_default="none"),
+    ] = None
+    lease: Annotated[
+        float,
+        Field(ge=1, description="After so long without a sign of life another run takes over, s."),
+        Option(metavar="S"),
+    ] = 60.0
+    datetime: Annotated[
+        str | None,
+        Field(description="When the scene was taken, UTC, for the STAC item."),
+        Option(metavar="TIME|START/END", show_default="the file's own metadata"),
+    ] = None
+    catalog: Annotated[
+        str | None,
+        Field(description="STAC catalog to add the cube to."),
+        Option(metavar="FOLDER|URL", show_default="the environment's SPECTILE_CATALOG"),
+    ] = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_one_line(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(given)
+        except ValidationError as err:
+            first = err.errors()[0]
+            name, *_ = first["loc"]
+            if first["type"] == "unexpected_keyword_argument":
+                known = ", ".join(field.name for field in fields(cls))
+                raise UsageError("unknown setting", got=name, expected=known) from None
+            got = None if first["type"] == "missing" else repr(given.kwargs[name])
+            expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            raise UsageError(f"invalid setting {name}", got=got, expected=expected) from None
+
+    @classmethod
+    def like(cls, other: Settings, **changes: Any) -> Self:
+        """These settings as far as others have them by the same names, with changes."""
+        shared = {each.name for each in fields(cls)} & {each.name for each in fields(other)}
+        return cls(**{name: getattr(other, name) for name in shared} | changes)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where it is read from: paths and URLs."""
+        return ()
+
+
+_Radiometry = Annotated[
+    str | None,
+    Field(
+        description="What the scene's numbers mean: reflectance, display, display:GAIN, display/PEAK (for "
+        "floats) or dn:OFFSET,SCALE for reflectance = (DN - OFFSET) * SCALE."
+    ),
+    Option(metavar="KIND", show_default="the file's own metadata"),
+]
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class CubeSettings(Settings):
+    """What can be set for a run that makes one cube."""
+
+    resume: Annotated[bool, Field(description="Continue an unfinished cube.")] = False
+    allow_vrt: Annotated[
+        bool, Field(description="Take a VRT of TIFFs in its folder or below as the scene.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class SceneSettings(CubeSettings):
+    """What a user sets for one scene."""
+
+    scene: Annotated[
+        str,
+        Field(description="The RGB raster, a path or URL: GeoTIFF, JPEG 2000, PNG, JPEG, ENVI."),
+        Argument(metavar="SCENE"),
+    ]
+    radiometry: _Radiometry = None
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The scene."""
+        return (self.scene,)
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class LineSettings(CubeSettings):
+    """What a user sets for a flight line."""
+
+    scenes: Annotated[
+        tuple[str, ...],
+        Field(
+            min_length=1,
+            description="RGB rasters, a folder of them, or a STAC item collection (.json).",
+        ),
+        Argument(metavar="SCENES..."),
+    ]
+    add: Annotated[
+        tuple[str, ...],
+        Field(description="Add this scene to a cube that is there; give it again for more."),
+        Option(metavar="SCENE"),
+    ] = ()
+    crs: Annotated[
+        str | None,
+        Field(description="CRS of the line, e.g. EPSG:32633."),
+        Option(metavar="CRS", show_default="the scenes' own, or the UTM zone of their middle"),
+    ] = None
+    resolution: Annotated[
+        float | None,
+        Field(gt=0, description="Side of a pixel, in units of the CRS."),
+        Option(metavar="SIDE", show_default="the finest of the scenes"),
+    ] = None
+    frame: Annotated[Frame, Field(description="Whether rows run along the map or the line.")] = "north-up"
+    extent: Annotated[
+        _Region,
+        Field(description="What the grid covers, in units of its CRS."),
+        Option(parser=parse_region, metavar="XMIN,YMIN,XMAX,YMAX", show_default="what the scenes cover"),
+    ] = None
+    combine: Annotated[
+        Combine,
+        Field(
+            description="Where scenes overlap: average RGB by distance to their edges, take the first, or "
+            "the one whose centre line is nearest."
+        ),
+    ] = "feather"
+    resampling: Annotated[Resampling, Field(description="How RGB comes between the pixels of a scene.")] = (
+        "bilinear"
+    )
+    radiometry: Annotated[
+        tuple[str, ...],
+        Field(description="What numbers mean, as for run; with NAME= of one scene. Give it again for more."),
+        Option(metavar="[NAME=]KIND", show_default="the files' own metadata"),
+    ] = ()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The scenes, those to add last."""
+        return (*self.scenes, *self.add)
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class WatchSettings(Settings):
+    """What a user sets for the sweeps of an inbox."""
+
+    inbox: Annotated[
+        str,
+        Field(
+            description="A folder, looked through with all below it, or a STAC catalogue, collection or "
+            "item, path or URL."
+        ),
+        Argument(metavar="INBOX"),
+    ]
+    out: Annotated[
+        str, Field(description="Where the cubes go, a path, s3:// or gs://."), Option(metavar="FOLDER")
+    ]
+    at_once: Annotated[
+        int, Field(ge=1, description="Scenes at a time; each takes --memory."), Option(metavar="N")
+    ] = 1
+    settle: Annotated[
+        float,
+        Field(ge=0, description="A file that changes within that is left for later, s."),
+        Option(parser=parse_time, metavar="TIME", show_default="10s"),
+    ] = 10.0
+    radiometry: _Radiometry = None
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The inbox."""
+        return (self.inbox,)
+
+
+def parameters_of(kind: type[Settings]) -> list[Parameter]:
+    """The fields as keyword parameters: what must be given, the kind's own, those that it shares."""
+    own, hints = list(kind.__annotations__), get_type_hints(kind, include_extras=True)
+    of_all = kind.__pydantic_fields__  # type: ignore[attr-defined]
+    parameters = [
+        Parameter(
+            name, Parameter.KEYWORD_ONLY, annotation=hints[name],
+            default=Parameter.empty if field.is_required() else field.default,
+        )
+        for name, field in of_all.items()
+    ]  # fmt: skip
+    order = [*own, *(each.name for each in parameters if each.name not in own)]
+    return sorted(parameters, key=lambda each: (each.default is not each.empty, order.index(each.name)))
+
+
+def field_of(kind: type[Settings], name: str) -> FieldInfo:
+    """What is declared of a setting: limits, text and what the command line shows."""
+    found: FieldInfo = kind.__pydantic_fields__[name]  # type: ignore[attr-defined]
+    return found

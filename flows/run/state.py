@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from spectile.catalog.errors import BlockError
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import LineSettings, SceneSettings
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import (
@@ -73,7 +73,7 @@ class Workers(Protocol):
 class Prepared:
     """A run that is ready to start."""
 
-    settings: SceneSettings
+    settings: SceneSettings | LineSettings
     """What the user set."""
     source: SceneSource | LineSource
     """The scene, or the flight line."""

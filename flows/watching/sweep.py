@@ -27,7 +27,7 @@ from spectile.catalog.urls import locate, nested
 from spectile.flows.console.console import observed_by
 from spectile.flows.run import planning, predictors
 from spectile.flows.run.notify import notify, notify_location
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import SceneSettings, WatchSettings
 from spectile.flows.run.state import Observer, Silent
 from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.cube.record import read_status
@@ -50,20 +50,6 @@ _NO_VALUE = {
     "block_retries", "max_block_time", "lease", "datetime", "catalog",
 }  # fmt: skip
 """Settings that change no value, or that differ for each scene."""
-
-
-@dataclass(frozen=True)
-class WatchSettings:
-    """The settings of a sweep; the command line's options have the fields' names."""
-
-    inbox: str
-    """A folder, or a STAC document, path or URL."""
-    run: SceneSettings
-    """The settings for each scene; ``scene`` is not used, ``out`` is the folder of the cubes."""
-    at_once: int = 1
-    """Scenes that are processed at the same time."""
-    settle: float = 10.0
-    """Time between two checks of a file, s; a file that changes in between is left for the next sweep."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +95,7 @@ def sweep(
 
     A scene whose cube is finished under the same plan is skipped; an unfinished cube is resumed. A scene that
     has changed, or has other settings now, gets a new cube beside the old one, or in its place with
-    ``run.overwrite``. A notification is sent if the sweep made a cube or failed to.
+    ``overwrite``. A notification is sent if the sweep made a cube or failed to.
 
     Parameters
     ----------
@@ -131,11 +117,11 @@ def sweep(
     try:
         outcomes = list(_sweep(settings, run_one, observe, on_outcome))
     except Exception as err:
-        notify(f"{shown} was not swept: {err}", event="failed", inbox=shown, out=settings.run.out)
+        notify(f"{shown} was not swept: {err}", event="failed", inbox=shown, out=settings.out)
         raise
     counts = Counter(outcome.state for outcome in outcomes)
     report: dict[str, Any] = {
-        "inbox": shown, "out": settings.run.out,
+        "inbox": shown, "out": settings.out,
         **{state: counts[state] for state in ("done", "skipped", "waiting", "failed")},
         "scenes": [asdict(outcome) for outcome in sorted(outcomes, key=lambda outcome: outcome.scene)],
     }  # fmt: skip
@@ -166,13 +152,14 @@ def _sweep(
     _check(settings)
     notify_location()  # a wrong URL should be an error now, not at the first failure
     arrivals = [
-        look(arrival, allow_private=settings.run.allow_private)
-        for arrival in list_arrivals(settings.inbox, allow_private=settings.run.allow_private)
+        look(arrival, allow_private=settings.allow_private)
+        for arrival in list_arrivals(settings.inbox, allow_private=settings.allow_private)
     ]
-    key = _key(settings.run)
+    run = SceneSettings.like(settings, scene="")
+    key = _key(run)
     fresh, settled = [], 0
     for arrival in arrivals:
-        if arrival.problem or (note := _note(settings.run, arrival, key)) is None:
+        if arrival.problem or (note := _note(run, arrival, key)) is None:
             fresh.append(arrival)
             continue
         settled += 1
@@ -184,7 +171,7 @@ def _sweep(
 
     def process(arrival: Arrival) -> Outcome:
         with observe() as observer, observed_by(_Halt(observer, stopped)):
-            outcome = _process(arrival, settings.run, run_one, key)
+            outcome = _process(arrival, run, run_one, key)
         LOG.log(
             logging.ERROR if outcome.state == "failed" else logging.INFO,
             "%s: %s%s", outcome.scene, outcome.state, f": {outcome.why}" if outcome.why else "",
@@ -198,16 +185,9 @@ def _sweep(
 
 
 def _check(settings: WatchSettings) -> None:
-    if settings.at_once < 1 or settings.settle < 0:
+    if nested(locate(settings.inbox), locate(settings.out)):
         raise UsageError(
-            "invalid sweep settings", got=f"--at-once {settings.at_once} --settle {settings.settle:g}",
-            expected="1 scene or more, 0 s or more",
-        )  # fmt: skip
-    if settings.run.resume:
-        raise UsageError("a sweep resumes cubes by itself", got="--resume", remedy="leave it out")
-    if nested(locate(settings.inbox), locate(settings.run.out)):
-        raise UsageError(
-            "the cubes would lie in the inbox, or the inbox among them", where=settings.run.out,
+            "the cubes would lie in the inbox, or the inbox among them", where=settings.out,
             remedy="choose another --out",
         )  # fmt: skip
 

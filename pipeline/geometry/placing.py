@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from spectile.catalog.choices import Resampling
 from spectile.pipeline.geometry.grid import Grid
 
-Resampling = Literal["bilinear", "cubic"]
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Rows and columns, or x and y, of points."""
 

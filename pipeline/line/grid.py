@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from affine import Affine
@@ -11,12 +10,12 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from spectile.catalog.choices import Frame
 from spectile.catalog.errors import UsageError
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.placing import Placement, to_map, transform_points
 from spectile.pipeline.line.feather import Footprint
 
-Frame = Literal["north-up", "line"]
 Bounds = tuple[float, float, float, float]
 
 PIXEL_TOLERANCE = 1e-3

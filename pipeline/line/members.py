@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spectile.catalog.choices import Combine, NodataRule, Resampling
 from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.scenes import NamedScene
 from spectile.pipeline.geometry.grid import Grid, Window
-from spectile.pipeline.geometry.placing import Placement, Resampling, reduce_scene, resample, valid_at
+from spectile.pipeline.geometry.placing import Placement, reduce_scene, resample, valid_at
 from spectile.pipeline.line.feather import (
     Footprint,
     axis_distance,
@@ -22,9 +22,7 @@ from spectile.pipeline.line.feather import (
     take_footprint,
 )
 from spectile.pipeline.scene.radiometry import common_gain, parse_radiometry
-from spectile.pipeline.scene.raster import NodataRule, SceneSource, open_source
-
-Combine = Literal["feather", "first", "nadir"]
+from spectile.pipeline.scene.raster import SceneSource, open_source
 
 MOST_SCENES = 65534
 """Most scenes that the source index can number."""

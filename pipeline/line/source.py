@@ -12,18 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spectile.catalog.choices import Combine, Frame, NodataRule, Resampling
 from spectile.catalog.errors import SceneError
 from spectile.catalog.inputs import Raster
 from spectile.catalog.scenes import NamedScene
 from spectile.pipeline.geometry.grid import Grid, Window
-from spectile.pipeline.geometry.placing import Resampling
 from spectile.pipeline.geometry.tiling import Tiling, reflected
 from spectile.pipeline.line.feather import take_footprint
-from spectile.pipeline.line.grid import Bounds, Frame, choose_grid
-from spectile.pipeline.line.members import Combine, Member, open_scenes, place_scene
+from spectile.pipeline.line.grid import Bounds, choose_grid
+from spectile.pipeline.line.members import Member, open_scenes, place_scene
 from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.plan.shares import Share, shards_met, tiles_met, to_runs
-from spectile.pipeline.scene.raster import MOST_HANDLES, NodataRule
+from spectile.pipeline.scene.raster import MOST_HANDLES
 
 CELL = 512
 """Rows and columns that are combined at once, fewer if scenes are much finer. Small windows of a rotated

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spectile.catalog.calibration import Calibration
+from spectile.catalog.choices import Choice, Layer
 from spectile.catalog.errors import UsageError
-from spectile.pipeline.plan.quality_layers import QualityLayer
 
-Layer = Literal["sd", "q05", "q95"]
 LAYERS: tuple[Layer, ...] = get_args(Layer)
-Choice = Literal[Layer, QualityLayer]
-"""What can be asked for."""
 
 QUANTILE_SAMPLES = 4
 """Samples below which a standard deviation is too rough to put a quantile on it."""

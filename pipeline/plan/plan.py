@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from spectile.catalog.choices import Layer, QualityLayer
 from spectile.catalog.errors import UsageError
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.levels import Level, levels
 from spectile.pipeline.geometry.tiling import Block, Tiling, blocks
-from spectile.pipeline.plan.layers import Layer, choose_layers
-from spectile.pipeline.plan.quality_layers import QualityLayer, choose_quality
+from spectile.pipeline.plan.layers import choose_layers
+from spectile.pipeline.plan.quality_layers import choose_quality
 from spectile.pipeline.plan.shares import Share, cells
 
 CHUNK = 256

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spectile.catalog.bands import Bands, resampling_matrix
+from spectile.catalog.choices import QualityLayer
 from spectile.pipeline.geometry.grid import Window
 
-QualityLayer = Literal["quality", "rgb_consistency", "overlap_disagreement"]
 QUALITY: tuple[QualityLayer, ...] = get_args(QualityLayer)
 """In this order; the names are those of the arrays."""
 MEASURES: tuple[QualityLayer, ...] = QUALITY[1:]

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from spectile.catalog.bands import Bands
+from spectile.catalog.choices import Layer
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.indices import INDICES
 from spectile.pipeline.cube.arrays import open_arrays, readable, reading_metadata, written_arrays
@@ -31,7 +32,7 @@ from spectile.pipeline.cube.shards import read_bands
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.pixels import pixels_in
 from spectile.pipeline.geometry.placing import to_map, transform_points
-from spectile.pipeline.plan.layers import LAYERS, Layer, array_name
+from spectile.pipeline.plan.layers import LAYERS, array_name
 from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.plan.quality_layers import FLAGS, QUALITY
 from spectile.pipeline.product.quicklook import COLOUR_INFRARED_NM, TRUE_COLOUR_NM

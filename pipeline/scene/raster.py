@@ -20,6 +20,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 
+from spectile.catalog.choices import NodataRule
 from spectile.catalog.errors import BlockError, SceneError, UsageError
 from spectile.catalog.inputs import Raster
 from spectile.catalog.redaction import redact_url
@@ -41,8 +42,6 @@ from spectile.pipeline.scene.remote import RemoteFile, ask, reading
 
 if TYPE_CHECKING:
     import xarray as xr
-
-NodataRule = Literal["all", "any"]
 
 SURVEY_PIXELS = 1024
 """Most rows and columns of the one decimated read from which scene-wide values are measured."""

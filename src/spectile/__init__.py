@@ -8,14 +8,13 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from spectile.catalog.errors import BlockError, SpectileError, UsageError
+from spectile.catalog.errors import BlockError, SpectileError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -75,23 +74,10 @@ def run(scene: str | Path, out: str | Path, **settings: Any) -> xr.Dataset:
     SpectileError : the scene, the model or a setting cannot be used, or blocks failed. What was done stays,
         and ``resume=True`` goes on.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     from spectile.flows.run.execute import run_scene
     from spectile.flows.run.settings import SceneSettings
 
-    known = [field.name for field in fields(SceneSettings) if field.name not in ("scene", "out")]
-    if unknown := sorted(settings.keys() - set(known)):
-        raise UsageError("unknown setting", got=", ".join(unknown), expected=", ".join(known))
-    given = {"scene": str(scene), "out": str(out), **settings}
-    try:
-        # What the command's parser does for its options: the types and choices of the fields.
-        checked = TypeAdapter(SceneSettings).validate_python(given)
-    except ValidationError as err:
-        first = err.errors()[0]
-        name = str(first["loc"][0])
-        raise UsageError(f"invalid setting {name}", got=repr(given[name]), expected=first["msg"]) from err
-    _, result = run_scene(checked)
+    _, result = run_scene(SceneSettings(scene=str(scene), out=str(out), **settings))
     if result.failures:
         raise BlockError(
             f"{result.blocks_failed} of {result.blocks_failed + result.blocks_done} blocks failed: "

@@ -20,8 +20,8 @@ from spectile.pipeline.product.export import export_cube
 @pytest.fixture
 def settings(make_scene: Callable[..., Path], tmp_path: Path) -> SceneSettings:
     return SceneSettings(
-        str(make_scene()), str(tmp_path / "out" / "cube.zarr"), model="bands-repeat", radiometry="display",
-        block=512,
+        scene=str(make_scene()), out=str(tmp_path / "out" / "cube.zarr"), model="bands-repeat",
+        radiometry="display", block=512,
     )  # fmt: skip
 
 

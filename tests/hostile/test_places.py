@@ -17,9 +17,9 @@ from spectile.catalog.index import Query
 from spectile.flows.commands import app as cli
 from spectile.flows.console.plan_map import check_map
 from spectile.flows.run.execute import run_scene
-from spectile.flows.run.line import line_settings, prepare_line, run_line
+from spectile.flows.run.line import prepare_line, run_line
 from spectile.flows.run.planning import prepare
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import LineSettings, SceneSettings
 from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.store.opening import open_storage
 
@@ -57,8 +57,8 @@ def scene_at(write_scene: Callable[..., Path]) -> Callable[[str, Affine], Path]:
 
 def settings(scene: Path, tmp_path: Path) -> SceneSettings:
     return SceneSettings(
-        str(scene), str(tmp_path / "cube.zarr"), model="bands-repeat", radiometry="display", block=512,
-        catalog=str(tmp_path / "stac"),
+        scene=str(scene), out=str(tmp_path / "cube.zarr"), model="bands-repeat", radiometry="display",
+        block=512, catalog=str(tmp_path / "stac"),
     )  # fmt: skip
 
 
@@ -140,10 +140,10 @@ def test_a_line_in_a_sites_own_crs_is_a_line_without_a_footprint(
     for number in (1, 2):
         scene = scene_at(crs, Affine.translation(50 * number, 0) @ transform)
         scenes.append(str(scene.rename(tmp_path / f"s{number}.tif")))
-    asked = line_settings({
-        "scenes": tuple(scenes), "out": str(tmp_path / "line.zarr"), "model": "bands-repeat", "block": 512,
-        "radiometry": ("display:1",),
-    })  # fmt: skip
+    asked = LineSettings(
+        scenes=tuple(scenes), out=str(tmp_path / "line.zarr"), model="bands-repeat", block=512,
+        radiometry=("display:1",),
+    )  # fmt: skip
     with caplog.at_level(logging.WARNING):
         _, done = run_line(asked)
     assert json.loads(Path(done.item).read_text())["geometry"] is None

@@ -13,7 +13,7 @@ from spectile.flows.benchmark import pipeline
 from spectile.flows.benchmark.pipeline import PARTS, PipelineBenchmark
 from spectile.flows.benchmark.table import COLUMNS, table
 from spectile.flows.commands import app as cli
-from spectile.flows.commands import cli_benchmark
+from spectile.flows.commands import benchmark
 from spectile.pipeline.benchmark import metered, write_scene
 from spectile.pipeline.scene.raster import open_source
 
@@ -37,7 +37,7 @@ def in_order(spread):
 
 
 def test_the_options_are_the_settings_with_their_defaults():
-    options = signature(cli_benchmark.benchmark_pipeline).parameters
+    options = signature(benchmark.benchmark_pipeline).parameters
     assert [name for name in options if name != "json_file"] == [f.name for f in fields(PipelineBenchmark)]
     for each in fields(PipelineBenchmark):
         assert options[each.name].default == each.default

@@ -13,9 +13,13 @@ import typer
 import zarr
 
 from spectile.flows.commands import app as cli
+from spectile.flows.commands import run as run_command
+from spectile.flows.commands.options import given
+from spectile.flows.commands.run import run
 from spectile.flows.console import console
 from spectile.flows.run.execute import run_scene
 from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.texts import parse_bytes
 from spectile.pipeline.cube.lease import hold
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.cube.verify import verify_cube
@@ -68,13 +72,12 @@ def test_help_loads_nothing_heavy():
 
 
 def test_the_options_are_the_settings_with_their_defaults():
-    options = signature(cli.run).parameters
+    options = signature(run).parameters
     beside = {"prefect", "dry_run", "json_file"}
     assert options.keys() - beside == {each.name for each in fields(SceneSettings)}
-    for each in fields(SceneSettings):
-        if each.name not in ("scene", "out"):
-            given = options[each.name].default
-            assert (cli.parse_bytes(given) if each.name == "memory" else given) == each.default
+    defaults = {name: option.default for name, option in options.items() if name not in beside}
+    left = SceneSettings(scene="s", out="o", **given({**defaults, "scene": None, "out": None}))
+    assert left == SceneSettings(scene="s", out="o")
 
 
 @pytest.mark.parametrize(
@@ -83,13 +86,13 @@ def test_the_options_are_the_settings_with_their_defaults():
      ("1000000", 1_000_000), ("64kB", 64_000), ("1TB", 10**12)],
 )  # fmt: skip
 def test_memory_is_given_with_its_unit(text, count):
-    assert cli.parse_bytes(text) == count
+    assert parse_bytes(text) == count
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "4XB", "0", "1e9", "inf"])
 def test_what_is_no_amount_of_memory_is_refused(text):
     with pytest.raises(typer.BadParameter):
-        cli.parse_bytes(text)
+        parse_bytes(text)
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("--help",), (), ("run", "--help"), ("models",)])
@@ -171,7 +174,7 @@ def test_a_dry_run_reads_no_pixel_and_writes_no_cube(told, scene, tmp_path):
 
 def test_a_dry_run_refuses_what_the_run_refuses(told, scene, tmp_path):
     cube, other = tmp_path / "cube.zarr", tmp_path / "other"
-    run_scene(SceneSettings(str(scene), str(cube), model="bands-repeat", block=512))
+    run_scene(SceneSettings(scene=str(scene), out=str(cube), model="bands-repeat", block=512))
     other.mkdir()
     (other / "file").touch()
     (tmp_path / "plain").touch()
@@ -224,13 +227,14 @@ def test_resuming_a_finished_cube_recomputes_nothing(told, scene, tmp_path):
         ({}, ("--model", "nothing"), "unknown model (got nothing"),
         ({}, ("--model", "scdm-paper"), "no weights are shipped for scdm-paper; train them with"),
         ({}, ("--halo", "65"), "halo 65 is too large for tile 256"),
-        ({}, ("--block", "500"), "--block 500"),
+        ({}, ("--block", "500"), "--block"),
+        ({}, ("--block", "600"), "invalid setting block (got 600, expected a multiple of 512)"),
         ({}, ("--samples", "0"), "--samples"),
         ({}, ("--steps", "0"), "--steps"),
         ({}, ("--memory", "4XB"), "--memory"),
         ({}, ("--memory", "500MB", "--model", "bands-repeat"), "the memory budget is too small"),
         ({}, ("--region", "1,2,3"), "--region"),
-        ({}, ("--region", "3,2,1,4"), "--region"),
+        ({}, ("--region", "3,2,1,4"), "invalid setting region (got (3.0, 2.0, 1.0, 4.0), expected XMIN"),
         ({}, ("--region", "-9,-9,-1,-1"), "the region does not meet the scene"),
         ({}, ("--device", "tpu"), "--device"),
         ({}, ("--nodata", "some"), "--nodata"),
@@ -307,8 +311,8 @@ def test_layers_are_planned_written_and_told(told, make_scene, tmp_path):
         (1, "sd", "the layer sd takes 2 samples or more"),
         (1, "q05,q95", "quantile layers take 4 samples or more"),
         (3, "sd,q95", "use --samples 4 or more"),
-        (8, "sd,q50", "unknown layer 'q50'"),
-        (8, "", "unknown layer ''"),
+        (8, "sd,q50", "invalid setting layers (got ('sd', 'q50'), expected 'sd', 'q05', "),
+        (8, "", "invalid setting layers (got ('',), expected 'sd', "),
     ],
 )
 def test_layers_that_cannot_be_had_are_refused(told, make_scene, tmp_path, samples, layers, message):
@@ -424,7 +428,7 @@ def test_a_bug_shows_its_traceback(make_scene, tmp_path, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "_check_json", broken)
+    monkeypatch.setattr(run_command, "check_json", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main(["run", str(make_scene()), "--out", str(tmp_path / "cube.zarr")])
 
@@ -437,7 +441,9 @@ def test_a_run_is_stopped_and_killed_and_resumed_to_the_same_cube(write_scene, t
     # Flat squares: noise would be slow to compress.
     squares = np.random.default_rng(0).integers(1, 255, (3, 39, 27), dtype=np.uint8)
     scene = write_scene(np.kron(squares, np.ones((1, 40, 40), dtype=np.uint8)), photometric="RGB")
-    settings = SceneSettings(str(scene), str(tmp_path / "whole.zarr"), model="bands-repeat", block=512)
+    settings = SceneSettings(
+        scene=str(scene), out=str(tmp_path / "whole.zarr"), model="bands-repeat", block=512
+    )
     prepared, _ = run_scene(settings)
     blocks = len(prepared.plan.blocks)
     cube = tmp_path / "cube.zarr"

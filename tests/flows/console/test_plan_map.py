@@ -176,7 +176,7 @@ def test_a_map_never_replaces_data(capsys, scene, tmp_path):
     assert "would overwrite data" in capsys.readouterr().err
     assert items.read_text() == "{}"
     cube = tmp_path / "cube.zarr"
-    start_cube(prepare(SceneSettings(str(scene), str(cube), model="bands-repeat", tile=64, halo=8)))
+    start_cube(prepare(SceneSettings(scene=str(scene), out=str(cube), model="bands-repeat", tile=64, halo=8)))
     assert cli.main(["status", str(cube), "--geojson", str(cube / "map.geojson")]) == 2
     assert not (cube / "map.geojson").exists()
 
@@ -185,7 +185,7 @@ def test_status_follows_a_run_to_its_end(spectile, make_scene, tmp_path):
     cube, out, numbers = (tmp_path / name for name in ("cube.zarr", "now.geojson", "now.json"))
     prepared = prepare(
         SceneSettings(
-            str(make_scene((40, 1100))), str(cube), model="bands-repeat", block=512, tile=64, halo=8
+            scene=str(make_scene((40, 1100))), out=str(cube), model="bands-repeat", block=512, tile=64, halo=8
         )
     )
     begun = start_cube(prepared)
@@ -226,7 +226,9 @@ def test_status_follows_a_run_to_its_end(spectile, make_scene, tmp_path):
 def test_a_block_runs_while_the_lease_is_held(spectile, make_scene, tmp_path):
     cube, numbers = tmp_path / "cube.zarr", tmp_path / "now.json"
     scene = make_scene((40, 1100))
-    prepared = prepare(SceneSettings(str(scene), str(cube), model="bands-repeat", block=512, tile=64, halo=8))
+    prepared = prepare(
+        SceneSettings(scene=str(scene), out=str(cube), model="bands-repeat", block=512, tile=64, halo=8)
+    )
     blocks = prepared.plan.blocks
 
     def states() -> list[str]:
@@ -254,7 +256,7 @@ def test_a_block_that_failed_says_why_until_it_is_done(spectile, make_scene, tmp
     scene, cube, out = make_scene((1030, 40)), tmp_path / "cube.zarr", tmp_path / "now.geojson"
     prepared = prepare(
         SceneSettings(
-            str(scene), str(cube), model="bands-repeat", block=512, tile=64, halo=8, block_retries=0
+            scene=str(scene), out=str(cube), model="bands-repeat", block=512, tile=64, halo=8, block_retries=0
         )
     )
     begun = start_cube(prepared)
@@ -293,7 +295,9 @@ def test_a_block_that_failed_says_why_until_it_is_done(spectile, make_scene, tmp
 
 def test_maps_and_cubes_may_be_in_an_object_store(spectile, make_scene, object_server):
     scene, cube, out = make_scene((40, 600)), "s3://bucket/out/cube.zarr", "s3://bucket/maps/now.geojson"
-    prepared = prepare(SceneSettings(str(scene), cube, model="bands-repeat", block=512, tile=64, halo=8))
+    prepared = prepare(
+        SceneSettings(scene=str(scene), out=cube, model="bands-repeat", block=512, tile=64, halo=8)
+    )
     begun = start_cube(prepared)
     process_blocks(prepared, begun, prepared.plan.blocks[:1], tally=Tally(), observer=Silent())
     assert "1 of 2 done, 1 missing" in spectile("status", cube, "--geojson", out)

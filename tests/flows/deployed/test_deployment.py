@@ -52,7 +52,9 @@ def _run_on_a_worker(prefect: Callable[..., str], deployment: str, **given: obje
 @pytest.mark.slow
 def test_a_real_worker_runs_the_deployment(prefect, make_scene, tmp_path):
     scene = make_scene((530, 540))
-    settings = SceneSettings(str(scene), str(tmp_path / "here.zarr"), model="bands-repeat", block=512)
+    settings = SceneSettings(
+        scene=str(scene), out=str(tmp_path / "here.zarr"), model="bands-repeat", block=512
+    )
     out = tmp_path / "there.zarr"
     _run_on_a_worker(prefect, "process-scene/scene", scene=scene, out=out, model="bands-repeat", block=512)
     run_scene(settings)

@@ -2,7 +2,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from inspect import signature
 from pathlib import Path
 
@@ -13,9 +13,10 @@ import zarr
 from spectile.flows.commands import app as cli
 from spectile.flows.run import execute, planning, state
 from spectile.flows.run.execute import run_scene
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import SceneSettings, parameters_of
 from spectile.pipeline import run
 from spectile.pipeline.cube.verify import verify_cube
+from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.plan.quality_layers import QUALITY
 from spectile.pipeline.store.opening import open_storage
 
@@ -28,7 +29,7 @@ def counts(path) -> np.ndarray:
 def settings(make_scene, tmp_path) -> SceneSettings:
     scene = make_scene((530, 540), nodata=0, hole=(slice(100, 180), slice(0, 540)))
     return SceneSettings(
-        str(scene), str(tmp_path / "cube.zarr"), model="bands-repeat", block=512, samples=4,
+        scene=str(scene), out=str(tmp_path / "cube.zarr"), model="bands-repeat", block=512, samples=4,
         layers=("sd", "q95"),
     )  # fmt: skip
 
@@ -36,11 +37,9 @@ def settings(make_scene, tmp_path) -> SceneSettings:
 def test_the_flows_parameters_are_the_settings_with_their_defaults():
     from spectile.flows.deployed.scene import process_scene
 
-    parameters = signature(process_scene.fn).parameters
-    assert list(parameters) == [field.name for field in fields(SceneSettings)]
-    for field in fields(SceneSettings):
-        given = parameters[field.name].default
-        assert given is (parameters[field.name].empty) or given == field.default
+    parameters = list(signature(process_scene.fn).parameters.values())
+    assert parameters == parameters_of(SceneSettings)
+    assert [each.name for each in parameters[:3]] == ["scene", "out", "radiometry"]
 
 
 def test_the_parameter_schema_has_the_choices_and_the_limits():
@@ -50,6 +49,9 @@ def test_the_parameter_schema_has_the_choices_and_the_limits():
     assert schema["device"]["enum"] == ["auto", "cpu", "cuda"]
     assert schema["nodata"]["enum"] == ["all", "any"]
     assert schema["samples"]["minimum"] == 1
+    assert schema["seed"]["description"] == "Seed of the noise."
+    (whole_shards,) = (each for each in schema["block"]["anyOf"] if each["type"] == "integer")
+    assert whole_shards["multipleOf"] == SHARD
     (choices,) = (each for each in schema["layers"]["anyOf"] if each["type"] == "array")
     assert choices["items"]["enum"] == ["sd", "q05", "q95", *QUALITY]
 

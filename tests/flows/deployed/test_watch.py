@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 
@@ -17,10 +17,10 @@ import pytest
 from spectile.flows.commands import app as cli
 from spectile.flows.run import execute, planning
 from spectile.flows.run.execute import report, run_scene
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import SceneSettings, WatchSettings, parameters_of
 from spectile.flows.watching import sweep as compose_watch
-from spectile.flows.watching.sweep import WatchSettings, sweep
 from spectile.model import checkpoint
+from spectile.flows.watching.sweep import sweep
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.stac.inbox import list_arrivals
 from spectile.pipeline.store.opening import open_storage
@@ -45,8 +45,7 @@ def inbox(make_scene, tmp_path) -> Path:
 
 @pytest.fixture
 def settings(inbox, tmp_path) -> WatchSettings:
-    run = SceneSettings("", str(tmp_path / "cubes"), model="bands-repeat")
-    return WatchSettings(str(inbox), run, settle=0)
+    return WatchSettings(inbox=str(inbox), out=str(tmp_path / "cubes"), model="bands-repeat", settle=0)
 
 
 @pytest.fixture
@@ -131,10 +130,7 @@ def test_a_sweep_over_finished_cubes_loads_no_weights_and_starts_no_worker(inbox
 def test_other_settings_make_other_cubes_and_overwrite_replaces(settings, tmp_path):
     sweep(settings, run_one)
     before = read_status(open_storage(tmp_path / "cubes" / "a.zarr"))["digest"]
-    other = WatchSettings(
-        settings.inbox, SceneSettings("", settings.run.out, model="bands-repeat", tile=128, overwrite=True),
-        settle=0,
-    )  # fmt: skip
+    other = replace(settings, tile=128, overwrite=True)
     assert states(sweep(other, run_one)) == {"a": "done", "day/b": "done"}
     assert read_status(open_storage(tmp_path / "cubes" / "a.zarr"))["digest"] != before
     assert not list((tmp_path / "cubes").glob("a-*"))
@@ -174,13 +170,13 @@ def test_a_file_that_is_still_being_written_waits(inbox, settings, monkeypatch):
             file.write(b"more")
 
     monkeypatch.setattr(compose_watch.time, "sleep", write_on)
-    patient = WatchSettings(settings.inbox, settings.run, settle=5)
+    patient = replace(settings, settle=5)
     assert states(sweep(patient, run_one)) == {"a": "waiting", "day/b": "done"}
 
 
 def test_several_scenes_at_once_make_the_same_cubes(settings, monkeypatch, tmp_path):
     met = threading.Barrier(2, timeout=30)
-    at_once = WatchSettings(settings.inbox, settings.run, at_once=2, settle=0)
+    at_once = replace(settings, at_once=2)
     done = sweep(at_once, lambda run: met.wait() is not None and run_one(run))
     assert states(done) == {"a": "done", "day/b": "done"}
 
@@ -206,7 +202,7 @@ def write_catalogue(folder: Path) -> Path:
 
 
 def test_the_good_items_of_a_catalogue_are_made(inbox, settings, tmp_path):
-    found = sweep(WatchSettings(str(write_catalogue(inbox)), settings.run, settle=0), run_one)
+    found = sweep(replace(settings, inbox=str(write_catalogue(inbox))), run_one)
     assert states(found) == {
         "lines/good-one": "done", "lines/bad": "failed", "gone.json": "failed", "etc-catalog.json": "failed",
     }  # fmt: skip
@@ -236,7 +232,7 @@ def test_a_catalogue_by_url_leads_to_no_file_of_this_machine(inbox):
 def test_the_command_line_says_what_came_of_each_scene(inbox, settings, capsys, tmp_path):
     (inbox / "c.tif").write_bytes(b"")
     facts = tmp_path / "facts.json"
-    command = ("watch", str(inbox), "--out", settings.run.out, "--once", "--settle", "0s", "--model",
+    command = ("watch", str(inbox), "--out", settings.out, "--once", "--settle", "0s", "--model",
                "bands-repeat")  # fmt: skip
     assert cli.main([*command, "--json", str(facts)]) == 1
     out, err = capsys.readouterr()
@@ -249,7 +245,7 @@ def test_the_command_line_says_what_came_of_each_scene(inbox, settings, capsys, 
 
 
 def test_sweeps_follow_each_other_until_they_are_stopped(inbox, settings, capsys, monkeypatch):
-    from spectile.flows.commands import cli_watch
+    from spectile.flows.commands import watch
 
     pauses = []
 
@@ -258,8 +254,8 @@ def test_sweeps_follow_each_other_until_they_are_stopped(inbox, settings, capsys
         if len(pauses) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_watch.time, "sleep", sleep)
-    code = cli.main(["watch", str(inbox), "--out", settings.run.out, "--every", "2h", "--settle", "0s",
+    monkeypatch.setattr(watch.time, "sleep", sleep)
+    code = cli.main(["watch", str(inbox), "--out", settings.out, "--every", "2h", "--settle", "0s",
                      "--model", "bands-repeat"])  # fmt: skip
     lines = capsys.readouterr().out.splitlines()
     assert (code, pauses) == (130, [7200, 7200])
@@ -299,15 +295,9 @@ def test_a_url_for_notifications_that_cannot_be_used_is_refused_unseen(url, sett
 def test_the_flows_parameters_are_those_of_the_settings():
     from spectile.flows.deployed.watch import watch
 
-    parameters = dict(signature(watch.fn).parameters)
-    own = {"inbox", "at_once", "settle"}
-    assert set(parameters) - own == {field.name for field in fields(SceneSettings)} - {"scene", "resume"}
-    for field in fields(SceneSettings):
-        if field.name in parameters and field.name != "out":
-            assert parameters[field.name].default == field.default
-    for field in fields(WatchSettings):
-        if field.name in own - {"inbox"}:
-            assert parameters[field.name].default == field.default
+    parameters = list(signature(watch.fn).parameters.values())
+    assert parameters == parameters_of(WatchSettings)
+    assert [each.name for each in parameters[:4]] == ["inbox", "out", "at_once", "settle"]
 
 
 def test_as_a_flow_each_scene_is_a_run_of_its_own_and_failures_are_told(
@@ -323,9 +313,11 @@ def test_as_a_flow_each_scene_is_a_run_of_its_own_and_failures_are_told(
     collection.write_text(json.dumps({"type": "FeatureCollection", "features": leads}))
     with prefect_server.in_use():
         state = watch(
-            str(inbox), settings.run.out, model="bands-repeat", settle=0, at_once=2, return_state=True
+            inbox=str(inbox), out=settings.out, model="bands-repeat", settle=0, at_once=2, return_state=True
         )
-        signed = watch(str(collection), settings.run.out, model="bands-repeat", settle=0, return_state=True)
+        signed = watch(
+            inbox=str(collection), out=settings.out, model="bands-repeat", settle=0, return_state=True
+        )
         with get_client(sync_client=True) as client:
             flow_run = state.state_details.flow_run_id
             runs = [each for each in client.read_flow_runs() if each.parent_task_run_id is not None]
@@ -354,7 +346,9 @@ def test_a_flow_run_that_fails_is_told_of(make_scene, prefect_server, posts, tmp
     from spectile.flows.deployed.scene import process_scene
 
     with prefect_server.in_use():
-        state = process_scene(str(make_scene()), str(tmp_path / "c.zarr"), model="nothing", return_state=True)
+        state = process_scene(
+            scene=str(make_scene()), out=str(tmp_path / "c.zarr"), model="nothing", return_state=True
+        )
     assert state.is_failed()
     (post,) = posts
     assert (post["event"], post["flow"]) == ("failed", "process-scene")

@@ -44,7 +44,9 @@ def settings(write_scene, tmp_path) -> SceneSettings:
     squares = np.random.default_rng(0).integers(1, 255, (3, 20, 36), dtype=np.uint8)
     scene = write_scene(np.kron(squares, np.ones((1, 30, 30), dtype=np.uint8)), tiled=True)
     out = tmp_path / "cube.zarr"
-    return SceneSettings(str(scene), str(out), model="bands-repeat", block=512, radiometry="display:1")
+    return SceneSettings(
+        scene=str(scene), out=str(out), model="bands-repeat", block=512, radiometry="display:1"
+    )
 
 
 @pytest.fixture
@@ -262,7 +264,7 @@ def test_a_cluster_that_runs_is_used_by_its_address(settings, here):
 
 
 def test_a_worker_with_another_network_is_refused(settings):
-    wanted = SceneSettings("", "", model="bands-repeat", tile=256)
+    wanted = SceneSettings(scene="", out="", model="bands-repeat", tile=256)
     ours = crew.describe_network(wanted)
     assert isinstance(ours, DistantPredictor)
     assert ours.network() is ours.network()
@@ -318,7 +320,7 @@ def test_a_real_scene_becomes_one_cube_whoever_makes_it(data_dir, tmp_path, hire
     scene = str(data_dir / "neon/2019_BART_5_320000_4881000_image_crop.tif")
     layers = ("quality", "rgb_consistency", "overlap_disagreement")
     region = (320_230, 4_881_550, 320_336, 4_881_614)  # 640 × 1060 px: two rows of three blocks
-    alone = SceneSettings(scene, str(tmp_path / "alone.zarr"), model="bands-repeat", block=512,
+    alone = SceneSettings(scene=scene, out=str(tmp_path / "alone.zarr"), model="bands-repeat", block=512,
                           radiometry="display:0.5", region=region, layers=layers)  # fmt: skip
     run_scene(alone)
     made = objects(alone)

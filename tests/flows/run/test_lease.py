@@ -246,7 +246,7 @@ def test_a_fence_travels_to_workers_and_holds_there(cube):
 
 def test_the_state_of_a_run_is_told(scene, tmp_path, capsys):
     place = str(tmp_path / "cube.zarr")
-    settings = settings_module.SceneSettings(str(scene), place, model="bands-repeat", block=512)
+    settings = settings_module.SceneSettings(scene=str(scene), out=place, model="bands-repeat", block=512)
     with hold(open_storage(place), 60) as lease:
         cube = execute.start_cube(planning.prepare(settings), lease.storage)
         lease.tell(blocks=4, done=0, block=cube.plan.blocks[0].name)

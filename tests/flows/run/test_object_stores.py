@@ -80,7 +80,7 @@ def whole(scene, tmp_path_factory) -> Storage:
     """The cube of the scene in files, with its pictures; made once."""
     if not _whole:
         out = tmp_path_factory.mktemp("whole") / "cube.zarr"
-        prepared = prepare(SceneSettings(str(scene), str(out), model="bands-repeat", block=512))
+        prepared = prepare(SceneSettings(scene=str(scene), out=str(out), model="bands-repeat", block=512))
         cube = start_cube(prepared)
         process_blocks(prepared, cube, remaining(cube), tally=Tally(), observer=Silent())
         write_quicklook(cube.storage)
@@ -160,7 +160,7 @@ def test_a_run_that_is_killed_leaves_no_part_and_is_resumed_to_the_same_cube(
 
 
 def settings(**given: object) -> SceneSettings:
-    return SceneSettings(SCENE, CUBE, model="bands-repeat", block=512, **given)  # type: ignore[arg-type]
+    return SceneSettings(scene=SCENE, out=CUBE, model="bands-repeat", block=512, **given)  # type: ignore[arg-type]
 
 
 def test_a_scene_that_changed_is_not_gone_on_with(scene, changed, capsys):

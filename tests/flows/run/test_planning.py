@@ -30,7 +30,7 @@ from spectile.pipeline.store.opening import open_storage
 @pytest.fixture
 def settings(make_scene, tmp_path) -> SceneSettings:
     scene = make_scene((540, 560), nodata=0, hole=(slice(100, 180), slice(0, 560)))
-    return SceneSettings(str(scene), str(tmp_path / "cube.zarr"), model="bands-repeat", block=512)
+    return SceneSettings(scene=str(scene), out=str(tmp_path / "cube.zarr"), model="bands-repeat", block=512)
 
 
 class Recorder(state.Silent):

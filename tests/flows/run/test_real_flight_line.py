@@ -16,9 +16,9 @@ from scipy.ndimage import map_coordinates
 from spectile.catalog.inputs import Batch
 from spectile.flows.run import planning
 from spectile.flows.run.execute import run_scene
-from spectile.flows.run.line import LineSettings, line_settings, prepare_line, run_line
+from spectile.flows.run.line import prepare_line, run_line
 from spectile.flows.run.planning import prepare
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.settings import LineSettings, SceneSettings
 from spectile.pipeline.block.predict import BandsRepeat
 from spectile.pipeline.cube.record import SCALE, open_cube
 from spectile.pipeline.geometry.grid import Window
@@ -71,7 +71,7 @@ class Flown:
         resolution = rasterio.open(self.whole.scene).res[0]
         said = {"block": 512, "crs": CRS, "resolution": resolution, "extent": self.whole.region, **given}
         paths = [strip.path for strip in self.strips]
-        return line_settings({"scenes": paths, "out": "none.zarr", "model": "bands-repeat", **said})
+        return LineSettings(scenes=paths, out="none.zarr", **{"model": "bands-repeat", **said})
 
     def declared(self) -> list[str]:
         """The radiometry with the gains, which are undone when strips are read."""
@@ -81,7 +81,7 @@ class Flown:
 @pytest.fixture(scope="module")
 def flown(data_dir, tmp_path_factory) -> Flown:
     folder = tmp_path_factory.mktemp("flown")
-    settings = SceneSettings(str(data_dir / BART), str(folder / "whole.zarr"), model="bands-repeat",
+    settings = SceneSettings(scene=str(data_dir / BART), out=str(folder / "whole.zarr"), model="bands-repeat",
                              radiometry="display:0.5", block=512)  # fmt: skip
     source = prepare(settings).source
     place, crop = (source.grid.transform @ Affine.translation(each.col, each.row) for each in (AROUND, CROP))

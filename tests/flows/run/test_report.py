@@ -20,7 +20,9 @@ from spectile.pipeline.store.opening import open_storage
 
 @pytest.fixture
 def settings(make_scene, tmp_path) -> SceneSettings:
-    return SceneSettings(str(make_scene((60, 70))), str(tmp_path / "out" / "cube.zarr"), model="bands-repeat")
+    return SceneSettings(
+        scene=str(make_scene((60, 70))), out=str(tmp_path / "out" / "cube.zarr"), model="bands-repeat"
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -31,8 +31,8 @@ def test_the_command_line_refuses_it(seed, capsys, tmp_path):
 @pytest.mark.parametrize("model", ["vnir48", "vnir48:ridge"])
 def test_a_run_from_python_refuses_it_before_the_cube_exists(model, make_scene, tmp_path):
     out = tmp_path / "c.zarr"
-    with pytest.raises(UsageError, match="seed out of range"):
-        prepare(SceneSettings(str(make_scene((40, 40))), str(out), model=model, seed=LAST_SEED + 1))
+    with pytest.raises(UsageError, match="invalid setting seed"):
+        prepare(SceneSettings(scene=str(make_scene((40, 40))), out=str(out), model=model, seed=LAST_SEED + 1))
     assert not out.exists()
 
 

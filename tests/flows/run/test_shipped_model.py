@@ -22,7 +22,7 @@ BART = "neon/2019_BART_5_320000_4881000_image_crop.tif"
 def settings(tmp_path) -> SceneSettings:
     scene = tmp_path / "scene.tif"
     Simulator(seed=2_900_000, shape=(330, 350)).write_rgb(scene, kind="float", nodata_border=3)
-    return SceneSettings(str(scene), str(tmp_path / "cube.zarr"), tile=128, halo=16, block=512)
+    return SceneSettings(scene=str(scene), out=str(tmp_path / "cube.zarr"), tile=128, halo=16, block=512)
 
 
 def counts(path: str) -> np.ndarray:
@@ -58,7 +58,7 @@ def test_the_tiles_do_not_show(tmp_path, write_scene, flat):
     else:
         path = tmp_path / "scene.tif"
         Simulator(seed=2_900_001, shape=shape).write_rgb(path, kind="float")
-    prepared = prepare(SceneSettings(str(path), str(tmp_path / "none.zarr"), tile=128, halo=16))
+    prepared = prepare(SceneSettings(scene=str(path), out=str(tmp_path / "none.zarr"), tile=128, halo=16))
     window = prepared.plan.window
     mosaic = mosaic_block(
         Block(0, 0, window),
@@ -79,7 +79,12 @@ def test_the_layers_of_the_samples_lie_about_their_mean(tmp_path):
     scene = tmp_path / "scene.tif"
     Simulator(seed=2_900_002, shape=(64, 72)).write_rgb(scene, kind="float")
     settings = SceneSettings(
-        str(scene), str(tmp_path / "cube.zarr"), tile=64, halo=8, samples=4, layers=("sd", "q05", "q95")
+        scene=str(scene),
+        out=str(tmp_path / "cube.zarr"),
+        tile=64,
+        halo=8,
+        samples=4,
+        layers=("sd", "q05", "q95"),
     )
     prepared, _ = run_scene(settings)
     found = open_cube(settings.out)
@@ -102,7 +107,7 @@ def test_the_layers_of_the_samples_lie_about_their_mean(tmp_path):
 
 @pytest.mark.data
 def test_a_real_orthophoto_becomes_a_cube_in_its_place(data_dir, tmp_path):
-    settings = SceneSettings(str(data_dir / BART), str(tmp_path / "cube.zarr"))
+    settings = SceneSettings(scene=str(data_dir / BART), out=str(tmp_path / "cube.zarr"))
     grid = prepare(replace(settings, model="bands-repeat")).source.grid
     x, y = grid.transform @ (300, 400)
     x_end, y_end = grid.transform @ (640, 700)

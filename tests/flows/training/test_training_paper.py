@@ -65,7 +65,7 @@ def test_a_recipe_becomes_a_cube(make_scene, tmp_path, monkeypatch):
 
     scene = make_scene((150, 170), nodata=0, hole=(slice(30, 60), slice(0, 170)))
     settings = SceneSettings(
-        str(scene), str(tmp_path / "cube.zarr"), model=str(out), tile=64, halo=8, block=512
+        scene=str(scene), out=str(tmp_path / "cube.zarr"), model=str(out), tile=64, halo=8, block=512
     )
     prepared, result = run_scene(settings)
     assert (result.blocks_done, result.blocks_failed) == (1, 0)

@@ -51,7 +51,7 @@ def test_a_run_gives_the_baseline(kind, write_scene, tmp_path):
     values = np.random.default_rng(1).integers(1, 255, (3, 90, 110), dtype=np.uint8)
     scene = write_scene(values, photometric="RGB")
     out = tmp_path / "cube.zarr"
-    run_scene(SceneSettings(str(scene), str(out), model=f"vnir48:{kind}", radiometry="dn:0,0.002"))
+    run_scene(SceneSettings(scene=str(scene), out=str(out), model=f"vnir48:{kind}", radiometry="dn:0,0.002"))
     source = open_source(scene, radiometry="dn:0,0.002")
     assert source.radiometry == Radiometry("dn", (0.0,) * 3, (0.002,) * 3)
     rgb, _ = source.read(source.grid.window)
@@ -69,7 +69,7 @@ def test_a_run_gives_the_baseline(kind, write_scene, tmp_path):
 @pytest.mark.parametrize("wrong", [{"steps": 4}, {"samples": 2}])
 def test_what_only_a_diffusion_has_is_refused(wrong, write_scene, tmp_path):
     scene = write_scene(np.full((3, 20, 20), 9, dtype=np.uint8))
-    settings = SceneSettings(str(scene), str(tmp_path / "c.zarr"), model="vnir48:ridge", **wrong)
+    settings = SceneSettings(scene=str(scene), out=str(tmp_path / "c.zarr"), model="vnir48:ridge", **wrong)
     with pytest.raises(UsageError, match=r"takes no steps|every sample alike"):
         prepare(settings)
 

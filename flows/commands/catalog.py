@@ -9,7 +9,7 @@ import typer
 
 from spectile.catalog.errors import SpectileError, UsageError
 from spectile.catalog.times import when
-from spectile.flows.commands import app as cli
+from spectile.flows.commands.root import app
 from spectile.flows.console import console
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from spectile.pipeline.stac.collection import Collection
 
 catalog = typer.Typer(help="List and search the cubes of a STAC catalog; add to it.")
-cli.app.add_typer(catalog, name="catalog")
+app.add_typer(catalog, name="catalog")
 
 COLUMNS = ("id", "status", "model", "taken", "bands", "range, nm", "west,south,east,north")
 Place = Annotated[

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from spectile.catalog.errors import UsageError
-from spectile.flows.commands import app as cli
-from spectile.flows.commands import cli_line
+from spectile.flows.commands.options import given, with_options
+from spectile.flows.commands.root import app, check_json, in_lines, write_json
 from spectile.flows.console import console
+from spectile.flows.run.settings import LineSettings, field_of
 
-_OF_A_LINE = ("crs", "resolution", "frame", "extent", "combine", "resampling")
-_OF_A_RUN = (
-    "model", "steps", "samples", "layers", "seed", "tile", "halo", "block", "batch", "memory", "nodata",
-    "rgb", "device", "dtype", "compiled", "threads", "region",
-)  # fmt: skip
-"""What decides a plan or its time. The others concern a cube that is there, or the processes."""
-
-
-def _with_options_of_runs(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, with the options of ``flight-line`` that decide a plan in place of its ``**options``."""
-    hints = get_type_hints(command, include_extras=True)
-    own = [
-        p.replace(kind=p.KEYWORD_ONLY, annotation=hints[p.name])
-        for p in inspect.signature(command).parameters.values()
-        if p.kind is not p.VAR_KEYWORD
-    ]
-    offered = inspect.signature(cli_line.flight_line).parameters
-    wanted = {"radiometry", *_OF_A_LINE, *_OF_A_RUN}
-    parameters = [*own, *(parameter for name, parameter in offered.items() if name in wanted)]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-    return command
+_OF_A_LINE = {"crs", "resolution", "frame", "extent", "combine", "resampling"}
+_OF_NO_PLAN = {
+    "add", "workers", "dask_address", "block_retries", "overwrite", "checksum", "max_block_time", "lease",
+    "datetime", "catalog", "resume",
+}  # fmt: skip
+"""What neither decides a plan nor its time: it concerns a cube that is there, or the processes."""
 
 
-@cli.app.command()
-@_with_options_of_runs
+@app.command()
+@with_options(LineSettings, without=_OF_NO_PLAN)
 def plan(
     scenes: Annotated[
         list[str],
@@ -63,35 +46,35 @@ def plan(
     Each block is a polygon in longitude and latitude, for any GIS. No pixel is read, of a flight line masks
     only; the options are those of run, or of flight-line.
     """
-    cli._in_lines()
+    in_lines()
     data = [scene for scene in scenes if not Path(scene).is_dir()]
     for place in (*data, out):
-        cli._check_json(json_file, place, out)
+        check_json(json_file, place, out)
     from spectile.flows.console import plan_map
-    from spectile.flows.run.line import line_settings
 
     plan_map.check_map(out, data)
+    chosen = {**given(options), "out": out}
     if flight_line:
-        settings: Any = line_settings({**options, "scenes": scenes, "out": out})
+        settings: Any = LineSettings(scenes=tuple(scenes), **chosen)
     else:
-        offered = inspect.signature(cli_line.flight_line).parameters
-        of_a_line = {name: options.pop(name) for name in _OF_A_LINE}
-        if chosen := [name for name, value in of_a_line.items() if value != offered[name].default]:
-            raise UsageError(
-                "an option of flight lines", got=f"--{chosen[0]}", remedy="use it with --flight-line"
-            )
-        radiometry = options.pop("radiometry") or [None]
+        of_a_line = {name: chosen.pop(name) for name in _OF_A_LINE & chosen.keys()}
+        for name, value in of_a_line.items():
+            if value != field_of(LineSettings, name).default:
+                raise UsageError(
+                    "an option of flight lines", got=f"--{name}", remedy="use it with --flight-line"
+                )
+        radiometry = chosen.pop("radiometry", None) or [None]
         if len(radiometry) > 1:
             raise UsageError("two radiometries for all scenes", got=f"--radiometry {', '.join(radiometry)}")
-        settings = plan_map.scene_settings(scenes, {**options, "out": out, "radiometry": radiometry[0]})
+        settings = plan_map.scene_settings(scenes, {**chosen, "radiometry": radiometry[0]})
     features, report = plan_map.map_plans(settings)
     plan_map.write_map(out, features)
     console.print_table(plan_map.PLAN_COLUMNS, plan_map.plan_rows(report))
     if json_file is not None:
-        cli._write_json(json_file, report)
+        write_json(json_file, report)
 
 
-@cli.app.command()
+@app.command()
 def status(
     cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube, finished or not.")],
     geojson: Annotated[
@@ -103,7 +86,7 @@ def status(
     ] = None,
 ) -> None:
     """Print how far a cube is: blocks, pixels, time so far and to go. Reads no pixel."""
-    cli._check_json(json_file, cube, cube)
+    check_json(json_file, cube, cube)
     from spectile.flows.console import plan_map
 
     if geojson is not None:
@@ -113,4 +96,4 @@ def status(
         plan_map.write_map(geojson, features)
     console.print_pairs(plan_map.status_pairs(summary))
     if json_file is not None:
-        cli._write_json(json_file, summary)
+        write_json(json_file, summary)

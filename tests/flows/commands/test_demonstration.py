@@ -5,8 +5,8 @@ import pytest
 from matplotlib.image import imread
 
 from spectile.flows.commands import app as cli
-from spectile.flows.commands import demo
-from spectile.flows.commands.demo import Score, choose_spots, score
+from spectile.flows.commands import demonstration
+from spectile.flows.commands.demonstration import Score, choose_spots, score
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.simulate.scene import Simulator
 from spectile.pipeline.store.opening import open_storage
@@ -32,7 +32,7 @@ def test_the_scores_are_those_of_a_known_error():
 
 
 def test_spots_lie_inside_six_different_materials():
-    simulator = Simulator(seed=demo.SEED, shape=(256, 256), pixel_size_m=0.8, materials="demo")
+    simulator = Simulator(seed=demonstration.SEED, shape=(256, 256), pixel_size_m=0.8, materials="demo")
     spots = choose_spots(simulator, simulator.truth(0, 0, 256, 256))
     labels = simulator.labels(0, 0, 256, 256)
     assert len({spot.name for spot in spots}) == 6

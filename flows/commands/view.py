@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from spectile.catalog.errors import UsageError
-from spectile.flows.commands import app as cli
+from spectile.flows.commands.root import app, in_lines
 
 
-@cli.app.command()
+@app.command()
 def view(
     place: Annotated[
         str,
@@ -25,7 +25,7 @@ def view(
     ] = False,
 ) -> None:
     """Look at a cube in the browser: maps, spectra of points and areas. Only this machine can reach it."""
-    cli._in_lines()
+    in_lines()
     try:
         import bokeh  # noqa: F401
     except ImportError as err:

@@ -8,11 +8,11 @@ import typer
 
 from spectile.catalog.errors import UsageError
 from spectile.catalog.urls import locate, nested
-from spectile.flows.commands import app as cli
+from spectile.flows.commands.root import app
 from spectile.flows.console import console
 
 
-@cli.app.command()
+@app.command()
 def report(
     cube: Annotated[str, typer.Argument(metavar="CUBE", help="A finished cube, a path or URL.")],
     out: Annotated[

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from spectile.catalog.sizes import width_by_height
-from spectile.flows.commands import app as cli
+from spectile.flows.commands.root import LOG, app, in_lines, stoppable
 from spectile.flows.console import console
+from spectile.flows.run.texts import parse_region
 
 
-@cli.app.command()
+@app.command()
 def export(
     cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube, a path or URL.")],
     to: Annotated[
@@ -31,7 +32,7 @@ def export(
     region: Annotated[
         Any,
         typer.Option(
-            parser=cli._parse_region,
+            parser=parse_region,
             metavar="XMIN,YMIN,XMAX,YMAX",
             help="Part of the cube, in units of its CRS.",
             show_default="the whole cube",
@@ -61,7 +62,7 @@ def export(
 
     It is read piece by piece, and appears under its name when it is whole.
     """
-    cli._in_lines()
+    in_lines()
     from spectile.pipeline.product.export import export_cube
 
     said = time.monotonic()
@@ -70,9 +71,9 @@ def export(
         nonlocal said
         if time.monotonic() - said >= console.SECONDS_BETWEEN_LINES:
             said = time.monotonic()
-            cli.LOG.info("%d of %d pieces, %.0f %%", done, total, 100 * done / total)
+            LOG.info("%d of %d pieces, %.0f %%", done, total, 100 * done / total)
 
-    with cli._stoppable():
+    with stoppable():
         facts = export_cube(
             cube, out, to=to, bands=bands, region=region, region_crs=region_crs, layer=layer, dtype=dtype,
             replace=replace, allow_incomplete=allow_incomplete, progress=progress,

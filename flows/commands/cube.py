@@ -1,0 +1,74 @@
+"""``spectile info`` and ``spectile verify``: what a cube is, and whether it is as it was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spectile.catalog.errors import SpectileError, UsageError
+from spectile.flows.commands.root import app, check_json, in_lines, stoppable, write_json
+from spectile.flows.console import console
+
+
+@app.command()
+def info(
+    cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube, finished or not.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write it, and how the run stands, as JSON.")
+    ] = None,
+) -> None:
+    """Print what a cube is: size, place, bands, model, status, how its run stands. Reads no pixel."""
+    check_json(json_file, cube, cube)
+    from spectile.flows.console.describe import describe_cube, describe_run
+    from spectile.pipeline.store.opening import open_storage
+
+    pairs = describe_cube(cube)
+    console.print_pairs(pairs)
+    if json_file is not None:
+        told = {name: str(value) for name, value in pairs.items()}
+        write_json(json_file, {**told, "run": describe_run(open_storage(cube))})
+
+
+@app.command()
+def verify(
+    cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube.")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make again what is damaged or missing, and check again.")
+    ] = False,
+    scene: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCENE",
+            help="The scene, to make blocks again; of a flight line a folder of them, or each.",
+            show_default="the plan's URL",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="The model that made it.", show_default="the plan's name"),
+    ] = None,
+) -> None:
+    """Check that every block of a cube is there, byte for byte as it was written."""
+    if (scene or model) and not repair:
+        raise UsageError("--scene and --model are for --repair")
+    if repair:
+        from spectile.flows.run.repair import repair_cube
+
+        in_lines()
+        with stoppable():
+            before, left = repair_cube(cube, scene or (), model)
+        for problem in before.problems:
+            console.print_line(f"was: {problem}")
+    else:
+        from spectile.pipeline.cube.verify import inspect_cube
+        from spectile.pipeline.store.opening import open_storage
+
+        left = inspect_cube(open_storage(cube))
+    for problem in left.problems:
+        console.print_line(problem)
+    if left.problems:
+        found = f"{len(left.problems)} problem(s) found"
+        raise SpectileError(found, where=str(left.cube.storage), remedy="see spectile verify --repair")
+    console.print_line(f"{left.cube.storage}: every block is as it was written")

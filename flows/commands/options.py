@@ -1,0 +1,70 @@
+"""The options of a command, from the settings that it takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from copy import copy
+from inspect import Parameter
+from typing import Annotated, Any, get_type_hints
+
+import typer
+from annotated_types import Ge, Le
+from typer.models import ParameterInfo
+
+from spectile.flows.run.settings import Settings, field_of, parameters_of
+
+Command = Callable[..., None]
+
+
+def with_options(kind: type[Settings], *, without: Collection[str] = ()) -> Callable[[Command], Command]:
+    """A decorator that gives a command an option for each setting, in place of its ``**options``.
+
+    Parameters
+    ----------
+    without : names of settings that it does not take.
+    """
+
+    def extend(command: Command) -> Command:
+        hints = get_type_hints(command, include_extras=True)
+        own = [
+            each.replace(kind=each.KEYWORD_ONLY, annotation=hints[each.name])
+            for each in inspect.signature(command).parameters.values()
+            if each.kind is not each.VAR_KEYWORD
+        ]
+        known = {each.name for each in own} | set(without)
+        added = [_option(kind, each) for each in parameters_of(kind) if each.name not in known]
+        # What must be given comes first, the command's own options last.
+        parameters = sorted([*added, *own], key=lambda each: each.default is not each.empty)
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        return command
+
+    return extend
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given; those that are left keep the settings' own defaults."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _option(kind: type[Settings], parameter: Parameter) -> Parameter:
+    """A setting as an option or argument, with its limits and its text."""
+    field = field_of(kind, parameter.name)
+    type_, default, flag = field.annotation, parameter.default, f"--{parameter.name.replace('_', '-')}"
+    shown = [each for each in field.metadata if isinstance(each, ParameterInfo)]
+    # A flag of one name has no opposite, --no-….
+    option = copy(shown[0]) if shown else typer.Option(flag) if type_ is bool else typer.Option()
+    option.help = field.description
+    if option.parser is not None:
+        type_, default = Any, None
+    elif getattr(type_, "__origin__", None) is tuple:
+        type_ = list[str] if default is parameter.empty else list[str] | None
+        default = default if default is parameter.empty else None
+    else:
+        for each in field.metadata:
+            if isinstance(each, Ge):
+                option.min = each.ge
+            elif isinstance(each, Le):
+                option.max = each.le
+    return parameter.replace(annotation=Annotated[type_, option], default=default)

@@ -1,0 +1,103 @@
+"""``spectile run``: one scene into one cube."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spectile.catalog.errors import SpectileError
+from spectile.catalog.redaction import redact_url
+from spectile.flows.commands.door import flow_of
+from spectile.flows.commands.options import given, with_options
+from spectile.flows.commands.root import LOG, STOPPED, app, check_json, in_lines, stoppable, write_json
+from spectile.flows.console import console
+from spectile.flows.run.settings import LineSettings, SceneSettings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Prefect = Annotated[
+    bool, typer.Option("--prefect", help="Run as a Prefect flow, on a server of its own if none is set.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what the run would cost, write no cube.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write plan and result as JSON.")
+]
+
+
+@app.command(no_args_is_help=False)
+@with_options(SceneSettings)
+def run(
+    prefect: Prefect = False, dry_run: DryRun = False, json_file: JsonFile = None, **options: Any
+) -> None:
+    """Turn an RGB scene into a hyperspectral cube.
+
+    Writes CUBE.zarr and a quicklook picture beside it. A run that was stopped goes on with --resume.
+    """
+    process(SceneSettings, options, prefect=prefect, dry_run=dry_run, json_file=json_file)
+
+
+def process(
+    kind: type[SceneSettings | LineSettings],
+    options: Mapping[str, Any],
+    *,
+    prefect: bool,
+    dry_run: bool,
+    json_file: Path | None,
+) -> None:
+    """Carry out a run, or plan it only, and print and write what came of it."""
+    screen = in_lines()
+    settings = kind(**given(options))
+    LOG.info("reading %s", ", ".join(map(redact_url, settings.places[:3])))
+    for place in settings.places:
+        check_json(json_file, place, settings.out)
+    if dry_run:
+        facts = _plan(settings)
+        console.print_pairs(console.plan_pairs(facts))
+    else:
+        facts = _run(settings, screen, prefect=prefect)
+        console.print_pairs(console.result_pairs(facts))
+    if json_file is not None:
+        write_json(json_file, facts)
+    failures = () if dry_run else facts["result"]["failures"]
+    if failures:
+        raise SpectileError(
+            f"{len(failures)} of {facts['plan']['blocks']} blocks failed: {failures[0]}",
+            where=facts["result"]["cube"],
+        )
+
+
+def _plan(settings: SceneSettings | LineSettings) -> dict[str, Any]:
+    from spectile.flows.run.execute import report
+    from spectile.flows.run.line import check_line_start, prepare_line
+    from spectile.flows.run.planning import check_start, prepare
+
+    if isinstance(settings, SceneSettings):
+        check_start(settings, [settings.scene])
+        return report(prepare(settings, dry=True))
+    check_line_start(settings)
+    return report(prepare_line(settings, dry=True))
+
+
+def _run(settings: SceneSettings | LineSettings, screen: Console, *, prefect: bool) -> dict[str, Any]:
+    with stoppable(), console.RunProgress(screen) as progress:
+        try:
+            with flow_of(settings, prefect=prefect) as run_flow:
+                if run_flow is not None:
+                    with console.observed_by(progress):
+                        return run_flow()
+            from spectile.flows.run.execute import report, run_scene
+            from spectile.flows.run.line import run_line
+
+            if isinstance(settings, SceneSettings):
+                return report(*run_scene(settings, observer=progress))
+            return report(*run_line(settings, observer=progress))
+        except KeyboardInterrupt:
+            done = f"{progress.blocks_done} of {progress.blocks} blocks are done" if progress.blocks else ""
+            message = f"stopped; {done or 'no block was started'}; run again with --resume"
+    print(message, file=sys.stderr)
+    raise typer.Exit(STOPPED)
