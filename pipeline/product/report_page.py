@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectile.catalog.sizes import width_by_height
+from spectile.pipeline.plan.quality_layers import FLAGS
 from spectile.pipeline.product.quicklook import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
 from spectile.pipeline.product.report_facts import LIMITS, Facts, shown
 from spectile.pipeline.product.report_measures import Array, Point, flat
@@ -125,13 +126,13 @@ def _maps(facts: Facts) -> Iterator[Figure]:
         values = flat(view, facts.level, "rgb_consistency")
         told = "root mean square over red, green and blue, reflectance"
         yield _scalar_map(facts, "Difference from the scene's colours", told, values)
-    if "overlap_disagreement" in view.group:
+    if "overlap_disagreement" in view.arrays:
         values = flat(view, facts.level, "overlap_disagreement")
         told = "root mean square over bands and samples, reflectance; none where one tile stands alone"
         yield _scalar_map(facts, "Difference of overlapping tiles", told, values)
     if facts.flags:
         yield _flag_map(facts)
-    if "source" in view.group:
+    if "source" in view.arrays:
         yield _source_map(facts)
 
 
@@ -190,10 +191,9 @@ def _scalar_map(facts: Facts, title: str, unit: str, values: Array) -> Figure:
 
 def _flag_map(facts: Facts) -> Figure:
     values = flat(facts.view, facts.level, "quality").astype(np.int64)
-    masks = [int(bit) for bit in facts.view.group["quality"].attrs["flag_masks"]]
     # Each pixel has the colour of its gravest flag, which are in the order of their bits.
     gravest = np.zeros(values.shape, dtype=np.intp)
-    for place, bit in enumerate(masks, 1):
+    for place, bit in enumerate(FLAGS.values(), 1):
         gravest[values & bit > 0] = place
     names = ["none", *(name.replace("_", " ") for name in facts.flags)]
     shares = ", ".join(f"{name.replace('_', ' ')} {share:.1%}" for name, share in facts.flags.items())
@@ -266,8 +266,7 @@ def _statistics(facts: Facts) -> Figure:
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8, loc="upper left")
     pixels = f"{found.pixels:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    of = "all valid pixels" if found.whole else "a sample of valid pixels in windows that are spread evenly"
-    return Figure("Bands", f"reflectance over {pixels} px, {of}", _svg(figure))
+    return Figure("Bands", f"reflectance over {pixels} px, all valid pixels", _svg(figure))
 
 
 def _consistency(facts: Facts) -> Figure | None:

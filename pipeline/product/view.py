@@ -25,12 +25,14 @@ from rasterio.crs import CRS
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.indices import INDICES
-from spectile.pipeline.cube.arrays import open_arrays, readable, reading_metadata, written_arrays
-from spectile.pipeline.cube.record import NODATA, SCALE, load_plan, read_status
+from spectile.pipeline.cube.arrays import open_arrays, readable, reading_metadata
+from spectile.pipeline.cube.record import load_plan, read_status
 from spectile.pipeline.cube.shards import read_bands
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.pixels import pixels_in
 from spectile.pipeline.geometry.placing import to_map, transform_points
+from spectile.pipeline.plan.arrays import ArraySpec, block_arrays
+from spectile.pipeline.plan.counts import decode
 from spectile.pipeline.plan.layers import LAYERS, Layer, array_name
 from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.plan.quality_layers import FLAGS, QUALITY
@@ -128,8 +130,8 @@ class View:
     """What it says of itself."""
     levels: tuple[Level, ...]
     """From fine to coarse, the first being the cube itself; the last has ``COARSE_SIDE`` a side at most."""
-    arrays: tuple[str, ...]
-    """The names of the arrays that its plan has; others are not looked at."""
+    arrays: Mapping[str, ArraySpec]
+    """The arrays that its plan has, by name; others are not looked at."""
     group: Any = field(repr=False)
     """The store, opened by zarr."""
     _kept: dict[tuple[str, int], Future[NDArray[Any]]] = field(default_factory=dict, repr=False)
@@ -208,8 +210,8 @@ class View:
     def read(self, subject: Subject, level: Level, window: Window | None = None) -> Array:
         """What a map shows, (3, h, w) of colours, else (1, h, w), NaN where there is nothing.
 
-        Arrays without a scale are read as they are. Of a subject with flags they become the number of the
-        last one that is set, from 1; 0 where none is.
+        Arrays that hold no reflectance are read as they are. Of a subject with flags they become the number
+        of the last one that is set, from 1; 0 where none is.
 
         Parameters
         ----------
@@ -219,9 +221,9 @@ class View:
         counts = self._counts(subject, level, at)
         if subject.flags:
             return _last_flag(counts, subject.flags)[None]
-        if "scale_factor" not in self.group[subject.array].attrs:
+        if self.arrays[subject.array].values != "reflectance":
             return counts.astype(np.float32)[None]
-        values = _decode(counts)
+        values = decode(counts)
         if not subject.bands:
             return values[None]
         return values if subject.index is None else INDICES[subject.index].of(*values)[None]
@@ -288,7 +290,7 @@ class View:
             raise UsageError("no pixel of the cube", got=f"row {row}, column {col}")
         with readable(self.storage):
             found = {
-                name: _decode(self.group[name][:, row, col])
+                name: decode(self.group[name][:, row, col])
                 for name in ("reflectance", *map(array_name, self.layers))
             }
         reflectance = found.pop("reflectance")
@@ -325,7 +327,8 @@ class View:
             bands = tuple(range(start, min(start + depth, len(self.bands))))
             held = self._counts(Subject("", "reflectance", bands), level, window.slices)[:, inside]
             for band, counts in zip(bands, held, strict=True):
-                values = counts[counts != NODATA].astype(np.float64) * SCALE
+                values = decode(counts, np.float64)
+                values = values[np.isfinite(values)]
                 count = max(count, values.size)
                 if values.size:
                     mean[band] = values.mean()
@@ -381,7 +384,7 @@ def open_view(place: str | Storage) -> View:
         bands = Bands.from_arrays(group["wavelength"][:], group["fwhm"][:])
         CRS.from_wkt(grid.crs_wkt)
         levels = _levels(group, grid, complete)
-    return View(storage, grid, bands, complete, facts, levels, written_arrays(plan), group)
+    return View(storage, grid, bands, complete, facts, levels, block_arrays(plan), group)
 
 
 def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Level, ...]:
@@ -411,13 +414,6 @@ def _coarser(grid: Grid, factor: int) -> Grid:
     rows, cols = grid.shape
     covering = -(-rows // factor), -(-cols // factor)
     return Grid(covering, grid.transform @ Affine.scale(factor), grid.crs_wkt)
-
-
-def _decode(counts: NDArray[Any]) -> Array:
-    values = counts.astype(np.float32)
-    values *= np.float32(SCALE)
-    values[counts == NODATA] = np.nan
-    return values
 
 
 def _last_flag(counts: NDArray[Any], flags: tuple[tuple[str, int], ...]) -> Array:

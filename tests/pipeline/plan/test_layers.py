@@ -10,7 +10,6 @@ from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import Raster
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.record import (
-    NODATA,
     create_cube,
     finished_blocks,
     open_cube,
@@ -19,6 +18,7 @@ from spectile.pipeline.cube.record import (
 )
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling, reflected
+from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.layers import LAYERS, array_name, choose_layers, summarise
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.opening import open_storage

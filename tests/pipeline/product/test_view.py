@@ -17,8 +17,9 @@ from affine import Affine
 
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.indices import INDICES
-from spectile.pipeline.cube.record import NODATA, SCALE, Cube
+from spectile.pipeline.cube.record import Cube
 from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.plan.counts import NODATA, SCALE
 from spectile.pipeline.product.view import Subject, View, open_view, picture, stretch, to_csv
 from spectile.pipeline.store.local import LocalStorage
 from tests.pipeline.cube.test_record import BANDS, ROTATED, content, make
