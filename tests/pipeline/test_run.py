@@ -16,6 +16,7 @@ from spectile.pipeline.plan.cost import Workload
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.run import process_run
 from spectile.pipeline.store.local import LocalStorage
+from tests.pipeline.cube.test_record import UTM
 from tests.pipeline.fakes import SIX, Positional
 
 SHAPE = (520, 1060)  # two rows of three blocks
@@ -78,7 +79,7 @@ class Failing(Positional):
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    grid = Grid(SHAPE, Affine(0.5, 0, 0, 0, -0.5, 0), "EPSG:32619")
+    grid = Grid(SHAPE, Affine(0.5, 0, 0, 0, -0.5, 0), UTM)
     return Plan(grid, grid.window, Tiling(SHAPE, 256, 32), 512, 6)
 
 
@@ -192,7 +193,7 @@ def test_a_block_that_fails_for_good_is_told_by_name_and_the_others_are_done(cub
 def test_a_block_that_cannot_be_read_leaves_no_tile_of_its_own_to_the_next(tmp_path):
     # With two columns, a tile at the corner is kept for the block that fails and has a share in the next.
     shape = (520, 600)
-    grid = Grid(shape, Affine(0.5, 0, 0, 0, -0.5, 0), "EPSG:32619")
+    grid = Grid(shape, Affine(0.5, 0, 0, 0, -0.5, 0), UTM)
     plan = Plan(grid, grid.window, Tiling(shape, 256, 32), 512, 6)
     cubes = [create_cube(LocalStorage(tmp_path / name), plan, SIX) for name in ("a.zarr", "b.zarr")]
     run(cubes[0])

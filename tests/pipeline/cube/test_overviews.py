@@ -123,7 +123,7 @@ def test_levels_end_with_the_first_that_fits_a_shard():
 @pytest.mark.parametrize("scenes", [False, True])
 def test_every_overview_is_the_mean_of_the_level_before(tmp_path, scenes):
     held = ((0, 0, 3), (1, 1, 3))  # nothing in the lower left shard
-    share = (Share({"name": "a"}, held, ((0, 0, 9),)),) if scenes else ()
+    share = (Share({"name": "a"}, held, ((0, 0, 7),)),) if scenes else ()
     cube = begin(tmp_path / "a.zarr", scenes=share)
     fill(cube)
     finalise(cube, attributes={})

@@ -22,6 +22,7 @@ from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.layers import LAYERS, array_name, choose_layers, summarise
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.opening import open_storage
+from tests.pipeline.cube.test_record import UTM
 from tests.pipeline.fakes import NORTH_UP, SIX, Positional, made
 
 # Of 0.1, 0.2, 0.3 and 0.6 the mean is 0.3 and the sum of squares about it 0.14.
@@ -55,7 +56,7 @@ class Noise:
 
 
 def make(root, predictor, *, samples=4, layers=LAYERS, block=512, shape=(700, 600)):
-    grid = Grid(shape, NORTH_UP, "EPSG:32619")
+    grid = Grid(shape, NORTH_UP, UTM)
     plan = Plan(grid, grid.window, Tiling(shape), block, len(SIX), samples, layers, {"seed": 0})
     cube = create_cube(open_storage(root), plan, SIX, calibration=predictor.calibration)
     for each in plan.blocks:

@@ -31,9 +31,9 @@ from spectile.pipeline.run import process_run
 from spectile.pipeline.scene.raster import open_source
 from spectile.pipeline.store.opening import open_storage
 from tests.pipeline.block.test_mosaic import Held, scene
+from tests.pipeline.cube.test_record import UTM
 from tests.pipeline.fakes import NORTH_UP, SIX, Positional, made
 
-UTM = "EPSG:32619"
 TILING = Tiling((150, 210), 64, 8)
 
 
