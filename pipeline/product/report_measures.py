@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spectile.catalog.colour import TRUE_COLOUR_NM
 from spectile.pipeline.cube.arrays import reading_metadata
 from spectile.pipeline.cube.attempts import read_failures
 from spectile.pipeline.cube.ledger import Marker
@@ -22,7 +23,6 @@ from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.quality_layers import FLAGS
 from spectile.pipeline.product.points import choose_points
 from spectile.pipeline.product.quality import overlaps
-from spectile.pipeline.product.quicklook import TRUE_COLOUR_NM
 from spectile.pipeline.product.view import Level, Place, Spectrum, Subject, View
 
 Array = NDArray[np.float32]

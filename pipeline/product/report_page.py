@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spectile.catalog.colour import (
+    COLOUR_INFRARED_NM,
+    TRUE_COLOUR_NM,
+    linear_to_srgb,
+    picture_gain,
+    stretch,
+)
 from spectile.catalog.sizes import width_by_height
 from spectile.pipeline.plan.quality_layers import FLAGS
-from spectile.pipeline.product.quicklook import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
 from spectile.pipeline.product.report_facts import LIMITS, Facts, shown
 from spectile.pipeline.product.report_measures import Array, Point, flat
-from spectile.pipeline.product.view import Subject, stretch
-from spectile.pipeline.scene.radiometry import linear_to_srgb
+from spectile.pipeline.product.view import Subject
 
 if TYPE_CHECKING:
     import jinja2
@@ -167,13 +172,11 @@ def _mark(facts: Facts, axes: Any) -> None:
 def _colour_map(facts: Facts, title: str, told: str, values: Array) -> Figure:
     figure, axes = _frame(facts)
     known = np.isfinite(values).all(axis=0)
-    limits = stretch(values, low=1.0, high=99.0) or (0.0, 1.0)
-    # Black stays black: a stretch at the dark end would tell less haze than there is.
-    top = max(limits[1], 1e-3)
-    picture = linear_to_srgb(np.nan_to_num(values) * np.float32(0.9 / top)).transpose(1, 2, 0)
-    axes.imshow(np.dstack([np.clip(picture, 0, 1), known.astype(np.float32)]), interpolation="antialiased")
+    gain = picture_gain(values[np.isfinite(values)])
+    picture = linear_to_srgb(np.nan_to_num(values) * np.float32(gain)).transpose(1, 2, 0)
+    axes.imshow(np.dstack([picture, known.astype(np.float32)]), interpolation="antialiased")
     _mark(facts, axes)
-    return Figure(title, f"{told}; white is a reflectance of {top / 0.9:.2f}", _webp(figure))
+    return Figure(title, f"{told}; white is a reflectance of {1 / gain:.2f}", _webp(figure))
 
 
 def _scalar_map(facts: Facts, title: str, unit: str, values: Array) -> Figure:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from spectile.catalog.bands import Bands
+from spectile.catalog.colour import COLOUR_INFRARED_NM, TRUE_COLOUR_NM, Limits, srgb_bytes
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.indices import INDICES
 from spectile.pipeline.cube.arrays import open_arrays, readable, reading_metadata
@@ -36,8 +37,6 @@ from spectile.pipeline.plan.counts import decode
 from spectile.pipeline.plan.layers import LAYERS, Layer, array_name
 from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.plan.quality_layers import FLAGS, QUALITY
-from spectile.pipeline.product.quicklook import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
-from spectile.pipeline.scene.radiometry import linear_to_srgb
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
 
@@ -52,7 +51,6 @@ LARGEST_PASS = 2**34
 
 
 Array = NDArray[np.float32]
-Limits = tuple[float, float]
 Place = tuple[float, float, float, float]
 """X and y in a cube's CRS, longitude and latitude in degrees, NaN where the CRS has none there."""
 
@@ -423,15 +421,6 @@ def _last_flag(counts: NDArray[Any], flags: tuple[tuple[str, int], ...]) -> Arra
     return found
 
 
-def stretch(values: Array, *, low: float = 2.0, high: float = 98.0) -> Limits | None:
-    """The percentiles of what is known, over all channels alike; None where nothing is."""
-    known = values[np.isfinite(values)]
-    if not known.size:
-        return None
-    bottom, top = np.percentile(known, (low, high))
-    return float(bottom), float(max(top, bottom + 1e-4))
-
-
 def picture(values: Array, limits: Limits, palette: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """RGBA (h, w), a byte each from the lowest on, of what ``read`` returned; transparent where nothing is.
 
@@ -445,7 +434,7 @@ def picture(values: Array, limits: Limits, palette: NDArray[np.uint8]) -> NDArra
     level = (np.nan_to_num(values, nan=low) - np.float32(low)) / np.float32(high - low)
     np.clip(level, 0, 1, out=level)
     if len(values) == 3:
-        colour = np.rint(linear_to_srgb(level) * 255).astype(np.uint8).transpose(1, 2, 0)
+        colour = srgb_bytes(level).transpose(1, 2, 0)
     else:
         colour = palette[np.minimum(level[0] * len(palette), len(palette) - 1).astype(np.intp)]
     rgba = np.empty((*values.shape[1:], 4), dtype=np.uint8)
