@@ -23,12 +23,12 @@ from spectile.catalog.bands import VNIR48
 from spectile.flows.benchmark.model import machine
 from spectile.flows.run.state import peak_memory_bytes
 from spectile.pipeline.cube import ledger
-from spectile.pipeline.cube.layout import NODATA
 from spectile.pipeline.cube.overviews import write_overviews
 from spectile.pipeline.cube.record import Cube, create_cube
 from spectile.pipeline.cube.shards import encode_shard, read_metadata, shard_key
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
+from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.plan import SHARD, Plan
 from spectile.pipeline.store.opening import open_storage
 
@@ -49,7 +49,7 @@ def make(folder: Path, size: int) -> Cube:
             if (kind, *shape) not in made:
                 made[kind, *shape] = _shards(cube, row, col, shape, kind)
             for name, value in made[kind, *shape].items():
-                key = shard_key(name, row, col)
+                key = shard_key(cube.arrays[name], row, col)
                 cube.storage.put(key, value)
                 sums[key] = ledger.checksum(value)
         window = block.window

@@ -31,9 +31,10 @@ from spectile.flows.benchmark.model import machine
 from spectile.flows.run.planning import prepare
 from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.block.mosaic import extent, mosaic_block, read_inputs
-from spectile.pipeline.cube.record import SCALE, load_plan, open_cube
+from spectile.pipeline.cube.record import load_plan, open_cube
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.geometry.tiling import Block
+from spectile.pipeline.plan.counts import SCALE
 from spectile.pipeline.product.quality import seams
 from spectile.pipeline.scene.raster import open_source
 from spectile.pipeline.simulate.scene import Simulator

@@ -43,7 +43,8 @@ from spectile.pipeline.benchmark import (
 from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tiling
-from spectile.pipeline.plan.plan import LARGEST_BLOCK, SHARD, Estimate, Plan
+from spectile.pipeline.plan.cost import LARGEST_BLOCK, Estimate
+from spectile.pipeline.plan.plan import SHARD, Plan
 
 Part = Literal["speed", "write", "workers", "memory", "overhead", "frameworks"]
 PARTS: tuple[Part, ...] = get_args(Part)

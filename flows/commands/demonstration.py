@@ -222,7 +222,7 @@ def draw(
     """
     from matplotlib.figure import Figure
 
-    from spectile.pipeline.product.quicklook import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
+    from spectile.catalog.colour import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
 
     cube = next(iter(estimates.values()))
     figure = Figure(figsize=(16, 8.8), dpi=110, layout="constrained")
@@ -277,10 +277,9 @@ def _draw_spectra(
 
 
 def _display(bands: Floats) -> Floats:
-    from spectile.pipeline.scene.radiometry import linear_to_srgb
+    from spectile.catalog.colour import linear_to_srgb, picture_gain
 
-    top = float(np.percentile(bands, 99))
-    picture: Floats = np.moveaxis(linear_to_srgb(bands * np.float32(0.9 / max(top, 1e-3))), 0, -1)
+    picture: Floats = np.moveaxis(linear_to_srgb(bands * np.float32(picture_gain(bands))), 0, -1)
     return picture
 
 

@@ -19,7 +19,8 @@ from spectile.catalog.sizes import width_by_height
 if TYPE_CHECKING:
     from spectile.flows.run.state import Observer
     from spectile.pipeline.geometry.tiling import Block
-    from spectile.pipeline.plan.plan import Estimate, Plan
+    from spectile.pipeline.plan.cost import Estimate
+    from spectile.pipeline.plan.plan import Plan
 
 LOG = logging.getLogger("spectile")
 

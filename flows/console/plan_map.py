@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spectile.catalog.bands import RGB_CAMERA
 from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.scenes import list_scenes
 from spectile.catalog.urls import locate, nested
@@ -20,7 +21,8 @@ from spectile.pipeline.cube.lease import read_beat
 from spectile.pipeline.cube.record import Cube, finished_blocks, load_plan, read_status
 from spectile.pipeline.geometry.footprint import footprints
 from spectile.pipeline.geometry.tiling import Block, blocks
-from spectile.pipeline.plan.plan import Plan, block_bytes
+from spectile.pipeline.plan.cost import Workload, input_channels
+from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.opening import open_storage
 
 Feature = dict[str, Any]
@@ -60,7 +62,8 @@ def map_plans(settings: Sequence[SceneSettings] | LineSettings) -> tuple[list[Fe
             prepared = before = planning.prepare(each, dry=True, like=before)
         reports.append(execute.report(prepared))
         seconds = (prepared.seconds_per_tile or 0) * prepared.plan.samples
-        features += _features(prepared.plan, reports[-1]["scene"], seconds, {})
+        workload = Workload(prepared.plan, input_channels(prepared.predictor.inputs))
+        features += _features(workload, reports[-1]["scene"], seconds, {})
     total = {key: sum(report["plan"][key] for report in reports) for key in _SUMMED}
     total["peak_memory_bytes"] = max(report["plan"]["peak_memory_bytes"] for report in reports)
     return features, {"version": reports[0]["version"], "total": total, "scenes": reports}
@@ -115,7 +118,8 @@ def map_cube(place: str) -> tuple[list[Feature], dict[str, Any]]:
             "error": failure.error if failure and not marker else None,
         }
     scene: Any = plan.settings.get("scene", {})
-    features = _features(plan, str(scene.get("name", "unknown")), seconds_per_tile, known)
+    workload = Workload(plan, _channels(plan))
+    features = _features(workload, str(scene.get("name", "unknown")), seconds_per_tile, known)
     counts = Counter(feature["properties"]["state"] for feature in features)
     pixels = sum(plan.pixels(block) for block in plan.blocks)
     pixels_done = sum(plan.pixels(block) for block in done)
@@ -179,8 +183,14 @@ def write_map(place: str, features: Sequence[Feature]) -> None:
     storage.parent.put(storage.name, json.dumps(document, allow_nan=False, ensure_ascii=False).encode())
 
 
+def _channels(plan: Plan) -> int:
+    """How many channels of its scenes a cube was made from."""
+    facts: Mapping[str, Any] = plan.scenes[0].facts if plan.scenes else plan.settings
+    return len(facts.get("channels") or RGB_CAMERA)
+
+
 def _features(
-    plan: Plan, scene: str, seconds_per_tile: float | None, known: Mapping[Block, Mapping[str, Any]]
+    workload: Workload, scene: str, seconds_per_tile: float | None, known: Mapping[Block, Mapping[str, Any]]
 ) -> list[Feature]:
     """A feature for each block of the window, also for blocks without data.
 
@@ -191,7 +201,7 @@ def _features(
     scene : the name of a single scene.
     known : the ledger's facts of blocks; empty for a plan.
     """
-    estimate = plan.estimate(predictor_bytes=0)
+    plan = workload.plan
     every = list(blocks(plan.window, plan.block))
     found = []
     shapes: list[dict[str, Any] | None]
@@ -202,15 +212,14 @@ def _features(
     for block, geometry in zip(every, shapes, strict=True):
         pixels = plan.pixels(block)
         tiles = plan.computed_tiles(block) if pixels else 0
-        held = block_bytes(plan.block, block.window, plan.tiling, plan.bands, plan.samples, plan.layers)
         properties = {
             "scene": _scenes_at(plan, block) if plan.scenes else scene,
             "block": block.name,
             "empty": not pixels,
             "tiles": tiles,
             "pixels": pixels,
-            "cube_bytes": pixels * (estimate.output_bytes // estimate.pixels),
-            "memory_bytes": held if pixels else 0,
+            "cube_bytes": pixels * workload.pixel_bytes,
+            "memory_bytes": workload.block_bytes(plan.block, block.window) if pixels else 0,
             "seconds_estimated": None if seconds_per_tile is None else round(tiles * seconds_per_tile, 3),
             **(known.get(block, {"state": "empty"}) if known else {}),
         }

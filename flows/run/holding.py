@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from spectile.flows.run.settings import Settings
     from spectile.flows.run.state import Observer
     from spectile.pipeline.geometry.tiling import Block
-    from spectile.pipeline.plan.plan import Estimate, Plan
+    from spectile.pipeline.plan.cost import Estimate
+    from spectile.pipeline.plan.plan import Plan
 
 
 @contextmanager

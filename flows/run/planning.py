@@ -32,8 +32,9 @@ from spectile.pipeline.cube.record import (
 )
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.line.source import LineSource
+from spectile.pipeline.plan.cost import Workload, input_channels
 from spectile.pipeline.plan.layers import choose_layers
-from spectile.pipeline.plan.plan import Plan, choose_block
+from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.quality_layers import choose_quality
 from spectile.pipeline.plan.shares import Share
 from spectile.pipeline.scene.raster import SceneSource, open_source
@@ -185,12 +186,14 @@ def _plan_run(
         scenes,
         choose_quality(settings.layers),
     )
-    plan = draft if settings.block else _with_block(draft, settings, held)
+    channels = input_channels(predictor.inputs)
+    plan = draft if settings.block else _with_block(Workload(draft, channels, held), settings)
     seconds = like.seconds_per_tile if like is not None else None
     if dry and seconds is None:
         seconds = time_tile(predictor, settings.tile)
-    overlapped = plan.overlaps(predictor_bytes=held, budget=settings.memory)
-    estimate = plan.estimate(predictor_bytes=held, overlapped=overlapped, seconds_per_tile=seconds)
+    workload = Workload(plan, channels, held)
+    overlapped = workload.overlaps(settings.memory)
+    estimate = workload.estimate(overlapped=overlapped, seconds_per_tile=seconds)
     return Prepared(settings, source, predictor, plan, estimate, crew)
 
 
@@ -250,18 +253,10 @@ def _facts(settings: SceneSettings, source: SceneSource) -> dict[str, object]:
     }
 
 
-def _with_block(draft: Plan, settings: CubeSettings, held: int) -> Plan:
+def _with_block(draft: Workload, settings: CubeSettings) -> Plan:
     storage = open_storage(settings.out)
     if settings.resume and occupied(storage):
         block = load_plan(storage).block  # a resumed cube keeps its blocks
     else:
-        block = choose_block(
-            draft.window,
-            draft.tiling,
-            draft.bands,
-            draft.samples,
-            draft.layers,
-            budget=settings.memory,
-            predictor_bytes=held,
-        )
-    return replace(draft, block=block)
+        block = draft.choose_block(settings.memory)
+    return replace(draft.plan, block=block)

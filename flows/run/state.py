@@ -20,7 +20,8 @@ from spectile.pipeline.cube.record import (
 )
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.line.source import LineSource
-from spectile.pipeline.plan.plan import Estimate, Plan
+from spectile.pipeline.plan.cost import Estimate
+from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.scene.raster import SceneSource
 
 LOG = logging.getLogger("spectile")

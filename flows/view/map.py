@@ -30,10 +30,11 @@ from bokeh.plotting import figure
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from spectile.catalog.colour import Limits, stretch
 from spectile.catalog.errors import SpectileError
 from spectile.flows.view.session import FONT, Session, frame_of, keep_square
 from spectile.pipeline.geometry.grid import Window
-from spectile.pipeline.product.view import Array, Limits, Subject, View, picture, stretch
+from spectile.pipeline.product.view import Array, Subject, View, picture
 
 FLAG_COLOURS = (
     "#dfe5ea",

@@ -32,7 +32,8 @@ from spectile.flows.run.state import Observer, Silent
 from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.geometry.tiling import Block
-from spectile.pipeline.plan.plan import Estimate, Plan
+from spectile.pipeline.plan.cost import Estimate
+from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.stac.inbox import Arrival, list_arrivals, look
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage

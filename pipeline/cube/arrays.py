@@ -8,65 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any
 
 import zarr
 
 from spectile.catalog.errors import CubeError
 from spectile.pipeline.geometry.levels import Level
-from spectile.pipeline.plan.layers import array_name
-from spectile.pipeline.plan.plan import CHUNK, SHARD, Plan, spectral_depths
+from spectile.pipeline.plan.arrays import ArrayLayout, cube_arrays
+from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.base import Storage
 
 CODECS = {"bytes", "blosc", "zstd", "crc32c", "sharding_indexed"}
 """Those that arrays of a cube are made with."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What decides the memory that reading an array takes."""
-
-    dimensions: tuple[str, ...]
-    """Their names."""
-    shape: tuple[int, ...]
-    """Its elements along each."""
-    dtype: str
-    """Its type, as numpy names it."""
-    chunks: tuple[int, ...]
-    """Elements of a chunk."""
-    shards: tuple[int, ...] | None
-    """Elements of a shard; None where there is one chunk."""
-
-
-def written_arrays(plan: Plan) -> tuple[str, ...]:
-    """The names of the arrays that blocks write."""
-    flat = ("valid", "source") if plan.scenes else ("valid",)
-    return ("reflectance", *map(array_name, plan.layers), *flat, *plan.quality)
-
-
-def array_shapes(plan: Plan, level: Level) -> dict[str, Shape]:
-    """What the arrays of a level are, by name."""
-    chunk, shard = spectral_depths(plan.bands)
-    rows, cols = level.shape
-    found = {}
-    for name in written_arrays(plan):
-        dtype = "uint8" if name in ("valid", "quality") else "uint16"
-        if name.startswith("reflectance"):
-            found[name] = Shape(
-                ("wavelength", "y", "x"), (plan.bands, rows, cols), dtype, (chunk, CHUNK, CHUNK),
-                (shard, SHARD, SHARD),
-            )  # fmt: skip
-        else:
-            found[name] = Shape(("y", "x"), (rows, cols), dtype, (CHUNK, CHUNK), (SHARD, SHARD))
-    lines = {"wavelength": ("wavelength", plan.bands), "fwhm": ("wavelength", plan.bands)}
-    if plan.grid.is_axis_aligned:
-        lines |= {"y": ("y", rows), "x": ("x", cols)}
-    for name, (dimension, size) in lines.items():
-        found[name] = Shape((dimension,), (size,), "float64", (size,), None)
-    found["good_wavelengths"] = Shape(("wavelength",), (plan.bands,), "uint8", (plan.bands,), None)
-    found["spatial_ref"] = Shape((), (), "int64", (), None)
-    return found
 
 
 def open_arrays(
@@ -89,25 +43,28 @@ def open_arrays(
             storage.zarr(read_only=True), mode="r", use_consolidated=None if consolidated else False
         )
         for level in plan.levels[:1] if levels is None else levels:
-            for name, expected in array_shapes(plan, level).items():
-                _check(group[level.key(name)], expected, f"{storage} {level.key(name)}")
+            for spec in cube_arrays(plan).values():
+                key = level.key(spec.name)
+                _check(group[key], spec.layout(plan.bands, level.shape), f"{storage} {key}")
     return group
 
 
-def _check(array: Any, expected: Shape, where: str) -> None:
+def _check(array: Any, expected: ArrayLayout, where: str) -> None:
     # Any: zarr types metadata as those of either version.
     if not isinstance(array, zarr.Array) or array.metadata.zarr_format != 3:
         raise CubeError("not an array of Zarr v3", where=where, remedy="see spectile verify --repair")
     metadata: Any = array.metadata
     dimensions = tuple(metadata.dimension_names or ())
-    found = Shape(dimensions, array.shape, str(array.dtype), array.chunks, array.shards)
-    if found != expected:
-        fields = Shape.__dataclass_fields__
-        named = [name for name in fields if getattr(found, name) != getattr(expected, name)]
+    layout = ArrayLayout(dimensions, array.shape, str(array.dtype), array.chunks, array.shards)
+    if layout != expected:
+        differing = [
+            field.name for field in fields(layout)
+            if getattr(layout, field.name) != getattr(expected, field.name)
+        ]  # fmt: skip
         raise CubeError(
             "the array is not the plan's", where=where,
-            got=", ".join(f"{name} {getattr(found, name)}" for name in named),
-            expected=", ".join(f"{name} {getattr(expected, name)}" for name in named),
+            got=", ".join(f"{name} {getattr(layout, name)}" for name in differing),
+            expected=", ".join(f"{name} {getattr(expected, name)}" for name in differing),
             remedy="see spectile verify --repair",
         )  # fmt: skip
     if others := _names(metadata.to_dict()["codecs"]) - CODECS:
@@ -118,12 +75,12 @@ def _check(array: Any, expected: Shape, where: str) -> None:
 
 def _names(codecs: Any) -> set[str]:
     """The names of codecs, and of those inside them."""
-    found = set()
+    names = set()
     for codec in codecs:
-        found.add(str(codec["name"]))
+        names.add(str(codec["name"]))
         inner = codec.get("configuration") or {}
-        found |= _names([*inner.get("codecs", ()), *inner.get("index_codecs", ())])
-    return found
+        names |= _names([*inner.get("codecs", ()), *inner.get("index_codecs", ())])
+    return names
 
 
 @contextmanager

@@ -31,8 +31,7 @@ from spectile.pipeline.cube.shards import read_metadata
 from spectile.pipeline.cube.statistics import Sums, add_sums, describe
 from spectile.pipeline.geometry.levels import FOLDER
 from spectile.pipeline.geometry.tiling import Block
-from spectile.pipeline.plan.layers import LAYERS, array_name
-from spectile.pipeline.plan.quality_layers import QUALITY
+from spectile.pipeline.plan.arrays import BLOCK_ARRAYS
 from spectile.pipeline.store.base import Storage
 
 _OF_CUBES = re.compile(
@@ -50,10 +49,10 @@ def told_of(storage: Storage) -> dict[str, Any]:
     if record is not None:
         return dict(record.get("told", {}))
     try:
-        said = read_status(storage)
+        status = read_status(storage)
     except CubeError:
         return {}
-    return {name: said[name] for name in TOLD if name in said}
+    return {name: status[name] for name in TOLD if name in status}
 
 
 def strays(cube: Cube) -> list[str]:
@@ -67,8 +66,7 @@ def strays(cube: Cube) -> list[str]:
     for block in cube.plan.blocks:
         known.update((ledger.key_of(block), ledger.failure_key(block)))
         known.update(shard_keys(cube, block))
-    arrays = {"reflectance", *map(array_name, LAYERS), "valid", "source", *QUALITY, "y", "x"}
-    folders = {*arrays, FOLDER, ledger.PREFIX}
+    folders = {*BLOCK_ARRAYS, "y", "x", FOLDER, ledger.PREFIX}
     return sorted(
         key
         for key in cube.storage.walk()
@@ -131,13 +129,13 @@ def finalise(
 
 def _described(storage: Storage, statistics: Mapping[str, Sums]) -> dict[str, bytes]:
     """The metadata of arrays, by key, with their statistics."""
-    found = {}
+    described = {}
     for name, sums in sorted(statistics.items()):
         key = f"{name}/{ROOT}"
         metadata = json.loads(read_metadata(storage, key))
         metadata["attributes"]["statistics"] = describe(sums)
-        found[key] = json.dumps(metadata).encode()
-    return found
+        described[key] = json.dumps(metadata).encode()
+    return described
 
 
 def _consolidated(
@@ -146,9 +144,9 @@ def _consolidated(
     """The group's metadata with those of its members, which xarray and zarr both read."""
     keys = [key for key in record["objects"] if key.rpartition("/")[2] == ROOT]
     values = {key: changed.get(key) or storage.get(key) or b"" for key in keys}
-    held: dict[str, Any] = {key: cpu.Buffer.from_bytes(value) for key, value in values.items()}
+    objects: dict[str, Any] = {key: cpu.Buffer.from_bytes(value) for key, value in values.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ZarrUserWarning)  # they are an extension
-        zarr.consolidate_metadata(MemoryStore(held))
-    root: dict[str, Any] = json.loads(held[ROOT].to_bytes())
+        zarr.consolidate_metadata(MemoryStore(objects))
+    root: dict[str, Any] = json.loads(objects[ROOT].to_bytes())
     return root

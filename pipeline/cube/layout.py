@@ -21,9 +21,8 @@ from spectile.catalog.calibration import Calibration
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.levels import FOLDER
-from spectile.pipeline.plan.layers import array_name, layer_attributes
-from spectile.pipeline.plan.plan import CHUNK, SHARD, Plan, spectral_depths
-from spectile.pipeline.plan.quality_layers import FLAGS, quality_attributes
+from spectile.pipeline.plan.arrays import array_attributes, cube_arrays
+from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.scene.raster import axis_coordinates
 
 if TYPE_CHECKING:
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
 
 ROOT = "zarr.json"
 """The key of the group's metadata: status, plan and digest."""
-SCALE = 1e-4
-"""Reflectance of one stored count."""
-NODATA = 65535
-"""The stored count of pixels without a spectrum."""
 
 _GEOZARR = {
     "proj": "f17cb550-5864-4468-aeb7-f3180cfb622f",
@@ -68,17 +63,18 @@ def lay_out(plan: Plan, bands: Bands, calibration: Calibration | None = None) ->
             ),  # in one order, wherever it is from
         },
     }
-    made: dict[str, Buffer] = {}
-    group = zarr.create_group(MemoryStore(made), zarr_format=3, attributes=attributes)
+    objects: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(objects), zarr_format=3, attributes=attributes)
     _create_arrays(group, plan, bands, grid, calibration)
     if overviews:
         group.create_group(FOLDER)
     for level in overviews:
         coarse = level.grid(plan.cube_grid)
-        said = {"Conventions": "CF-1.11", **_geozarr(coarse)}
-        _create_arrays(group.create_group(level.folder, attributes=said), plan, bands, coarse, calibration)
+        attributes = {"Conventions": "CF-1.11", **_geozarr(coarse)}
+        overview = group.create_group(level.folder, attributes=attributes)
+        _create_arrays(overview, plan, bands, coarse, calibration)
     group.create_group(ledger.PREFIX)  # a group, so that readers that list the store know it
-    return {key: value.to_bytes() for key, value in made.items()}
+    return {key: value.to_bytes() for key, value in objects.items()}
 
 
 def software_version() -> str:
@@ -92,88 +88,35 @@ def software_version() -> str:
 def _create_arrays(
     group: zarr.Group, plan: Plan, bands: Bands, grid: Grid, calibration: Calibration | None
 ) -> None:
-    rows, cols = grid.shape
-    chunk, shard = spectral_depths(len(bands))
-    compressor = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
-    spectral: dict[str, Any] = {
-        "shape": (len(bands), rows, cols),
-        "chunks": (chunk, CHUNK, CHUNK),
-        "shards": (shard, SHARD, SHARD),
-        "dtype": "uint16",
-        "fill_value": NODATA,
-        "dimension_names": ("wavelength", "y", "x"),
-        "compressors": compressor,
+    of_blocks = {
+        "compressors": BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
         "config": {"write_empty_chunks": True},
     }
-    placed: dict[str, Any] = {
-        "grid_mapping": "spatial_ref",
-        "coordinates": "fwhm good_wavelengths spatial_ref",
-    }
-    scaled: dict[str, Any] = {
-        "scale_factor": SCALE, "_FillValue": NODATA, "valid_range": [0, NODATA - 1], "units": "1", **placed,
+    values: dict[str, Any] = {
+        "wavelength": bands.centre_nm, "fwhm": bands.fwhm_nm, "good_wavelengths": good_bands(bands),
+        **axis_coordinates(grid),
     }  # fmt: skip
-    described = {"reflectance": {"long_name": "estimated surface reflectance"}} | {
-        array_name(layer): layer_attributes(layer, samples=plan.samples, calibration=calibration)
-        for layer in plan.layers
-    }
-    if plan.layers:
-        described["reflectance"]["ancillary_variables"] = " ".join(map(array_name, plan.layers))
-    for name, attributes in described.items():
-        group.create_array(name, **spectral, attributes={**attributes, **scaled})
-    group.create_array(
-        "valid", shape=(rows, cols), chunks=(CHUNK, CHUNK), shards=(SHARD, SHARD), dtype="uint8",
-        fill_value=0, dimension_names=("y", "x"), compressors=compressor,
-        config={"write_empty_chunks": True},
-        attributes={
-            "long_name": "whether the scene is valid", "flag_values": [0, 1],
-            "flag_meanings": "masked valid", "grid_mapping": "spatial_ref", "coordinates": "spatial_ref",
-        },
-    )  # fmt: skip
-    for layer in plan.quality:
-        flags = layer == "quality"
-        storage: dict[str, Any] = {
-            "dtype": "uint8" if flags else "uint16", "fill_value": FLAGS["nodata"] if flags else NODATA,
-        }  # fmt: skip
-        group.create_array(
-            layer, shape=(rows, cols), chunks=(CHUNK, CHUNK), shards=(SHARD, SHARD), **storage,
-            dimension_names=("y", "x"), compressors=compressor, config={"write_empty_chunks": True},
-            attributes={
-                **quality_attributes(layer), **({} if flags else scaled),
-                "grid_mapping": "spatial_ref", "coordinates": "spatial_ref",
-            },
-        )  # fmt: skip
-    if plan.scenes:
-        group.create_array(
-            "source", shape=(rows, cols), chunks=(CHUNK, CHUNK), shards=(SHARD, SHARD), dtype="uint16",
-            fill_value=0, dimension_names=("y", "x"), compressors=compressor,
-            config={"write_empty_chunks": True}, attributes=_source_attributes(plan),
-        )  # fmt: skip
-    lines: dict[str, tuple[tuple[float, ...], str, dict[str, Any]]] = {
-        "wavelength": (bands.centre_nm, "wavelength",
-                       {"standard_name": "radiation_wavelength", "units": "nm", "long_name": "band centre"}),
-        "fwhm": (bands.fwhm_nm, "wavelength", {"units": "nm", "long_name": "full width at half maximum"}),
-    }  # fmt: skip
-    reference = _spatial_ref(grid)
-    for axis, values in axis_coordinates(grid).items():
-        said = _axis_attributes(axis, str(reference.get("grid_mapping_name")), grid.crs_wkt)
-        lines[axis] = (tuple(values), axis, {**said, "long_name": f"{axis} of the pixel centre"})
-    good = group.create_array(
-        "good_wavelengths", shape=(len(bands),), chunks=(len(bands),), dtype="uint8",
-        dimension_names=("wavelength",),
-        attributes={
-            "long_name": "whether light reaches the ground and the sensor", "flag_values": [0, 1],
-            "flag_meanings": "water_vapour good",
-        },
-    )  # fmt: skip
-    good[:] = good_bands(bands)
-    for name, (numbers, dimension, attributes) in lines.items():
-        line = np.asarray(numbers, dtype=np.float64)
+    of_grid = _grid_attributes(grid)
+    for spec in cube_arrays(plan).values():
+        layout = spec.layout(len(bands), grid.shape)
         array = group.create_array(
-            name, shape=line.shape, chunks=line.shape, dtype="float64", dimension_names=(dimension,),
-            attributes=attributes,
+            spec.name, shape=layout.shape, chunks=layout.chunks, shards=layout.shards, dtype=spec.dtype,
+            fill_value=spec.fill, dimension_names=spec.axes, **(of_blocks if spec.is_written else {}),
+            attributes={**array_attributes(spec, plan, calibration), **of_grid.get(spec.name, {})},
         )  # fmt: skip
-        array[:] = line
-    group.create_array("spatial_ref", shape=(), dtype="int64", attributes=reference)
+        if spec.name in values:
+            array[:] = np.asarray(values[spec.name], dtype=spec.dtype)
+
+
+def _grid_attributes(grid: Grid) -> dict[str, dict[str, Any]]:
+    """What is said of the coordinates of a grid, by their names."""
+    reference = _spatial_ref(grid)
+    mapping = str(reference.get("grid_mapping_name"))
+    axes = {
+        axis: {**_axis_attributes(axis, mapping, grid.crs_wkt), "long_name": f"{axis} of the pixel centre"}
+        for axis in axis_coordinates(grid)
+    }
+    return {**axes, "spatial_ref": reference}
 
 
 def _axis_attributes(axis: str, mapping: str, crs_wkt: str) -> dict[str, str]:
@@ -192,21 +135,6 @@ def _axis_attributes(axis: str, mapping: str, crs_wkt: str) -> dict[str, str]:
         name, degrees = f"grid_{name}", "degrees"
     in_degrees = math.isclose(factor, math.radians(1), rel_tol=1e-9)
     return {"standard_name": name, "units": degrees if in_degrees else f"{factor:.15g} rad"}
-
-
-def _source_attributes(plan: Plan) -> dict[str, Any]:
-    line: Any = plan.settings.get("line", {})
-    shared = {
-        "feather": "the scene that weighs most; RGB is the weighted mean of all scenes that are valid",
-        "first": "the first scene that is valid; RGB is its own",
-        "nadir": "the valid scene whose centre line is nearest; RGB is its own",
-    }
-    return {
-        "long_name": "number of the scene, from 1; 0 for none",
-        "comment": shared.get(line.get("combine"), ""),
-        "scenes": [share.facts["name"] for share in plan.scenes],
-        "grid_mapping": "spatial_ref", "coordinates": "spatial_ref",
-    }  # fmt: skip
 
 
 def _spatial_ref(grid: Grid) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from spectile.pipeline.cube.reduce import reduce_counts, reduce_flat
 from spectile.pipeline.cube.shards import Shard, encode_shard, read_metadata, shard_key
 from spectile.pipeline.geometry.levels import Level
 from spectile.pipeline.geometry.tiling import Block
-from spectile.pipeline.plan.plan import SHARD, spectral_depths
+from spectile.pipeline.plan.arrays import spectral_depths
+from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.store.base import Storage
 
 BUDGET = 1_000_000_000
@@ -71,7 +72,7 @@ class Region:
 
     def keys(self, cube: Cube) -> list[str]:
         """The keys of its shards."""
-        return [self.level.key(shard_key(name, self.row, self.col)) for name in cube.arrays]
+        return [self.level.key(shard_key(spec, self.row, self.col)) for spec in cube.arrays.values()]
 
     def inputs(self, cube: Cube, known: Mapping[str, str], metadata: Mapping[str, str]) -> str | None:
         """The digest of what it is made from; None where a shard of that is not done.
@@ -81,11 +82,14 @@ class Region:
         known : the checksums of the shards of the level before, by key.
         metadata : what decides the bytes of the level's shards, by the array's name.
         """
-        keys = [self.finer.key(shard_key(name, *place)) for place in self.sources for name in cube.arrays]
+        keys = [
+            self.finer.key(shard_key(spec, *place))
+            for place in self.sources for spec in cube.arrays.values()
+        ]  # fmt: skip
         if not known.keys() >= set(keys):
             return None
-        said = [_RULE, sorted(metadata.items()), [[key, known[key]] for key in keys]]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+        inputs = [_RULE, sorted(metadata.items()), [[key, known[key]] for key in keys]]
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,8 @@ def write_overviews(
     storage, known = cube.storage, _sums(finished_blocks(cube) if markers is None else markers)
     for finer, level in pairwise(cube.plan.levels):
         with writing(storage):
-            metadata = {each: {name: read_metadata(storage, each.key(f"{name}/zarr.json"))
-                               for name in cube.arrays} for each in (finer, level)}  # fmt: skip
+            metadata = {at: {name: read_metadata(storage, at.key(f"{name}/zarr.json"))
+                             for name in cube.arrays} for at in (finer, level)}  # fmt: skip
         encodings = {name: _encoding(value) for name, value in metadata[level].items()}
         there = _read_markers(storage, finer, level)
         wanted = {
@@ -152,10 +156,10 @@ def _make(
     """Make a region's shards, one array after the other, and then its marker."""
     checksums = {}
     valid: dict[tuple[int, int], NDArray[np.uint8]] = {}
-    for name in sorted(cube.arrays, key=lambda name: name != "valid"):
+    for name, spec in sorted(cube.arrays.items(), key=lambda item: item[0] != "valid"):
         values = None
         for place in region.sources:
-            key = region.finer.key(shard_key(name, *place))
+            key = region.finer.key(shard_key(spec, *place))
             value = cube.storage.get(key)
             if value is None or ledger.checksum(value) != known[key]:
                 raise CubeError(
@@ -170,12 +174,15 @@ def _make(
             top, left = (SHARD // 2 * (at % 2) for at in place)
             for part in shard.parts:
                 fine = shard.read(part)
-                coarse = reduce_counts(fine, valid[place]) if fine.ndim == 3 else reduce_flat(name, fine)
+                if spec.is_spectral:
+                    coarse = reduce_counts(fine, valid[place])
+                else:
+                    coarse = reduce_flat(spec.values, fine)
                 rows, cols = slice(top, top + coarse.shape[-2]), slice(left, left + coarse.shape[-1])
                 values[(*part, rows, cols)] = coarse
         assert values is not None
         encoded = encode_shard(metadata[region.level][name], region.row, region.col, values)
-        key = region.level.key(shard_key(name, region.row, region.col))
+        key = region.level.key(shard_key(spec, region.row, region.col))
         with writing(cube.storage):
             cube.storage.put(key, encoded)
         checksums[key] = ledger.checksum(encoded)
@@ -202,7 +209,7 @@ def inspect_overviews(
     StoreError : the store cannot be read.
     """
     missing: list[Region] = []
-    held: dict[Region, Mapping[str, str]] = {}
+    written: dict[Region, Mapping[str, str]] = {}
     known = _sums(markers)
     for finer, level in pairwise(cube.plan.levels):
         try:
@@ -216,11 +223,11 @@ def inspect_overviews(
         for region in _regions(finer, level):
             inputs = None if encodings is None else region.inputs(cube, known, encodings)
             if region in there and inputs in (None, there[region].inputs):
-                held[region] = there[region].checksums
+                written[region] = there[region].checksums
             elif inputs is not None:
                 missing.append(region)
         known = _sums(there)
-    return missing, ledger.damaged(cube.storage, held)
+    return missing, ledger.damaged(cube.storage, written)
 
 
 def void_regions(storage: Storage, regions: Iterable[Region]) -> None:
@@ -237,9 +244,9 @@ def overview_keys(cube: Cube) -> Iterator[str]:
 
 
 def _regions(finer: Level, level: Level) -> list[Region]:
-    held = set(finer.shards)
+    written = set(finer.shards)
     return [
-        Region(level, row, col, finer, tuple(place for place in level.finer(row, col) if place in held))
+        Region(level, row, col, finer, tuple(place for place in level.finer(row, col) if place in written))
         for row, col in level.shards
     ]
 
@@ -251,10 +258,10 @@ def _encoding(metadata: bytes) -> str:
     ------
     ValueError : they are damaged.
     """
-    said = json.loads(metadata)
-    if not isinstance(said, dict):
+    fields = json.loads(metadata)
+    if not isinstance(fields, dict):
         raise ValueError("not the metadata of an array")
-    return json.dumps({name: value for name, value in said.items() if name != "attributes"}, sort_keys=True)
+    return json.dumps({name: value for name, value in fields.items() if name != "attributes"}, sort_keys=True)
 
 
 def _sums(markers: Mapping[Any, Made | ledger.Marker]) -> dict[str, str]:
@@ -266,19 +273,19 @@ def _read_markers(storage: Storage, finer: Level, level: Level) -> dict[Region, 
     """The markers of a level that are there and can be read."""
     there = set(storage.keys(ledger.PREFIX))
     regions = [region for region in _regions(finer, level) if region.key in there]
-    found = {}
+    markers = {}
     values = ledger.get_all(storage, [region.key for region in regions])
     for region, value in zip(regions, values, strict=True):
         try:
-            said = json.loads(value or b"{}")
-            found[region] = Made(str(said["inputs"]), dict(said["checksums"]))
+            marker = json.loads(value or b"{}")
+            markers[region] = Made(str(marker["inputs"]), dict(marker["checksums"]))
         except (ValueError, TypeError, KeyError):
             continue
-    return found
+    return markers
 
 
 def _threads(cube: Cube) -> int:
     # A region holds its shard decoded, padded to whole chunks and encoded, and an encoded one of the level
     # before.
-    held = 4 * spectral_depths(cube.plan.bands)[1] * SHARD**2 * 2
-    return max(1, min(THREADS, len(os.sched_getaffinity(0)), BUDGET // held))
+    region_bytes = 4 * spectral_depths(cube.plan.bands)[1] * SHARD**2 * 2
+    return max(1, min(THREADS, len(os.sched_getaffinity(0)), BUDGET // region_bytes))

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,17 +24,17 @@ from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.pipeline.block.mosaic import Mosaic
 from spectile.pipeline.cube import ledger
-from spectile.pipeline.cube.arrays import array_shapes, open_arrays, reading_metadata, written_arrays
-from spectile.pipeline.cube.layout import NODATA as NODATA
+from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
 from spectile.pipeline.cube.layout import ROOT, lay_out
-from spectile.pipeline.cube.layout import SCALE as SCALE
 from spectile.pipeline.cube.shards import encode_shard, read_metadata, shard_key
 from spectile.pipeline.cube.statistics import Sums, add_sums, take_sums
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Block, Tiling
-from spectile.pipeline.plan.layers import LAYERS, array_name, summarise
+from spectile.pipeline.plan.arrays import ArraySpec, block_arrays, cube_arrays
+from spectile.pipeline.plan.counts import decode, encode, encode_flat
+from spectile.pipeline.plan.layers import summarise
 from spectile.pipeline.plan.plan import SHARD, Plan
-from spectile.pipeline.plan.quality_layers import MEASURES, consistency
+from spectile.pipeline.plan.quality_layers import consistency
 from spectile.pipeline.plan.shares import Share
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
@@ -54,10 +55,10 @@ class Cube:
     plan: Plan
     """What it holds."""
 
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        """The names of the arrays that blocks write."""
-        return written_arrays(self.plan)
+    @cached_property
+    def arrays(self) -> dict[str, ArraySpec]:
+        """The arrays that blocks write, by name."""
+        return block_arrays(self.plan)
 
 
 def create_cube(
@@ -212,13 +213,13 @@ def plan_of(facts: Mapping[str, Any], storage: Storage) -> Plan:
     from affine import Affine
 
     try:
-        said = facts["plan"]
-        scene = said["scene"]
+        stored = facts["plan"]
+        scene = stored["scene"]
         grid = Grid(tuple(scene["shape"]), Affine(*scene["transform"]), scene["crs"])
         plan = Plan(
-            grid, Window(*said["window"]), Tiling(grid.shape, said["tile"], said["halo"]), facts["block"],
-            said["bands"], said["samples"], tuple(said["layers"]), said["settings"],
-            tuple(Share.from_json(each) for each in said.get("scenes", ())), tuple(said.get("quality", ())),
+            grid, Window(*stored["window"]), Tiling(grid.shape, stored["tile"], stored["halo"]),
+            facts["block"], stored["bands"], stored["samples"], tuple(stored["layers"]), stored["settings"],
+            tuple(map(Share.from_json, stored.get("scenes", ()))), tuple(stored.get("quality", ())),
         )  # fmt: skip
         digest = plan.digest
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as err:
@@ -287,8 +288,8 @@ def _shards(
     for row, col in cube.plan.shards(block):
         shard = Window(row * SHARD, col * SHARD, SHARD, SHARD).intersection(at)
         for name, values in _values(cube, mosaic, source, shard.relative_to(at).slices):
-            value = encode_shard(metadata[name], row, col, values)
-            yield name, shard_key(name, row, col), value, take_sums(name, values)
+            spec, value = cube.arrays[name], encode_shard(metadata[name], row, col, values)
+            yield name, shard_key(spec, row, col), value, take_sums(spec.values, values)
 
 
 def _values(
@@ -300,40 +301,21 @@ def _values(
     evidence, wanted = mosaic.evidence, cube.plan.quality
     for name, layer in summarise(samples, cube.plan.layers, mosaic.calibration):
         if name == "reflectance" and evidence is not None and "rgb_consistency" in wanted:
-            yield "rgb_consistency", _encode_flat(consistency(evidence, layer, part), valid)
+            yield "rgb_consistency", encode_flat(consistency(evidence, layer, part), valid)
         yield name, encode(layer, valid)
     if evidence is not None and "quality" in wanted:
         yield "quality", evidence.flags[part]
     if evidence is not None and "overlap_disagreement" in wanted:
-        yield "overlap_disagreement", _encode_flat(evidence.disagreement[part], valid)
+        yield "overlap_disagreement", encode_flat(evidence.disagreement[part], valid)
     yield "valid", valid.astype(np.uint8)
     if source is not None:
         yield "source", source[part]
 
 
-def encode(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    """Stored counts (B, h, w) uint16 of reflectance; NODATA where ``valid`` (h, w) is False."""
-    stored: NDArray[np.uint16] = np.empty(reflectance.shape, dtype=np.uint16)
-    counts = np.empty(valid.shape, dtype=np.float32)
-    for band, out in zip(reflectance, stored, strict=True):  # one stays in the processor's cache
-        np.multiply(band, np.float32(1 / SCALE), out=counts)
-        np.rint(counts, out=counts)
-        np.clip(counts, 0, NODATA - 1, out=counts)
-        counts[~valid] = NODATA
-        out[...] = counts
-    return stored
-
-
-def _encode_flat(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    """Stored counts (h, w) uint16 of reflectance; NODATA where it is NaN or ``valid`` is False."""
-    known = valid & ~np.isnan(values)
-    counts: NDArray[np.uint16] = encode(np.where(known, values, np.float32(0))[None], known)[0]
-    return counts
-
-
 def shard_keys(cube: Cube, block: Block) -> list[str]:
     """The keys in the store of the shards that a block owns."""
-    return [shard_key(name, row, col) for name in cube.arrays for row, col in cube.plan.shards(block)]
+    shards = cube.plan.shards(block)
+    return [shard_key(spec, row, col) for spec in cube.arrays.values() for row, col in shards]
 
 
 def finished_blocks(cube: Cube, blocks: Iterable[Block] | None = None) -> dict[Block, ledger.Marker]:
@@ -378,25 +360,31 @@ def open_cube(path: str | Path, *, overview: int = 1) -> xr.Dataset:
         )  # fmt: skip
     level = levels[overview]
     group = open_arrays(storage, plan, consolidated=True, levels=[level])
-    ours = array_shapes(plan, level)
+    specs = cube_arrays(plan)
     with reading_metadata(storage):
         inside = group[level.folder] if level.folder else group
-        raw: xr.Dataset = xr.open_zarr(
+        dataset: xr.Dataset = xr.open_zarr(
             storage.zarr(read_only=True), group=level.folder or None, mask_and_scale=False,
-            decode_coords="all", drop_variables=[name for name in inside if name not in ours],
+            decode_coords="all", drop_variables=[name for name in inside if name not in specs],
         )  # fmt: skip
-    for name in ("reflectance", *map(array_name, LAYERS), *MEASURES):
-        if name in raw:
-            counts = raw[name]
-            # xarray would decode to float64, twice the memory for nothing.
-            decoded = counts.where(counts != NODATA).astype(np.float32) * np.float32(SCALE)
-            packed = ("scale_factor", "_FillValue", "valid_range")
-            kept = {k: v for k, v in counts.attrs.items() if k not in packed}
-            decoded.attrs = kept
-            decoded.encoding = {"grid_mapping": "spatial_ref"}  # copies in files keep their place
-            raw[name] = decoded
-    held = {name: raw[name].compute() for name in ("fwhm", "good_wavelengths") if name in raw.variables}
-    return raw.assign_coords(held)  # at hand, as wavelength is
+    for spec in specs.values():
+        if spec.values == "reflectance":
+            dataset[spec.name] = _decoded(dataset[spec.name])
+    at_hand = {name: dataset[name].compute() for name in ("fwhm", "good_wavelengths")}
+    return dataset.assign_coords(at_hand)  # as wavelength is
+
+
+def _decoded(counts: xr.DataArray) -> xr.DataArray:
+    """Counts as reflectance, lazy. Xarray itself would decode to float64, twice the memory for nothing."""
+    import xarray as xr
+
+    reflectance: xr.DataArray = xr.apply_ufunc(
+        decode, counts, dask="parallelized", output_dtypes=[np.float32]
+    )
+    packed = ("scale_factor", "_FillValue", "valid_range")
+    reflectance.attrs = {name: value for name, value in counts.attrs.items() if name not in packed}
+    reflectance.encoding = {"grid_mapping": "spatial_ref"}  # copies in files keep their place
+    return reflectance
 
 
 @contextmanager

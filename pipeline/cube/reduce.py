@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectile.pipeline.cube.layout import NODATA
-from spectile.pipeline.plan.quality_layers import FLAGS, MEASURES
+from spectile.pipeline.plan.arrays import Values
+from spectile.pipeline.plan.counts import NODATA
+from spectile.pipeline.plan.quality_layers import FLAGS
 
 
 def reduce_counts(counts: NDArray[np.uint16], valid: NDArray[np.uint8]) -> NDArray[np.uint16]:
@@ -21,39 +22,35 @@ def reduce_counts(counts: NDArray[np.uint16], valid: NDArray[np.uint8]) -> NDArr
     counts : (B, h, w) uint16, NODATA where not valid.
     valid : (h, w) uint8, 1 where valid.
     """
-    held = _quartets(valid, 0).sum(axis=0, dtype=np.uint32)
+    known = _quartets(valid, 0).sum(axis=0, dtype=np.uint32)
     if counts.shape[-2] % 2 or counts.shape[-1] % 2:
         counts = _even(counts, NODATA)
     summed = counts[:, 0::2].astype(np.uint32)
     summed += counts[:, 1::2]
     summed = summed[..., 0::2] + summed[..., 1::2]
-    if (held == 4).all():
+    if (known == 4).all():
         # (s + 1 + bit 2 of s) ÷ 4: what lies above a half goes up, and a half where the count would be odd.
         summed += ((summed >> np.uint32(2)) & np.uint32(1)) + np.uint32(1)
         return (summed >> np.uint32(2)).astype(np.uint16)
-    summed -= NODATA * (4 - held)
+    summed -= NODATA * (4 - known)
     # Exact: sums are less than 2^18, and a third of one is never near a half.
-    mean = np.rint(summed.astype(np.float32) / np.maximum(held, 1).astype(np.float32))
-    mean[:, held == 0] = NODATA
+    mean = np.rint(summed.astype(np.float32) / np.maximum(known, 1).astype(np.float32))
+    mean[:, known == 0] = NODATA
     return np.asarray(mean, dtype=np.uint16)
 
 
-def reduce_flat(name: str, values: NDArray[Any]) -> NDArray[Any]:
-    """An array (h, w) without bands.
-
-    Whether any pixel is ``valid``; the first ``source`` there is; of ``quality`` the flags that any has,
-    nodata only where all have it; else the mean of the counts that are not NODATA.
-    """
-    if name in MEASURES:
+def reduce_flat(kind: Values, values: NDArray[Any]) -> NDArray[Any]:
+    """An array (h, w) without bands, as ``Values`` says of its kind."""
+    if kind == "reflectance":
         counts: NDArray[Any] = reduce_counts(values[None], (values != NODATA).astype(np.uint8))[0]
         return counts
-    if name == "quality":
+    if kind == "flags":
         nodata = np.uint8(FLAGS["nodata"])
         quartets = _quartets(values, FLAGS["nodata"])
         some, every = np.bitwise_or.reduce(quartets), np.bitwise_and.reduce(quartets)
         return np.asarray((some & ~nodata) | (every & nodata), dtype=np.uint8)
     quartets = _quartets(values, 0)
-    if name == "valid":
+    if kind == "mask":
         return np.asarray(quartets.max(axis=0))
     first = (quartets != 0).argmax(axis=0)
     return np.asarray(np.take_along_axis(quartets, first[None], axis=0)[0])

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from zarr.buffer import cpu
 from zarr.storage import MemoryStore
 
+from spectile.pipeline.plan.arrays import ArraySpec
 from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.store.base import Storage
 
 
-def shard_key(name: str, row: int, col: int) -> str:
+def shard_key(spec: ArraySpec, row: int, col: int) -> str:
     """The key of a shard of an array, in the array's group; spectral arrays have all bands in one."""
-    return f"{name}/{_chunk(name.startswith('reflectance'), row, col)}"
+    return f"{spec.name}/{_chunk(spec.is_spectral, row, col)}"
 
 
 def _chunk(spectral: bool, row: int, col: int) -> str:
@@ -57,12 +58,12 @@ def encode_shard(metadata: bytes, row: int, col: int, values: NDArray[Any]) -> b
     row, col : the shard's place.
     values : (…, h, w), all pixels of the shard that lie in the array.
     """
-    made: dict[str, Any] = {"zarr.json": cpu.Buffer.from_bytes(metadata)}
+    objects: dict[str, Any] = {"zarr.json": cpu.Buffer.from_bytes(metadata)}
     # zarr would leave out a shard that is masked all over; that it is there is what is verified.
-    array = _open(made, "r+").with_config({"write_empty_chunks": True})
+    array = _open(objects, "r+").with_config({"write_empty_chunks": True})
     height, width = values.shape[-2:]
     array[(..., *_slices(row, col, height, width))] = values
-    value: bytes = made[_chunk(values.ndim == 3, row, col)].to_bytes()
+    value: bytes = objects[_chunk(values.ndim == 3, row, col)].to_bytes()
     return value
 
 
@@ -70,10 +71,10 @@ class Shard:
     """A shard, decoded part by part."""
 
     def __init__(self, metadata: bytes, row: int, col: int, value: bytes) -> None:
-        held = {"zarr.json": cpu.Buffer.from_bytes(metadata)}
-        self._array = _open(held, "r")
+        objects = {"zarr.json": cpu.Buffer.from_bytes(metadata)}
+        self._array = _open(objects, "r")
         *lead, rows, cols = self._array.shape
-        held[_chunk(bool(lead), row, col)] = cpu.Buffer.from_bytes(value)
+        objects[_chunk(bool(lead), row, col)] = cpu.Buffer.from_bytes(value)
         self._at = _slices(row, col, min(SHARD, rows - row * SHARD), min(SHARD, cols - col * SHARD))
         self.lead: tuple[int, ...] = tuple(lead)
         """(B,), or () where there are no bands."""
@@ -95,8 +96,8 @@ class Shard:
         return np.asarray(self._array[(*part, *self._at)])
 
 
-def _open(held: dict[str, Any], mode: Any) -> Any:
-    return zarr.open_array(MemoryStore(held), mode=mode)
+def _open(objects: dict[str, Any], mode: Any) -> Any:
+    return zarr.open_array(MemoryStore(objects), mode=mode)
 
 
 def _slices(row: int, col: int, height: int, width: int) -> tuple[slice, slice]:

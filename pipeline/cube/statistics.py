@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectile.pipeline.cube.layout import NODATA, SCALE
+from spectile.pipeline.plan.arrays import Values
+from spectile.pipeline.plan.counts import NODATA, SCALE
 from spectile.pipeline.plan.quality_layers import FLAGS
 
 Sums = dict[str, list[int]]
@@ -16,14 +17,14 @@ Sums = dict[str, list[int]]
 stored counts; of ``quality`` how many have each of FLAGS, ``flags``. Integers: exact in any order."""
 
 
-def take_sums(name: str, values: NDArray[Any]) -> Sums | None:
-    """The sums of stored values (B, h, w) or (h, w); None of arrays that have no statistics.
+def take_sums(kind: Values, values: NDArray[Any]) -> Sums | None:
+    """The sums of stored values (B, h, w) or (h, w); None of a kind that has no statistics.
 
     Where no pixel holds anything, ``min`` is NODATA and ``max`` 0.
     """
-    if name == "quality":
+    if kind == "flags":
         return {"flags": [int(np.count_nonzero(values & np.uint8(bit))) for bit in FLAGS.values()]}
-    if values.dtype != np.uint16 or name == "source":
+    if kind != "reflectance":
         return None
     sums: Sums = {key: [] for key in ("count", "min", "max", "sum", "squares")}
     for band in values if values.ndim == 3 else values[None]:
@@ -39,16 +40,16 @@ def take_sums(name: str, values: NDArray[Any]) -> Sums | None:
     return sums
 
 
-def add_sums(each: Iterable[Mapping[str, Sums]]) -> dict[str, Sums]:
+def add_sums(parts: Iterable[Mapping[str, Sums]]) -> dict[str, Sums]:
     """The sums of several parts of a cube together, by array."""
     total: dict[str, Sums] = {}
-    for part in each:
+    for part in parts:
         for name, sums in part.items():
-            held = total.setdefault(name, {})
+            summed = total.setdefault(name, {})
             for key, numbers in sums.items():
-                before = held.get(key)
+                before = summed.get(key)
                 how = {"min": min, "max": max}.get(key, lambda a, b: a + b)
-                held[key] = list(numbers) if before is None else [*map(how, before, numbers)]
+                summed[key] = list(numbers) if before is None else [*map(how, before, numbers)]
     return total
 
 
@@ -61,17 +62,17 @@ def describe(sums: Sums) -> dict[str, Any]:
     """
     if "flags" in sums:
         return {"flag_counts": dict(zip(FLAGS, sums["flags"], strict=True))}
-    said: dict[str, list[Any]] = {
+    described: dict[str, list[Any]] = {
         name: [] for name in ("valid_count", "minimum", "maximum", "mean", "stddev")
     }
     for count, low, high, total, squares in zip(*(sums[key] for key in _ORDER), strict=True):
-        said["valid_count"].append(count)
+        described["valid_count"].append(count)
         mean = total / count if count else None
         spread = (max(count * squares - total**2, 0) ** 0.5) / count if count else None
         numbers = (low, high, mean, spread) if count else (None,) * 4
         for name, number in zip(("minimum", "maximum", "mean", "stddev"), numbers, strict=True):
-            said[name].append(None if number is None else round(number * SCALE, 8))
-    return said
+            described[name].append(None if number is None else round(number * SCALE, 8))
+    return described
 
 
 _ORDER = ("count", "min", "max", "sum", "squares")

@@ -1,10 +1,10 @@
-"""What a run will do, before it does it: tiles, blocks, settings, their digest and their cost. Pure."""
+"""What a run will do, before it does it: tiles, blocks, settings and their digest. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -19,8 +19,6 @@ from spectile.pipeline.plan.shares import Share, cells
 
 CHUNK = 256
 """Rows and columns of a chunk of the cube."""
-CHUNK_BANDS = 16
-"""Bands of a chunk; of all where they are fewer."""
 SHARD = 512
 """Rows and columns of a shard, the file that is written whole. Blocks are multiples of it."""
 MOST_BANDS = 1024
@@ -29,11 +27,6 @@ MOST_SHARDS = 2**20
 """Shards of an array at most, 275 gigapixels: plans list them."""
 LONGEST_SIDE = 10_000_000
 """Rows or columns of a cube at most: its coordinates list them."""
-LARGEST_BLOCK = 2048
-"""Rows and columns of the largest block chosen by itself; larger ones save few tiles and lose much
-work when a run is stopped."""
-PROCESS_BYTES = 450_000_000
-"""What the process holds whatever the block: interpreter, libraries, raster cache."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +83,7 @@ class Plan:
         for share in self.scenes:
             share.check(shards=(-(-self.window.height // SHARD), -(-self.window.width // SHARD)),
                         tiles=self.tiling.counts)  # fmt: skip
-        if self.scenes and not self._held:
+        if self.scenes and not self._written_shards:
             raise UsageError("no scene of the line has a valid pixel in the region")
 
     @property
@@ -103,7 +96,7 @@ class Plan:
         at = block.window.relative_to(self.window)
         rows = range(at.row // SHARD, -(-at.row_stop // SHARD))
         cols = range(at.col // SHARD, -(-at.col_stop // SHARD))
-        return [(r, c) for r in rows for c in cols if not self.scenes or (r, c) in self._held]
+        return [(r, c) for r in rows for c in cols if not self.scenes or (r, c) in self._written_shards]
 
     def pixels(self, block: Block) -> int:
         """The number of pixels of a block's shards."""
@@ -117,7 +110,7 @@ class Plan:
         if not self.scenes:
             return span.size
         rows, cols = range(span.row, span.row_stop), range(span.col, span.col_stop)
-        return sum((row, col) in self._shown for row in rows for col in cols)
+        return sum((row, col) in self._reached_tiles for row in rows for col in cols)
 
     def lattice_tiles(self, blocks: Iterable[Block]) -> int:
         """The number of tiles that blocks need, those that they share once, as far as the plan knows."""
@@ -128,19 +121,14 @@ class Plan:
             for row in range(span.row, span.row_stop)
             for col in range(span.col, span.col_stop)
         }
-        return len(tiles & self._shown if self.scenes else tiles)
-
-    @property
-    def _quality_bytes(self) -> int:
-        """Bytes of a pixel of the quality layers."""
-        return sum(1 if layer == "quality" else 2 for layer in self.quality)
+        return len(tiles & self._reached_tiles if self.scenes else tiles)
 
     @cached_property
-    def _held(self) -> set[tuple[int, int]]:
+    def _written_shards(self) -> set[tuple[int, int]]:
         return set().union(*(cells(share.shards) for share in self.scenes))
 
     @cached_property
-    def _shown(self) -> set[tuple[int, int]]:
+    def _reached_tiles(self) -> set[tuple[int, int]]:
         return set().union(*(cells(share.tiles) for share in self.scenes))
 
     @cached_property
@@ -204,148 +192,7 @@ class Plan:
     def _without_scenes(self) -> dict[str, object]:
         return replace(self, scenes=()).to_json()
 
-    def overlaps(self, *, predictor_bytes: int, budget: int) -> bool:
-        """Whether ``budget`` bytes let the work on neighbouring blocks overlap; see ``block_bytes``."""
-        need = block_bytes(
-            self.block, self.window, self.tiling, self.bands, self.samples, self.layers, overlapped=True
-        )
-        return PROCESS_BYTES + predictor_bytes + need <= budget
-
-    def estimate(
-        self, *, predictor_bytes: int, overlapped: bool = False, seconds_per_tile: float | None = None
-    ) -> Estimate:
-        """What the run costs.
-
-        Parameters
-        ----------
-        predictor_bytes : what the predictor takes at its peak, in bytes.
-        overlapped : whether the work on neighbouring blocks overlaps.
-        seconds_per_tile : measured time of one tile and one sample, if it is known.
-        """
-        tiles = sum(self.tiling.count(block.window) for block in self.blocks)
-        computed = sum(self.computed_tiles(block) for block in self.blocks)
-        pixels = sum(self.pixels(block) for block in self.blocks)
-        return Estimate(
-            tiles=tiles,
-            tiles_masked=tiles - computed,
-            blocks=len(self.blocks),
-            blocks_empty=len(list(blocks(self.window, self.block))) - len(self.blocks),
-            pixels=pixels,
-            redundancy=computed * self.tiling.tile**2 / pixels,
-            output_bytes=pixels
-            * (2 * self.bands * (1 + len(self.layers)) + (3 if self.scenes else 1) + self._quality_bytes),
-            peak_memory_bytes=PROCESS_BYTES
-            + predictor_bytes
-            + block_bytes(
-                self.block, self.window, self.tiling, self.bands, self.samples, self.layers,
-                overlapped=overlapped,
-            ),
-            overlapped=overlapped,
-            hours=None if seconds_per_tile is None else computed * self.samples * seconds_per_tile / 3600,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run costs."""
-
-    tiles: int
-    """Tiles of the blocks, those on block borders once for each block."""
-    tiles_masked: int
-    """How many of them are left out because no scene of a flight line reaches them."""
-    blocks: int
-    """Blocks written."""
-    blocks_empty: int
-    """Blocks left out because no scene of a flight line reaches them."""
-    pixels: int
-    """Pixels of the shards that are written."""
-    redundancy: float
-    """Pixels that go through the network for each pixel of the cube."""
-    output_bytes: int
-    """Bytes of the cube before compression."""
-    peak_memory_bytes: int
-    """Memory of the process at its peak."""
-    overlapped: bool
-    """Whether the next block is read and the last one written while one is predicted, and tiles that two
-    blocks share are kept from one for the other."""
-    hours: float | None
-    """Time of the network, if it was measured."""
-
 
 def _sha256(value: object) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def spectral_depths(bands: int) -> tuple[int, int]:
-    """(bands of a chunk, bands of a shard) of an array of so many: a shard is whole chunks that hold all."""
-    chunk = min(bands, CHUNK_BANDS)
-    return chunk, -(-bands // chunk) * chunk
-
-
-def block_bytes(
-    block: int,
-    window: Window,
-    tiling: Tiling,
-    bands: int,
-    samples: int,
-    layers: Sequence[Layer],
-    *,
-    channels: int = 3,
-    overlapped: bool = False,
-) -> int:
-    """Bytes that one block of a window holds at its peak: the RGB it reads, sums, what is being written.
-
-    Parameters
-    ----------
-    overlapped : count also the RGB of the next block, the sums of the last one, which is being written, and
-        the tiles kept from one block for the next.
-    """
-    height, width = min(block, window.height), min(block, window.width)
-    pixels = height * width
-    reach = tiling.tile + tiling.core
-    read = (height + reach) * (width + reach) * (channels * 4 * 3 + 2)
-    # With what is known of where it is to be doubted: colours, flags, how tiles differ.
-    sums = pixels * (bands * 4 * samples + 21)
-    # Arrays are made and written one at a time in strips of a shard's rows: the mean, the counts before
-    # and after rounding, and their chunks; with layers also the deviation and the layer itself.
-    strip = min(SHARD, height) * width * spectral_depths(bands)[1] * (20 if layers else 12)
-    if not overlapped or window.size == height * width:
-        return read + sums + strip
-    # Of the tiles across a border no more than this lies beyond it; one row of them stands twice while the
-    # kept ones of this border are used up and those of the next are put aside.
-    rows = -(-(height + reach) // tiling.core) + 1
-    border = rows * tiling.tile * (tiling.tile + 2 * tiling.halo) * bands * 4 * samples
-    return 2 * read + 2 * sums + strip + border
-
-
-def choose_block(
-    window: Window,
-    tiling: Tiling,
-    bands: int,
-    samples: int,
-    layers: Sequence[Layer],
-    *,
-    budget: int,
-    predictor_bytes: int,
-) -> int:
-    """The largest block, up to LARGEST_BLOCK, with which a run stays within ``budget`` bytes.
-
-    If any block does with the work on neighbouring blocks overlapped, it is the largest of those.
-
-    Raises
-    ------
-    UsageError : not even the smallest block fits.
-    """
-    fixed = PROCESS_BYTES + predictor_bytes
-    for overlapped in (True, False):
-        for block in range(LARGEST_BLOCK, 0, -SHARD):
-            need = fixed + block_bytes(block, window, tiling, bands, samples, layers, overlapped=overlapped)
-            if need <= budget:
-                return block
-    raise UsageError(
-        "the memory budget is too small for the smallest block",
-        got=f"{budget / 1e9:.2f} GB",
-        expected=f"at least {need / 1e9:.2f} GB",
-        remedy="raise --memory or lower --samples or --batch",
-    )

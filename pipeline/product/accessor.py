@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from spectile.catalog.bands import SENSORS, WATER_VAPOUR_NM, Bands, resampling_matrix
+from spectile.catalog.colour import COLOUR_INFRARED_NM, TRUE_COLOUR_NM, linear_to_srgb
 from spectile.catalog.errors import UsageError
 from spectile.catalog.indices import INDICES
 from spectile.pipeline.geometry.grid import Grid
@@ -100,14 +101,10 @@ class SpectraAccessor:
         ----------
         white : the reflectance that is shown as white; what is brighter is white too.
         """
-        from spectile.pipeline.product.quicklook import TRUE_COLOUR_NM
-
         return self._picture("true colour", TRUE_COLOUR_NM, white)
 
     def false_colour(self, *, white: float = 0.6) -> xr.DataArray:
         """Colour infrared, (band, y, x) uint8: 860, 650, 550 nm as red, green, blue, as in ``rgb``."""
-        from spectile.pipeline.product.quicklook import COLOUR_INFRARED_NM
-
         return self._picture("colour infrared", COLOUR_INFRARED_NM, white)
 
     def index(self, name: str) -> xr.DataArray:
@@ -340,8 +337,6 @@ def _with_mapping(result: xr.DataArray, source: xr.DataArray) -> xr.DataArray:
 
 
 def _levels(reflectance: NDArray[np.float32], *, white: float) -> NDArray[np.uint8]:
-    from spectile.pipeline.scene.radiometry import linear_to_srgb
-
     known = np.isfinite(reflectance)
     light = linear_to_srgb(np.nan_to_num(reflectance) / np.float32(white))
     return np.where(known, 1 + np.rint(254 * light), 0).astype(np.uint8)

@@ -27,9 +27,10 @@ from rasterio.warp import transform_bounds
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.catalog.urls import locate, nested
-from spectile.pipeline.cube.arrays import open_arrays, reading_metadata, written_arrays
+from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
 from spectile.pipeline.cube.record import load_plan, read_status
 from spectile.pipeline.geometry.grid import Grid, Window
+from spectile.pipeline.plan.arrays import block_arrays
 from spectile.pipeline.product.part import Format, Part, Pieces
 from spectile.pipeline.store.opening import open_storage
 
@@ -113,7 +114,7 @@ def _select(
     group = open_arrays(storage, plan, consolidated=False)
     with reading_metadata(storage):
         CRS.from_wkt(plan.grid.crs_wkt)
-    known = {name.removeprefix("reflectance_"): name for name in written_arrays(plan)}
+    known = {name.removeprefix("reflectance_"): name for name in block_arrays(plan)}
     name = known.get(layer.removeprefix("reflectance_"))
     if name is None:
         raise UsageError("the cube has no such layer", got=layer, expected=", ".join(sorted(known)))

@@ -12,16 +12,15 @@ import zarr
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
+from spectile.catalog.colour import COLOUR_INFRARED_NM, TRUE_COLOUR_NM, picture_gain, srgb_bytes
 from spectile.pipeline.cube.shards import read_bands
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.levels import FOLDER
+from spectile.pipeline.plan.counts import decode
 from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.product.points import choose_points
-from spectile.pipeline.scene.radiometry import linear_to_srgb
 from spectile.pipeline.store.base import Storage, stem
 
-TRUE_COLOUR_NM = (640.0, 550.0, 460.0)
-COLOUR_INFRARED_NM = (860.0, 650.0, 550.0)
 LARGEST_SIDE = 2048
 """Rows and columns of the pictures at most; larger cubes are averaged down."""
 
@@ -63,22 +62,19 @@ def _decimated(group: Any, bands: list[int]) -> tuple[NDArray[np.float32], NDArr
         step *= 2
     level = group if step == 1 else group[f"{FOLDER}/{step}"]
     cube, valid = level["reflectance"], level["valid"][:].astype(bool)
-    scale = np.float32(cube.attrs["scale_factor"])
     distinct = sorted(set(bands))
     small: NDArray[np.float32] = np.empty((len(bands), *valid.shape), dtype=np.float32)
     for row in range(0, len(valid), SHARD):
         strip = read_bands(cube, distinct, (slice(row, row + SHARD), slice(None)))
         for place, band in zip(small, bands, strict=True):
-            place[row : row + SHARD] = strip[distinct.index(band)] * scale
+            place[row : row + SHARD] = decode(strip[distinct.index(band)])
     small[:, ~valid] = 0
     return small, valid, step
 
 
 def _for_display(bands: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """SRGB bytes (3, h, w); one gain for all three bands, so that colours stay true."""
-    top = float(np.percentile(bands[:, valid], 99)) if valid.any() else 1.0
-    picture = linear_to_srgb(bands * np.float32(0.9 / max(top, 1e-3)))
-    return np.rint(picture * 255).astype(np.uint8)
+    """SRGB bytes (3, h, w)."""
+    return srgb_bytes(bands * np.float32(picture_gain(bands[:, valid])))
 
 
 def _grid(group: Any, step: int, shape: tuple[int, int]) -> Grid:
@@ -108,11 +104,7 @@ def _cog(picture: NDArray[np.uint8], valid: NDArray[np.bool_], grid: Grid) -> by
 def _spectra(group: Any, step: int) -> list[tuple[float, float, NDArray[np.float32]]]:
     """The numbered pixels and their spectra, as (row, col, (B,)) in pixels of the picture."""
     cube = group["reflectance"]
-    scale = np.float32(cube.attrs["scale_factor"])
-    return [
-        (row / step, col / step, (cube[:, row, col] * scale).astype(np.float32))
-        for row, col in choose_points(group)
-    ]
+    return [(row / step, col / step, decode(cube[:, row, col])) for row, col in choose_points(group)]
 
 
 def _png(

@@ -91,7 +91,7 @@ def gather(storage: Storage, markers: Mapping[Block, Marker] | None = None) -> F
     level = view.level_for(view.grid.window, MAP_SIDE)
     cube = Cube(storage, plan)
     told = timing(cube, markers)
-    flags = flag_shares(view, level)
+    flags = flag_shares(view)
     return Facts(
         name=stem(storage.name),
         settings=_settings(view, plan),

@@ -1,6 +1,6 @@
 """What a report measures on a cube: spectra of some pixels, statistics, seams, agreement with the colours.
 
-What is read is bounded whatever the cube's size: a few windows at full resolution, and one level of its maps.
+What is read is bounded whatever the cube's size: one window at full resolution, and one level of its maps.
 """
 
 from __future__ import annotations
@@ -11,25 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spectile.catalog.colour import TRUE_COLOUR_NM
+from spectile.pipeline.cube.arrays import reading_metadata
 from spectile.pipeline.cube.attempts import read_failures
 from spectile.pipeline.cube.ledger import Marker
-from spectile.pipeline.cube.record import NODATA, SCALE, Cube, finished_blocks
+from spectile.pipeline.cube.record import Cube, finished_blocks
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block
+from spectile.pipeline.plan.counts import decode
 from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.plan.quality_layers import FLAGS
 from spectile.pipeline.product.points import choose_points
 from spectile.pipeline.product.quality import overlaps
-from spectile.pipeline.product.quicklook import TRUE_COLOUR_NM
 from spectile.pipeline.product.view import Level, Place, Spectrum, Subject, View
 
 Array = NDArray[np.float32]
 
-WHOLE = 512 * 512
-"""Pixels of a cube that is read whole for its statistics, at most."""
-SAMPLES = 4
-"""Windows along each side of a larger one, for its statistics."""
-SAMPLE_SIDE = 128
-"""Rows and columns of such a window."""
 SEAM_SIDE = 512
 """Rows and columns of the window in which seams are looked for, at most."""
 SEAM_BANDS = 12
@@ -63,9 +60,7 @@ class Statistics:
     high: NDArray[np.float64]
     """Largest."""
     pixels: int
-    """Valid pixels that were read."""
-    whole: bool
-    """Whether these are all of the cube's."""
+    """Valid pixels."""
 
 
 @dataclass(frozen=True)
@@ -143,68 +138,37 @@ def spread_points(view: View) -> list[Point]:
     ]
 
 
-def sample_windows(shape: tuple[int, int]) -> list[Window]:
-    """Windows of a cube that stand for it: all of a small one, else some that are spread evenly."""
-    whole = Window(0, 0, *shape)
-    if whole.size <= WHOLE:
-        return [whole]
-
-    def starts(length: int) -> list[int]:
-        count = min(SAMPLES, -(-length // SAMPLE_SIDE))
-        places = np.linspace(0, max(length - SAMPLE_SIDE, 0), 2 * count + 1)[1::2]
-        # A multiple of the side, so that a window lies in one chunk.
-        return sorted({int(place) // SAMPLE_SIDE * SAMPLE_SIDE for place in places})
-
-    found = [
-        Window(row, col, SAMPLE_SIDE, SAMPLE_SIDE) for row in starts(shape[0]) for col in starts(shape[1])
-    ]
-    return [window.intersection(whole) for window in found]
-
-
 def statistics(view: View) -> Statistics:
-    """Of each band: those that the cube tells, else of the whole of a small one or of ``sample_windows``."""
-    said = view.group["reflectance"].attrs.get("statistics")
-    if said is not None:
+    """Of each band, as the finished cube tells them.
+
+    Raises
+    ------
+    CubeError : what it tells is damaged.
+    """
+    with reading_metadata(view.storage):
+        stored = view.group["reflectance"].attrs["statistics"]
         names = ("mean", "stddev", "minimum", "maximum")
-        mean, sd, low, high = (np.array(said[name], dtype=np.float64) for name in names)
-        return Statistics(mean, sd, low, high, max(said["valid_count"]), True)
-    count = len(view.bands)
-    total, squares = np.zeros((2, count))
-    least, most = np.full(count, NODATA), np.full(count, -1)
-    pixels = np.zeros(count, dtype=np.int64)
-    windows = sample_windows(view.grid.shape)
-    for window in windows:
-        for band, values in enumerate(view.group["reflectance"][(slice(None), *window.slices)]):
-            known = values[values != NODATA].astype(np.int64)
-            if known.size:
-                pixels[band] += known.size
-                total[band] += known.sum()
-                squares[band] += np.square(known).sum()
-                least[band], most[band] = min(least[band], known.min()), max(most[band], known.max())
-    there = pixels > 0
-    number = np.where(there, pixels, 1)
-    mean = total / number
-    variance = np.maximum(squares / number - mean**2, 0)
-    found = (mean, np.sqrt(variance), least, most)
-    mean, sd, low, high = (np.where(there, each * SCALE, np.nan) for each in found)
-    return Statistics(mean, sd, low, high, int(pixels.max()), windows == [view.grid.window])
+        mean, sd, low, high = (np.array(stored[name], dtype=np.float64) for name in names)
+        return Statistics(mean, sd, low, high, int(max(stored["valid_count"])))
 
 
-def flag_shares(view: View, level: Level) -> dict[str, float]:
-    """The share of pixels that have a flag of ``quality``, by its meaning: of the cube's, or a level's."""
-    if "quality" not in view.group:
+def flag_shares(view: View) -> dict[str, float]:
+    """The share of the finished cube's pixels that have a flag of ``quality``, by its meaning.
+
+    Raises
+    ------
+    CubeError : what it tells is damaged.
+    """
+    if "quality" not in view.arrays:
         return {}
-    attributes = view.group["quality"].attrs
-    names, masks = str(attributes["flag_meanings"]).split(), attributes["flag_masks"]
-    if (said := attributes.get("statistics")) is not None:
-        return {name: said["flag_counts"][name] / view.grid.window.size for name in names}
-    values = flat(view, level, "quality").astype(np.int64)
-    return {name: float(np.mean(values & int(bit) > 0)) for name, bit in zip(names, masks, strict=True)}
+    with reading_metadata(view.storage):
+        counts = view.group["quality"].attrs["statistics"]["flag_counts"]
+        return {meaning: counts[meaning] / view.grid.window.size for meaning in FLAGS}
 
 
 def consistency(view: View, level: Level) -> Consistency | None:
     """The agreement with the scene's colours at a level; None where the cube does not hold it."""
-    if "rgb_consistency" not in view.group:
+    if "rgb_consistency" not in view.arrays:
         return None
     values = flat(view, level, "rgb_consistency")
     known = values[np.isfinite(values)]
@@ -237,8 +201,7 @@ def seam_figures(view: View, plan: Plan) -> SeamFigures | None:
 def _texture(view: View, at: Window, valid: NDArray[np.bool_]) -> Array:
     """What some bands hold beyond a linear map of three of them, (B', valid pixels), reflectance."""
     some = slice(None, None, -(-len(view.bands) // SEAM_BANDS))
-    values: Array = view.group["reflectance"][(some, *at.slices)][:, valid].astype(np.float32)
-    values *= np.float32(SCALE)
+    values: Array = decode(view.group["reflectance"][(some, *at.slices)][:, valid])
     centre = np.asarray(view.bands.centre_nm[some])
     colours = sorted({int(np.argmin(np.abs(centre - nm))) for nm in TRUE_COLOUR_NM})
     seen = np.vstack([values[colours], np.ones((1, values.shape[1]), np.float32)])

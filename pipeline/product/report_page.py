@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spectile.catalog.colour import (
+    COLOUR_INFRARED_NM,
+    TRUE_COLOUR_NM,
+    linear_to_srgb,
+    picture_gain,
+    stretch,
+)
 from spectile.catalog.sizes import width_by_height
-from spectile.pipeline.product.quicklook import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
+from spectile.pipeline.plan.quality_layers import FLAGS
 from spectile.pipeline.product.report_facts import LIMITS, Facts, shown
 from spectile.pipeline.product.report_measures import Array, Point, flat
-from spectile.pipeline.product.view import Subject, stretch
-from spectile.pipeline.scene.radiometry import linear_to_srgb
+from spectile.pipeline.product.view import Subject
 
 if TYPE_CHECKING:
     import jinja2
@@ -125,13 +131,13 @@ def _maps(facts: Facts) -> Iterator[Figure]:
         values = flat(view, facts.level, "rgb_consistency")
         told = "root mean square over red, green and blue, reflectance"
         yield _scalar_map(facts, "Difference from the scene's colours", told, values)
-    if "overlap_disagreement" in view.group:
+    if "overlap_disagreement" in view.arrays:
         values = flat(view, facts.level, "overlap_disagreement")
         told = "root mean square over bands and samples, reflectance; none where one tile stands alone"
         yield _scalar_map(facts, "Difference of overlapping tiles", told, values)
     if facts.flags:
         yield _flag_map(facts)
-    if "source" in view.group:
+    if "source" in view.arrays:
         yield _source_map(facts)
 
 
@@ -166,13 +172,11 @@ def _mark(facts: Facts, axes: Any) -> None:
 def _colour_map(facts: Facts, title: str, told: str, values: Array) -> Figure:
     figure, axes = _frame(facts)
     known = np.isfinite(values).all(axis=0)
-    limits = stretch(values, low=1.0, high=99.0) or (0.0, 1.0)
-    # Black stays black: a stretch at the dark end would tell less haze than there is.
-    top = max(limits[1], 1e-3)
-    picture = linear_to_srgb(np.nan_to_num(values) * np.float32(0.9 / top)).transpose(1, 2, 0)
-    axes.imshow(np.dstack([np.clip(picture, 0, 1), known.astype(np.float32)]), interpolation="antialiased")
+    gain = picture_gain(values[np.isfinite(values)])
+    picture = linear_to_srgb(np.nan_to_num(values) * np.float32(gain)).transpose(1, 2, 0)
+    axes.imshow(np.dstack([picture, known.astype(np.float32)]), interpolation="antialiased")
     _mark(facts, axes)
-    return Figure(title, f"{told}; white is a reflectance of {top / 0.9:.2f}", _webp(figure))
+    return Figure(title, f"{told}; white is a reflectance of {1 / gain:.2f}", _webp(figure))
 
 
 def _scalar_map(facts: Facts, title: str, unit: str, values: Array) -> Figure:
@@ -190,10 +194,9 @@ def _scalar_map(facts: Facts, title: str, unit: str, values: Array) -> Figure:
 
 def _flag_map(facts: Facts) -> Figure:
     values = flat(facts.view, facts.level, "quality").astype(np.int64)
-    masks = [int(bit) for bit in facts.view.group["quality"].attrs["flag_masks"]]
     # Each pixel has the colour of its gravest flag, which are in the order of their bits.
     gravest = np.zeros(values.shape, dtype=np.intp)
-    for place, bit in enumerate(masks, 1):
+    for place, bit in enumerate(FLAGS.values(), 1):
         gravest[values & bit > 0] = place
     names = ["none", *(name.replace("_", " ") for name in facts.flags)]
     shares = ", ".join(f"{name.replace('_', ' ')} {share:.1%}" for name, share in facts.flags.items())
@@ -266,8 +269,7 @@ def _statistics(facts: Facts) -> Figure:
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8, loc="upper left")
     pixels = f"{found.pixels:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    of = "all valid pixels" if found.whole else "a sample of valid pixels in windows that are spread evenly"
-    return Figure("Bands", f"reflectance over {pixels} px, {of}", _svg(figure))
+    return Figure("Bands", f"reflectance over {pixels} px, all valid pixels", _svg(figure))
 
 
 def _consistency(facts: Facts) -> Figure | None:

@@ -24,19 +24,20 @@ from rasterio.crs import CRS
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.choices import Layer
+from spectile.catalog.colour import COLOUR_INFRARED_NM, TRUE_COLOUR_NM, Limits, srgb_bytes
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.indices import INDICES
-from spectile.pipeline.cube.arrays import open_arrays, readable, reading_metadata, written_arrays
-from spectile.pipeline.cube.record import NODATA, SCALE, load_plan, read_status
+from spectile.pipeline.cube.arrays import open_arrays, readable, reading_metadata
+from spectile.pipeline.cube.record import load_plan, read_status
 from spectile.pipeline.cube.shards import read_bands
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.pixels import pixels_in
 from spectile.pipeline.geometry.placing import to_map, transform_points
 from spectile.pipeline.plan.layers import LAYERS, array_name
+from spectile.pipeline.plan.arrays import ArraySpec, block_arrays
+from spectile.pipeline.plan.counts import decode
 from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.plan.quality_layers import FLAGS, QUALITY
-from spectile.pipeline.product.quicklook import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
-from spectile.pipeline.scene.radiometry import linear_to_srgb
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
 
@@ -51,7 +52,6 @@ LARGEST_PASS = 2**34
 
 
 Array = NDArray[np.float32]
-Limits = tuple[float, float]
 Place = tuple[float, float, float, float]
 """X and y in a cube's CRS, longitude and latitude in degrees, NaN where the CRS has none there."""
 
@@ -129,8 +129,8 @@ class View:
     """What it says of itself."""
     levels: tuple[Level, ...]
     """From fine to coarse, the first being the cube itself; the last has ``COARSE_SIDE`` a side at most."""
-    arrays: tuple[str, ...]
-    """The names of the arrays that its plan has; others are not looked at."""
+    arrays: Mapping[str, ArraySpec]
+    """The arrays that its plan has, by name; others are not looked at."""
     group: Any = field(repr=False)
     """The store, opened by zarr."""
     _kept: dict[tuple[str, int], Future[NDArray[Any]]] = field(default_factory=dict, repr=False)
@@ -209,8 +209,8 @@ class View:
     def read(self, subject: Subject, level: Level, window: Window | None = None) -> Array:
         """What a map shows, (3, h, w) of colours, else (1, h, w), NaN where there is nothing.
 
-        Arrays without a scale are read as they are. Of a subject with flags they become the number of the
-        last one that is set, from 1; 0 where none is.
+        Arrays that hold no reflectance are read as they are. Of a subject with flags they become the number
+        of the last one that is set, from 1; 0 where none is.
 
         Parameters
         ----------
@@ -220,9 +220,9 @@ class View:
         counts = self._counts(subject, level, at)
         if subject.flags:
             return _last_flag(counts, subject.flags)[None]
-        if "scale_factor" not in self.group[subject.array].attrs:
+        if self.arrays[subject.array].values != "reflectance":
             return counts.astype(np.float32)[None]
-        values = _decode(counts)
+        values = decode(counts)
         if not subject.bands:
             return values[None]
         return values if subject.index is None else INDICES[subject.index].of(*values)[None]
@@ -289,7 +289,7 @@ class View:
             raise UsageError("no pixel of the cube", got=f"row {row}, column {col}")
         with readable(self.storage):
             found = {
-                name: _decode(self.group[name][:, row, col])
+                name: decode(self.group[name][:, row, col])
                 for name in ("reflectance", *map(array_name, self.layers))
             }
         reflectance = found.pop("reflectance")
@@ -326,7 +326,8 @@ class View:
             bands = tuple(range(start, min(start + depth, len(self.bands))))
             held = self._counts(Subject("", "reflectance", bands), level, window.slices)[:, inside]
             for band, counts in zip(bands, held, strict=True):
-                values = counts[counts != NODATA].astype(np.float64) * SCALE
+                values = decode(counts, np.float64)
+                values = values[np.isfinite(values)]
                 count = max(count, values.size)
                 if values.size:
                     mean[band] = values.mean()
@@ -382,7 +383,7 @@ def open_view(place: str | Storage) -> View:
         bands = Bands.from_arrays(group["wavelength"][:], group["fwhm"][:])
         CRS.from_wkt(grid.crs_wkt)
         levels = _levels(group, grid, complete)
-    return View(storage, grid, bands, complete, facts, levels, written_arrays(plan), group)
+    return View(storage, grid, bands, complete, facts, levels, block_arrays(plan), group)
 
 
 def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Level, ...]:
@@ -414,27 +415,11 @@ def _coarser(grid: Grid, factor: int) -> Grid:
     return Grid(covering, grid.transform @ Affine.scale(factor), grid.crs_wkt)
 
 
-def _decode(counts: NDArray[Any]) -> Array:
-    values = counts.astype(np.float32)
-    values *= np.float32(SCALE)
-    values[counts == NODATA] = np.nan
-    return values
-
-
 def _last_flag(counts: NDArray[Any], flags: tuple[tuple[str, int], ...]) -> Array:
     found = np.zeros(counts.shape, dtype=np.float32)
     for number, (meaning, bit) in enumerate(flags, 1):
         found[counts & bit > 0] = np.nan if meaning == "nodata" else number
     return found
-
-
-def stretch(values: Array, *, low: float = 2.0, high: float = 98.0) -> Limits | None:
-    """The percentiles of what is known, over all channels alike; None where nothing is."""
-    known = values[np.isfinite(values)]
-    if not known.size:
-        return None
-    bottom, top = np.percentile(known, (low, high))
-    return float(bottom), float(max(top, bottom + 1e-4))
 
 
 def picture(values: Array, limits: Limits, palette: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -450,7 +435,7 @@ def picture(values: Array, limits: Limits, palette: NDArray[np.uint8]) -> NDArra
     level = (np.nan_to_num(values, nan=low) - np.float32(low)) / np.float32(high - low)
     np.clip(level, 0, 1, out=level)
     if len(values) == 3:
-        colour = np.rint(linear_to_srgb(level) * 255).astype(np.uint8).transpose(1, 2, 0)
+        colour = srgb_bytes(level).transpose(1, 2, 0)
     else:
         colour = palette[np.minimum(level[0] * len(palette), len(palette) - 1).astype(np.intp)]
     rgba = np.empty((*values.shape[1:], 4), dtype=np.uint8)

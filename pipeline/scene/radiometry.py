@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spectile.catalog.colour import srgb_to_linear
 from spectile.catalog.errors import SceneError, UsageError
 
 DISPLAY_PERCENTILE = 98.0
@@ -195,18 +196,3 @@ def common_gain(
     bright = float(np.percentile(np.concatenate(luminance), DISPLAY_PERCENTILE))
     # The exposure of a nearly black picture cannot be measured; keep it dark.
     return round(DISPLAY_TARGET / bright, 6) if bright > 1e-3 else 1.0
-
-
-def srgb_to_linear(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Linear light of sRGB values in [0, 1] (IEC 61966-2-1), float32."""
-    return np.where(
-        values <= 0.04045, values / 12.92, np.power((np.maximum(values, 0) + 0.055) / 1.055, 2.4)
-    ).astype(np.float32)
-
-
-def linear_to_srgb(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """SRGB values in [0, 1] of linear light, clipped to [0, 1] (IEC 61966-2-1), float32."""
-    light = np.clip(values, 0.0, 1.0)
-    return np.where(light <= 0.0031308, light * 12.92, 1.055 * np.power(light, 1 / 2.4) - 0.055).astype(
-        np.float32
-    )

@@ -21,6 +21,7 @@ from rasterio.windows import Window
 from scipy.sparse import csr_array
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48, Bands, resampling_matrix
+from spectile.catalog.colour import srgb_bytes
 from spectile.catalog.errors import UsageError
 from spectile.pipeline.simulate.cover import Cover, Painter
 from spectile.pipeline.simulate.landscape import Landscape, pixel_normal
@@ -352,9 +353,7 @@ def _as_float(rgb: Array) -> Array:
 
 def _display(rgb: Array) -> NDArray[np.uint8]:
     """The sRGB encoding (IEC 61966-2-1) of reflectance over ``DISPLAY_WHITE``; zero is for nodata only."""
-    linear = np.clip(rgb / np.float32(DISPLAY_WHITE), 0.0, 1.0)
-    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1.0 / 2.4) - 0.055)
-    return np.asarray(np.clip(np.rint(255.0 * encoded), 1, 255).astype(np.uint8))
+    return np.maximum(srgb_bytes(rgb / np.float32(DISPLAY_WHITE)), np.uint8(1))
 
 
 _ENCODERS: dict[str, tuple[str, Callable[[Array], NDArray[Any]]]] = {

@@ -20,10 +20,11 @@ from spectile.catalog.redaction import redact_url
 from spectile.catalog.stac import COG_TYPE, ZARR_TYPE, Facts
 from spectile.catalog.times import Span, parse_span
 from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
-from spectile.pipeline.cube.record import NODATA, SCALE, load_plan, read_status
+from spectile.pipeline.cube.record import load_plan, read_status
 from spectile.pipeline.geometry.footprint import footprints
 from spectile.pipeline.geometry.grid import Grid, Window
-from spectile.pipeline.plan.layers import LAYERS, array_name
+from spectile.pipeline.plan.arrays import ArraySpec, block_arrays
+from spectile.pipeline.plan.counts import NODATA, SCALE
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.product.quicklook import quicklook_names
 from spectile.pipeline.product.report import report_name
@@ -148,10 +149,6 @@ def _dimensions(plan: Plan, centre_nm: list[float]) -> dict[str, Any]:
     }
     if grid.is_axis_aligned:
         axes["y"]["step"], axes["x"]["step"] = grid.transform.e, grid.transform.a
-    cells = ["wavelength", "y", "x"]
-    spectral = {"type": "data", "dimensions": cells, "unit": "1", "data_type": "uint16", "nodata": NODATA}
-    layers = [array_name(layer) for layer in LAYERS if layer in plan.layers]
-    flat: dict[str, Any] = {"type": "data", "dimensions": ["y", "x"]}
     return {
         "cube:dimensions": {
             "wavelength": {
@@ -163,18 +160,16 @@ def _dimensions(plan: Plan, centre_nm: list[float]) -> dict[str, Any]:
             **axes,
         },
         "cube:variables": {
-            **{name: spectral for name in ("reflectance", *layers)},
-            "valid": {**flat, "data_type": "uint8"},
-            **({"source": {**flat, "data_type": "uint16", "nodata": 0}} if plan.scenes else {}),
-            **{
-                name: {**flat, "data_type": "uint8"}
-                if name == "quality"
-                else {**flat, "unit": "1", "data_type": "uint16", "nodata": NODATA}
-                for name in plan.quality
-            },
+            **{name: _variable(spec) for name, spec in block_arrays(plan).items()},
             "fwhm": {"type": "auxiliary", "dimensions": ["wavelength"], "unit": "nm"},
         },
     }
+
+
+def _variable(spec: ArraySpec) -> dict[str, Any]:
+    unit = {"unit": "1"} if spec.values == "reflectance" else {}
+    nodata = {"nodata": spec.fill} if spec.values in ("reflectance", "scene") else {}
+    return {"type": "data", "dimensions": list(spec.axes), **unit, "data_type": spec.dtype, **nodata}
 
 
 def _sources(plan: Plan, model: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -12,10 +12,12 @@ from spectile.pipeline import run as run_module
 from spectile.pipeline.cube.record import Cube, create_cube, finished_blocks
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
+from spectile.pipeline.plan.cost import Workload
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.run import process_run
 from spectile.pipeline.store.local import LocalStorage
 from tests.pipeline.fakes import SIX, UTM, Positional
+from tests.pipeline.cube.test_record import UTM
 
 SHAPE = (520, 1060)  # two rows of three blocks
 
@@ -302,10 +304,10 @@ def test_a_run_ends_between_blocks_when_it_is_told_to(cube):
 def test_without_memory_for_it_nothing_is_overlapped_or_kept(cube, plan):
     run(cube, overlapped=False)
     assert not any(marker.tiles_kept for marker in finished_blocks(cube).values())
-    small = replace(plan, block=512)
-    amounts = [small.estimate(predictor_bytes=0, overlapped=each).peak_memory_bytes for each in (False, True)]
-    assert not small.overlaps(predictor_bytes=0, budget=amounts[1] - 1)
-    assert small.overlaps(predictor_bytes=0, budget=amounts[1])
+    small = Workload(replace(plan, block=512), 3)
+    amounts = [small.estimate(overlapped=overlapped).peak_memory_bytes for overlapped in (False, True)]
+    assert not small.overlaps(amounts[1] - 1)
+    assert small.overlaps(amounts[1])
     assert amounts[0] < amounts[1]
 
 

@@ -17,6 +17,7 @@ from spectile.flows.run.settings import LineSettings, SceneSettings, parameters_
 from spectile.pipeline import run
 from spectile.pipeline.cube.record import finished_blocks, open_cube, read_status
 from spectile.pipeline.cube.verify import verify_cube
+from spectile.pipeline.plan.cost import Workload
 from spectile.pipeline.plan.shares import cells
 from spectile.pipeline.store.local import LocalStorage
 from tests.pipeline.fakes import Positional
@@ -297,7 +298,7 @@ def test_a_line_records_no_folder(scenes, tmp_path):
 def test_a_diagonal_line_costs_its_data_and_its_borders(write, tmp_path):
     scene = write("a.tif", 400, 0, (150, 4000), degrees=45)
     plan = prepare_line(settings_of(tmp_path / "x.zarr", scene, tile=64, halo=8), dry=True).plan
-    estimate = plan.estimate(predictor_bytes=0)
+    estimate = Workload(plan, 3).estimate()
     tiles = {cell for share in plan.scenes for cell in cells(share.tiles)}
     # A strip of width w meets squares of side s on an area that is w + s·√2 wide.
     assert len(tiles) * plan.tiling.core**2 < 1.1 * (150 + 64 * 2**0.5) * 4000

@@ -20,8 +20,9 @@ from spectile.flows.run.line import prepare_line, run_line
 from spectile.flows.run.planning import prepare
 from spectile.flows.run.settings import LineSettings, SceneSettings
 from spectile.pipeline.block.predict import BandsRepeat
-from spectile.pipeline.cube.record import SCALE, open_cube
+from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.plan.counts import SCALE
 
 BART = "neon/2019_BART_5_320000_4881000_image_crop.tif"
 CROP = Window(400, 320, 300, 480)

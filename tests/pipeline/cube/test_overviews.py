@@ -14,12 +14,13 @@ from spectile.pipeline.cube import overviews
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import ROOT
 from spectile.pipeline.cube.overviews import write_overviews
-from spectile.pipeline.cube.record import NODATA, Cube, create_cube, open_cube, read_status, write_block
+from spectile.pipeline.cube.record import Cube, create_cube, open_cube, read_status, write_block
 from spectile.pipeline.cube.reduce import reduce_counts, reduce_flat
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.levels import levels
 from spectile.pipeline.geometry.tiling import Block, Tiling
+from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.shares import Share
 from spectile.pipeline.store.local import LocalStorage
@@ -102,12 +103,12 @@ def test_means_are_exact_and_of_the_valid_pixels_alone(case):
     stored = np.where(valid > 0, counts, NODATA).astype(np.uint16)
     expected, held = by_pixel(stored, valid)
     np.testing.assert_array_equal(reduce_counts(stored, valid), expected)
-    np.testing.assert_array_equal(reduce_flat("valid", valid), held)
+    np.testing.assert_array_equal(reduce_flat("mask", valid), held)
 
 
 def test_a_coarse_pixel_is_from_the_first_scene_under_it():
     source = np.array([[0, 3, 0], [2, 3, 0], [0, 0, 5]], np.uint16)
-    assert reduce_flat("source", source).tolist() == [[3, 0], [0, 5]]
+    assert reduce_flat("scene", source).tolist() == [[3, 0], [0, 5]]
 
 
 def test_levels_end_with_the_first_that_fits_a_shard():

@@ -16,10 +16,8 @@ from spectile.pipeline.block.mosaic import Mosaic
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import lay_out
 from spectile.pipeline.cube.record import (
-    NODATA,
     Cube,
     create_cube,
-    encode,
     finished_blocks,
     is_laid_out,
     load_plan,
@@ -31,6 +29,8 @@ from spectile.pipeline.cube.record import (
 from spectile.pipeline.cube.verify import inspect_cube, verify_cube
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Tiling
+from spectile.pipeline.plan.cost import Workload
+from spectile.pipeline.plan.counts import NODATA, encode
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.product.quicklook import quicklook_names, write_quicklook
 from spectile.pipeline.store.local import LocalStorage
@@ -178,9 +178,9 @@ def test_chunks_are_of_16_bands_whatever_their_number(bands, chunk, shard):
         assert metadata["chunk_grid"]["configuration"]["chunk_shape"] == [shard, 512, 512]
         assert metadata["codecs"][0]["configuration"]["chunk_shape"] == [chunk, 256, 256]
     # The bands that fill a shard up are written as chunks like the others, and so count as memory.
-    full = replace(plan, bands=shard).estimate(predictor_bytes=0).peak_memory_bytes
+    full = Workload(replace(plan, bands=shard), 3).estimate().peak_memory_bytes
     sums = 512 * 512 * (shard - bands) * 4 * plan.samples
-    assert full - plan.estimate(predictor_bytes=0).peak_memory_bytes == sums
+    assert full - Workload(plan, 3).estimate().peak_memory_bytes == sums
 
 
 def test_a_cube_of_a_prime_number_of_bands_is_whole_in_every_respect(tmp_path):

@@ -10,7 +10,6 @@ from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import Raster
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.record import (
-    NODATA,
     create_cube,
     finished_blocks,
     open_cube,
@@ -19,10 +18,12 @@ from spectile.pipeline.cube.record import (
 )
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling, reflected
+from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.layers import LAYERS, array_name, choose_layers, summarise
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.opening import open_storage
 from tests.pipeline.fakes import NORTH_UP, SIX, UTM, Positional, made
+from tests.pipeline.cube.test_record import UTM
 
 # Of 0.1, 0.2, 0.3 and 0.6 the mean is 0.3 and the sum of squares about it 0.14.
 DRAWN = np.array([0.1, 0.2, 0.3, 0.6])

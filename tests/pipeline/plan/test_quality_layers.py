@@ -11,13 +11,15 @@ from spectile.catalog.errors import UsageError
 from spectile.pipeline.block.mosaic import Kept
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import lay_out
-from spectile.pipeline.cube.record import NODATA, create_cube, open_cube
+from spectile.pipeline.cube.record import create_cube, open_cube
 from spectile.pipeline.cube.reduce import reduce_flat
 from spectile.pipeline.cube.statistics import add_sums, describe, take_sums
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.geometry.blend import tile_weights
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Block, Tiling, blocks
+from spectile.pipeline.plan.cost import Workload
+from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.layers import choose_layers
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.quality_layers import DEFAULT, FLAGS, QUALITY, Inspection, choose_quality
@@ -30,6 +32,7 @@ from spectile.pipeline.scene.raster import open_source
 from spectile.pipeline.store.opening import open_storage
 from tests.pipeline.block.test_mosaic import Held, scene
 from tests.pipeline.fakes import NORTH_UP, SIX, UTM, Positional, made
+from tests.pipeline.cube.test_record import UTM
 
 TILING = Tiling((150, 210), 64, 8)
 
@@ -168,7 +171,7 @@ def test_quality_is_written_verified_and_in_the_overviews(write_scene, tmp_path)
         assert alone[100, 100]
         assert not alone[300, 192]
     coarse = stored["overviews/2/quality"][:]
-    np.testing.assert_array_equal(coarse, reduce_flat("quality", flags))
+    np.testing.assert_array_equal(coarse, reduce_flat("flags", flags))
     assert coarse[100, 100] & FLAGS["saturated"]
     np.testing.assert_array_equal(coarse & 1 == 0, stored["overviews/2/valid"][:] == 1)
 
@@ -215,10 +218,11 @@ def test_of_nothing_there_are_no_statistics():
     empty = np.full((2, 4, 4), NODATA, np.uint16)
     full = np.full((2, 4, 4), 7, np.uint16)
     assert describe(take_sums("reflectance", empty))["mean"] == [None, None]
-    both = describe(add_sums([{"a": take_sums("a", empty)}, {"a": take_sums("a", full)}])["a"])
+    parts = [{"a": take_sums("reflectance", counts)} for counts in (empty, full)]
+    both = describe(add_sums(parts)["a"])
     assert both == {"valid_count": [16, 16], "minimum": [7e-4] * 2, "maximum": [7e-4] * 2,
                     "mean": [7e-4] * 2, "stddev": [0.0] * 2}  # fmt: skip
-    assert take_sums("valid", np.ones((2, 2), np.uint8)) is None
+    assert take_sums("mask", np.ones((2, 2), np.uint8)) is None
 
 
 def test_layers_are_chosen_together():
@@ -252,6 +256,6 @@ def test_the_default_is_of_the_blocks_own_size():
     plain = Plan(Grid((600, 700), NORTH_UP, UTM), Window(0, 0, 600, 700), Tiling((600, 700)), 512, 48)
     asked = replace(plain, quality=QUALITY)
     assert plain.digest != asked.digest
-    sizes = [each.estimate(predictor_bytes=0).output_bytes for each in (plain, asked)]
+    sizes = [Workload(each, 3).estimate().output_bytes for each in (plain, asked)]
     assert sizes[1] - sizes[0] == 600 * 700 * 5
     assert isinstance(asked.blocks[0], Block)

@@ -11,10 +11,10 @@ from shapely.geometry import LineString, Point, Polygon, box
 
 import spectile.pipeline.product.accessor  # noqa: F401
 from spectile.catalog.bands import SENSORS, VNIR48, Bands, resampling_matrix
+from spectile.catalog.colour import linear_to_srgb
 from spectile.catalog.errors import UsageError
 from spectile.catalog.indices import INDICES
 from spectile.pipeline.plan.quality_layers import quality_attributes
-from spectile.pipeline.scene.radiometry import linear_to_srgb
 
 ROWS, COLS = 9, 12
 NORTH_UP = Affine(0.5, 0, 320_000, 0, -0.5, 4_881_000)

@@ -11,8 +11,6 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
-from hypothesis import strategies as st
 
 from spectile.catalog.errors import CubeError
 from spectile.pipeline.cube.record import Cube, open_cube
@@ -20,7 +18,7 @@ from spectile.pipeline.product import quicklook, report_measures
 from spectile.pipeline.product.points import POINTS
 from spectile.pipeline.product.report import gather, report_name, write_report
 from spectile.pipeline.product.report_facts import Facts, shown
-from spectile.pipeline.product.report_measures import sample_windows, seam_figures
+from spectile.pipeline.product.report_measures import seam_figures
 from spectile.pipeline.product.report_page import _class_map, render
 from spectile.pipeline.product.view import open_view
 from spectile.pipeline.store.opening import open_storage
@@ -88,17 +86,13 @@ def test_the_quicklook_numbers_the_same_pixels(cube, facts):
         np.testing.assert_allclose(spectrum, point.spectrum.reflectance, atol=1e-6)
 
 
-def test_statistics_are_those_of_a_cube_that_is_read_whole(cube, facts, monkeypatch):
-    values = open_cube(cube.storage.root).reflectance.values.reshape(6, -1)
-    monkeypatch.setattr(report_measures, "WHOLE", 10**7)
-    for found in (report_measures.statistics(open_view(cube.storage)), facts.statistics):
-        np.testing.assert_allclose(found.mean, np.nanmean(values, axis=1), rtol=0.02)
-    whole = report_measures.statistics(open_view(cube.storage))
-    assert whole.whole
-    assert whole.pixels == np.isfinite(values[0]).sum()
-    np.testing.assert_allclose(whole.sd, np.nanstd(values, axis=1), atol=1e-6)
-    np.testing.assert_allclose(whole.low, np.nanmin(values, axis=1), atol=1e-6)
-    np.testing.assert_allclose(whole.high, np.nanmax(values, axis=1), atol=1e-6)
+def test_statistics_are_those_of_a_cube_that_is_read_whole(cube, facts):
+    values, found = open_cube(cube.storage.root).reflectance.values.reshape(6, -1), facts.statistics
+    assert found.pixels == np.isfinite(values[0]).sum()
+    np.testing.assert_allclose(found.mean, np.nanmean(values, axis=1), atol=1e-6)
+    np.testing.assert_allclose(found.sd, np.nanstd(values, axis=1), atol=1e-6)
+    np.testing.assert_allclose(found.low, np.nanmin(values, axis=1), atol=1e-6)
+    np.testing.assert_allclose(found.high, np.nanmax(values, axis=1), atol=1e-6)
 
 
 def test_the_page_tells_the_plan_and_the_ledger(cube, facts, page):
@@ -187,14 +181,6 @@ def test_the_report_stands_beside_the_cube_or_where_it_is_wanted(cube, tmp_path)
 def test_an_unfinished_cube_has_no_report(tmp_path):
     with pytest.raises(CubeError, match="not finished"):
         gather(make(tmp_path, finished=False).storage)
-
-
-@given(st.tuples(st.integers(1, 100_000), st.integers(1, 100_000)))
-def test_windows_of_statistics_are_inside_and_bounded(shape):
-    found = sample_windows(shape)
-    assert sum(window.size for window in found) <= report_measures.WHOLE
-    assert all(window.size for window in found)
-    assert all(window.row_stop <= shape[0] and window.col_stop <= shape[1] for window in found)
 
 
 def test_seams_are_told_from_none(cube, tmp_path, monkeypatch):

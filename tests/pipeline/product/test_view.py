@@ -17,9 +17,10 @@ from affine import Affine
 
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.indices import INDICES
-from spectile.pipeline.cube.record import NODATA, SCALE, Cube
+from spectile.pipeline.cube.record import Cube
 from spectile.pipeline.geometry.grid import Window
-from spectile.pipeline.product.view import Subject, View, open_view, picture, stretch, to_csv
+from spectile.pipeline.plan.counts import NODATA, SCALE
+from spectile.pipeline.product.view import Subject, View, open_view, picture, to_csv
 from spectile.pipeline.store.local import LocalStorage
 from tests.pipeline.cube.test_record import BANDS, ROTATED, content, make
 from tests.pipeline.fakes import NORTH_UP
@@ -199,15 +200,6 @@ def test_places_have_the_coordinates_of_the_grid(tmp_path: Path, transform: Affi
 def test_what_is_no_cube_is_told(tmp_path: Path) -> None:
     with pytest.raises(CubeError, match="no cube of spectile here"):
         open_view(LocalStorage(tmp_path / "nothing.zarr"))
-
-
-def test_the_stretch_leaves_out_the_tails_and_what_is_not_known() -> None:
-    values = np.linspace(0, 1, 101, dtype=np.float32).reshape(1, 1, 101)
-    assert stretch(values) == pytest.approx((0.02, 0.98))
-    assert stretch(np.append(values, np.nan)) == pytest.approx((0.02, 0.98))
-    assert stretch(np.full((1, 2, 2), np.nan, np.float32)) is None
-    low, high = stretch(np.ones((1, 2, 2), np.float32)) or (0, 0)
-    assert high > low
 
 
 def test_a_picture_is_transparent_where_nothing_is_known() -> None:

@@ -1,30 +1,16 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from spectile.catalog.errors import SceneError, UsageError
 from spectile.pipeline.scene.radiometry import (
     Radiometry,
     declare,
     display_gain,
-    linear_to_srgb,
     parse_radiometry,
-    srgb_to_linear,
 )
 
 PLAIN = {"offsets": (0.0, 0.0, 0.0), "scales": (1.0, 1.0, 1.0), "where": "s.tif"}
 SCALED = {"offsets": (-0.1, -0.1, -0.1), "scales": (1e-4, 1e-4, 1e-4), "where": "s.tif"}
-
-
-@given(st.floats(0, 1))
-def test_srgb_there_and_back_is_the_same(value):
-    line = np.array([value], np.float32)
-    np.testing.assert_allclose(linear_to_srgb(srgb_to_linear(line)), line, atol=2e-4)
-
-
-def test_srgb_mid_grey_is_the_standards():
-    assert srgb_to_linear(np.float32([118 / 255]))[0] == pytest.approx(0.1812, abs=1e-4)
 
 
 def test_the_files_own_scale_decides():

@@ -1,0 +1,151 @@
+"""What a plan costs: tiles, bytes, memory and time, and the block that fits a budget. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil
+
+from spectile.catalog.errors import UsageError
+from spectile.catalog.inputs import InputSpec
+from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.geometry.tiling import blocks
+from spectile.pipeline.plan.arrays import block_arrays, spectral_depths
+from spectile.pipeline.plan.plan import SHARD, Plan
+
+LARGEST_BLOCK = 2048
+"""Rows and columns of the largest block chosen by itself; larger ones save few tiles and lose much
+work when a run is stopped."""
+PROCESS_BYTES = 450_000_000
+"""What the process holds whatever the block: interpreter, libraries, raster cache."""
+
+
+def input_channels(inputs: Iterable[InputSpec]) -> float:
+    """Numbers that a network's inputs hold for each pixel of the cube."""
+    return sum(len(spec.bands) / spec.ratio**2 for spec in inputs)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A plan as work: with it what changes the cost of a run, and no value of the cube."""
+
+    plan: Plan
+    """What is done."""
+    channels: float
+    """Numbers that are read for each pixel of the cube; see ``input_channels``."""
+    predictor_bytes: int = 0
+    """What the predictor and the open scenes take at their peak."""
+
+    def block_bytes(self, block: int, window: Window, *, overlapped: bool = False) -> int:
+        """Bytes that a block of a window holds at its peak: what it reads, sums, what is being written.
+
+        Parameters
+        ----------
+        block : its rows and columns, where the window has as many.
+        overlapped : count also what the next block reads, the sums of the last one, which is being written,
+            and the tiles kept from one block for the next.
+        """
+        plan, tiling = self.plan, self.plan.tiling
+        height, width = min(block, window.height), min(block, window.width)
+        pixels, reach = height * width, tiling.tile + tiling.core
+        read = ceil((height + reach) * (width + reach) * (self.channels * 4 * 3 + 2))
+        # With the evidence for quality layers: colours, flags, how tiles differ.
+        sums = ceil(pixels * (plan.bands * 4 * plan.samples + self.channels * 4 + 9))
+        # Arrays are made and written one at a time in strips of a shard's rows: the mean, the counts before
+        # and after rounding, and their chunks; with layers also the deviation and the layer itself.
+        depth = spectral_depths(plan.bands)[1]
+        strip = min(SHARD, height) * width * depth * (20 if plan.layers else 12)
+        if not overlapped or window.size == pixels:
+            return read + sums + strip
+        # Of the tiles across a border no more than this lies beyond it; one row of them stands twice while
+        # the kept ones of this border are used up and those of the next are put aside.
+        rows = -(-(height + reach) // tiling.core) + 1
+        border = rows * tiling.tile * (tiling.tile + 2 * tiling.halo) * plan.bands * 4 * plan.samples
+        return 2 * read + 2 * sums + strip + border
+
+    def peak_bytes(self, block: int, *, overlapped: bool) -> int:
+        """Memory of the process at its peak, with blocks of so many rows and columns."""
+        own = self.block_bytes(block, self.plan.window, overlapped=overlapped)
+        return PROCESS_BYTES + self.predictor_bytes + own
+
+    def choose_block(self, budget: int) -> int:
+        """The largest block, up to LARGEST_BLOCK, with which a run stays within ``budget`` bytes.
+
+        If any block does with the work on neighbouring blocks overlapped, it is the largest of those.
+
+        Raises
+        ------
+        UsageError : not even the smallest block fits.
+        """
+        for overlapped in (True, False):
+            for block in range(LARGEST_BLOCK, 0, -SHARD):
+                if self.peak_bytes(block, overlapped=overlapped) <= budget:
+                    return block
+        least = self.peak_bytes(SHARD, overlapped=False)
+        raise UsageError(
+            "the memory budget is too small for the smallest block",
+            got=f"{budget / 1e9:.2f} GB",
+            expected=f"at least {least / 1e9:.2f} GB",
+            remedy="raise --memory or lower --samples or --batch",
+        )
+
+    def overlaps(self, budget: int) -> bool:
+        """Whether ``budget`` bytes let the work on neighbouring blocks overlap; see ``block_bytes``."""
+        return self.peak_bytes(self.plan.block, overlapped=True) <= budget
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a pixel of the cube, before compression."""
+        return sum(spec.pixel_bytes(self.plan.bands) for spec in block_arrays(self.plan).values())
+
+    def estimate(self, *, overlapped: bool = False, seconds_per_tile: float | None = None) -> Estimate:
+        """What the run costs.
+
+        Parameters
+        ----------
+        overlapped : whether the work on neighbouring blocks overlaps.
+        seconds_per_tile : measured time of one tile and one sample, if it is known.
+        """
+        plan = self.plan
+        tiles = sum(plan.tiling.count(block.window) for block in plan.blocks)
+        computed = sum(plan.computed_tiles(block) for block in plan.blocks)
+        pixels = sum(plan.pixels(block) for block in plan.blocks)
+        return Estimate(
+            tiles=tiles,
+            tiles_masked=tiles - computed,
+            blocks=len(plan.blocks),
+            blocks_empty=len(list(blocks(plan.window, plan.block))) - len(plan.blocks),
+            pixels=pixels,
+            redundancy=computed * plan.tiling.tile**2 / pixels,
+            output_bytes=pixels * self.pixel_bytes,
+            peak_memory_bytes=self.peak_bytes(plan.block, overlapped=overlapped),
+            overlapped=overlapped,
+            hours=None if seconds_per_tile is None else computed * plan.samples * seconds_per_tile / 3600,
+        )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run costs."""
+
+    tiles: int
+    """Tiles of the blocks, those on block borders once for each block."""
+    tiles_masked: int
+    """How many of them are left out because no scene of a flight line reaches them."""
+    blocks: int
+    """Blocks written."""
+    blocks_empty: int
+    """Blocks left out because no scene of a flight line reaches them."""
+    pixels: int
+    """Pixels of the shards that are written."""
+    redundancy: float
+    """Pixels that go through the network for each pixel of the cube."""
+    output_bytes: int
+    """Bytes of the cube before compression."""
+    peak_memory_bytes: int
+    """Memory of the process at its peak."""
+    overlapped: bool
+    """Whether the next block is read and the last one written while one is predicted, and tiles that two
+    blocks share are kept from one for the other."""
+    hours: float | None
+    """Time of the network, if it was measured."""

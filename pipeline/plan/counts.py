@@ -1,0 +1,43 @@
+"""Reflectance as the counts that a cube stores. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCALE = 1e-4
+"""Reflectance of one stored count."""
+NODATA = 65535
+"""The stored count of pixels without a value."""
+
+F = TypeVar("F", np.float32, np.float64)
+
+
+def encode(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Stored counts (B, h, w) uint16 of reflectance; NODATA where ``valid`` (h, w) is False."""
+    stored: NDArray[np.uint16] = np.empty(reflectance.shape, dtype=np.uint16)
+    counts = np.empty(valid.shape, dtype=np.float32)
+    for band, out in zip(reflectance, stored, strict=True):  # one stays in the processor's cache
+        np.multiply(band, np.float32(1 / SCALE), out=counts)
+        np.rint(counts, out=counts)
+        np.clip(counts, 0, NODATA - 1, out=counts)
+        counts[~valid] = NODATA
+        out[...] = counts
+    return stored
+
+
+def encode_flat(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Stored counts (h, w) uint16 of reflectance; NODATA where it is NaN or ``valid`` is False."""
+    known = valid & ~np.isnan(values)
+    counts: NDArray[np.uint16] = encode(np.where(known, values, np.float32(0))[None], known)[0]
+    return counts
+
+
+def decode(counts: NDArray[Any], dtype: type[F] = np.float32) -> NDArray[F]:
+    """Reflectance of stored counts, of any shape, as float32 or ``dtype``; NaN where they are NODATA."""
+    values: NDArray[F] = counts.astype(dtype)
+    values *= dtype(SCALE)
+    values[counts == NODATA] = np.nan
+    return values
