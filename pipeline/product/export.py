@@ -7,6 +7,7 @@ Everything is made in a folder of its own beside the target and renamed when it 
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
@@ -31,7 +33,7 @@ from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
 from spectile.pipeline.cube.record import load_plan, read_status
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.plan.arrays import block_arrays
-from spectile.pipeline.product.part import Format, Part, Pieces
+from spectile.pipeline.product.part import Format, Part
 from spectile.pipeline.store.opening import open_storage
 
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -88,7 +90,7 @@ def export_cube(
     target = _target(out, str(cube))
     _check_free(target, to, replace)
     with _folder_beside(target) as folder:
-        WRITERS[to](part, folder / target.name, _pieces(part, progress))
+        WRITERS[to](part, folder / target.name, _counted(part, progress))
         made = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in made)
         _check_free(target, to, replace)
@@ -158,12 +160,16 @@ def _window(grid: Grid, region: Box | None, crs: str | None) -> Window:
     return window
 
 
-def _pieces(part: Part, progress: Callable[[int, int], None]) -> Pieces:
-    squares = part.windows()
-    for done, square in enumerate(squares):
-        progress(done, len(squares))
-        yield square, part.read(square)
-    progress(len(squares), len(squares))
+def _counted(part: Part, progress: Callable[[int, int], None]) -> Callable[[Window], NDArray[Any]]:
+    """``part.read``, that tells how many squares were read."""
+    done, total = itertools.count(1), len(part.windows())
+
+    def read(square: Window) -> NDArray[Any]:
+        values = part.read(square)
+        progress(next(done), total)
+        return values
+
+    return read
 
 
 def _target(out: str | Path, cube: str) -> Path:

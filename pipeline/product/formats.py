@@ -8,15 +8,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import dask
+import dask.array
 import numpy as np
 import rasterio
 import rasterio.shutil
+import xarray as xr
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.windows import Window as RasterWindow
 
+from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.plan.plan import CHUNK, SHARD
-from spectile.pipeline.product.part import Format, Part, Pieces
+from spectile.pipeline.product.part import Format, Part
+
+Read = Callable[[Window], NDArray[Any]]
+"""The values of one of a part's ``windows``, (bands, h, w)."""
 
 _RASTER: dict[str, Any] = {
     "GDAL_CACHEMAX": 32 * 2**20,  # bytes; rasterio does not take megabytes as GDAL does
@@ -25,16 +32,16 @@ _RASTER: dict[str, Any] = {
 }
 
 
-def write_geotiff(part: Part, path: Path, pieces: Pieces) -> None:
+def write_geotiff(part: Part, path: Path, read: Read) -> None:
     """A tiled GeoTIFF, band by band, so that one band is read without the others."""
     with rasterio.Env(**_RASTER):
         _write_raster(
-            part, path, pieces, "GTiff", tiled=True, blockxsize=CHUNK, blockysize=CHUNK, interleave="band",
+            part, path, read, "GTiff", tiled=True, blockxsize=CHUNK, blockysize=CHUNK, interleave="band",
             **_tiff(part),
         )  # fmt: skip
 
 
-def write_cog(part: Part, path: Path, pieces: Pieces) -> None:
+def write_cog(part: Part, path: Path, read: Read) -> None:
     """A cloud-optimised GeoTIFF with overviews, averaged over pixels that are not nodata.
 
     GDAL makes it of a raster that is there, so that a plain one stands on the disk meanwhile. Its overviews
@@ -44,14 +51,14 @@ def write_cog(part: Part, path: Path, pieces: Pieces) -> None:
     factors = [2**level for level in range(1, 32) if side > 2 ** (level - 1) * SHARD]
     plain = path.with_name(f".{path.name}.plain")
     with rasterio.Env(**_RASTER):
-        write_geotiff(part, plain, pieces)
+        write_geotiff(part, plain, read)
         with rasterio.open(plain, "r+") as dataset:
             dataset.build_overviews(factors, Resampling.average)
         rasterio.shutil.copy(plain, path, driver="COG", blocksize=CHUNK, **_tiff(part))
         rasterio.shutil.delete(plain)
 
 
-def write_envi(part: Part, path: Path, pieces: Pieces) -> None:
+def write_envi(part: Part, path: Path, read: Read) -> None:
     """Raw numbers, interleaved by line, and the header beside them."""
     header: dict[str, str] = {}
     if part.bands is not None:
@@ -63,7 +70,7 @@ def write_envi(part: Part, path: Path, pieces: Pieces) -> None:
         if part.scale is not None:
             header["reflectance_scale_factor"] = f"{1 / part.scale:.10g}"  # divides, unlike the others'
     with rasterio.Env(**_RASTER):
-        _write_raster(part, path, pieces, "ENVI", header, interleave="bil")
+        _write_raster(part, path, read, "ENVI", header, interleave="bil")
     # GDAL describes the data by their path, whatever it is given.
     written = path.with_suffix(".hdr")
     described = f"description = {{{part.facts['title']}}}".encode()
@@ -73,7 +80,7 @@ def write_envi(part: Part, path: Path, pieces: Pieces) -> None:
 
 
 def _write_raster(
-    part: Part, path: Path, pieces: Pieces, driver: str, header: Mapping[str, str] | None = None,
+    part: Part, path: Path, read: Read, driver: str, header: Mapping[str, str] | None = None,
     **options: Any,
 ) -> None:  # fmt: skip
     count, rows, cols = part.shape
@@ -97,8 +104,9 @@ def _write_raster(
                     band, ns="IMAGERY",
                     CENTRAL_WAVELENGTH_UM=f"{centre / 1000:.8g}", FWHM_UM=f"{width / 1000:.8g}",
                 )  # fmt: skip
-        for square, values in pieces:
-            dataset.write(values, window=RasterWindow(square.col, square.row, square.width, square.height))
+        for square in part.windows():
+            at = RasterWindow(square.col, square.row, square.width, square.height)
+            dataset.write(read(square), window=at)
 
 
 def _tiff(part: Part) -> dict[str, Any]:
@@ -142,68 +150,73 @@ class _KeepsItsError(io.FileIO):
             raise self.error
 
 
-def write_netcdf(part: Part, path: Path, pieces: Pieces) -> None:
+def write_netcdf(part: Part, path: Path, read: Read) -> None:
     """NetCDF-4 by the CF conventions, compressed by chunks."""
-    import h5netcdf
-
-    dimensions, lines = _dimensions(part), _lines(part)
     with _KeepsItsError(path, "w+") as disk:
-        with h5netcdf.File(disk, "w") as file:
-            file.attrs.update({"Conventions": "CF-1.11", **part.facts})
-            file.dimensions = dict(zip(dimensions, part.shape[-len(dimensions) :], strict=True))
-            for name, (dimension, numbers, attributes) in lines.items():
-                line = file.create_variable(name, (dimension,), numbers.dtype, data=numbers)
-                line.attrs.update(_plain(attributes))
-            mapping = file.create_variable("spatial_ref", (), "i4", data=0)
-            mapping.attrs.update(_plain(_mapping(part)))
-            array = file.create_variable(
-                part.layer, dimensions, part.dtype, chunks=_chunks(part), compression="gzip",
-                compression_opts=4, shuffle=True, fillvalue=_fill(part),
-            )  # fmt: skip
-            array.attrs.update(_plain(_attributes(part), part.dtype))
-            for square, values in pieces:
-                array[(..., *square.slices)] = values if part.bands is not None else values[0]
-                disk.check()
+
+        def read_on(square: Window) -> NDArray[Any]:
+            disk.check()
+            return read(square)
+
+        dataset = _dataset(part, read_on)
+        for name, array in dataset.variables.items():
+            array.attrs = _plain(array.attrs, part.dtype if name == part.layer else None)
+        dataset[part.layer].encoding = {
+            "chunksizes": _chunks(part), "zlib": True, "complevel": 4, "shuffle": True,
+        }  # fmt: skip
+        with dask.config.set(scheduler="synchronous"):
+            dataset.to_netcdf(disk, engine="h5netcdf")
         disk.check()  # of what was written on closing
 
 
-def write_zarr2(part: Part, path: Path, pieces: Pieces) -> None:
+def write_zarr2(part: Part, path: Path, read: Read) -> None:
     """A Zarr v2 group without shards, which GDAL reads from 3.4 on, and xarray."""
-    import zarr
     from numcodecs import Blosc
 
-    group = zarr.create_group(path, zarr_format=2, attributes={"Conventions": "CF-1.11", **part.facts})
-    dimensions, fill = _dimensions(part), _fill(part)
-    for name, (dimension, numbers, attributes) in _lines(part).items():
-        line = group.create_array(
-            name, shape=numbers.shape, chunks=numbers.shape, dtype=numbers.dtype, fill_value=None,
-            attributes={**attributes, "_ARRAY_DIMENSIONS": [dimension]},
-        )  # fmt: skip
-        line[:] = numbers
-    group.create_array(
-        "spatial_ref",
-        shape=(),
-        dtype="i4",
-        fill_value=0,
-        attributes={**_mapping(part), "_ARRAY_DIMENSIONS": []},
-    )
-    array = group.create_array(
-        part.layer, shape=part.shape[-len(dimensions) :], chunks=_chunks(part), dtype=part.dtype,
-        fill_value=fill, compressors=Blosc(cname="zstd", clevel=3, shuffle=Blosc.BITSHUFFLE),
-        attributes={
-            **_attributes(part),
-            **({} if fill is None or part.dtype.kind == "f" else {"_FillValue": fill}),
-            "_ARRAY_DIMENSIONS": list(dimensions),
-            "_CRS": {"wkt": part.grid.crs_wkt},  # where GDAL looks
-        },
+    dataset = _dataset(part, read)
+    dataset[part.layer].attrs["_CRS"] = {"wkt": part.grid.crs_wkt}  # where GDAL looks
+    dataset[part.layer].encoding = {
+        "chunks": _chunks(part), "compressors": Blosc(cname="zstd", clevel=3, shuffle=Blosc.BITSHUFFLE),
+    }  # fmt: skip
+    with dask.config.set(scheduler="synchronous"):
+        dataset.to_zarr(path, zarr_format=2, consolidated=True)
+
+
+def _dataset(part: Part, read: Read) -> xr.Dataset:
+    """The part as xarray has it; whoever writes it on one thread reads a square at a time."""
+    spectral = part.bands is not None
+
+    def block(block_info: Any) -> NDArray[Any]:
+        (row, row_stop), (col, col_stop) = block_info[None]["array-location"][-2:]
+        values = read(Window(row, col, row_stop - row, col_stop - col))
+        return values if spectral else values[0]
+
+    squares = part.windows()
+    sides = [tuple(at.height for at in squares if at.col == 0), tuple(at.width for at in squares if at.row == 0)]
+    dimensions = ("wavelength", "y", "x") if spectral else ("y", "x")
+    values = dask.array.map_blocks(
+        block, chunks=((part.shape[0],), *sides)[-len(dimensions) :], dtype=part.dtype,
+        meta=np.empty((0,) * len(dimensions), part.dtype),
     )  # fmt: skip
-    for square, values in pieces:
-        array[(..., *square.slices)] = values if part.bands is not None else values[0]
-    zarr.consolidate_metadata(path, zarr_format=2)
-
-
-def _dimensions(part: Part) -> tuple[str, ...]:
-    return ("y", "x") if part.bands is None else ("wavelength", "y", "x")
+    fill = {} if part.nodata is None else {"_FillValue": part.dtype.type(part.nodata)}
+    corner = " ".join(repr(float(number)) for number in part.grid.transform.to_gdal())
+    mapping = {**part.source["spatial_ref"].attrs, "GeoTransform": corner}
+    index: dict[str, Any] = dict(zip("yx", part.window.slices, strict=True))
+    if part.chosen is not None:
+        index["wavelength"] = list(part.chosen)
+    lines = {"y": "y", "x": "x"} | ({"wavelength": "wavelength", "fwhm": "wavelength"} if spectral else {})
+    return xr.Dataset(
+        {part.layer: (dimensions, values, _attributes(part) | fill), "spatial_ref": ((), np.int32(0), mapping)},
+        {
+            name: (
+                dimension, part.source[name][:][index[dimension]], dict(part.source[name].attrs),
+                {"_FillValue": None},
+            )
+            for name, dimension in lines.items()
+            if name in part.source
+        },
+        {"Conventions": "CF-1.11", **part.facts},
+    )  # fmt: skip
 
 
 def _chunks(part: Part) -> tuple[int, ...]:
@@ -214,29 +227,6 @@ def _chunks(part: Part) -> tuple[int, ...]:
     )
 
 
-def _fill(part: Part) -> Any:
-    return None if part.nodata is None else part.dtype.type(part.nodata).item()
-
-
-def _lines(part: Part) -> dict[str, tuple[str, NDArray[Any], dict[str, Any]]]:
-    """Coordinates: the dimension, values and attributes of each; y and x where the cube has them."""
-    kept: dict[str, tuple[str, Any]] = {}
-    if part.chosen is not None:
-        kept = {name: ("wavelength", list(part.chosen)) for name in ("wavelength", "fwhm")}
-    kept |= dict(zip("yx", zip("yx", part.window.slices, strict=True), strict=True))
-    return {
-        name: (dimension, part.source[name][:][index], dict(part.source[name].attrs))
-        for name, (dimension, index) in kept.items()
-        if name in part.source
-    }
-
-
-def _mapping(part: Part) -> dict[str, Any]:
-    """The CF grid mapping: the cube's, at the part's corner."""
-    corner = " ".join(repr(float(number)) for number in part.grid.transform.to_gdal())
-    return {**part.source["spatial_ref"].attrs, "GeoTransform": corner}
-
-
 def _attributes(part: Part) -> dict[str, Any]:
     """What the cube says of the layer, with how the values are stored here."""
     told = {"ancillary_variables", "scale_factor", "_FillValue", "valid_range", "coordinates", "statistics"}
@@ -244,8 +234,6 @@ def _attributes(part: Part) -> dict[str, Any]:
     if part.scale is not None:
         kept |= {"scale_factor": part.scale, "add_offset": 0.0}
         kept |= {name: part.array.attrs[name] for name in ("valid_range",) if name in part.array.attrs}
-    if part.bands is not None:
-        kept["coordinates"] = "fwhm"
     return kept
 
 
@@ -264,7 +252,7 @@ def _plain(attributes: Mapping[str, Any], dtype: np.dtype[Any] | None = None) ->
     return plain
 
 
-WRITERS: dict[Format, Callable[[Part, Path, Pieces], None]] = {
+WRITERS: dict[Format, Callable[[Part, Path, Read], None]] = {
     "cog": write_cog,
     "geotiff": write_geotiff,
     "envi": write_envi,

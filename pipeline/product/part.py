@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -93,7 +93,3 @@ class Part:
         if "_FillValue" in attributes:
             values[counts == attributes["_FillValue"]] = np.nan
         return values
-
-
-Pieces = Iterator[tuple[Window, NDArray[Any]]]
-"""Squares of a part and their values, (bands, h, w)."""

@@ -260,10 +260,10 @@ def test_a_disk_that_refuses_leaves_the_old_export(cube, tmp_path, monkeypatch, 
     path = tmp_path / "e.tif"
     path.write_bytes(b"old")
 
-    def write(part, path, pieces):
-        for _ in pieces:
-            path.write_bytes(b"half")
-            raise OSError(number, os.strerror(number))
+    def write(part, path, read):
+        read(part.windows()[0])
+        path.write_bytes(b"half")
+        raise OSError(number, os.strerror(number))
 
     usage = shutil.disk_usage(tmp_path)._replace(free=free)
     monkeypatch.setattr(exporting.shutil, "disk_usage", lambda path: usage)
@@ -290,8 +290,9 @@ def test_a_write_that_fails_ends_in_one_line_and_leaves_nothing(cube, tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
-def test_no_more_than_a_square_is_held_at_a_time(cube, tmp_path, monkeypatch):
-    held = []
+@pytest.mark.parametrize("to", FORMATS)
+def test_every_square_is_read_once_by_itself_and_counted(cube, tmp_path, monkeypatch, to):
+    held, told = [], []
     read_square = exporting.Part.read
 
     def read_and_note(part, square):
@@ -300,8 +301,9 @@ def test_no_more_than_a_square_is_held_at_a_time(cube, tmp_path, monkeypatch):
         return values
 
     monkeypatch.setattr(exporting.Part, "read", read_and_note)
-    export_cube(cube, tmp_path / "e.tif", to="geotiff")
-    assert held == [(4, 512, 512), (4, 512, 48), (4, 18, 512), (4, 18, 48)]
+    export_cube(cube, tmp_path / TARGETS[to], to=to, progress=lambda *counts: told.append(counts))
+    assert sorted(held, reverse=True) == [(4, 512, 512), (4, 512, 48), (4, 18, 512), (4, 18, 48)]
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_a_cube_by_url_is_exported_as_one_of_files(cube, counts, tmp_path, object_server):
