@@ -192,7 +192,10 @@ def _dataset(part: Part, read: Read) -> xr.Dataset:
         return values if spectral else values[0]
 
     squares = part.windows()
-    sides = [tuple(at.height for at in squares if at.col == 0), tuple(at.width for at in squares if at.row == 0)]
+    sides = [
+        tuple(at.height for at in squares if at.col == 0),
+        tuple(at.width for at in squares if at.row == 0),
+    ]
     dimensions = ("wavelength", "y", "x") if spectral else ("y", "x")
     values = dask.array.map_blocks(
         block, chunks=((part.shape[0],), *sides)[-len(dimensions) :], dtype=part.dtype,
@@ -204,7 +207,9 @@ def _dataset(part: Part, read: Read) -> xr.Dataset:
     index: dict[str, Any] = dict(zip("yx", part.window.slices, strict=True))
     if part.chosen is not None:
         index["wavelength"] = list(part.chosen)
-    lines = {"y": "y", "x": "x"} | ({"wavelength": "wavelength", "fwhm": "wavelength"} if spectral else {})
+    lines = {"y": "y", "x": "x"}
+    if spectral:
+        lines |= {"wavelength": "wavelength", "fwhm": "wavelength"}
     return xr.Dataset(
         {part.layer: (dimensions, values, _attributes(part) | fill), "spatial_ref": ((), np.int32(0), mapping)},
         {

@@ -33,9 +33,9 @@ from spectile.pipeline.cube.shards import read_bands
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.pixels import pixels_in
 from spectile.pipeline.geometry.placing import to_map, transform_points
-from spectile.pipeline.plan.layers import LAYERS, array_name
 from spectile.pipeline.plan.arrays import ArraySpec, block_arrays
 from spectile.pipeline.plan.counts import decode
+from spectile.pipeline.plan.layers import LAYERS, array_name
 from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.plan.quality_layers import FLAGS, QUALITY
 from spectile.pipeline.store.base import Storage

@@ -17,7 +17,6 @@ from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.run import process_run
 from spectile.pipeline.store.local import LocalStorage
 from tests.pipeline.fakes import SIX, UTM, Positional
-from tests.pipeline.cube.test_record import UTM
 
 SHAPE = (520, 1060)  # two rows of three blocks
 

@@ -19,8 +19,8 @@ from spectile.flows.run import execute, planning
 from spectile.flows.run.execute import report, run_scene
 from spectile.flows.run.settings import SceneSettings, WatchSettings, parameters_of
 from spectile.flows.watching import sweep as compose_watch
-from spectile.model import checkpoint
 from spectile.flows.watching.sweep import sweep
+from spectile.model import checkpoint
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.stac.inbox import list_arrivals
 from spectile.pipeline.store.opening import open_storage

@@ -23,7 +23,6 @@ from spectile.pipeline.plan.layers import LAYERS, array_name, choose_layers, sum
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.opening import open_storage
 from tests.pipeline.fakes import NORTH_UP, SIX, UTM, Positional, made
-from tests.pipeline.cube.test_record import UTM
 
 # Of 0.1, 0.2, 0.3 and 0.6 the mean is 0.3 and the sum of squares about it 0.14.
 DRAWN = np.array([0.1, 0.2, 0.3, 0.6])

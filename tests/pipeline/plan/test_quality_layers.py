@@ -32,7 +32,6 @@ from spectile.pipeline.scene.raster import open_source
 from spectile.pipeline.store.opening import open_storage
 from tests.pipeline.block.test_mosaic import Held, scene
 from tests.pipeline.fakes import NORTH_UP, SIX, UTM, Positional, made
-from tests.pipeline.cube.test_record import UTM
 
 TILING = Tiling((150, 210), 64, 8)
 
