@@ -149,8 +149,6 @@ def test_a_line_in_a_sites_own_crs_is_a_line_without_a_footprint(
     assert json.loads(Path(done.item).read_text())["geometry"] is None
     [told] = [line for line in caplog.messages if "no footprint" in line]
     assert told.endswith("(and of 1 more scenes)")
-    with (
-        pytest.raises(UsageError, match="no transformation"),
-        prepare_line(replace(asked, crs=UTM), dry=True),
-    ):
+    elsewhere = replace(asked, crs=UTM)
+    with pytest.raises(UsageError, match="no transformation"), prepare_line(elsewhere, dry=True):
         pass
