@@ -26,6 +26,7 @@ from tests.pipeline.cube.test_record import make
 MEMORY = 400_000_000
 """Bytes that a refusal may take at its peak."""
 HUGE = 10**12
+OVERVIEW_THAT_IS_NOT_THERE = {"layout": [{"asset": "overviews/99"}]}
 
 
 def info(cube: Path) -> None:
@@ -200,13 +201,13 @@ def test_a_crs_that_is_none_is_refused(cube, door):
 
 
 @pytest.mark.parametrize("door", READS)
-@pytest.mark.parametrize("value", [7, "x", [1], {"layout": 7}, {"layout": [{"asset": "overviews/99"}]}])
+@pytest.mark.parametrize("value", [7, "x", [1], {"layout": 7}, OVERVIEW_THAT_IS_NOT_THERE])
 def test_other_attributes_of_another_type_do_no_harm(cube, value, door):
     def harm(root: dict[str, Any]) -> None:
         root["attributes"].update(multiscales=value)
 
     edit(cube / "zarr.json", harm)
-    if door == "view":
+    if door == "view" and value == OVERVIEW_THAT_IS_NOT_THERE:
         refused(door, cube)
     else:
         DOORS[door](cube)
