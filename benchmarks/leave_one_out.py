@@ -38,9 +38,10 @@ from spectile.model.cascade.cascade import SpectralCascade
 from spectile.model.cascade.means import training_pixels
 from spectile.model.cascade.train import train
 from spectile.model.closed.baselines import load_baselines
+from spectile.model.closed.regressions import Neighbours
 from spectile.model.data.crops import Batch, CropSource, Floats, TrainingScene
 from spectile.model.measure.evaluation import evaluate, held_out_crops
-from spectile.model.measure.ladder import Neighbours, fit_neighbours
+from spectile.model.measure.ladder import fit_neighbours
 from spectile.model.predict.network import load_calibration
 from spectile.model.registry import load_network
 from spectile.pipeline.scene.spectra import read_spectral_library

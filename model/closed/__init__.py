@@ -1,4 +1,5 @@
 """Closed forms: what needs no network.
 
-closed_form: the mean of the cascade · baselines: ridge and nearest neighbours.
+closed_form: the mean of the cascade · regressions: of single pixels · baselines: those that
+a checkpoint carries.
 """

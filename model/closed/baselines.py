@@ -7,7 +7,7 @@ means, so that it holds no training pixel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -19,8 +19,14 @@ from torch import Tensor
 from spectile.catalog.errors import CheckpointError
 from spectile.model import checkpoint
 from spectile.model.checkpoint import Checkpoint
-
-Floats = NDArray[np.float32]
+from spectile.model.closed.regressions import (
+    Floats,
+    Linear,
+    Neighbours,
+    NormalEquations,
+    monomials,
+    polynomial,
+)
 
 NAMES = ("ridge/weight", "ridge/low", "ridge/high", "lookup/codes", "lookup/spectra", "lookup/neighbours")
 """Of the tensors that a checkpoint stores them as."""
@@ -40,47 +46,6 @@ class Baseline(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Ridge:
-    """Ridge regression on the polynomials of RGB up to a degree."""
-
-    weight: Floats
-    """(F + 1, B) coefficients, the constant first."""
-    low: Floats
-    """(3,) least RGB of the training data, below which the input is clipped."""
-    high: Floats
-    """(3,) greatest; a polynomial means nothing beyond."""
-
-    @property
-    def degree(self) -> int:
-        """Of the polynomial, from the number of its terms, (d + 1)(d + 2)(d + 3) / 6."""
-        return next(d for d in DEGREES if len(_exponents(d)) + 1 == len(self.weight))
-
-    def predict(self, rgb: Floats) -> Floats:
-        """(B, h, w) float32 reflectance."""
-        pixels = np.clip(rgb.reshape(3, -1).T, self.low, self.high)
-        out: Floats = (_polynomials(pixels, self.degree) @ self.weight).astype(np.float32)
-        return out.T.reshape(-1, *rgb.shape[1:])
-
-
-@dataclass(frozen=True, eq=False)
-class Lookup:
-    """The mean spectrum of the nearest codes in RGB."""
-
-    codes: Floats
-    """(C, 3) cluster means of RGB."""
-    spectra: Floats
-    """(C, B) mean reflectance of each cluster."""
-    neighbours: int
-    """How many codes are averaged, equally."""
-
-    def predict(self, rgb: Floats) -> Floats:
-        """(B, h, w) float32 reflectance."""
-        _, index = cKDTree(self.codes).query(rgb.reshape(3, -1).T, k=range(1, self.neighbours + 1))
-        spectra: Floats = self.spectra[index].mean(axis=1)
-        return spectra.T.reshape(-1, *rgb.shape[1:])
-
-
-@dataclass(frozen=True, eq=False)
 class Pixels:
     """Spectra with the RGB that a camera gives them."""
 
@@ -90,24 +55,23 @@ class Pixels:
     """(P, B) float32 reflectance."""
 
 
-def fit_ridge(training: Pixels, validation: Pixels) -> Ridge:
-    """The ridge whose degree and penalty do best on validation."""
+def fit_ridge(training: Pixels, validation: Pixels) -> Linear:
+    """The ridge on polynomials of the colour whose degree and penalty do best on validation."""
     low, high = training.rgb.min(axis=0), training.rgb.max(axis=0)
     candidates = []
     for degree in DEGREES:
-        x = _polynomials(training.rgb, degree).astype(np.float64)
-        scale = x.std(axis=0)
-        scale[0] = 1.0
-        x /= scale
-        gram, cross = x.T @ x / len(x), x.T @ training.spectra / len(x)
+        features = partial(polynomial, degree=degree)
+        regressors = features(training.rgb).astype(np.float64)
+        scale = regressors.std(axis=0)
+        scale[0] = 1.0  # the constant
+        normal = NormalEquations(regressors / scale, training.spectra)
         for penalty in PENALTIES:
-            ridge = np.diag(np.r_[0.0, np.full(x.shape[1] - 1, penalty)])
-            weight = np.linalg.solve(gram + ridge, cross) / scale[:, None]
-            candidates.append(Ridge(weight.astype(np.float32), low, high))
+            weight = (normal.solve(penalty) / scale[:, None]).astype(np.float32)
+            candidates.append(Linear(features, weight, low, high, {"degree": degree, "penalty": penalty}))
     return min(candidates, key=lambda model: pixel_rmse(model, validation))
 
 
-def fit_lookup(training: Pixels, validation: Pixels, *, seed: int) -> Lookup:
+def fit_lookup(training: Pixels, validation: Pixels, *, seed: int) -> Neighbours:
     """The codebook by Lloyd's algorithm, with the number of neighbours that does best on validation."""
     rng = np.random.default_rng(seed)
     distinct = np.unique(training.rgb, axis=0)
@@ -116,7 +80,7 @@ def fit_lookup(training: Pixels, validation: Pixels, *, seed: int) -> Lookup:
         codes = _cluster_means(cKDTree(codes).query(training.rgb)[1], training.rgb)
     members = cKDTree(codes).query(training.rgb)[1]
     codes, spectra = _cluster_means(members, training.rgb), _cluster_means(members, training.spectra)
-    candidates = [Lookup(codes, spectra, k) for k in NEIGHBOURS if k <= len(codes)]
+    candidates = [Neighbours(codes, spectra, k) for k in NEIGHBOURS if k <= len(codes)]
     return min(candidates, key=lambda model: pixel_rmse(model, validation))
 
 
@@ -137,20 +101,9 @@ def _cluster_means(members: NDArray[np.intp], values: Floats) -> Floats:
     return means
 
 
-def _exponents(degree: int) -> list[tuple[int, ...]]:
-    """The channels that each term multiplies, constant left out."""
-    return [term for d in range(1, degree + 1) for term in combinations_with_replacement(range(3), d)]
-
-
-def _polynomials(rgb: Floats, degree: int) -> Floats:
-    """(P, F + 1) the constant and every product of channels up to the degree."""
-    terms = [np.prod(rgb[:, list(term)], axis=1) for term in _exponents(degree)]
-    return np.stack([np.ones(len(rgb), dtype=rgb.dtype), *terms], axis=1)
-
-
-def to_tensors(ridge: Ridge, lookup: Lookup) -> dict[str, Tensor]:
+def to_tensors(ridge: Linear, lookup: Neighbours) -> dict[str, Tensor]:
     """Both as tensors by name, as a checkpoint stores them."""
-    arrays = (ridge.weight, ridge.low, ridge.high, lookup.codes, lookup.spectra, lookup.neighbours)
+    arrays = (ridge.weight, ridge.low, ridge.high, lookup.colours, lookup.spectra, lookup.k)
     tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
     return dict(zip(NAMES, tensors, strict=True))
 
@@ -173,13 +126,15 @@ def baselines_of(loaded: Checkpoint) -> dict[str, Baseline]:
     shapes = [(3,), (3,), (len(codes), 3), (len(codes), bands)] if codes.ndim else []
     if [array.shape for array in (low, high, codes, spectra)] != shapes or neighbours.shape not in ((), (1,)):
         raise CheckpointError("baselines whose shapes do not go together", where=where)
-    if terms not in [len(_exponents(degree)) + 1 for degree in DEGREES]:
+    degrees = {len(monomials(degree)) + 1: degree for degree in DEGREES}
+    if terms not in degrees:
         raise CheckpointError("a ridge of an unknown degree", where=where, got=f"{terms} terms")
     if not 1 <= (count := int(neighbours.item())) <= len(codes):
         raise CheckpointError(
             "neighbours of the lookup", where=where, got=count, expected=f"1 to {len(codes)}"
         )
-    return {"ridge": Ridge(weight, low, high), "lookup": Lookup(codes, spectra, count)}
+    ridge = Linear(partial(polynomial, degree=degrees[terms]), weight, low, high)
+    return {"ridge": ridge, "lookup": Neighbours(codes, spectra, count)}
 
 
 def load_baselines(name: str) -> dict[str, Baseline]:
@@ -190,6 +145,6 @@ def load_baselines(name: str) -> dict[str, Baseline]:
     CheckpointError
         Where the checkpoint is missing or damaged, or carries none.
     """
-    if not (found := baselines_of(checkpoint.load(name))):
+    if not (baselines := baselines_of(checkpoint.load(name))):
         raise CheckpointError("no baselines in the checkpoint", where=name)
-    return found
+    return baselines

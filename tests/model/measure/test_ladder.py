@@ -7,14 +7,13 @@ from functools import partial
 import numpy as np
 import pytest
 
+from spectile.model.closed.regressions import NormalEquations, polynomial
 from spectile.model.measure.ladder import (
     CLOSED_FORM,
     Fit,
     Floats,
-    _Normal,
     fit_neighbours,
     join,
-    polynomial,
     rmse,
     root_polynomial,
 )
@@ -99,7 +98,8 @@ def test_errors_from_moments_are_those_of_predicting_every_pixel() -> None:
     weight = np.random.default_rng(0).normal(size=(10, spectra.shape[1]))
     squared = np.square(features(rgb) @ weight - spectra.astype(np.float64)).sum(axis=1).mean()
     unchanged = np.square(spectra.astype(np.float64)).sum(axis=1).mean()
-    assert _Normal(rgb, spectra, features).error(weight) == pytest.approx(squared - unchanged)
+    normal = NormalEquations(features(rgb.astype(np.float64)), spectra)
+    assert normal.error(weight) == pytest.approx(squared - unchanged)
 
 
 def test_what_is_chosen_depends_on_validation() -> None:
