@@ -94,7 +94,7 @@ def test_a_model_py_beside_a_notebook_hides_nothing(tmp_path: Path) -> None:
     code = (
         "import spectile\n"
         "from spectile.model.predict.predictor import load_predictor\n"
-        "from spectile.flows.run.planning import run_scene\n"
+        "from spectile.flows.run.execute import run_scene\n"
         "import spectile.catalog.bands, spectile.pipeline.run\n"
         "print('fine')"
     )

@@ -29,7 +29,7 @@ SECRET = "wJalrXUtnFEMI"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(planning, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
+    monkeypatch.setattr(execute, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
 
 
 @pytest.fixture
