@@ -311,7 +311,9 @@ def test_the_flows_parameters_are_the_settings_with_their_defaults():
     from spectile.flows.deployed.flight_line import process_flight_line
 
     parameters = list(signature(process_flight_line.fn).parameters.values())
-    assert parameters == parameters_of(LineSettings)
+    assert [(each.name, each.default) for each in parameters] == [
+        (each.name, each.default) for each in parameters_of(LineSettings)
+    ]
     assert [each.name for each in parameters[:3]] == ["scenes", "out", "add"]
 
 
