@@ -62,7 +62,8 @@ def report_of(flow: Flow[..., Any], settings: Settings) -> dict[str, Any]:
     SpectileError : the run failed before it could report.
     """
     check_recordable(settings)
-    facts = flow(**asdict(settings), return_state=True).result(raise_on_failure=False)
+    state: Any = flow(**asdict(settings), return_state=True)
+    facts = state.result(raise_on_failure=False)
     if isinstance(facts, BaseException):
         raise facts
     assert isinstance(facts, dict)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.urls import locate
+from spectile.flows.run import predictors
 from spectile.flows.run.outputs import check_apart, check_place
-from spectile.flows.run.predictors import predictor_of, time_tile
 from spectile.flows.run.register import check_catalog
 from spectile.flows.run.settings import CubeSettings, LineSettings, SceneSettings
 from spectile.flows.run.state import Prepared
@@ -150,7 +150,7 @@ def _plan_run(
     if like is not None:
         predictor = like.predictor
     elif predictor is None:
-        predictor = predictor_of(settings) if crew is None else crew.predictor(settings)
+        predictor = predictors.predictor_of(settings) if crew is None else crew.predictor(settings)
     tiling.check_stride(predictor.stride)
     estimate = predictor.settings.get("estimate")
     if estimate == "posterior mean":
@@ -190,7 +190,7 @@ def _plan_run(
     plan = draft if settings.block else _with_block(Workload(draft, channels, held), settings)
     seconds = like.seconds_per_tile if like is not None else None
     if dry and seconds is None:
-        seconds = time_tile(predictor, settings.tile)
+        seconds = predictors.time_tile(predictor, settings.tile)
     workload = Workload(plan, channels, held)
     overlapped = workload.overlaps(settings.memory)
     estimate = workload.estimate(overlapped=overlapped, seconds_per_tile=seconds)

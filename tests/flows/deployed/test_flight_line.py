@@ -11,7 +11,7 @@ from affine import Affine
 
 from spectile.catalog.errors import CubeError, SpectileError, UsageError
 from spectile.flows.commands import app as cli
-from spectile.flows.run import execute, planning, predictors, state
+from spectile.flows.run import execute, predictors, state
 from spectile.flows.run.line import prepare_line, run_line, start_line
 from spectile.flows.run.settings import LineSettings, SceneSettings, parameters_of
 from spectile.pipeline import run
@@ -47,7 +47,7 @@ def write(tmp_path):
 @pytest.fixture(autouse=True)
 def _plain_pictures(monkeypatch) -> None:
     """Quicklooks have tests of their own; drawing them takes longer than these cubes."""
-    monkeypatch.setattr(planning, "write_quicklook", lambda storage: f"{storage}.png")
+    monkeypatch.setattr(execute, "write_quicklook", lambda storage: f"{storage}.png")
 
 
 @pytest.fixture
@@ -312,7 +312,9 @@ def test_the_flows_parameters_are_the_settings_with_their_defaults():
     from spectile.flows.deployed.flight_line import process_flight_line
 
     parameters = list(signature(process_flight_line.fn).parameters.values())
-    assert parameters == parameters_of(LineSettings)
+    assert [(each.name, each.default) for each in parameters] == [
+        (each.name, each.default) for each in parameters_of(LineSettings)
+    ]
     assert [each.name for each in parameters[:3]] == ["scenes", "out", "add"]
 
 

@@ -38,7 +38,9 @@ def test_the_flows_parameters_are_the_settings_with_their_defaults():
     from spectile.flows.deployed.scene import process_scene
 
     parameters = list(signature(process_scene.fn).parameters.values())
-    assert parameters == parameters_of(SceneSettings)
+    assert [(each.name, each.default) for each in parameters] == [
+        (each.name, each.default) for each in parameters_of(SceneSettings)
+    ]
     assert [each.name for each in parameters[:3]] == ["scene", "out", "radiometry"]
 
 

@@ -296,7 +296,9 @@ def test_the_flows_parameters_are_those_of_the_settings():
     from spectile.flows.deployed.watch import watch
 
     parameters = list(signature(watch.fn).parameters.values())
-    assert parameters == parameters_of(WatchSettings)
+    assert [(each.name, each.default) for each in parameters] == [
+        (each.name, each.default) for each in parameters_of(WatchSettings)
+    ]
     assert [each.name for each in parameters[:4]] == ["inbox", "out", "at_once", "settle"]
 
 
