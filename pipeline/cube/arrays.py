@@ -15,12 +15,18 @@ import zarr
 
 from spectile.catalog.errors import CubeError
 from spectile.pipeline.geometry.levels import Level
-from spectile.pipeline.plan.arrays import ArrayLayout, cube_arrays
+from spectile.pipeline.plan.arrays import ArrayLayout, ArraySpec, cube_arrays
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.base import Storage
 
 CODECS = {"bytes", "blosc", "zstd", "crc32c", "sharding_indexed"}
 """Those that arrays of a cube are made with."""
+
+_DAMAGE = (
+    LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError,
+    FileNotFoundError, ImportError,
+)  # fmt: skip
+"""What zarr, xarray, codecs and our own reading raise over metadata and bytes that are no cube's."""
 
 
 def open_arrays(
@@ -45,11 +51,11 @@ def open_arrays(
         for level in plan.levels[:1] if levels is None else levels:
             for spec in cube_arrays(plan).values():
                 key = level.key(spec.name)
-                _check(group[key], spec.layout(plan.bands, level.shape), f"{storage} {key}")
+                _check(group[key], spec, spec.layout(plan.bands, level.shape), f"{storage} {key}")
     return group
 
 
-def _check(array: Any, expected: ArrayLayout, where: str) -> None:
+def _check(array: Any, spec: ArraySpec, expected: ArrayLayout, where: str) -> None:
     # Any: zarr types metadata as those of either version.
     if not isinstance(array, zarr.Array) or array.metadata.zarr_format != 3:
         raise CubeError("not an array of Zarr v3", where=where, remedy="see spectile verify --repair")
@@ -66,6 +72,12 @@ def _check(array: Any, expected: ArrayLayout, where: str) -> None:
             got=", ".join(f"{name} {getattr(layout, name)}" for name in differing),
             expected=", ".join(f"{name} {getattr(expected, name)}" for name in differing),
             remedy="see spectile verify --repair",
+        )  # fmt: skip
+    packing = {name: array.attrs.get(name) for name in spec.packing}
+    if packing != spec.packing:
+        raise CubeError(
+            "the array's counts mean something else", where=where, got=str(packing)[:200],
+            expected=str(spec.packing), remedy="see spectile verify --repair",
         )  # fmt: skip
     if others := _names(metadata.to_dict()["codecs"]) - CODECS:
         raise CubeError(
@@ -93,10 +105,7 @@ def reading_metadata(where: object) -> Iterator[None]:
     """
     try:
         yield
-    except (
-        ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError,
-        FileNotFoundError, ImportError,
-    ) as err:  # fmt: skip
+    except _DAMAGE as err:
         raise CubeError(
             "the cube's metadata are damaged", where=str(where),
             got=f"{type(err).__name__}: {str(err)[:200]}", remedy="see spectile verify --repair",
@@ -113,8 +122,6 @@ def readable(where: object, what: str = "cube") -> Iterator[None]:
     """
     try:
         yield
-    except (
-        LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError
-    ) as err:  # fmt: skip
+    except _DAMAGE as err:
         got = f"{type(err).__name__}: {err}"[:200]
         raise CubeError(f"the {what} cannot be read", where=str(where), got=got) from err

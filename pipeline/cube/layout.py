@@ -88,7 +88,7 @@ def software_version() -> str:
 def _create_arrays(
     group: zarr.Group, plan: Plan, bands: Bands, grid: Grid, calibration: Calibration | None
 ) -> None:
-    of_blocks = {
+    of_blocks: dict[str, Any] = {
         "compressors": BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
         "config": {"write_empty_chunks": True},
     }

@@ -34,7 +34,7 @@ from spectile.pipeline.plan.arrays import ArraySpec, block_arrays, cube_arrays
 from spectile.pipeline.plan.counts import decode, encode, encode_flat
 from spectile.pipeline.plan.layers import summarise
 from spectile.pipeline.plan.plan import SHARD, Plan
-from spectile.pipeline.plan.quality_layers import consistency
+from spectile.pipeline.plan.quality_layers import rgb_consistency
 from spectile.pipeline.plan.shares import Share
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
@@ -301,7 +301,7 @@ def _values(
     evidence, wanted = mosaic.evidence, cube.plan.quality
     for name, layer in summarise(samples, cube.plan.layers, mosaic.calibration):
         if name == "reflectance" and evidence is not None and "rgb_consistency" in wanted:
-            yield "rgb_consistency", encode_flat(consistency(evidence, layer, part), valid)
+            yield "rgb_consistency", encode_flat(rgb_consistency(evidence, layer, part), valid)
         yield name, encode(layer, valid)
     if evidence is not None and "quality" in wanted:
         yield "quality", evidence.flags[part]
@@ -365,13 +365,14 @@ def open_cube(path: str | Path, *, overview: int = 1) -> xr.Dataset:
         inside = group[level.folder] if level.folder else group
         dataset: xr.Dataset = xr.open_zarr(
             storage.zarr(read_only=True), group=level.folder or None, mask_and_scale=False,
+            consolidated=None if group.metadata.consolidated_metadata else False,
             decode_coords="all", drop_variables=[name for name in inside if name not in specs],
         )  # fmt: skip
-    for spec in specs.values():
-        if spec.values == "reflectance":
-            dataset[spec.name] = _decoded(dataset[spec.name])
-    at_hand = {name: dataset[name].compute() for name in ("fwhm", "good_wavelengths")}
-    return dataset.assign_coords(at_hand)  # as wavelength is
+        for spec in specs.values():
+            if spec.values == "reflectance":
+                dataset[spec.name] = _decoded(dataset[spec.name])
+        at_hand = {name: dataset[name].compute() for name in ("fwhm", "good_wavelengths")}
+        return dataset.assign_coords(at_hand)  # as wavelength is
 
 
 def _decoded(counts: xr.DataArray) -> xr.DataArray:

@@ -33,7 +33,7 @@ _STORED: dict[Values, tuple[str, int]] = {
     "scene": ("uint16", 0),
 }  # fmt: skip
 """Type and fill value of the arrays that blocks write."""
-_SCALED = {"scale_factor": SCALE, "_FillValue": NODATA, "valid_range": [0, NODATA - 1], "units": "1"}
+_PACKING = {"scale_factor": SCALE, "_FillValue": NODATA, "valid_range": [0, NODATA - 1], "units": "1"}
 _PIXELS = ("y", "x")
 _SPECTRA = ("wavelength", *_PIXELS)
 
@@ -76,6 +76,11 @@ class ArraySpec:
     def is_spectral(self) -> bool:
         """Whether it has bands."""
         return self.axes == _SPECTRA
+
+    @property
+    def packing(self) -> dict[str, Any]:
+        """The attributes that say what its counts mean; none where it holds no reflectance."""
+        return dict(_PACKING) if self.values == "reflectance" else {}
 
     @property
     def is_written(self) -> bool:
@@ -141,7 +146,7 @@ def array_attributes(spec: ArraySpec, plan: Plan, calibration: Calibration | Non
         return dict(_ALONG_WAVELENGTH.get(spec.name, {}))
     return {
         **_described(spec.name, plan, calibration),
-        **(_SCALED if spec.values == "reflectance" else {}),
+        **spec.packing,
         "grid_mapping": "spatial_ref",
         "coordinates": "fwhm good_wavelengths spatial_ref" if spec.is_spectral else "spatial_ref",
     }

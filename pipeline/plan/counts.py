@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,13 @@ def encode_flat(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArra
     return counts
 
 
-def decode(counts: NDArray[Any], dtype: type[F] = np.float32) -> NDArray[F]:
+@overload
+def decode(counts: NDArray[Any]) -> NDArray[np.float32]: ...
+@overload
+def decode(counts: NDArray[Any], dtype: type[F]) -> NDArray[F]: ...
+def decode(counts: NDArray[Any], dtype: Any = np.float32) -> NDArray[Any]:
     """Reflectance of stored counts, of any shape, as float32 or ``dtype``; NaN where they are NODATA."""
-    values: NDArray[F] = counts.astype(dtype)
+    values: NDArray[Any] = counts.astype(dtype)
     values *= dtype(SCALE)
     values[counts == NODATA] = np.nan
     return values

@@ -184,19 +184,20 @@ class Overlap:
             before = self._weight[part.relative_to(self._block).slices]
             if before.any():
                 met.append(OverlapComparison(part, before.copy(), np.zeros_like(before)))
-        held = self._weight[shared.relative_to(self._block).slices]
-        held += weights
+        weight = self._weight[shared.relative_to(self._block).slices]
+        weight += weights
         return met
 
     def note(self, met: list[OverlapComparison], samples: int) -> None:
         """Put what a tile's samples have shown into the evidence."""
-        for each in met:
-            found = self._evidence.disagreement[each.pixels.relative_to(self._block).slices]
-            here = np.where(each.before > 0, np.sqrt(each.squares / np.float32(samples)), np.float32(np.nan))
-            np.fmax(found, here, out=found)
+        for comparison in met:
+            disagreement = self._evidence.disagreement[comparison.pixels.relative_to(self._block).slices]
+            rms = np.sqrt(comparison.squares / np.float32(samples))
+            rms[comparison.before <= 0] = np.nan
+            np.fmax(disagreement, rms, out=disagreement)
 
 
-def consistency(
+def rgb_consistency(
     evidence: QualityEvidence, mean: NDArray[np.float32], at: tuple[slice, slice]
 ) -> NDArray[np.float32]:
     """The rms difference (h, w) of colours, reflectance, in a part of a block; NaN where no band tells.
@@ -212,5 +213,5 @@ def consistency(
     for channel, row in zip(seen, evidence.matrix, strict=True):
         for band in np.flatnonzero(row):
             channel += row[band] * mean[band]
-    found: NDArray[np.float32] = np.sqrt(np.square(seen, out=seen).mean(axis=0))
-    return found
+    difference: NDArray[np.float32] = np.sqrt(np.square(seen, out=seen).mean(axis=0))
+    return difference

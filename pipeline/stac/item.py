@@ -53,6 +53,11 @@ def cube_facts(storage: Storage, *, taken: Span | None = None) -> Facts:
     CubeError : there is no cube, or it is damaged.
     StoreError : the store cannot be read.
     """
+    with reading_metadata(storage):
+        return _cube_facts(storage, taken)
+
+
+def _cube_facts(storage: Storage, taken: Span | None) -> Facts:
     status, plan = read_status(storage), load_plan(storage)
     complete = status["status"] == "complete"
     said = taken or (parse_span("/".join(status[TAKEN])) if status.get(TAKEN) else None)
@@ -117,8 +122,7 @@ def cube_facts(storage: Storage, *, taken: Span | None = None) -> Facts:
 
 def _bands(storage: Storage, plan: Plan) -> tuple[list[float], list[float]]:
     group = open_arrays(storage, plan, consolidated=False)
-    with reading_metadata(storage):
-        return group["wavelength"][:].tolist(), group["fwhm"][:].tolist()
+    return group["wavelength"][:].tolist(), group["fwhm"][:].tolist()
 
 
 def _place(grid: Grid) -> dict[str, Any]:

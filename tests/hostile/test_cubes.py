@@ -7,6 +7,7 @@ import os
 import shutil
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.plan.plan import _sha256
 from spectile.pipeline.product.export import export_cube
 from spectile.pipeline.product.view import open_view
+from spectile.pipeline.stac.item import cube_facts
 from spectile.pipeline.store.base import LARGEST_JSON
 from spectile.pipeline.store.local import LocalStorage
 from tests.pipeline.cube.test_record import make
@@ -52,13 +54,17 @@ def opened(cube: Path) -> None:
     open_cube(cube).reflectance[:, 300, 300].compute()
 
 
+def item(cube: Path) -> None:
+    cube_facts(LocalStorage(cube))
+
+
 DOORS = {"info": info, "verify": verify, "view": view, "export": export, "open_cube": opened}
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cube that nobody has touched."""
-    cube = make(tmp_path_factory.mktemp("whole"))
+    cube = make(tmp_path_factory.mktemp("whole"), samples=2, layers=("sd",))
     return Path(str(cube.storage))
 
 
@@ -177,13 +183,35 @@ def test_an_unknown_codec_is_refused(cube, codecs, door):
 @pytest.mark.parametrize(
     "dtype",
     [
-        "object", "string", "float64", "|O", 7, {"name": "numpy.datetime64"},
+        "object", "string", "float64", "|O", 7, [], {}, {"name": "numpy.datetime64"},
         {"name": "fixed_length_utf32", "configuration": {"length_bytes": 4 * HUGE}},
     ],
 )  # fmt: skip
 def test_another_type_is_refused(cube, dtype, door):
     edit_array(cube, "reflectance", lambda metadata: metadata.update(data_type=dtype))
     refused(door, cube)
+
+
+@pytest.mark.parametrize("door", [*READS, "item"])
+@pytest.mark.parametrize("name", ["reflectance", "reflectance_sd", "wavelength", "spatial_ref"])
+def test_attributes_of_an_array_of_another_type_never_end_in_a_traceback(cube, name, door):
+    said = ("scale_factor", "_FillValue", "units", "grid_mapping", "coordinates", "calibration_samples",
+            "crs_wkt", "GeoTransform")  # fmt: skip
+    for value in ([], 7, {"a": []}):
+        edit_array(cube, name, lambda metadata, value=value: metadata["attributes"].update(
+            dict.fromkeys(said, value)))  # fmt: skip
+        with suppress(SpectileError):
+            {**DOORS, "item": item}[door](cube)
+
+
+@pytest.mark.parametrize("key", ["data_type", "shape", "codecs", "attributes", "chunk_grid", "fill_value"])
+@pytest.mark.parametrize("value", [[], {}, 7, None])
+def test_metadata_of_an_array_of_another_type_never_end_in_a_traceback(cube, key, value):
+    edit(cube / "reflectance/zarr.json", lambda metadata: metadata.update({key: value}))
+    edit(cube / "zarr.json", lambda root: root.pop("consolidated_metadata"))
+    for door in (*DOORS.values(), item):
+        with suppress(SpectileError):
+            door(cube)
 
 
 @pytest.mark.parametrize("door", DOORS)
