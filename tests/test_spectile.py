@@ -14,7 +14,7 @@ import rasterio
 
 import spectile
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.flows.run import execute, planning
+from spectile.flows.run import execute
 from spectile.flows.run.execute import run_scene
 from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.scene.raster import open_source
@@ -36,7 +36,7 @@ def scene(tmp_path) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch) -> None:
     """Drawing quicklook and report takes longer than all else."""
-    monkeypatch.setattr(planning, "write_quicklook", lambda storage: "")
+    monkeypatch.setattr(execute, "write_quicklook", lambda storage: "")
     monkeypatch.setattr(execute, "write_report", lambda storage, **_: "")
 
 

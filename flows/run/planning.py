@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.urls import locate
+from spectile.flows.run import predictors
 from spectile.flows.run.outputs import check_apart, check_place
-from spectile.flows.run.predictors import predictor_of, time_tile
 from spectile.flows.run.register import check_catalog
 from spectile.flows.run.settings import SceneSettings
 from spectile.flows.run.state import Prepared
@@ -137,7 +137,7 @@ def _plan_run(
     if like is not None:
         predictor = like.predictor
     else:
-        predictor = predictor_of(settings) if crew is None else crew.predictor(settings)
+        predictor = predictors.predictor_of(settings) if crew is None else crew.predictor(settings)
     tiling.check_stride(predictor.stride)
     estimate = predictor.settings.get("estimate")
     if estimate == "posterior mean":
@@ -176,7 +176,7 @@ def _plan_run(
     plan = draft if settings.block else _with_block(draft, settings, held)
     seconds = like.seconds_per_tile if like is not None else None
     if dry and seconds is None:
-        seconds = time_tile(predictor, settings.tile)
+        seconds = predictors.time_tile(predictor, settings.tile)
     overlapped = plan.overlaps(predictor_bytes=held, budget=settings.memory)
     estimate = plan.estimate(predictor_bytes=held, overlapped=overlapped, seconds_per_tile=seconds)
     return Prepared(settings, source, predictor, plan, estimate, crew)

@@ -13,7 +13,7 @@ import rasterio
 from spectile.catalog.stac import check_stac
 from spectile.catalog.urls import locate
 from spectile.flows.commands import app as cli
-from spectile.flows.run import planning
+from spectile.flows.run import execute
 from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.product.quicklook import quicklook_names
 
@@ -37,7 +37,7 @@ def scene(make_scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 @pytest.fixture
 def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "write_quicklook", lambda storage: "")
+    monkeypatch.setattr(execute, "write_quicklook", lambda storage: "")
 
 
 def run(*arguments: str) -> None:

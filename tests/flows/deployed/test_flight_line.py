@@ -11,7 +11,7 @@ from affine import Affine
 
 from spectile.catalog.errors import CubeError, SpectileError, UsageError
 from spectile.flows.commands import app as cli
-from spectile.flows.run import execute, planning, predictors, state
+from spectile.flows.run import execute, predictors, state
 from spectile.flows.run.line import (
     LineSettings,
     flat_settings,
@@ -53,7 +53,7 @@ def write(tmp_path):
 @pytest.fixture(autouse=True)
 def _plain_pictures(monkeypatch) -> None:
     """Quicklooks have tests of their own; drawing them takes longer than these cubes."""
-    monkeypatch.setattr(planning, "write_quicklook", lambda storage: f"{storage}.png")
+    monkeypatch.setattr(execute, "write_quicklook", lambda storage: f"{storage}.png")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from rasterio._err import CPLE_AppDefinedError
 from spectile.catalog.errors import SceneError, SpectileError
 from spectile.catalog.urls import locate
 from spectile.flows.commands import app as cli
-from spectile.flows.run import execute, planning
+from spectile.flows.run import execute
 from spectile.flows.run.execute import process_blocks, remaining, start_cube
 from spectile.flows.run.planning import prepare
 from spectile.flows.run.settings import SceneSettings
@@ -45,7 +45,7 @@ SIGNATURE = "wJalrXUtnFEMI"
 @pytest.fixture(autouse=True)
 def _server(object_server, monkeypatch) -> None:
     monkeypatch.setitem(objects.RETRY, "max_retries", 2)
-    monkeypatch.setattr(planning, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
+    monkeypatch.setattr(execute, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
 
 
 def upload(path: Path, url: str = SCENE) -> None:
@@ -104,7 +104,7 @@ def content(storage: Storage, *folders: str) -> dict[str, bytes | None]:
 
 
 def test_a_cube_by_url_is_the_one_of_files_byte_for_byte(scene, whole, capsys, monkeypatch):
-    monkeypatch.setattr(planning, "write_quicklook", write_quicklook)
+    monkeypatch.setattr(execute, "write_quicklook", write_quicklook)
     code, said = run(capsys, "run", SCENE, "--out", CUBE, *FAST, "--checksum")
     assert code == 0
     assert f"quicklook    {CUBE.removesuffix('.zarr')}.quicklook.png" in said
@@ -284,7 +284,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def test_a_handle_that_closes_takes_nothing_from_another(scene, object_server, monkeypatch):
-    other = source._open_dataset(SCENE)
+    other = source.open_raster(SCENE)
     grid = source._grid
 
     def closing(*arguments):

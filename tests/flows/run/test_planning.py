@@ -283,7 +283,7 @@ def test_the_report_names_no_folder_in_its_provenance(settings):
 
 def test_what_a_process_held_before_it_started_another_is_not_the_others_peak():
     held = np.ones(60_000_000)  # 480 MB
-    code = "from spectile.flows.run.planning import peak_memory_bytes; print(peak_memory_bytes())"
+    code = "from spectile.flows.run.state import peak_memory_bytes; print(peak_memory_bytes())"
     peak = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout)
     assert 50_000_000 < peak < held.nbytes
     assert state.peak_memory_bytes() > held.nbytes

@@ -14,7 +14,7 @@ from rasterio.warp import transform
 from scipy.ndimage import map_coordinates
 
 from spectile.catalog.inputs import Batch
-from spectile.flows.run import planning
+from spectile.flows.run import execute
 from spectile.flows.run.execute import run_scene
 from spectile.flows.run.line import LineSettings, line_settings, prepare_line, run_line
 from spectile.flows.run.planning import prepare
@@ -150,7 +150,7 @@ def cubes(flown, tmp_path_factory) -> Cubes:
     folder = tmp_path_factory.mktemp("cubes")
     whole, declared, left_in = (str(folder / f"{name}.zarr") for name in ("whole", "declared", "left_in"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "write_quicklook", lambda storage: f"{storage}.png")
+        patch.setattr(execute, "write_quicklook", lambda storage: f"{storage}.png")
         run_scene(replace(flown.whole, out=whole))
         run_line(flown.line(out=declared, radiometry=flown.declared()))
         run_line(flown.line(out=left_in, radiometry=LEFT_IN))

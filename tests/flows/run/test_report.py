@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spectile.flows.commands import app as cli
-from spectile.flows.run import execute, planning
+from spectile.flows.run import execute
 from spectile.flows.run.execute import run_scene
 from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.cube.record import read_status
@@ -25,7 +25,7 @@ def settings(make_scene, tmp_path) -> SceneSettings:
 
 @pytest.fixture(autouse=True)
 def _without_quicklook(monkeypatch) -> None:
-    monkeypatch.setattr(planning, "write_quicklook", lambda storage: "")
+    monkeypatch.setattr(execute, "write_quicklook", lambda storage: "")
 
 
 @pytest.mark.usefixtures("with_reports")
