@@ -20,8 +20,7 @@ from typing import Any
 from spectile.flows.run import execute
 from spectile.pipeline.block import predict
 from spectile.pipeline.plan.quality_layers import QUALITY
-from spectile.pipeline.store import base as storage
-from spectile.pipeline.store import objects
+from spectile.pipeline.store import local, objects
 
 PHASES = ("predict", "shard", "marker", "finish")
 """Prediction, the writing of shards and of markers, and everything written once all blocks are done."""
@@ -123,10 +122,10 @@ def _arm_finish(passages: _Passages) -> None:
 
 
 def _arm_files(passages: _Passages) -> None:
-    whole = storage.LocalStorage._part
+    whole = local.LocalStorage._part
 
     @contextmanager
-    def part(self: storage.LocalStorage, key: str, value: bytes) -> Iterator[tuple[Path, Path]]:
+    def part(self: local.LocalStorage, key: str, value: bytes) -> Iterator[tuple[Path, Path]]:
         if not passages.due(passages.phase_of(key)):
             with whole(self, key, value) as both:
                 yield both
@@ -153,7 +152,7 @@ def _arm_files(passages: _Passages) -> None:
 
         return named
 
-    storage.LocalStorage._part = part  # type: ignore[method-assign]
+    local.LocalStorage._part = part  # type: ignore[method-assign]
     os.replace, os.link = naming(os.replace), naming(os.link)
 
 

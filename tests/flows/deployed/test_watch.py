@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from spectile.flows.commands import app as cli
-from spectile.flows.run import execute, planning
+from spectile.flows.run import execute
 from spectile.flows.run.execute import report, run_scene
 from spectile.flows.run.settings import SceneSettings, WatchSettings, parameters_of
 from spectile.flows.watching import sweep as compose_watch
@@ -95,7 +95,7 @@ def test_what_is_new_is_made_once_and_what_changed_gets_a_cube_beside_the_old_on
     assert first["status"] == "complete"
 
     # What has not changed is not even read.
-    monkeypatch.setattr(planning, "prepare", lambda *_: pytest.fail("a scene was read"))
+    monkeypatch.setattr(execute, "prepare", lambda *_: pytest.fail("a scene was read"))
     assert states(sweep(settings, run_one)) == {"a": "skipped", "day/b": "skipped"}
     monkeypatch.undo()
 

@@ -25,7 +25,7 @@ from spectile.flows.run.planning import prepare
 from spectile.flows.run.settings import SceneSettings
 from spectile.flows.run.state import Silent
 from spectile.pipeline.cube.attempts import read_failures
-from spectile.pipeline.cube.record import finished_blocks
+from spectile.pipeline.cube.record import Cube, finished_blocks, load_plan
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.store.opening import open_storage
@@ -71,8 +71,7 @@ def hired(cluster, monkeypatch) -> SpecCluster:
 
 
 def checksums(settings: SceneSettings) -> dict[Block, dict]:
-    plan = execute.load_plan(open_storage(settings.out))
-    cube = execute.Cube(open_storage(settings.out), plan)
+    cube = Cube(open_storage(settings.out), load_plan(open_storage(settings.out)))
     return {block: marker.checksums for block, marker in finished_blocks(cube).items()}
 
 
