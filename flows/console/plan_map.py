@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.catalog.scenes import list_scenes
 from spectile.catalog.urls import locate, nested
 from spectile.flows.console.console import duration, size
 from spectile.flows.console.describe import run_state
@@ -22,6 +21,7 @@ from spectile.pipeline.cube.record import Cube, finished_blocks, load_plan, read
 from spectile.pipeline.geometry.footprint import footprints
 from spectile.pipeline.geometry.tiling import Block, blocks
 from spectile.pipeline.plan.plan import Plan, block_bytes
+from spectile.pipeline.stac.scenes import list_scenes
 from spectile.pipeline.store.opening import open_storage
 
 Feature = dict[str, Any]

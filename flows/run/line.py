@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from spectile.catalog.errors import CubeError, UsageError
-from spectile.catalog.scenes import NamedScene, list_scenes
+from spectile.catalog.scenes import NamedScene
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.times import join, parse_span, to_text
 from spectile.flows.run import execute, planning
@@ -25,6 +25,7 @@ from spectile.pipeline.line.grid import Frame
 from spectile.pipeline.line.members import Combine
 from spectile.pipeline.line.source import open_line
 from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.stac.scenes import list_scenes
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
 
