@@ -31,7 +31,6 @@ from rasterio.crs import CRS
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import SpectileError
 from spectile.catalog.index import Query
-from spectile.catalog.scenes import list_scenes
 from spectile.catalog.stac import Placed, build_item
 from spectile.model import checkpoint
 from spectile.model.predict.predictor import load_predictor
@@ -46,6 +45,7 @@ from spectile.pipeline.product.quicklook import write_quicklook
 from spectile.pipeline.product.view import open_view
 from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.stac.item import cube_facts
+from spectile.pipeline.stac.scenes import list_scenes
 from spectile.pipeline.store.local import LocalStorage
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,16 +1,14 @@
-"""The scenes of a flight line: files, folders of files, or a STAC item collection."""
+"""Which file a STAC item means by its scene, when it was taken, and where an href may lead."""
 
 from __future__ import annotations
 
 import os
 import posixpath
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spectile.catalog.documents import parse_json
 from spectile.catalog.errors import UsageError
 from spectile.catalog.urls import Location, is_url, locate
 
@@ -30,73 +28,6 @@ class NamedScene:
     """Acquisition time from its STAC item."""
     listed: bool = False
     """True if a collection named it; False if the user did."""
-
-
-def list_scenes(given: Sequence[str], *, last: Sequence[str] = ()) -> list[NamedScene]:
-    """The scenes, in order: those of a folder by name, those of a collection in its order.
-
-    Parameters
-    ----------
-    given : rasters, folders of rasters and local STAC item collections (``.json``, ``.geojson``).
-    last : the same kinds of places; their scenes come last, also if ``given`` names them too.
-
-    Raises
-    ------
-    UsageError : a place is missing or empty, two scenes have one name, or an href is not allowed.
-    """
-    late = [scene for each in last for scene in _scenes_of(each)]
-    places = {_place(scene) for scene in late}
-    early = [scene for each in given for scene in _scenes_of(each) if _place(scene) not in places]
-    found = early + late
-    if not found:
-        raise UsageError(
-            "no scenes", got=", ".join(given) or None, expected="RGB rasters, or a folder of them"
-        )
-    if twice := [name for name, count in Counter(scene.name for scene in found).items() if count > 1]:
-        raise UsageError(
-            f"two scenes are called {twice[0]}", remedy="rename one; a cube knows its scenes by their names"
-        )
-    return found
-
-
-def _place(scene: NamedScene) -> str:
-    return scene.place if is_url(scene.place) else os.path.realpath(scene.place)
-
-
-def _scenes_of(given: str) -> Iterator[NamedScene]:
-    place = locate(given)
-    if isinstance(place, Location):
-        yield NamedScene(place.name, place.url)
-    elif place.is_dir():
-        for path in sorted(place.iterdir()):
-            if path.suffix.lower() in RASTERS and path.is_file():
-                yield NamedScene(path.name, str(path))
-    elif place.suffix.lower() in (".json", ".geojson"):
-        yield from _collected(place)
-    else:
-        yield NamedScene(place.name, str(place))
-
-
-def _collected(path: Path) -> Iterator[NamedScene]:
-    try:
-        said = parse_json(path.read_bytes(), str(path), strict=False)
-    except FileNotFoundError as err:
-        raise UsageError("no such file", where=str(path)) from err
-    except OSError as err:
-        raise UsageError("not a STAC item collection", where=str(path), got=str(err)) from err
-    items = said.get("features") if isinstance(said, dict) else None
-    if not isinstance(items, list) or said.get("type") != "FeatureCollection":
-        raise UsageError(
-            "not a STAC item collection", where=str(path), expected="a FeatureCollection of STAC items"
-        )
-    for item in items:
-        try:
-            name, assets = str(item["id"]), dict(item["assets"])
-        except (KeyError, TypeError, ValueError) as err:
-            raise UsageError("not a STAC item", where=str(path), got=str(item)[:60]) from err
-        where = f"{path} item {name}"
-        place = checked_href(scene_asset(assets, where), path, path, where)
-        yield NamedScene(name, place, item_span(item), listed=True)
 
 
 def item_span(item: Mapping[str, Any]) -> str | None:

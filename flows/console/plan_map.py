@@ -9,7 +9,6 @@ from typing import Any
 
 from spectile.catalog.bands import RGB_CAMERA
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.catalog.scenes import list_scenes
 from spectile.catalog.urls import locate, nested
 from spectile.flows.console.console import duration, size
 from spectile.flows.console.describe import run_state
@@ -23,6 +22,7 @@ from spectile.pipeline.geometry.footprint import footprints
 from spectile.pipeline.geometry.tiling import Block, blocks
 from spectile.pipeline.plan.cost import Workload, input_channels
 from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.stac.scenes import list_scenes
 from spectile.pipeline.store.opening import open_storage
 
 Feature = dict[str, Any]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from spectile.catalog.errors import CubeError, UsageError
-from spectile.catalog.scenes import NamedScene, list_scenes
+from spectile.catalog.scenes import NamedScene
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.times import join, parse_span, to_text
 from spectile.flows.run import execute, planning
@@ -22,6 +22,7 @@ from spectile.flows.run.state import Observer, Prepared, Result, Silent
 from spectile.pipeline.cube.record import Cube, load_plan, put_layout
 from spectile.pipeline.line.source import open_line
 from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.stac.scenes import list_scenes
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
 

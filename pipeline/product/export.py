@@ -21,13 +21,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
-from rasterio.warp import transform_bounds
 
 from spectile.catalog.bands import Bands
-from spectile.catalog.errors import CubeError, StoreError, UsageError
+from spectile.catalog.errors import CubeError, SpectileError, StoreError, UsageError
 from spectile.catalog.urls import locate, nested
 from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
 from spectile.pipeline.cube.record import load_plan, read_status
@@ -145,8 +144,10 @@ def _window(grid: Grid, region: Box | None, crs: str | None) -> Window:
     if region is None:
         return grid.window
     try:
-        bounds = region if crs is None else transform_bounds(crs, CRS.from_wkt(grid.crs_wkt), *region)
-    except (CRSError, CPLE_BaseError) as err:
+        bounds = region
+        if crs is not None:
+            bounds = Transformer.from_crs(crs, grid.crs_wkt, always_xy=True).transform_bounds(*region)
+    except ProjError as err:
         raise UsageError(
             "the region has no place in the cube's CRS", got=f"{region} in {crs}", expected="e.g. EPSG:4326"
         ) from err
@@ -223,7 +224,11 @@ def _folder_beside(target: Path) -> Iterator[Path]:
         ) as folder:
             try:
                 yield Path(folder)
-            except (OSError, RuntimeError, SystemError, CPLE_BaseError) as err:
+            except SpectileError:
+                raise
+            except (
+                Exception
+            ) as err:  # of GDAL's errors, which rasterio passes on, no public name is an ancestor
                 # Asked while the unfinished file is still there.
                 full = shutil.disk_usage(folder).free < _FULL_BYTES or (
                     isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -19,7 +19,7 @@ from spectile.catalog.errors import UsageError
 from spectile.catalog.index import Query
 from spectile.catalog.stac import item_key
 from spectile.pipeline.stac import collection as catalogs
-from spectile.pipeline.stac import inbox as inboxes
+from spectile.pipeline.stac import crawl
 from spectile.pipeline.stac.collection import Collection, Rebuilt
 from spectile.pipeline.stac.inbox import Arrival, list_arrivals, look
 from spectile.pipeline.store.local import LocalStorage
@@ -327,4 +327,4 @@ def endless() -> Iterator[str]:
 def test_a_server_that_never_ends_is_left(endless: str) -> None:
     with pytest.raises(UsageError, match="too large"):
         list_arrivals(endless)
-    assert Endless.sent < 10 * inboxes.MOST_BYTES
+    assert Endless.sent < 10 * crawl.MOST_BYTES

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from spectile.catalog.errors import SceneError, SpectileError, UsageError
-from spectile.catalog.scenes import NamedScene, list_scenes
+from spectile.catalog.scenes import NamedScene
 from spectile.catalog.urls import locate
 from spectile.pipeline.line.members import open_scenes
 from spectile.pipeline.scene.addresses import resolve
 from spectile.pipeline.scene.raster import open_source
 from spectile.pipeline.stac.inbox import list_arrivals, look
+from spectile.pipeline.stac.scenes import list_scenes
 from tests.hostile.servers import listening
 from tests.hostile.test_scene_formats import SECRET, _vrt_of
 

@@ -122,7 +122,9 @@ def test_a_sweep_over_finished_cubes_loads_no_weights_and_starts_no_worker(inbox
     # Without their notes the scenes are read again, and planned.
     for note in (tmp_path / "cubes").rglob(".*.seen.json"):
         note.unlink()
-    monkeypatch.setattr(planning, "_assemble", lambda *_, **__: pytest.fail("workers were started"))
+    monkeypatch.setattr(
+        "spectile.flows.run.planning._assemble", lambda *_, **__: pytest.fail("workers were started")
+    )
     assert states(sweep(settings, run_one)) == {"a": "skipped", "day/b": "skipped"}
     assert loaded == ["vnir48", "vnir48"]
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.catalog.scenes import NamedScene, list_scenes
+from spectile.catalog.scenes import NamedScene
 from spectile.pipeline.cube.record import create_cube
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.placing import to_map, transform_points
@@ -20,6 +20,7 @@ from spectile.pipeline.line.members import Member
 from spectile.pipeline.line.source import open_line
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.run import process_run
+from spectile.pipeline.stac.scenes import list_scenes
 from spectile.pipeline.store.local import LocalStorage
 from tests.pipeline.fakes import SIX, Positional
 
