@@ -6,9 +6,9 @@ import json
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from spectile.catalog.bands import RGB_CAMERA, SENSORS, Bands
 from spectile.catalog.errors import UsageError
@@ -37,7 +37,7 @@ class Recipe(Sources):
     """Of the model."""
     sensor: str | EvenBands = "vnir48"
     """The bands it predicts, by name or at equal spacing."""
-    responses: Annotated[tuple[str | ResponseSource, ...], Field(min_length=1)] = ("rgb_camera",)
+    responses: tuple[str | ResponseSource, ...] = ("rgb_camera",)
     """Of the camera: the expected one, then others that varied crops draw too. A name is a sensor's."""
     coarse: Count = 12
     """Bands of the first stage."""
@@ -49,6 +49,10 @@ class Recipe(Sources):
     """The two stages."""
     training: TrainConfig = field(default_factory=TrainConfig)
     """How to train."""
+
+    def __post_init__(self) -> None:
+        if not self.responses:
+            raise UsageError("responses name at least the expected one", where=self.name)
 
     def config(self, response: Bands = RGB_CAMERA) -> CascadeConfig:
         """The model that is trained, for an input of that response."""

@@ -22,7 +22,8 @@ from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
 from spectile.model.cascade.spread import calibrate_bands, calibrate_stages
 from spectile.model.cascade.train import train_step
-from spectile.model.measure.ladder import Fit, Fitted, Floats
+from spectile.model.closed.regressions import Floats
+from spectile.model.measure.ladder import Fit, Fitted
 from spectile.model.measure.ladder_regression import (
     LEVELS,
     Backbone,

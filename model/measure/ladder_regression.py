@@ -12,8 +12,9 @@ from spectile.model.cascade.cascade import Stage, StageConfig
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.train import learning_rate, mean_loss
 from spectile.model.closed.closed_form import COLOUR_FEATURES, colour_features
+from spectile.model.closed.regressions import Floats
 from spectile.model.diffusion.losses import spectral_loss
-from spectile.model.measure.ladder import Floats, rmse
+from spectile.model.measure.ladder import rmse
 from spectile.model.measure.ladder_training import BATCH, CROP, STILL, WATCH_SAMPLES, PairSource, padded_image
 from spectile.model.measure.metrics import reliability
 from spectile.model.networks.unet_compact import FOLD, CompactUNet

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spectile.model.closed.regressions import Floats
 from spectile.model.data.crops import Augmentation, Batch, CropSource
-from spectile.model.measure.ladder import Fitted, Floats, join
+from spectile.model.measure.ladder import Fitted, join
 from spectile.model.training.ema import Ema
 
 CROP = 32

@@ -15,7 +15,7 @@ SYSTEM = System(
     config=lambda facts: ScdmPreset.from_json(facts["preset"]),
     build=ScdmCascade,
     # The preset says how to train it too.
-    train=lambda preset, training, *scenes_and_folder, **named: train(preset, *scenes_and_folder, **named),
+    train=lambda config, training, *scenes_and_folder, **named: train(config, *scenes_and_folder, **named),
     prediction="eps",
     scaling="reflectance in, reflectance out; normalisation is in the preset",
     published=partial(scdm_paper, "houston"),

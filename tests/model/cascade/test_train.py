@@ -16,7 +16,7 @@ from spectile.catalog.errors import CheckpointError, UsageError
 from spectile.model import checkpoint
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage, StageConfig
 from spectile.model.cascade.config import TrainConfig
-from spectile.model.cascade.means import complete_spectra, fit_means
+from spectile.model.cascade.means import fit_means
 from spectile.model.cascade.train import _whitened, learning_rate, random_times, train, train_step
 from spectile.model.data.crops import Augmentation, CropSource, TrainingScene
 from spectile.model.diffusion.schedule import linear_schedule
@@ -134,16 +134,6 @@ def test_values_of_missing_bands_do_not_enter_the_components() -> None:
     changed = residual.clone()
     changed[:, [1, 5]] = 99.0
     assert torch.equal(stage.components(residual, bands)[0], stage.components(changed, bands)[0])
-
-
-def test_bands_that_a_scene_lacks_follow_from_those_it_has() -> None:
-    base = torch.rand(400, 2)
-    spectra = base @ torch.rand(2, 6) + 0.1
-    bands = torch.ones(400, 6)
-    bands[200:300, 0], bands[300:, 4:] = 0.0, 0.0
-    filled = complete_spectra(spectra * bands, bands)
-    assert torch.equal(filled[:200], spectra[:200])
-    assert torch.allclose(filled, spectra, atol=2e-3)
 
 
 def _stage() -> Stage:

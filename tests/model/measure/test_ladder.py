@@ -7,18 +7,16 @@ from functools import partial
 import numpy as np
 import pytest
 
-from spectile.model.closed.regressions import NormalEquations, polynomial
+from spectile.model.closed.regressions import Floats, NormalEquations, polynomial
 from spectile.model.measure.ladder import (
     CLOSED_FORM,
     Fit,
-    Floats,
     fit_neighbours,
     join,
     rmse,
     root_polynomial,
 )
-from spectile.model.measure.ladder_networks import STEPS, Diffusion, trained
-from spectile.model.measure.ladder_training import STILL, PairSource
+from spectile.model.measure.ladder_networks import STEPS, trained
 
 
 def _scene(seed: int, width: int = 24, bands: int = 12) -> tuple[Floats, Floats]:
@@ -108,35 +106,3 @@ def test_what_is_chosen_depends_on_validation() -> None:
     clean = fit_neighbours(TRAIN[0], noisy, *VAL, seed=0).chosen["k"]
     memorised = fit_neighbours(TRAIN[0], noisy, TRAIN[0], noisy, seed=0).chosen["k"]
     assert memorised == 1 < clean
-
-
-def test_samples_of_the_cascade_differ_and_are_fixed_by_their_seed() -> None:
-    model = trained("cascade", steps=2)(*TRAIN, *VAL, seed=0)
-    assert isinstance(model, Diffusion)
-    drawn = model.samples(TEST[0], 3, seed=1)
-    assert drawn.shape == (3, *TEST[1].shape)
-    assert drawn.std(axis=0).max() > 0
-    np.testing.assert_array_equal(drawn, model.samples(TEST[0], 3, seed=1))
-    assert not np.array_equal(drawn, model.samples(TEST[0], 3, seed=2))
-
-
-def test_crops_keep_input_and_truth_together_whatever_way_they_are_turned() -> None:
-    rgb, cube = TRAIN
-    batch = PairSource(rgb, cube).batch((0,), count=6, size=8, augmentation=None)
-    assert batch.rgb.equal(batch.target[:, [9, 5, 1]])
-    turned = PairSource(rgb, cube).batch((0,), count=6, size=8, augmentation=STILL)
-    assert turned.rgb.equal(turned.target[:, [9, 5, 1]])
-    assert not turned.rgb.equal(batch.rgb)
-
-
-def test_closed_forms_are_fitted_to_every_pixel_once() -> None:
-    rgb, spectra, bands = PairSource(*TRAIN).pixels(0, STILL, crop=8)
-    assert rgb.equal(spectra[:, [9, 5, 1]])
-    np.testing.assert_array_equal(spectra.T.reshape(TRAIN[1].shape), TRAIN[1])
-    assert bool((bands == 1).all())
-
-
-def test_the_length_of_training_is_chosen_or_given() -> None:
-    chosen = trained("mlp", steps=8)(*TRAIN, *VAL, seed=0).chosen["steps"]
-    assert chosen in (2, 4, 8)
-    assert trained("mlp", steps=8, length=3)(*TRAIN, *VAL, seed=0).chosen["steps"] == 3

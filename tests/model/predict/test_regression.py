@@ -12,7 +12,7 @@ from spectile.flows.run.planning import prepare
 from spectile.flows.run.settings import SceneSettings
 from spectile.model import checkpoint
 from spectile.model.closed.baselines import load_baselines
-from spectile.model.facts import REGRESSIONS, split_name
+from spectile.model.facts import REGRESSIONS
 from spectile.model.predict.predictor import load_predictor
 from spectile.model.scdm.cascade import ScdmCascade
 from spectile.model.scdm.preset import scdm_paper
@@ -23,11 +23,7 @@ from spectile.pipeline.scene.raster import open_source
 from spectile.pipeline.store.opening import open_storage
 
 
-def test_names():
-    assert split_name("vnir48") == ("vnir48", None)
-    assert split_name("vnir48:ridge") == ("vnir48", "ridge")
-    assert split_name("runs/a:b") == ("runs/a:b", None)
-    assert split_name("runs/a:b:lookup") == ("runs/a:b", "lookup")
+def test_what_is_not_there_or_cannot_be_is_refused():
     with pytest.raises(CheckpointError, match="unknown model"):
         load_predictor("elsewhere:ridge")
     with pytest.raises(UsageError, match="batch"):
