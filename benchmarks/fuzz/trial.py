@@ -80,7 +80,11 @@ def _plan_and_run(folder: Path, scene: str, radiometry: str | None) -> int:
     from spectile.flows.run.state import Silent, Tally
 
     settings = SceneSettings(
-        scene, str(folder / "cube.zarr"), "bands-repeat", radiometry=radiometry, block_retries=0
+        scene=scene,
+        out=str(folder / "cube.zarr"),
+        model="bands-repeat",
+        radiometry=radiometry,
+        block_retries=0,
     )
     try:
         planned = prepare(settings, dry=True)

@@ -1,5 +1,5 @@
 """The Prefect flows, and the server that runs them.
 
 scene, flight_line, watch, train: files that Prefect loads by path; they hold only ``@flow`` and ``@task`` ·
-stages: their tasks · serve, server: a server and a worker on this machine.
+stages: their tasks · parameters: what they take · serve, server: a server and a worker on this machine.
 """

@@ -1,7 +1,7 @@
 """A run, composed: settings to plan to blocks to a finished cube.
 
-settings: ``SceneSettings`` · planning: ``prepare`` · predictors: the network · state: ``Prepared``,
-``Observer``, ``Result`` · execute: ``run_scene`` · line: the same for a flight line · crew, dispatch: worker
-processes and clusters · outputs, holding: the output and its lease · register: STAC items · repair: damaged
-cubes · notify: notifications.
+settings, texts: ``SceneSettings``, and options from their text · planning: ``prepare`` · predictors: the
+network · state: ``Prepared``, ``Observer``, ``Result`` · execute: ``run_scene`` · line: the same for a flight
+line · crew, dispatch: worker processes and clusters · outputs, holding: the output and its lease · register:
+STAC items · repair: damaged cubes · notify: notifications.
 """

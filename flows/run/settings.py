@@ -182,8 +182,10 @@ class Settings:
             if first["type"] == "unexpected_keyword_argument":
                 known = ", ".join(field.name for field in fields(cls))
                 raise UsageError("unknown setting", got=name, expected=known) from None
-            got = None if first["type"] == "missing" else repr(given.kwargs[name])
+            if first["type"] == "missing":
+                raise UsageError("missing setting", expected=name) from None
             expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            got = repr(given.kwargs[name])
             raise UsageError(f"invalid setting {name}", got=got, expected=expected) from None
 
     @classmethod

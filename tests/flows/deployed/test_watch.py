@@ -114,8 +114,7 @@ def test_a_sweep_over_finished_cubes_loads_no_weights_and_starts_no_worker(inbox
     loaded = []
     load = checkpoint.load
     monkeypatch.setattr(checkpoint, "load", lambda name: loaded.append(name) or load(name))
-    run = SceneSettings("", str(tmp_path / "cubes"), model="vnir48:ridge")
-    settings = WatchSettings(str(inbox), run, settle=0)
+    settings = WatchSettings(inbox=str(inbox), out=str(tmp_path / "cubes"), model="vnir48:ridge", settle=0)
     assert states(sweep(settings, run_one)) == {"a": "done", "day/b": "done"}
     assert loaded == ["vnir48", "vnir48"]  # once for each cube that was made
     assert states(sweep(settings, run_one)) == {"a": "skipped", "day/b": "skipped"}
