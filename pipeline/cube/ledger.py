@@ -57,8 +57,8 @@ def write_marker(storage: Storage, block: Block, marker: Marker) -> None:
 
 def _to_bytes(marker: Marker) -> bytes:
     """The marker and the checksum of all that it says."""
-    said = asdict(marker)
-    whole = {**said, "checksum": checksum(json.dumps(said, sort_keys=True).encode())}
+    fields = asdict(marker)
+    whole = {**fields, "checksum": checksum(json.dumps(fields, sort_keys=True).encode())}
     return json.dumps(whole, sort_keys=True).encode()
 
 
@@ -90,8 +90,8 @@ def read_markers(storage: Storage, blocks: Iterable[Block]) -> dict[Block, Marke
     """The markers of blocks; those that have none, or none that can be read, are left out."""
     there = set(storage.keys(PREFIX))
     wanted = [block for block in blocks if key_of(block) in there]
-    found = map(_parse, get_all(storage, map(key_of, wanted)))
-    return {block: marker for block, marker in zip(wanted, found, strict=True) if marker}
+    markers = map(_parse, get_all(storage, map(key_of, wanted)))
+    return {block: marker for block, marker in zip(wanted, markers, strict=True) if marker}
 
 
 def read_marker(storage: Storage, block: Block) -> Marker | None:
@@ -124,8 +124,8 @@ def damaged(storage: Storage, wanted: Mapping[T, Mapping[str, str]]) -> dict[T, 
     wanted : for each owner, such as a block, the checksums of its objects by key.
     """
 
-    def check(each: tuple[T, str, str]) -> str | None:
-        _, key, expected = each
+    def check(item: tuple[T, str, str]) -> str | None:
+        _, key, expected = item
         value = storage.get(key)
         if value is None:
             return f"{key} is missing"
@@ -134,13 +134,13 @@ def damaged(storage: Storage, wanted: Mapping[T, Mapping[str, str]]) -> dict[T, 
         return None
 
     objects = [(owner, key, value) for owner, sums in wanted.items() for key, value in sums.items()]
-    found: dict[T, list[str]] = {}
+    problems: dict[T, list[str]] = {}
     # A shard may take tens of MB, so fewer at once than markers.
     with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
         for (owner, _, _), what in zip(objects, pool.map(check, objects), strict=True):
             if what is not None:
-                found.setdefault(owner, []).append(what)
-    return found
+                problems.setdefault(owner, []).append(what)
+    return problems
 
 
 def get_all(storage: Storage, keys: Iterable[str]) -> list[bytes | None]:

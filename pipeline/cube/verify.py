@@ -53,8 +53,8 @@ class Findings:
         """All of it, a line each."""
         lines = [f"{key} {what}" for key, what in self.metadata.items()]
         lines += [f"block {block.name} is not done" for block in self.undone]
-        lines += [f"block {block.name}: {what}" for block, found in self.shards.items() for what in found]
-        lines += [f"{region.name}: {what}" for region, found in self.overviews.items() for what in found]
+        lines += [f"block {block.name}: {what}" for block, whats in self.shards.items() for what in whats]
+        lines += [f"{region.name}: {what}" for region, whats in self.overviews.items() for what in whats]
         lines += [f"{key} is none of this cube's" for key in self.extra]
         if not lines and self.status != "complete":
             lines.append("every block is done, but the cube was never finished; run again with --resume")

@@ -33,10 +33,10 @@ class Share:
                 "tiles": [list(run) for run in self.tiles]}  # fmt: skip
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any]) -> Share:
+    def from_json(cls, stored: Mapping[str, Any]) -> Share:
         """The share that ``to_json`` told."""
-        facts = {key: value for key, value in said.items() if key not in ("shards", "tiles")}
-        return cls(facts, *(tuple((r, c, s) for r, c, s in said[key]) for key in ("shards", "tiles")))
+        facts = {key: value for key, value in stored.items() if key not in ("shards", "tiles")}
+        return cls(facts, *(tuple((r, c, s) for r, c, s in stored[key]) for key in ("shards", "tiles")))
 
     def check(self, *, shards: tuple[int, int], tiles: tuple[int, int]) -> None:
         """Raise ValueError where a run leaves its lattice of so many rows and columns."""

@@ -121,16 +121,16 @@ class SpectraAccessor:
         if name not in INDICES:
             raise UsageError("unknown index", got=name, expected=", ".join(INDICES))
         index, spectra = INDICES[name], self._spectra
-        found = [self.bands.at(nm, wanted_by=name) for nm in index.wavelength_nm]
-        centres = [self.bands.centre_nm[at] for at in found]
-        if len(set(found)) < len(found):
+        bands = [self.bands.at(nm, wanted_by=name) for nm in index.wavelength_nm]
+        centres = [self.bands.centre_nm[at] for at in bands]
+        if len(set(bands)) < len(bands):
             raise UsageError(
                 f"{name}: the bands are too wide to tell its wavelengths apart",
                 got="{} nm for {} nm".format(*(", ".join(f"{nm:g}" for nm in row) for row in
                                                (centres, index.wavelength_nm))),
             )  # fmt: skip
         value: xr.DataArray = xr.apply_ufunc(
-            index.of, *(spectra.isel(wavelength=at, drop=True) for at in found), dask="parallelized",
+            index.of, *(spectra.isel(wavelength=at, drop=True) for at in bands), dask="parallelized",
             output_dtypes=[np.float32],
         )  # fmt: skip
         value.attrs = {

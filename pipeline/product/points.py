@@ -31,14 +31,14 @@ def choose_points(group: Any) -> list[tuple[int, int]]:
     known = np.argwhere((group if step == 1 else group[f"{FOLDER}/{step}"])["valid"][:] > 0)
     if not len(known):
         return []
-    found = []
+    points = []
     for row, col in sorted(_middles(known)):
         at = Window(row * step, col * step, step, step).intersection(Window(0, 0, *shape))
         inside = np.argwhere(group["valid"][at.slices])
         if len(inside):
             down, right = inside[len(inside) // 2]
-            found.append((at.row + int(down), at.col + int(right)))
-    return found
+            points.append((at.row + int(down), at.col + int(right)))
+    return points
 
 
 def _middles(known: NDArray[np.int64]) -> set[tuple[int, int]]:

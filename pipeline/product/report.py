@@ -20,10 +20,10 @@ from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, load_plan
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.plan import Plan
-from spectile.pipeline.product.report_facts import Facts, shown
+from spectile.pipeline.product.report_facts import Report, shown
 from spectile.pipeline.product.report_measures import (
     Timing,
-    consistency,
+    agreement,
     flag_shares,
     seam_figures,
     spread_points,
@@ -70,7 +70,7 @@ def write_report(
     return beside.at(name)
 
 
-def gather(storage: Storage, markers: Mapping[Block, Marker] | None = None) -> Facts:
+def gather(storage: Storage, markers: Mapping[Block, Marker] | None = None) -> Report:
     """What the report of a finished cube says.
 
     Parameters
@@ -92,7 +92,7 @@ def gather(storage: Storage, markers: Mapping[Block, Marker] | None = None) -> F
     cube = Cube(storage, plan)
     told = timing(cube, markers)
     flags = flag_shares(view)
-    return Facts(
+    return Report(
         name=stem(storage.name),
         settings=_settings(view, plan),
         warnings=tuple(_warnings(view, plan, told, flags)),
@@ -101,7 +101,7 @@ def gather(storage: Storage, markers: Mapping[Block, Marker] | None = None) -> F
         points=tuple(spread_points(view)),
         statistics=statistics(view),
         flags=flags,
-        consistency=consistency(view, level),
+        agreement=agreement(view, level),
         seams=seam_figures(view, plan),
         timing=told,
     )
@@ -114,8 +114,8 @@ def _named(place: object) -> str:
 
 
 def _settings(view: View, plan: Plan) -> dict[str, str]:
-    said: Any = plan.settings
-    model: Mapping[str, Any] = said.get("model") or {}
+    settings: Any = plan.settings
+    model: Mapping[str, Any] = settings.get("model") or {}
     rows, cols = view.grid.shape
     crs = CRS.from_wkt(view.grid.crs_wkt)
     code = crs.to_epsg()
@@ -123,7 +123,7 @@ def _settings(view: View, plan: Plan) -> dict[str, str]:
     size = f"{np.hypot(t.a, t.d):.6g} × {np.hypot(t.b, t.e):.6g}"
     x, y, lon, lat = view.place(rows / 2, cols / 2)
     layers = [*plan.layers, *plan.quality]
-    found = {
+    named = {
         **_scenes(plan),
         "model": f"{_named(model.get('name', 'unknown'))} {str(model.get('digest') or '')[:12]}".strip(),
         "solver": f"{model.get('sampler', 'unknown')}, {model.get('steps', 'unknown')} steps a stage",
@@ -142,45 +142,45 @@ def _settings(view: View, plan: Plan) -> dict[str, str]:
         "spectile": view.facts.get("version", "unknown"),
         "digest": plan.digest,
     }
-    return {key: shown(value) for key, value in found.items()}
+    return {key: shown(value) for key, value in named.items()}
 
 
 def _scenes(plan: Plan) -> dict[str, str]:
-    said: Any = plan.settings
-    each: list[Mapping[str, Any]] = [share.facts for share in plan.scenes] or [said]
-    scenes = [facts.get("scene", facts) for facts in each]
-    told = []
+    settings: Any = plan.settings
+    facts_of_scenes: list[Mapping[str, Any]] = [share.facts for share in plan.scenes] or [settings]
+    scenes = [facts.get("scene", facts) for facts in facts_of_scenes]
+    names = []
     for scene in scenes:
         known = [f"{key} {str(scene[key])[:12]}" for key in ("sha256", "etag") if scene.get(key)]
-        told.append(" ".join([_named(scene.get("name", "unknown")), *known]))
-    more = f" and {len(told) - 8} more" if len(told) > 8 else ""
-    kinds = {str((facts.get("radiometry") or {}).get("kind", "unknown")): None for facts in each}
+        names.append(" ".join([_named(scene.get("name", "unknown")), *known]))
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    kinds = {str((facts.get("radiometry") or {}).get("kind", "unknown")): None for facts in facts_of_scenes}
     return {
-        "scene" if len(told) == 1 else f"{len(told)} scenes": f"{'; '.join(told[:8])}{more}",
+        "scene" if len(names) == 1 else f"{len(names)} scenes": f"{'; '.join(names[:8])}{more}",
         "radiometry": " and ".join(kinds),
-        "channels": ", ".join(map(str, each[0].get("channels") or ())) or "unknown",
+        "channels": ", ".join(map(str, facts_of_scenes[0].get("channels") or ())) or "unknown",
     }
 
 
 def _warnings(view: View, plan: Plan, timing: Timing, flags: Mapping[str, float]) -> list[str]:
     """What the run warned of, and what the cube itself gives reason to."""
-    found = [shown(line) for line in view.facts.get("warnings", ())]
+    lines = [shown(line) for line in view.facts.get("warnings", ())]
     if "display" in _scenes(plan)["radiometry"]:
-        found.append(DISPLAY)
+        lines.append(DISPLAY)
     for layer in view.layers[:1]:
         attributes = view.group[f"reflectance_{layer}"].attrs
         fitted = attributes.get("calibration_samples")
         if not attributes.get("calibrated"):
-            found.append("The uncertainty is not calibrated: it tells how samples differ, and is no error.")
+            lines.append("The uncertainty is not calibrated: it tells how samples differ, and is no error.")
         elif fitted != plan.samples:
-            found.append(
+            lines.append(
                 f"The layers were calibrated with {fitted} samples; with {plan.samples} they hold less well."
             )
     if not view.layers:
-        found.append("The cube holds no uncertainty; --samples 4 --layers sd,q05,q95 would add it.")
+        lines.append("The cube holds no uncertainty; --samples 4 --layers sd,q05,q95 would add it.")
     for meaning in ("saturated", "extrapolating"):
         if flags.get(meaning, 0) >= 0.01:
-            found.append(f"{flags[meaning]:.0%} of the pixels are {meaning}.")
+            lines.append(f"{flags[meaning]:.0%} of the pixels are {meaning}.")
     if timing.given_up:
-        found.append(f"{len(timing.given_up)} block(s) had been given up before they were made.")
-    return list(dict.fromkeys(found))
+        lines.append(f"{len(timing.given_up)} block(s) had been given up before they were made.")
+    return list(dict.fromkeys(lines))

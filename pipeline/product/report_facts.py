@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from spectile.catalog.redaction import redact
 from spectile.pipeline.product.report_measures import (
-    Consistency,
+    Agreement,
     Point,
     SeamFigures,
     Statistics,
     Timing,
 )
-from spectile.pipeline.product.view import Level, View
+from spectile.pipeline.product.view import Resolution, View
 
 LIMITS = (
     "Three colours do not determine a spectrum. These spectra are a model's estimates of what usually goes "
@@ -26,7 +26,7 @@ LIMITS = (
 
 
 @dataclass(frozen=True)
-class Facts:
+class Report:
     """What a report says."""
 
     name: str
@@ -37,7 +37,7 @@ class Facts:
     """What to know before it is used."""
     view: View
     """The cube."""
-    level: Level
+    level: Resolution
     """The resolution of its maps."""
     points: tuple[Point, ...]
     """Pixels that are spread over the valid ones."""
@@ -45,7 +45,7 @@ class Facts:
     """Of each band."""
     flags: dict[str, float]
     """The share of the map's pixels that have a flag of ``quality``, by its meaning."""
-    consistency: Consistency | None
+    agreement: Agreement | None
     """None where the cube does not hold it."""
     seams: SeamFigures | None
     """None where one tile is all that there is."""

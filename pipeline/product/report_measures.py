@@ -23,7 +23,7 @@ from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.quality_layers import FLAGS
 from spectile.pipeline.product.points import choose_points
 from spectile.pipeline.product.quality import overlaps
-from spectile.pipeline.product.view import Level, Place, Spectrum, Subject, View
+from spectile.pipeline.product.view import Place, Resolution, Spectrum, Subject, View
 
 Array = NDArray[np.float32]
 
@@ -80,7 +80,7 @@ class SeamFigures:
 
 
 @dataclass(frozen=True)
-class Consistency:
+class Agreement:
     """Difference of the cube, seen through the camera's response, from the scene's colours."""
 
     values: Array
@@ -124,7 +124,7 @@ def timing(cube: Cube, markers: Mapping[Block, Marker] | None = None) -> Timing:
     )
 
 
-def flat(view: View, level: Level, name: str) -> Array:
+def flat(view: View, level: Resolution, name: str) -> Array:
     """An array without bands at a level, (h, w); where it is scaled its values, NaN where there is none."""
     values: Array = view.read(Subject("", name), level)[0]
     return values
@@ -166,13 +166,13 @@ def flag_shares(view: View) -> dict[str, float]:
         return {meaning: counts[meaning] / view.grid.window.size for meaning in FLAGS}
 
 
-def consistency(view: View, level: Level) -> Consistency | None:
+def agreement(view: View, level: Resolution) -> Agreement | None:
     """The agreement with the scene's colours at a level; None where the cube does not hold it."""
     if "rgb_consistency" not in view.arrays:
         return None
     values = flat(view, level, "rgb_consistency")
     known = values[np.isfinite(values)]
-    return Consistency(known) if known.size else None
+    return Agreement(known) if known.size else None
 
 
 def seam_figures(view: View, plan: Plan) -> SeamFigures | None:
@@ -220,5 +220,5 @@ def _to_border(plan: Plan, window: Window) -> NDArray[np.float64]:
         borders = np.arange(1, count) * plan.tiling.core
         gaps = np.abs(at[:, None] - borders).min(axis=1) if borders.size else np.full(length, np.inf)
         far.append(gaps)
-    found: NDArray[np.float64] = np.minimum(far[0][:, None], far[1][None, :])
-    return found
+    nearest: NDArray[np.float64] = np.minimum(far[0][:, None], far[1][None, :])
+    return nearest

@@ -21,7 +21,7 @@ from spectile.catalog.colour import (
 )
 from spectile.catalog.sizes import width_by_height
 from spectile.pipeline.plan.quality_layers import FLAGS
-from spectile.pipeline.product.report_facts import LIMITS, Facts, shown
+from spectile.pipeline.product.report_facts import LIMITS, Report, shown
 from spectile.pipeline.product.report_measures import Array, Point, flat
 from spectile.pipeline.product.view import Subject
 
@@ -46,29 +46,29 @@ class Figure:
     """It, as a URL with all of its data."""
 
 
-def render(facts: Facts) -> bytes:
+def render(report: Report) -> bytes:
     """The report as one HTML file that asks for no other: no script, no font, no picture from elsewhere."""
     import matplotlib
 
     # Text stays text; names in the picture are the same whenever it is drawn.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "spectile", "font.size": 9}):
         page = _template().render(
-            facts=facts,
+            report=report,
             limits=LIMITS,
-            name=shown(facts.name),
-            maps=list(_maps(facts)),
-            spectra=[_spectrum(facts, number, point) for number, point in enumerate(facts.points)],
+            name=shown(report.name),
+            maps=list(_maps(report)),
+            spectra=[_spectrum(report, number, point) for number, point in enumerate(report.points)],
             colours=COLOURS,
             bands=list(
                 zip(
-                    facts.view.bands.centre_nm, facts.view.bands.fwhm_nm, facts.statistics.mean,
-                    facts.statistics.sd, facts.statistics.low, facts.statistics.high, strict=True,
+                    report.view.bands.centre_nm, report.view.bands.fwhm_nm, report.statistics.mean,
+                    report.statistics.sd, report.statistics.low, report.statistics.high, strict=True,
                 )
             ),
-            statistics=_statistics(facts),
-            consistency=_consistency(facts),
-            seams=_seams(facts),
-            timing=_timing(facts),
+            statistics=_statistics(report),
+            agreement=_agreement(report),
+            seams=_seams(report),
+            timing=_timing(report),
         )  # fmt: skip
     return page.encode()
 
@@ -116,34 +116,34 @@ def _webp(figure: Any) -> str:
     return f"data:image/webp;base64,{b64encode(file.getvalue()).decode()}"
 
 
-def _maps(facts: Facts) -> Iterator[Figure]:
-    view = facts.view
+def _maps(report: Report) -> Iterator[Figure]:
+    view = report.view
     for title, wanted in (("True colour", TRUE_COLOUR_NM), ("Colour infrared", COLOUR_INFRARED_NM)):
         bands = tuple(view.bands.nearest(nm) for nm in wanted)
-        values = view.read(Subject(title, "reflectance", bands), facts.level)
+        values = view.read(Subject(title, "reflectance", bands), report.level)
         centres = ", ".join(f"{view.bands.centre_nm[band]:.0f}" for band in bands)
-        yield _colour_map(facts, title, f"red, green and blue are {centres} nm", values)
+        yield _colour_map(report, title, f"red, green and blue are {centres} nm", values)
     if "sd" in view.layers:
-        values = view.read(Subject("", "reflectance_sd", (view.bands.nearest(860.0),)), facts.level)[0]
+        values = view.read(Subject("", "reflectance_sd", (view.bands.nearest(860.0),)), report.level)[0]
         nm = view.bands.centre_nm[view.bands.nearest(860.0)]
-        yield _scalar_map(facts, "Uncertainty", f"standard deviation at {nm:.0f} nm, reflectance", values)
-    if facts.consistency is not None:
-        values = flat(view, facts.level, "rgb_consistency")
-        told = "root mean square over red, green and blue, reflectance"
-        yield _scalar_map(facts, "Difference from the scene's colours", told, values)
+        yield _scalar_map(report, "Uncertainty", f"standard deviation at {nm:.0f} nm, reflectance", values)
+    if report.agreement is not None:
+        values = flat(view, report.level, "rgb_consistency")
+        unit = "root mean square over red, green and blue, reflectance"
+        yield _scalar_map(report, "Difference from the scene's colours", unit, values)
     if "overlap_disagreement" in view.arrays:
-        values = flat(view, facts.level, "overlap_disagreement")
-        told = "root mean square over bands and samples, reflectance; none where one tile stands alone"
-        yield _scalar_map(facts, "Difference of overlapping tiles", told, values)
-    if facts.flags:
-        yield _flag_map(facts)
+        values = flat(view, report.level, "overlap_disagreement")
+        unit = "root mean square over bands and samples, reflectance; none where one tile stands alone"
+        yield _scalar_map(report, "Difference of overlapping tiles", unit, values)
+    if report.flags:
+        yield _flag_map(report)
     if "source" in view.arrays:
-        yield _source_map(facts)
+        yield _source_map(report)
 
 
-def _frame(facts: Facts, *, bar: bool = False) -> tuple[Any, Any]:
+def _frame(report: Report, *, bar: bool = False) -> tuple[Any, Any]:
     """A figure as large as a map, with its axes; with room for a colour bar below."""
-    rows, cols = facts.level.grid.shape
+    rows, cols = report.level.grid.shape
     scale = _WIDE / max(rows, cols)
     # A sliver would leave no room for a point's number.
     width, height = max(cols * scale, 2.5), max(rows * scale, 1.0)
@@ -154,12 +154,12 @@ def _frame(facts: Facts, *, bar: bool = False) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _mark(facts: Facts, axes: Any) -> None:
+def _mark(report: Report, axes: Any) -> None:
     from matplotlib import patheffects
 
-    factor = facts.level.factor
+    factor = report.level.factor
     edge = [patheffects.withStroke(linewidth=2.5, foreground="black")]
-    for number, point in enumerate(facts.points):
+    for number, point in enumerate(report.points):
         at = (point.col + 0.5) / factor - 0.5, (point.row + 0.5) / factor - 0.5
         colour = COLOURS[number % len(COLOURS)]
         axes.plot(*at, "o", markersize=9, markerfacecolor=colour, markeredgecolor="white")
@@ -169,18 +169,18 @@ def _mark(facts: Facts, axes: Any) -> None:
         )  # fmt: skip
 
 
-def _colour_map(facts: Facts, title: str, told: str, values: Array) -> Figure:
-    figure, axes = _frame(facts)
+def _colour_map(report: Report, title: str, channels: str, values: Array) -> Figure:
+    figure, axes = _frame(report)
     known = np.isfinite(values).all(axis=0)
     gain = picture_gain(values[np.isfinite(values)])
     picture = linear_to_srgb(np.nan_to_num(values) * np.float32(gain)).transpose(1, 2, 0)
     axes.imshow(np.dstack([picture, known.astype(np.float32)]), interpolation="antialiased")
-    _mark(facts, axes)
-    return Figure(title, f"{told}; white is a reflectance of {1 / gain:.2f}", _webp(figure))
+    _mark(report, axes)
+    return Figure(title, f"{channels}; white is a reflectance of {1 / gain:.2f}", _webp(figure))
 
 
-def _scalar_map(facts: Facts, title: str, unit: str, values: Array) -> Figure:
-    figure, axes = _frame(facts, bar=True)
+def _scalar_map(report: Report, title: str, unit: str, values: Array) -> Figure:
+    figure, axes = _frame(report, bar=True)
     low, high = stretch(values) or (0.0, 1.0)
     shown_values = np.ma.masked_invalid(values)
     drawn = axes.imshow(shown_values, vmin=low, vmax=high, cmap="viridis", interpolation="antialiased")
@@ -188,34 +188,34 @@ def _scalar_map(facts: Facts, title: str, unit: str, values: Array) -> Figure:
     bar = figure.add_axes((0.1, 0.36 / height, 0.8, 0.14 / height))
     figure.colorbar(drawn, cax=bar, orientation="horizontal", extend="both")
     bar.tick_params(labelsize=9)
-    _mark(facts, axes)
+    _mark(report, axes)
     return Figure(title, f"{unit}; colours from the 2 % to the 98 % quantile", _webp(figure))
 
 
-def _flag_map(facts: Facts) -> Figure:
-    values = flat(facts.view, facts.level, "quality").astype(np.int64)
+def _flag_map(report: Report) -> Figure:
+    values = flat(report.view, report.level, "quality").astype(np.int64)
     # Each pixel has the colour of its gravest flag, which are in the order of their bits.
     gravest = np.zeros(values.shape, dtype=np.intp)
     for place, bit in enumerate(FLAGS.values(), 1):
         gravest[values & bit > 0] = place
-    names = ["none", *(name.replace("_", " ") for name in facts.flags)]
-    shares = ", ".join(f"{name.replace('_', ' ')} {share:.1%}" for name, share in facts.flags.items())
+    names = ["none", *(name.replace("_", " ") for name in report.flags)]
+    shares = ", ".join(f"{name.replace('_', ' ')} {share:.1%}" for name, share in report.flags.items())
     return _class_map(
-        facts, "Quality", f"flags, and the share of pixels that have them: {shares}", gravest, names
+        report, "Quality", f"flags, and the share of pixels that have them: {shares}", gravest, names
     )
 
 
-def _source_map(facts: Facts) -> Figure:
-    values = flat(facts.view, facts.level, "source").astype(np.intp)
-    said = facts.view.group["source"].attrs.get("scenes", [])
-    names = ["none", *(shown(name) for name in said)]
-    return _class_map(facts, "Source", "the scene that weighs most in each pixel", values, names)
+def _source_map(report: Report) -> Figure:
+    values = flat(report.view, report.level, "source").astype(np.intp)
+    scenes = report.view.group["source"].attrs.get("scenes", [])
+    names = ["none", *(shown(name) for name in scenes)]
+    return _class_map(report, "Source", "the scene that weighs most in each pixel", values, names)
 
 
-def _class_map(facts: Facts, title: str, caption: str, values: Any, names: list[str]) -> Figure:
+def _class_map(report: Report, title: str, caption: str, values: Any, names: list[str]) -> Figure:
     from matplotlib import colormaps
 
-    figure, axes = _frame(facts)
+    figure, axes = _frame(report)
     palette = np.vstack([[0.9, 0.9, 0.9], colormaps["tab20"](np.arange(20) % 20)[:, :3]])
     index = np.where(values == 0, 0, (values - 1) % 20 + 1)
     axes.imshow(palette[index], interpolation="nearest")
@@ -229,83 +229,84 @@ def _class_map(facts: Facts, title: str, caption: str, values: Any, names: list[
     legend = axes.legend(handles=handles, loc="lower left", fontsize=9, framealpha=0.9)
     for text in legend.get_texts():
         text.set_parse_math(False)  # names of scenes are no formulas
-    _mark(facts, axes)
+    _mark(report, axes)
     return Figure(title, caption, _webp(figure))
 
 
-def _spectrum(facts: Facts, number: int, point: Point) -> Figure:
+def _spectrum(report: Report, number: int, point: Point) -> Figure:
     figure, axes = _axes(4.4, 2.7)
     colour, spectrum = COLOURS[number % len(COLOURS)], point.spectrum
-    centre = facts.view.bands.centre_nm
-    told = "no uncertainty in this cube"
+    centre = report.view.bands.centre_nm
+    interval = "no uncertainty in this cube"
     if spectrum.interval is not None:
         low, high = spectrum.interval
         axes.fill_between(centre, low, high, color=colour, alpha=0.25, linewidth=0)
         quantiles = {"q05", "q95"} <= spectrum.layers.keys()
-        told = "band: 5 % to 95 % quantile" if quantiles else "band: one standard deviation on each side"
+        interval = "band: 5 % to 95 % quantile" if quantiles else "band: one standard deviation on each side"
     axes.plot(centre, spectrum.reflectance, color=colour, linewidth=1.6)
-    tops = [each.spectrum.interval[1] if each.spectrum.interval else each.spectrum.reflectance
-            for each in facts.points]  # fmt: skip
+    tops = [other.spectrum.interval[1] if other.spectrum.interval else other.spectrum.reflectance
+            for other in report.points]  # fmt: skip
     axes.set_ylim(0, 1.05 * max(float(np.nanmax(top)) for top in tops) or 1.0)
     axes.set(xlabel="wavelength (nm)", ylabel="estimated reflectance")
     x, y, lon, lat = point.place
     geographic = f", {lat:.5f}° {lon:.5f}°" if np.isfinite(lon) else ""
-    where = f"row {point.row}, column {point.col}; x {x:.10g}, y {y:.10g}{geographic}; {told}"
+    where = f"row {point.row}, column {point.col}; x {x:.10g}, y {y:.10g}{geographic}; {interval}"
     return Figure(f"Point {number + 1}", where, _svg(figure))
 
 
-def _statistics(facts: Facts) -> Figure:
+def _statistics(report: Report) -> Figure:
     figure, axes = _axes(9.0, 3.2)
-    centre, found = facts.view.bands.centre_nm, facts.statistics
+    centre, statistics = report.view.bands.centre_nm, report.statistics
+    mean, sd = statistics.mean, statistics.sd
     axes.fill_between(
-        centre, found.low, found.high, color="#c9d6df", linewidth=0, label="smallest to largest"
+        centre, statistics.low, statistics.high, color="#c9d6df", linewidth=0, label="smallest to largest"
     )
     axes.fill_between(
-        centre, np.maximum(found.mean - found.sd, 0), found.mean + found.sd, color="#7aa6c2", linewidth=0,
+        centre, np.maximum(mean - sd, 0), mean + sd, color="#7aa6c2", linewidth=0,
         label="mean ± standard deviation",
     )  # fmt: skip
-    axes.plot(centre, found.mean, color="#12355b", linewidth=1.8, label="mean")
+    axes.plot(centre, mean, color="#12355b", linewidth=1.8, label="mean")
     axes.set(xlabel="wavelength (nm)", ylabel="estimated reflectance")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8, loc="upper left")
-    pixels = f"{found.pixels:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    pixels = f"{statistics.pixels:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return Figure("Bands", f"reflectance over {pixels} px, all valid pixels", _svg(figure))
 
 
-def _consistency(facts: Facts) -> Figure | None:
-    if facts.consistency is None:
+def _agreement(report: Report) -> Figure | None:
+    if report.agreement is None:
         return None
     figure, axes = _axes(4.4, 2.7)
-    values = facts.consistency.values
-    median, high, highest = facts.consistency.quantiles
+    values = report.agreement.values
+    median, high, highest = report.agreement.quantiles
     share = np.full(values.size, 100 / values.size)
     axes.hist(values, bins=np.linspace(0, max(highest, 1e-4), 41), weights=share, color="#00798c")
     axes.set(xlabel="difference from the scene's colours (reflectance)", ylabel="pixels of the map (%)")
-    told = f"median {median:.4f}, 95 % of pixels below {high:.4f}, 99 % below {highest:.4f} reflectance"
-    return Figure("Agreement with the scene's colours", told, _svg(figure))
+    caption = f"median {median:.4f}, 95 % of pixels below {high:.4f}, 99 % below {highest:.4f} reflectance"
+    return Figure("Agreement with the scene's colours", caption, _svg(figure))
 
 
-def _seams(facts: Facts) -> Figure | None:
-    found = facts.seams
-    if found is None:
+def _seams(report: Report) -> Figure | None:
+    seams = report.seams
+    if seams is None:
         return None
     figure, axes = _axes(4.4, 2.7)
-    axes.axvspan(0, found.halo, color="#edae49", alpha=0.3, linewidth=0, label="shared by tiles")
-    axes.plot(found.distance, found.sd, color="#12355b", linewidth=1.4)
+    axes.axvspan(0, seams.halo, color="#edae49", alpha=0.3, linewidth=0, label="shared by tiles")
+    axes.plot(seams.distance, seams.sd, color="#12355b", linewidth=1.4)
     axes.set(xlabel="distance to the border of a tile (px)", ylabel="texture, sd (reflectance)")
-    axes.set_ylim(0, 1.1 * float(found.sd.max()) or 1.0)
+    axes.set_ylim(0, 1.1 * float(seams.sd.max()) or 1.0)
     axes.set_xlim(0)
     axes.legend(fontsize=8, loc="lower right")
-    told = (
-        f"sd where tiles overlap ÷ elsewhere: {found.sd_ratio:.3f}, in {width_by_height(found.shape)} in "
+    caption = (
+        f"sd where tiles overlap ÷ elsewhere: {seams.sd_ratio:.3f}, in {width_by_height(seams.shape)} in "
         "the middle, of what the bands hold beyond a linear map of three colours. Where no tile shows: "
         "flat, about 1"
     )
-    return Figure("Seams", told, _svg(figure))
+    return Figure("Seams", caption, _svg(figure))
 
 
-def _timing(facts: Facts) -> Figure | None:
-    seconds = facts.timing.seconds
+def _timing(report: Report) -> Figure | None:
+    seconds = report.timing.seconds
     if len(seconds) < 2:
         return None
     figure, axes = _axes(4.4, 2.7)
@@ -313,5 +314,5 @@ def _timing(facts: Facts) -> Figure | None:
     axes.set(xlabel="seconds a block", ylabel="blocks")
     axes.set_xlim(0)
     axes.yaxis.get_major_locator().set_params(integer=True)
-    told = f"median {np.median(seconds):.3g} s, from {min(seconds):.3g} to {max(seconds):.3g} s"
-    return Figure("Time of a block", told, _svg(figure))
+    caption = f"median {np.median(seconds):.3g} s, from {min(seconds):.3g} to {max(seconds):.3g} s"
+    return Figure("Time of a block", caption, _svg(figure))

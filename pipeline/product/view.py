@@ -77,7 +77,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Level:
+class Resolution:
     """The cube at a resolution."""
 
     factor: int
@@ -126,7 +126,7 @@ class View:
     """Whether its run is finished."""
     facts: dict[str, Any]
     """What it says of itself."""
-    levels: tuple[Level, ...]
+    levels: tuple[Resolution, ...]
     """From fine to coarse, the first being the cube itself; the last has ``COARSE_SIDE`` a side at most."""
     arrays: Mapping[str, ArraySpec]
     """The arrays that its plan has, by name; others are not looked at."""
@@ -143,24 +143,24 @@ class View:
     @cached_property
     def subjects(self) -> dict[str, str]:
         """What maps can show, by key: the title. Of ``band``, ``sd`` there is one for each wavelength."""
-        found = {}
+        titles = {}
         for key, title, wanted in (
             ("true", "True colour", TRUE_COLOUR_NM), ("infrared", "Colour infrared", COLOUR_INFRARED_NM),
         ):  # fmt: skip
             if self._bands_at(wanted):
-                found[key] = title
-        found["band"] = "Single band"
+                titles[key] = title
+        titles["band"] = "Single band"
         for name, index in INDICES.items():
             taken = self._bands_at(index.wavelength_nm)
             if taken and len(set(taken)) == len(taken):  # too wide bands do not tell two of its own apart
-                found[name] = f"{name.upper().replace('_', ' ')}, {index.title}"
+                titles[name] = f"{name.upper().replace('_', ' ')}, {index.title}"
         if "sd" in self.layers:
-            found["sd"] = "Uncertainty (sd) of a band"
+            titles["sd"] = "Uncertainty (sd) of a band"
         for name in QUALITY:
             if name in self.arrays:
-                told = str(self.group[name].attrs.get("long_name", name))[:200]
-                found[name] = told[:1].upper() + told[1:]
-        return found
+                described = str(self.group[name].attrs.get("long_name", name))[:200]
+                titles[name] = described[:1].upper() + described[1:]
+        return titles
 
     def subject(self, key: str, wavelength_nm: float) -> Subject:
         """What a key of ``subjects`` means, at a wavelength if it takes one.
@@ -183,9 +183,9 @@ class View:
             return Subject(self.subjects[key], key, flags=tuple(FLAGS.items()) if key == "quality" else ())
         wanted = {"true": TRUE_COLOUR_NM, "infrared": COLOUR_INFRARED_NM}.get(key)
         index = None if wanted else key
-        found = self._bands_at(wanted or INDICES[key].wavelength_nm)
+        bands = self._bands_at(wanted or INDICES[key].wavelength_nm)
         title = self.subjects[key].partition(",")[0]
-        return Subject(title, "reflectance", found, index)
+        return Subject(title, "reflectance", bands, index)
 
     def _bands_at(self, wavelengths_nm: Sequence[float]) -> tuple[int, ...]:
         """The bands at wavelengths; none where one of them is missing."""
@@ -194,7 +194,7 @@ class View:
         except UsageError:
             return ()
 
-    def level_for(self, window: Window, side: int) -> Level:
+    def level_for(self, window: Window, side: int) -> Resolution:
         """The coarsest level that fills a screen: ``side`` pixels along the longer side of a window.
 
         One whose pixels are up to 1.4 times as large as the screen's will do. Where the piece would be larger
@@ -205,7 +205,7 @@ class View:
         sharp = [level for level in fine if longest / level.factor >= side / 1.4]
         return sharp[-1] if sharp else (fine or self.levels[-1:])[0]
 
-    def read(self, subject: Subject, level: Level, window: Window | None = None) -> Array:
+    def read(self, subject: Subject, level: Resolution, window: Window | None = None) -> Array:
         """What a map shows, (3, h, w) of colours, else (1, h, w), NaN where there is nothing.
 
         Arrays that hold no reflectance are read as they are. Of a subject with flags they become the number
@@ -226,11 +226,11 @@ class View:
             return values[None]
         return values if subject.index is None else INDICES[subject.index].of(*values)[None]
 
-    def _counts(self, subject: Subject, level: Level, at: tuple[slice, slice]) -> NDArray[Any]:
+    def _counts(self, subject: Subject, level: Resolution, at: tuple[slice, slice]) -> NDArray[Any]:
         with readable(self.storage):
             return self._stored(subject, level, at)
 
-    def _stored(self, subject: Subject, level: Level, at: tuple[slice, slice]) -> NDArray[Any]:
+    def _stored(self, subject: Subject, level: Resolution, at: tuple[slice, slice]) -> NDArray[Any]:
         if level.path is None:
             if not subject.bands:
                 return self._decimated(subject.array, 0, level.factor)[at]
@@ -246,7 +246,7 @@ class View:
             return np.asarray(array[at])
         return read_bands(array, bands, at)
 
-    def _array(self, level: Level, name: str) -> Any:
+    def _array(self, level: Resolution, name: str) -> Any:
         return self.group[f"{level.path}/{name}".lstrip("/")]
 
     def _decimated(self, name: str, part: int, factor: int) -> NDArray[Any]:
@@ -256,15 +256,15 @@ class View:
         """
         with self._lock:
             known = self._kept.get((name, part))
-            found = known or self._kept.setdefault((name, part), Future())
+            future = known or self._kept.setdefault((name, part), Future())
         if known is None:
             try:
-                found.set_result(self._read_decimated(name, part, factor))
+                future.set_result(self._read_decimated(name, part, factor))
             except BaseException as err:
                 with self._lock:
                     del self._kept[name, part]  # the next one tries again
-                found.set_exception(err)
-        return found.result()
+                future.set_exception(err)
+        return future.result()
 
     def _read_decimated(self, name: str, part: int, factor: int) -> NDArray[Any]:
         array = self.group[name]
@@ -287,14 +287,14 @@ class View:
         if not (0 <= row < rows and 0 <= col < cols):
             raise UsageError("no pixel of the cube", got=f"row {row}, column {col}")
         with readable(self.storage):
-            found = {
+            spectra = {
                 name: decode(self.group[name][:, row, col])
                 for name in ("reflectance", *map(array_name, self.layers))
             }
-        reflectance = found.pop("reflectance")
+        reflectance = spectra.pop("reflectance")
         if np.isnan(reflectance).all():
             raise UsageError("no spectrum here", remedy="the scene is masked or not finished in this place")
-        layers = {layer: found[array_name(layer)] for layer in self.layers}
+        layers = {layer: spectra[array_name(layer)] for layer in self.layers}
         return Spectrum(reflectance, layers, 1, 1)
 
     def area(self, ring: Sequence[tuple[float, float]]) -> Spectrum:
@@ -323,8 +323,8 @@ class View:
         depth = self.group["reflectance"].chunks[0]
         for start in range(0, len(self.bands), depth):
             bands = tuple(range(start, min(start + depth, len(self.bands))))
-            held = self._counts(Subject("", "reflectance", bands), level, window.slices)[:, inside]
-            for band, counts in zip(bands, held, strict=True):
+            inside_polygon = self._counts(Subject("", "reflectance", bands), level, window.slices)[:, inside]
+            for band, counts in zip(bands, inside_polygon, strict=True):
                 values = decode(counts, np.float64)
                 values = values[np.isfinite(values)]
                 count = max(count, values.size)
@@ -385,17 +385,17 @@ def open_view(place: str | Storage) -> View:
     return View(storage, grid, bands, complete, facts, levels, block_arrays(plan), group)
 
 
-def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Level, ...]:
+def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Resolution, ...]:
     """The cube and the overviews that it names, and what they lack at the coarse end."""
-    said = group.attrs.get("multiscales") if complete else None
-    layout = said.get("layout") if isinstance(said, dict) else None
+    multiscales = group.attrs.get("multiscales") if complete else None
+    layout = multiscales.get("layout") if isinstance(multiscales, dict) else None
     named = layout if isinstance(layout, list) else []
-    assets = [str(each.get("asset")) for each in named if isinstance(each, dict)]
+    assets = [str(entry.get("asset")) for entry in named if isinstance(entry, dict)]
     factors = [int(match[1]) for asset in assets if (match := re.fullmatch(r"overviews/(\d+)", asset))]
-    found = [Level(1, grid, "")]
+    levels = [Resolution(1, grid, "")]
     for factor in sorted(factors):
-        found.append(Level(factor, _coarser(grid, factor), f"overviews/{factor}"))
-    if max(found[-1].grid.shape) > COARSE_SIDE:
+        levels.append(Resolution(factor, _coarser(grid, factor), f"overviews/{factor}"))
+    if max(levels[-1].grid.shape) > COARSE_SIDE:
         rows, cols = grid.shape
         if rows * cols > LARGEST_PASS:
             raise CubeError(
@@ -404,8 +404,8 @@ def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Level, ...]:
                 remedy="finish its run, which makes them",
             )  # fmt: skip
         factor = -(-max(grid.shape) // COARSE_SIDE)
-        found.append(Level(factor, _coarser(grid, factor), None))
-    return tuple(found)
+        levels.append(Resolution(factor, _coarser(grid, factor), None))
+    return tuple(levels)
 
 
 def _coarser(grid: Grid, factor: int) -> Grid:
@@ -415,10 +415,10 @@ def _coarser(grid: Grid, factor: int) -> Grid:
 
 
 def _last_flag(counts: NDArray[Any], flags: tuple[tuple[str, int], ...]) -> Array:
-    found = np.zeros(counts.shape, dtype=np.float32)
+    numbers = np.zeros(counts.shape, dtype=np.float32)
     for number, (meaning, bit) in enumerate(flags, 1):
-        found[counts & bit > 0] = np.nan if meaning == "nodata" else number
-    return found
+        numbers[counts & bit > 0] = np.nan if meaning == "nodata" else number
+    return numbers
 
 
 def picture(values: Array, limits: Limits, palette: NDArray[np.uint8]) -> NDArray[np.uint32]:

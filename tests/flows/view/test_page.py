@@ -28,7 +28,7 @@ from spectile.flows.view.view_spectra import SpectraPane
 from spectile.pipeline.cube.record import Cube
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.product import view as viewing
-from spectile.pipeline.product.view import Level, Subject, View, open_view
+from spectile.pipeline.product.view import Resolution, Subject, View, open_view
 from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.stac.item import cube_facts
 from spectile.pipeline.store.local import LocalStorage
@@ -139,7 +139,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, Window]]:
     noted: list[tuple[str, int, Window]] = []
     read = View.read
 
-    def noting(self: View, subject: Subject, level: Level, window: Window | None = None) -> Any:
+    def noting(self: View, subject: Subject, level: Resolution, window: Window | None = None) -> Any:
         noted.append((subject.title, level.factor, window or level.grid.window))
         return read(self, subject, level, window)
 

@@ -184,8 +184,8 @@ def test_a_report_shows_what_the_layers_hold(write_scene, tmp_path):
         for name in (*QUALITY, "valid"):
             np.testing.assert_allclose(flat(view, level, name), found[name].values, atol=1e-7)
         facts = gather(cube.storage)
-        assert facts.consistency is not None
-        assert facts.consistency.quantiles[0] == pytest.approx(np.nanmedian(found.rgb_consistency), rel=1e-3)
+        assert facts.agreement is not None
+        assert facts.agreement.quantiles[0] == pytest.approx(np.nanmedian(found.rgb_consistency), rel=1e-3)
     page = render(facts).decode()
     assert {"Difference of overlapping tiles", "Quality"} <= set(re.findall("<h3>([^<]+)</h3>", page))
 

@@ -17,7 +17,7 @@ from spectile.pipeline.cube.record import Cube, open_cube
 from spectile.pipeline.product import quicklook, report_measures
 from spectile.pipeline.product.points import POINTS
 from spectile.pipeline.product.report import gather, report_name, write_report
-from spectile.pipeline.product.report_facts import Facts, shown
+from spectile.pipeline.product.report_facts import Report, shown
 from spectile.pipeline.product.report_measures import seam_figures
 from spectile.pipeline.product.report_page import _class_map, render
 from spectile.pipeline.product.view import open_view
@@ -51,7 +51,7 @@ def cube(tmp_path_factory) -> Cube:
 
 
 @pytest.fixture(scope="module")
-def facts(cube) -> Facts:
+def facts(cube) -> Report:
     return gather(cube.storage)
 
 
