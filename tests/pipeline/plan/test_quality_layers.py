@@ -11,10 +11,11 @@ from spectile.catalog.errors import UsageError
 from spectile.pipeline.block.mosaic import Kept
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import lay_out
-from spectile.pipeline.cube.record import create_cube, open_cube
+from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.cube.reduce import reduce_flat
 from spectile.pipeline.cube.statistics import add_sums, describe, take_sums
 from spectile.pipeline.cube.verify import verify_cube
+from spectile.pipeline.cube.write import create_cube
 from spectile.pipeline.geometry.blend import tile_weights
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Block, Tiling, blocks
