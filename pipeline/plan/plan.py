@@ -51,7 +51,7 @@ class Plan:
     scenes: tuple[Share, ...] = ()
     """The scenes of a flight line, in order, and where each has a share; none for a single scene."""
     quality: tuple[QualityLayer, ...] = ()
-    """Which layers say where it is to be doubted, as ``choose_quality`` orders them."""
+    """Its quality layers, as ``choose_quality`` orders them."""
 
     def __post_init__(self) -> None:
         if self.window.size == 0 or not self.grid.window.contains(self.window):
