@@ -36,8 +36,9 @@ from spectile.model import checkpoint
 from spectile.model.predict.predictor import load_predictor
 from spectile.pipeline.block.mosaic import Mosaic
 from spectile.pipeline.cube.finish import finalise
-from spectile.pipeline.cube.record import create_cube, open_cube, write_block
+from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.cube.verify import inspect_cube
+from spectile.pipeline.cube.write import create_cube, write_block
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.plan import Plan

@@ -24,8 +24,9 @@ from spectile.flows.benchmark.model import machine
 from spectile.flows.run.state import peak_memory_bytes
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.overviews import write_overviews
-from spectile.pipeline.cube.record import Cube, create_cube
+from spectile.pipeline.cube.record import Cube
 from spectile.pipeline.cube.shards import encode_shard, read_metadata, shard_key
+from spectile.pipeline.cube.write import create_cube
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.counts import NODATA

@@ -23,7 +23,8 @@ from spectile.pipeline.block.mosaic import Kept, Mosaic, Reading, Source, extent
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube.attempts import note_failure
 from spectile.pipeline.cube.ledger import Marker
-from spectile.pipeline.cube.record import Cube, write_block
+from spectile.pipeline.cube.record import Cube
+from spectile.pipeline.cube.write import write_block
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.quality_layers import Inspection
 

@@ -21,12 +21,12 @@ from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import (
     Cube,
-    create_cube,
     finished_blocks,
     is_laid_out,
     occupied,
     read_status,
 )
+from spectile.pipeline.cube.write import create_cube
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.line.source import LineSource
 from spectile.pipeline.product.quicklook import write_quicklook

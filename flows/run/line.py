@@ -19,7 +19,8 @@ from spectile.flows.run import execute, planning
 from spectile.flows.run.holding import Beating, holding
 from spectile.flows.run.settings import CubeSettings, LineSettings
 from spectile.flows.run.state import Observer, Prepared, Result, Silent
-from spectile.pipeline.cube.record import Cube, load_plan, put_layout
+from spectile.pipeline.cube.record import Cube, load_plan
+from spectile.pipeline.cube.write import put_layout
 from spectile.pipeline.line.source import open_line
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.stac.scenes import list_scenes

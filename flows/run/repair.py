@@ -17,8 +17,8 @@ from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.finish import told_of
 from spectile.pipeline.cube.overviews import void_regions
-from spectile.pipeline.cube.record import put_layout
 from spectile.pipeline.cube.verify import Findings, inspect_cube
+from spectile.pipeline.cube.write import put_layout
 from spectile.pipeline.plan.plan import Plan
 
 LOG = logging.getLogger("spectile")

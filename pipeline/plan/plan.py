@@ -52,7 +52,7 @@ class Plan:
     scenes: tuple[Share, ...] = ()
     """The scenes of a flight line, in order, and where each has a share; none for a single scene."""
     quality: tuple[QualityLayer, ...] = ()
-    """Which layers say where it is to be doubted, as ``choose_quality`` orders them."""
+    """Its quality layers, as ``choose_quality`` orders them."""
 
     def __post_init__(self) -> None:
         if self.window.size == 0 or not self.grid.window.contains(self.window):
@@ -76,10 +76,10 @@ class Plan:
             )
         if self.samples < 1:
             raise UsageError("at least one sample is needed", got=f"--samples {self.samples}")
-        choose_layers(self.layers, self.samples)  # refuses what cannot be taken
+        if choose_layers(self.layers, self.samples) != self.layers:
+            raise UsageError("layers twice or in another order", got=", ".join(self.layers))
         if choose_quality(self.quality) != self.quality:
             raise UsageError("unknown quality layers", got=", ".join(map(str, self.quality)))
-
         for share in self.scenes:
             share.check(shards=(-(-self.window.height // SHARD), -(-self.window.width // SHARD)),
                         tiles=self.tiling.counts)  # fmt: skip

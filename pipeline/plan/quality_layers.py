@@ -1,4 +1,4 @@
-"""The layers that say where a cube is to be doubted: flags, agreement with the colours, agreement of tiles.
+"""The quality layers: flags, agreement with the scene's colours, agreement of overlapping tiles.
 
 They cost no network: what they need is at hand while a block is made.
 """
@@ -32,9 +32,9 @@ NEGLIGIBLE = 1e-6
 _ROUNDING = np.float32(1 - 1e-6)
 """Resampled colours may stay this much under the ceiling that all of their pixels have reached."""
 
-_SAID: dict[QualityLayer, dict[str, Any]] = {
+_ATTRIBUTES: dict[QualityLayer, dict[str, Any]] = {
     "quality": {
-        "long_name": "why a pixel is to be doubted",
+        "long_name": "quality flags",
         "flag_masks": list(FLAGS.values()),
         "flag_meanings": " ".join(FLAGS),
         "comment": "padded: a tile with a share in the pixel reaches beyond the scene, which is mirrored "
@@ -61,7 +61,7 @@ def choose_quality(wanted: Sequence[str] | None) -> tuple[QualityLayer, ...]:
 
 def quality_attributes(layer: QualityLayer) -> dict[str, Any]:
     """What the cube says of a layer, beside how it is stored."""
-    return dict(_SAID[layer])
+    return dict(_ATTRIBUTES[layer])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The report of a cube: one HTML file that says what it holds, how it was made and where to doubt it.
+"""The report of a cube: one HTML file that says what it holds, how it was made and what its quality is.
 
 Everything is gathered from the cube itself, so that the report can be made again at any time. What is read
 is bounded whatever the cube's size: maps from the overview that suits them, spectra and statistics from a

@@ -216,7 +216,7 @@ def _pictures(storage: Storage) -> tuple[dict[str, dict[str, Any]], NDArray[np.b
     if (value := storage.parent.get(name)) is not None:
         found["report"] = {
             **_file(name, value), "type": "text/html", "roles": ["metadata"],
-            "title": "How it was made, and where to doubt it",
+            "title": "How it was made, and its quality",
         }  # fmt: skip
     return found, valid
 

@@ -9,7 +9,8 @@ from affine import Affine
 from spectile.catalog.errors import BlockError, NetworkError, StoreError
 from spectile.catalog.inputs import Raster
 from spectile.pipeline import run as run_module
-from spectile.pipeline.cube.record import Cube, create_cube, finished_blocks
+from spectile.pipeline.cube.record import Cube, finished_blocks
+from spectile.pipeline.cube.write import create_cube
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.cost import Workload

@@ -45,8 +45,8 @@ def line() -> Plan:
 @pytest.mark.parametrize(
     ("plan", "digest"),
     [
-        (scene(), "461b56081fb06a63c89c1110e36fd98f80833399c8aa73534dabe5b3838733be"),
-        (line(), "f070b37a0f33745ac2b0d023774da17de64d1385fd68f15e726c9a2cb5dbc153"),
+        (scene(), "255b097a8fd4e6ee4e3d3f4d702cb981ce07bf959821083980ef156a62b520a6"),
+        (line(), "aa393c2a5429d715f3c688448bbf84d3b966d46c902d0c0dabea2d65fa927ad3"),
     ],
     ids=["scene", "line"],
 )

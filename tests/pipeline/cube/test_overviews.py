@@ -14,9 +14,10 @@ from spectile.pipeline.cube import overviews
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import ROOT
 from spectile.pipeline.cube.overviews import write_overviews
-from spectile.pipeline.cube.record import Cube, create_cube, open_cube, read_status, write_block
+from spectile.pipeline.cube.record import Cube, open_cube, read_status
 from spectile.pipeline.cube.reduce import reduce_counts, reduce_flat
 from spectile.pipeline.cube.verify import verify_cube
+from spectile.pipeline.cube.write import create_cube, write_block
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.levels import levels
 from spectile.pipeline.geometry.tiling import Block, Tiling

@@ -17,16 +17,15 @@ from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import lay_out
 from spectile.pipeline.cube.record import (
     Cube,
-    create_cube,
     finished_blocks,
     is_laid_out,
     load_plan,
     open_cube,
     read_status,
     shard_keys,
-    write_block,
 )
 from spectile.pipeline.cube.verify import inspect_cube, verify_cube
+from spectile.pipeline.cube.write import create_cube, write_block
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.cost import Workload

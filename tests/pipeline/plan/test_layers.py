@@ -9,13 +9,8 @@ from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import Raster
 from spectile.pipeline.cube.finish import finalise
-from spectile.pipeline.cube.record import (
-    create_cube,
-    finished_blocks,
-    open_cube,
-    shard_keys,
-    write_block,
-)
+from spectile.pipeline.cube.record import finished_blocks, open_cube, shard_keys
+from spectile.pipeline.cube.write import create_cube, write_block
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling, reflected
 from spectile.pipeline.plan.counts import NODATA

@@ -11,10 +11,11 @@ from spectile.catalog.errors import UsageError
 from spectile.pipeline.block.mosaic import Kept
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import lay_out
-from spectile.pipeline.cube.record import create_cube, open_cube
+from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.cube.reduce import reduce_flat
 from spectile.pipeline.cube.statistics import add_sums, describe, take_sums
 from spectile.pipeline.cube.verify import verify_cube
+from spectile.pipeline.cube.write import create_cube
 from spectile.pipeline.geometry.blend import tile_weights
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Block, Tiling, blocks
@@ -183,8 +184,8 @@ def test_a_report_shows_what_the_layers_hold(write_scene, tmp_path):
         for name in (*QUALITY, "valid"):
             np.testing.assert_allclose(flat(view, level, name), found[name].values, atol=1e-7)
         facts = gather(cube.storage)
-        assert facts.consistency is not None
-        assert facts.consistency.quantiles[0] == pytest.approx(np.nanmedian(found.rgb_consistency), rel=1e-3)
+        assert facts.agreement is not None
+        assert facts.agreement.quantiles[0] == pytest.approx(np.nanmedian(found.rgb_consistency), rel=1e-3)
     page = render(facts).decode()
     assert {"Difference of overlapping tiles", "Quality"} <= set(re.findall("<h3>([^<]+)</h3>", page))
 

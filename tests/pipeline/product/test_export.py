@@ -20,7 +20,7 @@ from rasterio.crs import CRS
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import BlockError, CubeError, StoreError, UsageError
 from spectile.pipeline.block.mosaic import Mosaic
-from spectile.pipeline.cube.record import create_cube, write_block
+from spectile.pipeline.cube.write import create_cube, write_block
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.plan import Plan
