@@ -26,13 +26,14 @@ from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 
 from spectile.catalog.bands import Bands
-from spectile.catalog.errors import CubeError, SpectileError, StoreError, UsageError
+from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.catalog.urls import locate, nested
 from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
 from spectile.pipeline.cube.record import load_plan, read_status
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.plan.arrays import block_arrays
 from spectile.pipeline.product.part import Format, Part
+from spectile.pipeline.scene.opening import is_gdal_error
 from spectile.pipeline.store.opening import open_storage
 
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -224,11 +225,9 @@ def _folder_beside(target: Path) -> Iterator[Path]:
         ) as folder:
             try:
                 yield Path(folder)
-            except SpectileError:
-                raise
-            except (
-                Exception
-            ) as err:  # of GDAL's errors, which rasterio passes on, no public name is an ancestor
+            except Exception as err:
+                if not (isinstance(err, OSError | RuntimeError | SystemError) or is_gdal_error(err)):
+                    raise
                 # Asked while the unfinished file is still there.
                 full = shutil.disk_usage(folder).free < _FULL_BYTES or (
                     isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT)
