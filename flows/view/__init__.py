@@ -1,5 +1,5 @@
 """The page of ``spectile view``.
 
-page: ``serve``, ``make_server`` · view_guard: which requests are answered · view_session: what all pages
-share · view_map, view_spectra, view_catalog: the parts of the page.
+page: ``serve``, ``make_server`` · guard: which requests are answered · session: what all pages
+share · map, spectra, catalog: the parts of the page.
 """

@@ -15,8 +15,8 @@ from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.store.local import LocalStorage
 from tests.catalog.items import made_up
+from tests.flows.view.test_hostile import tell
 from tests.flows.view.test_page import Page, served
-from tests.flows.view.test_view_hostile import tell
 from tests.pipeline.cube.test_record import BANDS, make
 
 

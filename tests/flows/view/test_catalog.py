@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bokeh.document import Document
 
-from spectile.flows.view.view_catalog import CatalogPage
+from spectile.flows.view.catalog import CatalogPage
 from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.store.local import LocalStorage
 from tests.catalog.items import made_up

@@ -19,7 +19,8 @@ from spectile.flows.commands.app import main
 from spectile.flows.view.page import _facts
 from spectile.flows.view.session import Pools
 from spectile.flows.view.spectra import SpectraPane
-from spectile.pipeline.cube.record import Cube, create_cube
+from spectile.pipeline.cube.record import Cube
+from spectile.pipeline.cube.write import create_cube
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.plan import Plan
