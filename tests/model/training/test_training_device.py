@@ -12,6 +12,7 @@ import yaml
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.catalog.errors import UsageError
+from spectile.catalog.inputs import Batch as Tiles
 from spectile.flows.deployed.train import train_model
 from spectile.flows.training.train import train_from_recipe
 from spectile.model import checkpoint
@@ -141,7 +142,7 @@ def test_a_gpu_predicts_what_the_cpu_does(cuda: str) -> None:
     rgb = np.random.default_rng(0).random((1, 3, 64, 64), dtype=np.float32) * 0.4
     valid, origins = np.ones((1, 64, 64), bool), np.zeros((1, 2), np.int64)
     cubes = [
-        next(load_predictor("vnir48", device=where).predict(rgb, valid, origins, range(1)))
+        next(load_predictor("vnir48", device=where).predict(Tiles.of_colours(rgb, valid, origins), range(1)))
         for where in ("cpu", cuda)
     ]
     # Convolutions may round to TensorFloat-32, ten bits, on a GPU.
