@@ -53,7 +53,7 @@ class BandFactors(Closed):
     high: list[float]
 
 
-class SiteErrors(Closed):
+class PlaceErrors(Closed):
     """Errors in one place, reflectance."""
 
     own: float
@@ -97,7 +97,7 @@ class Facts(Closed):
     """What an evaluation chose."""
     calibration: BandFactors | None = None
     """Of each band, how far its samples can be trusted."""
-    sites: dict[str, SiteErrors] | None = None
+    sites: dict[str, PlaceErrors] | None = None
     """Errors of the places that were left out."""
     held_out: dict[str, dict[str, Any]] | None = None
     """Errors on scenes that training never saw."""

@@ -217,7 +217,7 @@ def _facts(
             "steps": PAPER_STEPS,
             "extrapolated": True,
             "timed_tile": paper.tile,
-            "timed_forwards": [sum(each.forwards[stage] for each in timed.paper) for stage in (0, 1)],
+            "timed_forwards": [sum(one.forwards[stage] for one in timed.paper) for stage in (0, 1)],
         },
     }
 
@@ -229,7 +229,7 @@ def _cost(run: _Run, passes: Sequence[Pass], *, tile: int, overlap: float, best:
     steps = int(str(run.predictor.settings["steps"]))
     counted = count(run.predictor.network, tile=tile, steps=steps)
     megapixels = run.tiles * run.tile**2 / 1e6
-    seconds = spread([each.seconds / megapixels for each in passes])
+    seconds = spread([one.seconds / megapixels for one in passes])
     total = sum(counted.values())
     speed = total * 1e6 / seconds["median"]
     keys = sorted({*counted, *passes[0].parts}, key=_place)
@@ -237,7 +237,7 @@ def _cost(run: _Run, passes: Sequence[Pass], *, tile: int, overlap: float, best:
         "steps": steps,
         "multiply_adds_per_pixel": total,
         "seconds_per_megapixel": seconds,
-        "cpu_seconds_per_megapixel": spread([each.cpu_seconds / megapixels for each in passes]),
+        "cpu_seconds_per_megapixel": spread([one.cpu_seconds / megapixels for one in passes]),
         "with_overlap": _scaled(
             {"multiply_adds_per_pixel": total, "seconds_per_megapixel": seconds}, overlap
         ),
@@ -248,7 +248,7 @@ def _cost(run: _Run, passes: Sequence[Pass], *, tile: int, overlap: float, best:
                 "stage": key[0] or None,
                 "part": key[1],
                 "multiply_adds_per_pixel": counted.get(key, 0.0),
-                "seconds_per_megapixel": spread([each.parts.get(key, 0.0) / megapixels for each in passes]),
+                "seconds_per_megapixel": spread([one.parts.get(key, 0.0) / megapixels for one in passes]),
             }
             for key in keys
         ],
@@ -271,7 +271,7 @@ def _scaled(cost: Mapping[str, Any], factor: float) -> dict[str, Any]:
         if key == "multiply_adds_per_pixel":
             scaled[key] = value * factor
         elif key.endswith("seconds_per_megapixel"):
-            scaled[key] = {name: each * factor for name, each in value.items()}
+            scaled[key] = {name: seconds * factor for name, seconds in value.items()}
         elif key == "with_overlap":
             scaled[key] = _scaled(value, factor)
         elif key == "parts":
@@ -324,9 +324,9 @@ def part_table(facts: Mapping[str, Any]) -> tuple[tuple[str, ...], list[list[str
     for stage, name in names:
         row = [f"stage {stage}, {name}" if stage else name]
         for run in runs:
-            found = [each for each in run["parts"] if (each["stage"], each["part"]) == (stage, name)]
-            row += [_short(found[0]["multiply_adds_per_pixel"]) if found else "–"]
-            row += [f"{found[0]['seconds_per_megapixel']['median']:.3g}" if found else "–"]
+            parts = [part for part in run["parts"] if (part["stage"], part["part"]) == (stage, name)]
+            row += [_short(parts[0]["multiply_adds_per_pixel"]) if parts else "–"]
+            row += [f"{parts[0]['seconds_per_megapixel']['median']:.3g}" if parts else "–"]
         rows.append(row)
     return tuple(header), rows
 

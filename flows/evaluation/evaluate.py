@@ -225,7 +225,7 @@ def report_counts(protocol: Protocol, rows: Mapping[str, Sequence[Mapping[str, A
         "peaks": list(protocol.peaks),
         "mpsnr": "without the input bands" if protocol.mpsnr_without_input else "all bands",
         "paper": None if protocol.paper is None else dict(protocol.paper),
-        "models": {rung: summarise(found) for rung, found in rows.items()},
+        "models": {rung: summarise(of_rung) for rung, of_rung in rows.items()},
     }
 
 
@@ -273,9 +273,9 @@ def evaluate_folder(
                     valid=[valid],
                 )  # fmt: skip
                 rows.setdefault(rung, []).append({"scene": path.name, "mean": scores})
-        for key, found in rows.items():
-            plain = [{k: v for k, v in row.items() if k not in ("scene", "rmse_by_band")} for row in found]
-            report["models"][key] = {**_mean(plain), "scenes": found}
+        for key, scenes in rows.items():
+            plain = [{k: v for k, v in row.items() if k not in ("scene", "rmse_by_band")} for row in scenes]
+            report["models"][key] = {**_mean(plain), "scenes": scenes}
     return report
 
 

@@ -25,12 +25,12 @@ MEASURED_BY = ("catalog", "model", "flows/evaluation/protocols.py", "flows/evalu
 
 def code_version(root: Path = Path(__file__).parents[2]) -> str:
     """The first 12 digits of the sha256 of the code that rows are measured by, and of torch's version."""
-    found = hashlib.sha256(version("torch").encode())
+    sha256 = hashlib.sha256(version("torch").encode())
     for name in MEASURED_BY:
         place = root / name
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return found.hexdigest()[:12]
+            sha256.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return sha256.hexdigest()[:12]
 
 
 class Rows:
@@ -54,15 +54,15 @@ class Rows:
             return
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / ROWS).exists():
-            found = _read(folder / ROWS)
-            if other := [key for key in self._identity if found["of"].get(key) != self._identity[key]]:
+            kept = _read(folder / ROWS)
+            if other := [key for key in self._identity if kept["of"].get(key) != self._identity[key]]:
                 raise UsageError(
                     "the rows there are of another evaluation", where=str(folder / ROWS),
-                    got=", ".join(f"{key} {found['of'].get(key)}" for key in other),
+                    got=", ".join(f"{key} {kept['of'].get(key)}" for key in other),
                     expected=", ".join(f"{key} {self._identity[key]}" for key in other),
                     remedy="name another folder with --keep",
                 )  # fmt: skip
-            self._rows = found["rows"]
+            self._rows = kept["rows"]
 
     def find(self, rung: str, seed: int) -> dict[str, Any] | None:
         """The scores of a row; None where they are not there yet."""
@@ -98,7 +98,7 @@ class Rows:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {"of": dict(found["of"]), "rows": dict(found["rows"])}
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return {"of": dict(kept["of"]), "rows": dict(kept["rows"])}
     except (ValueError, KeyError, TypeError) as err:
         raise UsageError("the rows cannot be read", where=str(path), remedy="remove the file") from err

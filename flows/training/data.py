@@ -323,8 +323,8 @@ def _facts(path: Path, relative: str, name: str, licence: str) -> dict[str, str]
 def digest(path: Path) -> str:
     """The sha256 of a file, or of a folder's files and their names in order."""
     if path.is_dir():
-        files = sorted(each for each in path.rglob("*") if each.is_file())
-        lines = (f"{digest(each)}  {each.relative_to(path).as_posix()}\n" for each in files)
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        lines = (f"{digest(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -181,4 +181,4 @@ def _reject_unknown(kind: Any, value: object, where: str) -> None:
 
 def _dataclasses(kind: Any) -> list[Any]:
     """The dataclasses in a type, at any depth of unions and tuples."""
-    return [kind] if is_dataclass(kind) else [found for arg in get_args(kind) for found in _dataclasses(arg)]
+    return [kind] if is_dataclass(kind) else [inner for arg in get_args(kind) for inner in _dataclasses(arg)]

@@ -56,7 +56,7 @@ def leave_sites_out(
     """
     cascade = model.config
     sites = sorted({scene.site for scene in validation} - {""})
-    found = {}
+    errors = {}
     for site in sites[:: math.ceil(len(sites) / MOST_SITES) or 1]:
         rest = [scene for scene in scenes if scene.site != site]
         if len(rest) == len(scenes) or not rest:
@@ -71,8 +71,8 @@ def leave_sites_out(
         batch = watch.every_pixel((config.seed, 8), size=config.crop, crops=CALIBRATION_CROPS)
         draw = model.drawn_by(generator_of(config.seed, 5, 0), len(batch.rgb), *batch.rgb.shape[2:])
         own, left_out = model.sample(batch.rgb, draw, steps=1), fitted.closed_form(batch.rgb)
-        found[site] = SiteErrors(batch.rmse(own), batch.rmse(left_out))
-    return found
+        errors[site] = SiteErrors(batch.rmse(own), batch.rmse(left_out))
+    return errors
 
 
 def site_factor(errors: Mapping[str, SiteErrors]) -> float:

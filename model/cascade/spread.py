@@ -66,9 +66,9 @@ def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None
             weight = batch.weight[n] * known[0, :, None, None] * batch.valid[n] * prepared.size[0].square()
             sums += _moments(torch.stack(left), torch.stack(drawn), weight)
             total += weight.sum((1, 2))
-        found = _matching(sums, model.config.members * repeats)
+        matched = _matching(sums, model.config.members * repeats)
         # A component that no crop shows keeps its spread.
-        stage.spread.copy_(torch.where(total > 0, found, stage.spread))
+        stage.spread.copy_(torch.where(total > 0, matched, stage.spread))
 
 
 def _calibrate_grain(stage: Stage, given: Tensor, target: Tensor, bands: Tensor, batch: Batch) -> None:

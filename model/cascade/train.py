@@ -275,8 +275,8 @@ def _whitened(stage: Stage, left: Tensor, weight: Tensor) -> Tensor:
     stage.grain.lerp_(fit_grain(left, weight).to(stage.grain.device), GRAIN_RATE)
     deviation = stage.deviation
     total = weight.sum(dim=(0, 2, 3))
-    found = ((left.square() * weight).sum(dim=(0, 2, 3)) / total.clamp_min(1.0)).sqrt()
-    deviation.copy_(torch.where(total > 0, deviation.lerp(found, DEVIATION_RATE), deviation).clamp_min(1e-3))
+    latest = ((left.square() * weight).sum(dim=(0, 2, 3)) / total.clamp_min(1.0)).sqrt()
+    deviation.copy_(torch.where(total > 0, deviation.lerp(latest, DEVIATION_RATE), deviation).clamp_min(1e-3))
     return left / deviation[:, None, None]
 
 

@@ -205,9 +205,9 @@ class CropSource:
             windows = _windows(scene, size)
             if crops is not None and len(windows) > crops:
                 windows = [windows[i] for i in sorted(rng.permutation(len(windows))[:crops])]
-            found = [self._seen(index, _around(scene, window, size), None, rng) for window in windows]
-            shown += found
-            counted += [sum(int(crop.valid.sum()) for crop in found)] * len(found)
+            of_scene = [self._seen(index, _around(scene, window, size), None, rng) for window in windows]
+            shown += of_scene
+            counted += [sum(int(crop.valid.sum()) for crop in of_scene)] * len(of_scene)
         pixels = np.array(counted, dtype=np.float32)
         # One on average over the pixels.
         mean = sum(int(crop.valid.sum()) for crop in shown) / len(self.scenes)
@@ -260,7 +260,7 @@ class CropSource:
         if rng.random() >= augmentation.nominal:
             response = self.response
             if augmentation.responses:
-                weight = np.array([each.weight for each in augmentation.responses])
+                weight = np.array([response.weight for response in augmentation.responses])
                 drawn = rng.choice(len(weight), p=weight / weight.sum())
                 response = augmentation.responses[drawn].bands
             shift = rng.uniform(-1, 1, 3) * augmentation.centre_nm

@@ -84,13 +84,13 @@ def fit_grain(components: Tensor, weight: Tensor) -> Tensor:
 
     Non-negative least squares on the autocorrelation at ``LAGS`` along both axes. The result is on the CPU.
     """
-    found = np.stack(
+    autocorrelations = np.stack(
         [_autocorrelation(components, weight, lag).double().cpu().numpy() for lag in LAGS], axis=1
     )
     # The last equation makes the shares sum to one; its weight is much larger than the others'.
     system = np.vstack([_lattice_autocorrelation(), np.full(len(SPACINGS), 100.0)])
     rows = []
-    for values in found:
+    for values in autocorrelations:
         if not np.isfinite(values).all():
             rows.append(white_grain(1)[0].numpy())
             continue

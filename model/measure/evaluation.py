@@ -89,7 +89,7 @@ def evaluate(
 
 def groups(names: Sequence[str]) -> dict[str, list[int]]:
     """Positions of the scenes by the part of their name before the first slash."""
-    found: dict[str, list[int]] = {}
+    positions: dict[str, list[int]] = {}
     for index, name in enumerate(names):
-        found.setdefault(name.split("/")[0], []).append(index)
-    return found
+        positions.setdefault(name.split("/")[0], []).append(index)
+    return positions

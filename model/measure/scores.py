@@ -53,14 +53,14 @@ def cube_scores(
     for truth, estimate, mask in zip(truths, estimates, masks, strict=True):
         images = torch.from_numpy(truth), torch.from_numpy(estimate), torch.from_numpy(mask)
         similarity = metrics.ssim_by_band(*images, peak=peaks[0])
-        for kept, found in zip(subsets, rows, strict=True):
-            found.append(
+        for kept, subset_rows in zip(subsets, rows, strict=True):
+            subset_rows.append(
                 {
                     **_errors(images[0][kept], images[1][kept], images[2], peaks, offset),
                     "mssim": float(similarity[kept].mean()),
                 }
             )
-    result, *without = (_mean_over_images(found, peaks) for found in rows)
+    result, *without = (_mean_over_images(subset_rows, peaks) for subset_rows in rows)
     if without:
         result["without_input"] = without[0]
     return result

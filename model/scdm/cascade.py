@@ -47,15 +47,15 @@ def sample_stage(
     conditions = [condition] if stage.guidance == 0.0 else [condition, null_condition(condition)]
     fixed = network.config.condition_time == "fixed"
     zero = condition.new_zeros(len(condition))
-    features = [network.encode_condition(each, zero) for each in conditions] if fixed else []
+    features = [network.encode_condition(given, zero) for given in conditions] if fixed else []
 
     def clamp(values: Tensor, t: float) -> Tensor:
         return truncate(values, percentile(t, steps=schedule.steps, p_T=stage.p_T))
 
     def denoise(x_t: Tensor, t: float) -> Tensor:
         time = zero + (t - 1.0)  # the published network counts 0 to T - 1
-        seen = features or [network.encode_condition(each, time) for each in conditions]
-        eps, *unconditional = (network.predict(x_t, time, each) for each in seen)
+        seen = features or [network.encode_condition(given, time) for given in conditions]
+        eps, *unconditional = (network.predict(x_t, time, encoded) for encoded in seen)
         for null in unconditional:
             eps = guide(eps, null, stage.guidance)
         if stage.truncation == "eps":

@@ -141,10 +141,10 @@ def scene_facts(scenes: Sequence[TrainingScene]) -> list[dict[str, Any]]:
 
 
 def _digest(*arrays: NDArray[Any]) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for array in arrays:
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def generator_of(*key: int) -> torch.Generator:
