@@ -13,7 +13,6 @@ import yaml
 from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import Batch
-from spectile.catalog.inputs import Batch as Tiles
 from spectile.flows.deployed.train import train_model
 from spectile.flows.training.train import train_from_recipe
 from spectile.model import checkpoint
@@ -142,13 +141,7 @@ def test_training_on_a_gpu_goes_on_where_it_was_stopped(cuda: str, tmp_path: Pat
 def test_a_gpu_predicts_what_the_cpu_does(cuda: str) -> None:
     rgb = np.random.default_rng(0).random((1, 3, 64, 64), dtype=np.float32) * 0.4
     cubes = [
-<<<<<<< HEAD
         next(load_predictor("vnir48", device=where).predict(Batch.of_colours(rgb), range(1)))
-||||||| 2b2a48a
-        next(load_predictor("vnir48", device=where).predict(rgb, valid, origins, range(1)))
-=======
-        next(load_predictor("vnir48", device=where).predict(Tiles.of_colours(rgb, valid, origins), range(1)))
->>>>>>> house-model
         for where in ("cpu", cuda)
     ]
     # Convolutions may round to TensorFloat-32, ten bits, on a GPU.
