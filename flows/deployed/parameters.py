@@ -48,7 +48,7 @@ def check_recordable(settings: Settings) -> None:
     for place in settings.places:
         if redact_url(place) != place:
             raise UsageError(
-                "Prefect would record the URL's signature", where=place,
+                "Prefect would record the URL's signature",  # and its path may be a secret too
                 remedy="run without Prefect, or use s3:// with credentials in the environment",
             )  # fmt: skip
 

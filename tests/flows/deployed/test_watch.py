@@ -319,7 +319,12 @@ def test_as_a_flow_each_scene_is_a_run_of_its_own_and_failures_are_told(
             inbox=str(inbox), out=settings.out, model="bands-repeat", settle=0, at_once=2, return_state=True
         )
         signed = watch(
-            inbox=str(collection), out=settings.out, model="bands-repeat", settle=0, return_state=True
+            inbox=str(collection),
+            out=settings.out,
+            model="bands-repeat",
+            settle=0,
+            allow_private=True,
+            return_state=True,
         )
         with get_client(sync_client=True) as client:
             flow_run = state.state_details.flow_run_id
