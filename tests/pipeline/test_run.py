@@ -211,12 +211,12 @@ def test_a_network_that_gives_no_number_fails_its_block_alone_and_at_once(cube, 
     class Broken(Positional):
         calls = 0
 
-        def predict(self, rgb, valid, origins, samples):
-            for each in super().predict(rgb, valid, origins, samples):
+        def predict(self, batch, samples):
+            for spectra in super().predict(batch, samples):
                 Broken.calls += 1
-                at = np.flatnonzero((origins == (160, 928)).all(axis=1))
-                each[at, 2, 7, 9] = number
-                yield each
+                at = np.flatnonzero((batch.origins == (160, 928)).all(axis=1))
+                spectra[at, 2, 7, 9] = number
+                yield spectra
 
     watch = run(cube, predictor=Broken(), retries=2)
     broken = cube.plan.blocks[1], cube.plan.blocks[2]
