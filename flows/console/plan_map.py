@@ -186,7 +186,8 @@ def write_map(place: str, features: Sequence[Feature]) -> None:
 def _channels(plan: Plan) -> int:
     """How many channels of its scenes a cube was made from."""
     facts: Mapping[str, Any] = plan.scenes[0].facts if plan.scenes else plan.settings
-    return len(facts.get("channels") or RGB_CAMERA)
+    channels = facts.get("channels")
+    return len(channels) if isinstance(channels, list) and channels else len(RGB_CAMERA)
 
 
 def _features(

@@ -19,6 +19,7 @@ from spectile.catalog.colour import COLOUR_INFRARED_NM, TRUE_COLOUR_NM, linear_t
 from spectile.catalog.errors import UsageError
 from spectile.catalog.indices import INDICES
 from spectile.pipeline.geometry.grid import Grid
+from spectile.pipeline.plan.layers import Layer, array_name
 
 if TYPE_CHECKING:
     from spectile.pipeline.geometry.pixels import Shape
@@ -308,8 +309,8 @@ class CubeAccessor(SpectraAccessor):
             raise UsageError("unknown flag of quality", got=min(unknown), expected=", ".join(bits))
         return (quality & sum(int(bits[flag]) for flag in set(flags))) > 0
 
-    def _layer(self, layer: str) -> xr.DataArray:
-        name = f"reflectance_{layer}"
+    def _layer(self, layer: Layer) -> xr.DataArray:
+        name = array_name(layer)
         if name not in self._object:
             raise UsageError(
                 f"the cube has no layer {layer}", remedy=f"make it with more samples and --layers {layer}"

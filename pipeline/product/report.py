@@ -19,6 +19,7 @@ from spectile.catalog.sizes import width_by_height
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, load_plan
 from spectile.pipeline.geometry.tiling import Block
+from spectile.pipeline.plan.layers import array_name
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.product.report_facts import Report, shown
 from spectile.pipeline.product.report_measures import (
@@ -168,7 +169,7 @@ def _warnings(view: View, plan: Plan, timing: Timing, flags: Mapping[str, float]
     if "display" in _scenes(plan)["radiometry"]:
         lines.append(DISPLAY)
     for layer in view.layers[:1]:
-        attributes = view.group[f"reflectance_{layer}"].attrs
+        attributes = view.group[array_name(layer)].attrs
         fitted = attributes.get("calibration_samples")
         if not attributes.get("calibrated"):
             lines.append("The uncertainty is not calibrated: it tells how samples differ, and is no error.")

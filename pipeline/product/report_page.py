@@ -20,6 +20,7 @@ from spectile.catalog.colour import (
     stretch,
 )
 from spectile.catalog.sizes import width_by_height
+from spectile.pipeline.plan.layers import array_name
 from spectile.pipeline.plan.quality_layers import FLAGS
 from spectile.pipeline.product.report_facts import LIMITS, Report, shown
 from spectile.pipeline.product.report_measures import Array, Point, flat
@@ -124,7 +125,7 @@ def _maps(report: Report) -> Iterator[Figure]:
         centres = ", ".join(f"{view.bands.centre_nm[band]:.0f}" for band in bands)
         yield _colour_map(report, title, f"red, green and blue are {centres} nm", values)
     if "sd" in view.layers:
-        values = view.read(Subject("", "reflectance_sd", (view.bands.nearest(860.0),)), report.level)[0]
+        values = view.read(Subject("", array_name("sd"), (view.bands.nearest(860.0),)), report.level)[0]
         nm = view.bands.centre_nm[view.bands.nearest(860.0)]
         yield _scalar_map(report, "Uncertainty", f"standard deviation at {nm:.0f} nm, reflectance", values)
     if report.agreement is not None:
