@@ -200,7 +200,7 @@ def _dataset(part: Part, read: Read) -> xr.Dataset:
         tuple(at.width for at in squares if at.row == 0),
     ]
     dimensions = ("wavelength", "y", "x") if spectral else ("y", "x")
-    values = dask.array.map_blocks(
+    values = dask.array.map_blocks(  # type: ignore[no-untyped-call]
         block, chunks=((part.shape[0],), *sides)[-len(dimensions) :], dtype=part.dtype,
         meta=np.empty((0,) * len(dimensions), part.dtype),
     )  # fmt: skip
