@@ -227,7 +227,7 @@ def test_envi_data_that_are_cut_off_are_refused(tmp_path):
     (tmp_path / "scene.img").write_bytes(b"\7" * 1800)
     assert open_source(tmp_path / "scene.img").grid.shape == (30, 20)
     (tmp_path / "scene.img").write_bytes(b"\7" * 1799)
-    with pytest.raises(SceneError, match="too small for its picture"):
+    with pytest.raises(SceneError, match="too small for its image size"):
         open_source(tmp_path / "scene.img")
 
 
