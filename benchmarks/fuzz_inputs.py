@@ -30,8 +30,8 @@ from rasterio.crs import CRS
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import SpectileError
-from spectile.catalog.index import Query
-from spectile.catalog.stac import Placed, build_item
+from spectile.catalog.stac.index import Query
+from spectile.catalog.stac.items import Placed, build_item
 from spectile.model import checkpoint
 from spectile.model.predict.predictor import load_predictor
 from spectile.pipeline.block.mosaic import Mosaic

@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from spectile.catalog.index import Query, newest, to_parquet, to_table
-from spectile.catalog.stac import COG_TYPE, ZARR_TYPE, Facts, Placed, build_item
+from spectile.catalog.stac.index import Query, newest, to_parquet, to_table
+from spectile.catalog.stac.items import COG_TYPE, ZARR_TYPE, Facts, Placed, build_item
 from spectile.catalog.times import parse_open_span
 from spectile.flows.benchmark.model import machine
 from spectile.pipeline.stac.collection import Collection

@@ -13,7 +13,7 @@ from spectile.flows.commands.root import app
 from spectile.flows.console import console
 
 if TYPE_CHECKING:
-    from spectile.catalog.index import Query
+    from spectile.catalog.stac.index import Query
     from spectile.pipeline.stac.collection import Collection
 
 catalog = typer.Typer(help="List and search the cubes of a STAC catalog; add to it.")
@@ -82,7 +82,7 @@ def add(
 @catalog.command("list")
 def list_items(place: Place = None, limit: Limit = 100, as_json: AsJson = False) -> None:
     """List the items, those last written first."""
-    from spectile.catalog.index import Query
+    from spectile.catalog.stac.index import Query
 
     _print(_open(place), Query(), limit, as_json)
 
@@ -118,7 +118,7 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find items: all that is asked for must hold. Those last written come first."""
-    from spectile.catalog.index import Query
+    from spectile.catalog.stac.index import Query
     from spectile.catalog.times import parse_open_span
 
     when = None if span is None else parse_open_span(span)
@@ -147,7 +147,7 @@ def rebuild(place: Place = None) -> None:
 
 
 def _print(collection: Collection, query: Query, limit: int, as_json: bool) -> None:
-    from spectile.catalog.index import newest
+    from spectile.catalog.stac.index import newest
 
     found = collection.search(query)
     rows = newest(found, limit).to_pylist()

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from spectile.catalog.errors import CubeError, UsageError
-from spectile.catalog.scenes import NamedScene
 from spectile.catalog.sizes import width_by_height
+from spectile.catalog.stac.scenes import NamedScene
 from spectile.catalog.times import join, parse_span, to_text
 from spectile.flows.run import execute, planning
 from spectile.flows.run.holding import Beating, holding

@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from spectile.catalog.documents import parse_json
 from spectile.catalog.errors import CubeError, StoreError, UsageError
+from spectile.catalog.stac.documents import parse_json
 from spectile.catalog.urls import Location, locate, nested
 from spectile.pipeline.product.quicklook import quicklook_names
 from spectile.pipeline.product.report import report_name

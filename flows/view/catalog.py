@@ -22,7 +22,7 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
-from spectile.catalog.index import Query, newest
+from spectile.catalog.stac.index import Query, newest
 from spectile.catalog.times import when
 from spectile.flows.view.session import AXIS, keep_square, pixel_of
 from spectile.pipeline.geometry.placing import transform_points

@@ -22,9 +22,9 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
 from spectile.catalog.errors import SpectileError, UsageError
-from spectile.catalog.index import Query
 from spectile.catalog.sizes import width_by_height
-from spectile.catalog.stac import COLLECTION_FILE
+from spectile.catalog.stac.index import Query
+from spectile.catalog.stac.items import COLLECTION_FILE
 from spectile.flows.view.catalog import CatalogPage
 from spectile.flows.view.guard import NAMES, SCRIPTS, GuardedApplication
 from spectile.flows.view.session import Pools, Session

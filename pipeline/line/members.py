@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spectile.catalog.choices import Combine, NodataRule, Resampling
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.catalog.scenes import NamedScene
+from spectile.catalog.stac.scenes import NamedScene
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.placing import Placement, reduce_scene, resample, valid_at
 from spectile.pipeline.line.feather import (

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from spectile.catalog.choices import Combine, Frame, NodataRule, Resampling
 from spectile.catalog.errors import SceneError
 from spectile.catalog.inputs import Raster
-from spectile.catalog.scenes import NamedScene
+from spectile.catalog.stac.scenes import NamedScene
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Tiling, reflected
 from spectile.pipeline.line.feather import take_footprint

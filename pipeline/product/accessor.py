@@ -15,11 +15,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from spectile.catalog.bands import SENSORS, WATER_VAPOUR_NM, Bands, resampling_matrix
+from spectile.catalog.choices import Layer
 from spectile.catalog.colour import COLOUR_INFRARED_NM, TRUE_COLOUR_NM, linear_to_srgb
 from spectile.catalog.errors import UsageError
 from spectile.catalog.indices import INDICES
 from spectile.pipeline.geometry.grid import Grid
-from spectile.pipeline.plan.layers import Layer, array_name
+from spectile.pipeline.plan.layers import array_name
 
 if TYPE_CHECKING:
     from spectile.pipeline.geometry.pixels import Shape

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from spectile.catalog.documents import one_line, parse_json
 from spectile.catalog.errors import StoreError, UsageError
-from spectile.catalog.stac import (
+from spectile.catalog.stac.documents import one_line, parse_json
+from spectile.catalog.stac.items import (
     COLLECTION_FILE,
     INDEX_FILE,
     Facts,
@@ -44,7 +44,7 @@ from spectile.pipeline.store.opening import open_storage
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from spectile.catalog.index import Query
+    from spectile.catalog.stac.index import Query
 
 LOG = logging.getLogger("spectile")
 
@@ -100,7 +100,7 @@ class Collection:
         """
         if self.storage.get(COLLECTION_FILE) is not None:
             return
-        from spectile.catalog.index import to_parquet, to_table
+        from spectile.catalog.stac.index import to_parquet, to_table
 
         for key, value in (
             (INDEX_FILE, to_parquet(to_table([]))), (COLLECTION_FILE, _json(build_collection())),
@@ -211,7 +211,7 @@ class Collection:
         ------
         UsageError : there is no catalog, or its index cannot be read.
         """
-        from spectile.catalog import index
+        from spectile.catalog.stac import index
 
         # Read the names before the index: a name that is removed in between is then in the index.
         names = list(self.storage.keys(_PENDING))
@@ -236,7 +236,7 @@ class Collection:
         UsageError : there is no catalog.
         StoreError, OSError : the place cannot be read or written.
         """
-        from spectile.catalog import index
+        from spectile.catalog.stac import index
 
         if self.storage.get(COLLECTION_FILE) is None:
             raise self._missing()
@@ -258,7 +258,7 @@ class Collection:
 
     def _fold(self) -> None:
         """Update the index, unless another process is doing so."""
-        from spectile.catalog import index
+        from spectile.catalog.stac import index
 
         names = list(self.storage.keys(_PENDING))
         found = self.storage.read(INDEX_FILE)
@@ -306,7 +306,7 @@ class Collection:
         return self._rows_at(sorted(keys))
 
     def _rows_at(self, keys: Sequence[str]) -> tuple[pa.Table, list[str]]:
-        from spectile.catalog import index
+        from spectile.catalog.stac import index
 
         parsing = threading.Lock()  # a parsed item takes many times the memory of its text
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import obstore
 
-from spectile.catalog.documents import is_plain, one_line, parse_json
 from spectile.catalog.errors import SpectileError, UsageError
-from spectile.catalog.scenes import checked_href, scene_asset
+from spectile.catalog.stac.documents import is_plain, one_line, parse_json
+from spectile.catalog.stac.scenes import checked_href, scene_asset
 from spectile.catalog.urls import Location, locate
 from spectile.pipeline.scene.addresses import resolve
 from spectile.pipeline.store.base import read_bounded

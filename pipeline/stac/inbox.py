@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spectile.catalog.documents import one_line
 from spectile.catalog.errors import SpectileError, UsageError
-from spectile.catalog.scenes import RASTERS
+from spectile.catalog.stac.documents import one_line
+from spectile.catalog.stac.scenes import RASTERS
 from spectile.catalog.urls import Location, locate
 from spectile.pipeline.scene.addresses import resolve
 from spectile.pipeline.scene.remote import ask

@@ -17,7 +17,7 @@ from rasterio.crs import CRS
 
 from spectile.catalog.errors import SceneError
 from spectile.catalog.redaction import redact_url
-from spectile.catalog.stac import COG_TYPE, ZARR_TYPE, Facts
+from spectile.catalog.stac.items import COG_TYPE, ZARR_TYPE, Facts
 from spectile.catalog.times import Span, parse_span
 from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
 from spectile.pipeline.cube.record import load_plan, read_status

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from spectile.catalog.errors import UsageError
-from spectile.catalog.scenes import RASTERS, NamedScene, item_span
+from spectile.catalog.stac.scenes import RASTERS, NamedScene, item_span
 from spectile.catalog.urls import Location, is_url, locate
 from spectile.pipeline.stac.crawl import crawl
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spectile.catalog.stac import COG_TYPE, ZARR_TYPE, Facts
+from spectile.catalog.stac.items import COG_TYPE, ZARR_TYPE, Facts
 from spectile.catalog.times import parse_span
 
 

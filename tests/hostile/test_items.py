@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from spectile.catalog.errors import UsageError
-from spectile.catalog.index import Query
-from spectile.catalog.stac import item_key
+from spectile.catalog.stac.index import Query
+from spectile.catalog.stac.items import item_key
 from spectile.pipeline.stac import collection as catalogs
 from spectile.pipeline.stac import crawl
 from spectile.pipeline.stac.collection import Collection, Rebuilt
@@ -160,7 +160,7 @@ def test_an_index_that_somebody_else_wrote_is_refused_with_the_remedy(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from spectile.catalog.index import SCHEMA
+    from spectile.catalog.stac.index import SCHEMA
 
     catalog.add(f"{tmp_path}/a.zarr", made_up("a"))
     strange = pa.table({name: pa.array([{"a": 1}]) for name in SCHEMA.names})

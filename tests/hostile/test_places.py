@@ -13,7 +13,7 @@ import pytest
 from affine import Affine
 
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.catalog.index import Query
+from spectile.catalog.stac.index import Query
 from spectile.flows.commands import app as cli
 from spectile.flows.console.plan_map import check_map
 from spectile.flows.run.execute import run_scene

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spectile.catalog.errors import SceneError, SpectileError, UsageError
-from spectile.catalog.scenes import NamedScene
+from spectile.catalog.stac.scenes import NamedScene
 from spectile.catalog.urls import locate
 from spectile.pipeline.line.members import open_scenes
 from spectile.pipeline.scene.addresses import resolve

@@ -10,7 +10,7 @@ import pystac
 import pytest
 import rasterio
 
-from spectile.catalog.stac import check_stac
+from spectile.catalog.stac.items import check_stac
 from spectile.catalog.urls import locate
 from spectile.flows.commands import app as cli
 from spectile.flows.run import execute

@@ -123,7 +123,7 @@ def test_every_deployment_names_a_flow_a_pool_and_parameters_that_the_flow_takes
         assert each["work_pool"]["name"] in POOLS
         assert each["enforce_parameter_schema"]
         choices = {key for key, value in schema.items() if "enum" in value}
-        assert choices >= ({"device", "dtype", "nodata"} if "dtype" in schema else set())
+        assert choices >= {"device", "dtype", "nodata"} & schema.keys()
         environment = each["work_pool"]["job_variables"]["env"]
         assert (environment["DO_NOT_TRACK"], "CUDA_VISIBLE_DEVICES" in environment) == (
             "1", each["work_pool"]["name"] == "spectile-cpu",

@@ -93,7 +93,9 @@ def test_a_line_becomes_a_verified_cube_without_its_empty_blocks(scenes, tmp_pat
     assert written == held
     found = open_cube(out)
     np.testing.assert_array_equal(found.valid.values.astype(bool), valid)
-    np.testing.assert_array_equal(found.source.values, prepared.source.index(prepared.plan.window))
+    np.testing.assert_array_equal(
+        found.source.values, prepared.source.read_with_index(prepared.plan.window)[1]
+    )
     assert np.isfinite(found.reflectance.values[:, valid]).all()
     assert np.isnan(found.reflectance.values[:, ~valid]).all()
     assert found.source.attrs["scenes"] == ["a.tif", "b.tif"]

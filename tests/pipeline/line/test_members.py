@@ -3,7 +3,7 @@ import pytest
 from affine import Affine
 
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.catalog.scenes import NamedScene
+from spectile.catalog.stac.scenes import NamedScene
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.line.feather import take_footprint
 from spectile.pipeline.line.members import open_scenes, place_scene

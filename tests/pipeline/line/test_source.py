@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.catalog.scenes import NamedScene
+from spectile.catalog.stac.scenes import NamedScene
 from spectile.pipeline.cube.write import create_cube
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.placing import to_map, transform_points

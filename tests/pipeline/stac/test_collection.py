@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from spectile.catalog.errors import UsageError
-from spectile.catalog.index import Query
-from spectile.catalog.stac import check_stac, item_key
+from spectile.catalog.stac.index import Query
+from spectile.catalog.stac.items import check_stac, item_key
 from spectile.pipeline.stac import collection as module
 from spectile.pipeline.stac.collection import Collection, open_collection, write_beside
 from spectile.pipeline.store.base import Changed

@@ -11,7 +11,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from spectile.catalog.errors import CubeError
-from spectile.catalog.stac import Placed, build_item, check_stac
+from spectile.catalog.stac.items import Placed, build_item, check_stac
 from spectile.catalog.times import parse_span
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.stac import item as items

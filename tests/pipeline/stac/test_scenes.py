@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spectile.catalog.errors import UsageError
-from spectile.catalog.scenes import NamedScene
+from spectile.catalog.stac.scenes import NamedScene
 from spectile.pipeline.stac.scenes import list_scenes
 
 

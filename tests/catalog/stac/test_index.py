@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 from pyarrow import BufferReader
 
 from spectile.catalog.errors import UsageError
-from spectile.catalog.index import Query, from_parquet, newest, replace_rows, search, to_parquet, to_table
-from spectile.catalog.stac import Placed, build_item
+from spectile.catalog.stac.index import (
+    Query,
+    from_parquet,
+    newest,
+    replace_rows,
+    search,
+    to_parquet,
+    to_table,
+)
+from spectile.catalog.stac.items import Placed, build_item
 from spectile.catalog.times import parse_open_span
 from tests.catalog.items import made_up
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import shapely
 
 from spectile.catalog.errors import UsageError
-from spectile.catalog.stac import COLLECTION_ID, STAC_VERSION, build_collection, from_root, item_key
+from spectile.catalog.stac.items import COLLECTION_ID, STAC_VERSION, build_collection, from_root, item_key
 from spectile.catalog.times import OpenSpan, parse_span
 
 Bounds = tuple[float, float, float, float]

@@ -8,7 +8,7 @@ import pystac
 import pytest
 
 from spectile.catalog.errors import UsageError
-from spectile.catalog.stac import (
+from spectile.catalog.stac.items import (
     EXTENSIONS,
     Placed,
     build_collection,

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from spectile.catalog.errors import UsageError
-from spectile.catalog.scenes import checked_href, item_span, scene_asset
+from spectile.catalog.stac.scenes import checked_href, item_span, scene_asset
 from spectile.catalog.urls import locate
 
 TIFF = {"href": "a.tif"}

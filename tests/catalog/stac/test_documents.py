@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from spectile.catalog.documents import LONGEST_LINE, is_plain, one_line, parse_json
 from spectile.catalog.errors import UsageError
+from spectile.catalog.stac.documents import LONGEST_LINE, is_plain, one_line, parse_json
 
 
 @pytest.mark.parametrize(
