@@ -283,7 +283,9 @@ def test_the_flows_parameters_are_those_of_the_settings():
 
     parameters = dict(signature(watch.fn).parameters)
     own = {"inbox", "at_once", "settle"}
-    assert set(parameters) - own == {field.name for field in fields(SceneSettings)} - {"scene", "resume"}
+    assert set(parameters) - own == {field.name for field in fields(SceneSettings)} - {
+        "scene", "resume", "allow_vrt",  # an inbox is what others fill
+    }  # fmt: skip
     for field in fields(SceneSettings):
         if field.name in parameters and field.name != "out":
             assert parameters[field.name].default == field.default
@@ -307,7 +309,10 @@ def test_as_a_flow_each_scene_is_a_run_of_its_own_and_failures_are_told(
         state = watch(
             str(inbox), settings.run.out, model="bands-repeat", settle=0, at_once=2, return_state=True
         )
-        signed = watch(str(collection), settings.run.out, model="bands-repeat", settle=0, return_state=True)
+        signed = watch(
+            str(collection), settings.run.out, model="bands-repeat", settle=0, allow_private=True,
+            return_state=True,
+        )  # fmt: skip
         with get_client(sync_client=True) as client:
             flow_run = state.state_details.flow_run_id
             runs = [each for each in client.read_flow_runs() if each.parent_task_run_id is not None]
