@@ -43,6 +43,7 @@ def test_spots_lie_inside_six_different_materials():
         assert np.unique(around).size == 1
 
 
+@pytest.mark.slow
 def test_the_demo_goes_through_a_server_and_ends_with_where_everything_is(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         "spectile.model.closed.baselines.load_baselines", lambda model: {"ridge": Flat(), "lookup": Flat()}
