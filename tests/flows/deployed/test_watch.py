@@ -296,35 +296,11 @@ def test_a_url_for_notifications_that_cannot_be_used_is_refused_unseen(url, sett
 def test_the_flows_parameters_are_those_of_the_settings():
     from spectile.flows.deployed.watch import watch
 
-<<<<<<< HEAD
     parameters = list(signature(watch.fn).parameters.values())
     assert [(each.name, each.default) for each in parameters] == [
         (each.name, each.default) for each in parameters_of(WatchSettings)
     ]
     assert [each.name for each in parameters[:4]] == ["inbox", "out", "at_once", "settle"]
-||||||| 3d2db18
-    parameters = dict(signature(watch.fn).parameters)
-    own = {"inbox", "at_once", "settle"}
-    assert set(parameters) - own == {field.name for field in fields(SceneSettings)} - {"scene", "resume"}
-    for field in fields(SceneSettings):
-        if field.name in parameters and field.name != "out":
-            assert parameters[field.name].default == field.default
-    for field in fields(WatchSettings):
-        if field.name in own - {"inbox"}:
-            assert parameters[field.name].default == field.default
-=======
-    parameters = dict(signature(watch.fn).parameters)
-    own = {"inbox", "at_once", "settle"}
-    assert set(parameters) - own == {field.name for field in fields(SceneSettings)} - {
-        "scene", "resume", "allow_vrt",  # an inbox is what others fill
-    }  # fmt: skip
-    for field in fields(SceneSettings):
-        if field.name in parameters and field.name != "out":
-            assert parameters[field.name].default == field.default
-    for field in fields(WatchSettings):
-        if field.name in own - {"inbox"}:
-            assert parameters[field.name].default == field.default
->>>>>>> house-tests
 
 
 def test_as_a_flow_each_scene_is_a_run_of_its_own_and_failures_are_told(
@@ -350,15 +326,6 @@ def test_as_a_flow_each_scene_is_a_run_of_its_own_and_failures_are_told(
             allow_private=True,
             return_state=True,
         )
-<<<<<<< HEAD
-||||||| 3d2db18
-        signed = watch(str(collection), settings.run.out, model="bands-repeat", settle=0, return_state=True)
-=======
-        signed = watch(
-            str(collection), settings.run.out, model="bands-repeat", settle=0, allow_private=True,
-            return_state=True,
-        )  # fmt: skip
->>>>>>> house-tests
         with get_client(sync_client=True) as client:
             flow_run = state.state_details.flow_run_id
             runs = [each for each in client.read_flow_runs() if each.parent_task_run_id is not None]
