@@ -10,6 +10,7 @@ import pytest
 from spectile.flows.benchmark import model as benchmark
 from spectile.flows.benchmark.model import ModelBenchmark
 from spectile.flows.commands import app as cli
+from spectile.flows.commands import benchmark as command
 from spectile.model.measure import benchmark as measures
 from spectile.model.registry import SYSTEMS
 from spectile.model.scdm.preset import scdm_paper
@@ -29,7 +30,7 @@ def _tiny(monkeypatch):
 
 
 def test_the_options_are_the_settings_with_their_defaults():
-    options = signature(cli.benchmark_model).parameters
+    options = signature(command.benchmark_model).parameters
     assert [name for name in options if name != "json_file"] == [each.name for each in fields(ModelBenchmark)]
     for each in fields(ModelBenchmark):
         assert options[each.name].default == each.default

@@ -125,7 +125,7 @@ def test_workers_and_memory_are_measured_in_processes_of_their_own(tmp_path):
         (("--only", "memory"), "give --large PX"),
         (("--repeats", "0"), "repeats"),
         (("--model", "vnir49", "--only", "speed"), "unknown model"),
-        (("--block", "500", "--only", "speed"), "whole shards"),
+        (("--block", "500", "--only", "speed"), "multiple of 512"),
         (("--json", "/nowhere/at/all.json"), "cannot write there"),
     ],
 )
