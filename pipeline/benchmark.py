@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube
+from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tiling
 from spectile.pipeline.simulate.scene import Simulator
 
@@ -105,7 +107,8 @@ def bare(predictor: Predictor, sources: Mapping[str, Source], tiling: Tiling, *,
     batches = []
     for start in range(0, len(chosen), predictor.batch):
         together = chosen[start : start + predictor.batch]
-        window = together[0].window.union(together[-1].window)
+        # Those of a batch may end one row of the lattice and begin the next.
+        window = reduce(Window.union, (tile.window for tile in together))
         reading = read_inputs(sources, predictor.inputs, window)
         batches.append(stack_tiles(together, predictor.batch, predictor.inputs, reading))
     return Bare(predictor, batches)
