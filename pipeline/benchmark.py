@@ -107,7 +107,8 @@ def bare(predictor: Predictor, sources: Mapping[str, Source], tiling: Tiling, *,
     batches = []
     for start in range(0, len(chosen), predictor.batch):
         together = chosen[start : start + predictor.batch]
-        window = reduce(Window.union, (tile.window for tile in together))  # they may be of two rows
+        # Those of a batch may end one row of the lattice and begin the next.
+        window = reduce(Window.union, (tile.window for tile in together))
         reading = read_inputs(sources, predictor.inputs, window)
         batches.append(stack_tiles(together, predictor.batch, predictor.inputs, reading))
     return Bare(predictor, batches)
