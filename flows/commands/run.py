@@ -52,7 +52,7 @@ def process(
     """Carry out a run, or plan it only, and print and write what came of it."""
     screen = in_lines()
     settings = kind(**given(options))
-    LOG.info("reading %s", ", ".join(map(redact_url, settings.places[:3])))
+    LOG.info("reading %s", ", ".join(console.visible(redact_url(place)) for place in settings.places[:3]))
     for place in settings.places:
         check_json(json_file, place, settings.out)
     if dry_run:

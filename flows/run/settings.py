@@ -182,9 +182,12 @@ class Settings:
             if first["type"] == "unexpected_keyword_argument":
                 known = ", ".join(field.name for field in fields(cls))
                 raise UsageError("unknown setting", got=name, expected=known) from None
-            if first["type"] == "missing":
+            missing = first["type"] == "missing"
+            if missing and len(first["loc"]) == 1:
                 raise UsageError("missing setting", expected=name) from None
             expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            if missing:
+                expected = "more values"
             got = repr(given.kwargs[name])
             raise UsageError(f"invalid setting {name}", got=got, expected=expected) from None
 

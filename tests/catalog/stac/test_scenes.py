@@ -26,7 +26,7 @@ def test_the_scene_of_an_item_is_its_only_raster_or_the_one_called_visual(assets
 
 @pytest.mark.parametrize("assets", [{}, {"one": TIFF, "two": {"href": "b.tif"}}, {"image": {"href": 5}}])
 def test_an_item_whose_scene_is_not_plain_is_refused(assets):
-    with pytest.raises(UsageError, match="which asset is the RGB scene is not plain"):
+    with pytest.raises(UsageError, match="which asset is the RGB scene is unclear"):
         scene_asset(assets, "item")
 
 
@@ -65,8 +65,8 @@ def test_a_path_is_as_its_folder_has_it(tmp_path: Path):
 @pytest.mark.parametrize(
     ("href", "root", "why"),
     [
-        ("file:///etc/passwd", FAR, "leads to a file here"),
-        ("http://localhost/a.tif", FAR, "leads to this machine"),
+        ("file:///etc/passwd", FAR, "refers to a local file"),
+        ("http://localhost/a.tif", FAR, "refers to this machine"),
         ("../a.tif", Path("/data/item.json"), "outside the collection's folder"),
         ("a\0.tif", Path("/data/item.json"), "not a path"),
     ],

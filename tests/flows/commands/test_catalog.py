@@ -154,7 +154,12 @@ def test_an_item_that_cannot_be_written_is_told_with_the_remedy(
 def test_a_line_takes_its_time_from_the_items_of_its_scenes() -> None:
     def item(number: int, when: str) -> dict[str, Any]:
         href = "scene.tif" if number == 1 else "other.tif"
-        return {"id": f"s{number}", "assets": {"visual": {"href": href}}, "properties": {"datetime": when}}
+        return {
+            "type": "Feature",
+            "id": f"s{number}",
+            "assets": {"visual": {"href": href}},
+            "properties": {"datetime": when},
+        }
 
     Path("other.tif").write_bytes(Path("scene.tif").read_bytes())
     items = [item(1, "2023-01-01T00:00:00Z"), item(2, "2023-01-02T00:00:00Z")]

@@ -227,7 +227,7 @@ def test_a_catalogue_by_url_leads_to_no_file_of_this_machine(inbox):
         found = {each.name: each for each in list_arrivals(f"{url}/catalog.json")}
         server.shutdown()
     assert found["lines/good-one"].place == f"{url}/day/b.tif"
-    assert "leads to a file here" in (found["lines/bad"].problem or "")
+    assert "refers to a local file" in (found["lines/bad"].problem or "")
 
 
 def test_the_command_line_says_what_came_of_each_scene(inbox, settings, capsys, tmp_path):

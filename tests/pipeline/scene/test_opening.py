@@ -38,7 +38,7 @@ def test_the_driver_is_told_by_the_first_bytes_not_by_the_name(tmp_path, driver,
     if listed:
         check_listed(path)
     else:
-        with pytest.raises(SceneError, match="not a format that a catalogue may name"):
+        with pytest.raises(SceneError, match="may not name a file of this format"):
             check_listed(path)
 
 

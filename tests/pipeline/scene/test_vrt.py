@@ -26,11 +26,11 @@ def test_a_mosaic_shows_the_files_beside_it_each_once(tmp_path):
 @pytest.mark.parametrize(
     ("inside", "more", "why"),
     [
-        (SOURCE.format(relative=1, name="../b.tif"), {}, "shows a file elsewhere"),
-        (SOURCE.format(relative=0, name="/etc/b.tif"), {}, "shows a file elsewhere"),
-        (SOURCE.format(relative=2, name="b.tif"), {}, "of this kind is no scene"),
-        ("<PixelFunctionType>sqrt</PixelFunctionType>", {}, "of this kind is no scene"),
-        ("", {"kind": ' subClass="VRTRawRasterBand"'}, "of this kind is no scene"),
+        (SOURCE.format(relative=1, name="../b.tif"), {}, "refers to a file outside its folder"),
+        (SOURCE.format(relative=0, name="/etc/b.tif"), {}, "refers to a file outside its folder"),
+        (SOURCE.format(relative=2, name="b.tif"), {}, "of this kind cannot be used"),
+        ("<PixelFunctionType>sqrt</PixelFunctionType>", {}, "of this kind cannot be used"),
+        ("", {"kind": ' subClass="VRTRawRasterBand"'}, "of this kind cannot be used"),
         ("", {"before": '<!DOCTYPE a [<!ENTITY b "c">]>'}, "declares entities"),
         ("<open>", {}, "not a VRT that can be read"),
     ],
