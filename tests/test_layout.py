@@ -145,6 +145,7 @@ def test_an_installed_wheel_finds_its_weights_from_any_folder(wheel: Path, tmp_p
     assert bands == "48"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "door",
     [

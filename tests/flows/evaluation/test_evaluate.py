@@ -55,6 +55,7 @@ def _run(*arguments: object) -> int:
     return cli.main(["evaluate", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_the_pavia_protocol_runs_on_a_file_of_its_shape_and_prints_the_papers_row(
     pavia: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +128,7 @@ def test_the_first_seed_chooses_the_length_of_training_for_all(
     assert set(chosen) == {chosen[0]}
 
 
+@pytest.mark.slow
 def test_the_report_has_every_score_of_a_sampler_and_the_mean_alone_of_others(
     crop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,8 @@ from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.store.opening import open_storage
 
+pytestmark = pytest.mark.slow  # workers and whole runs in processes of their own
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[SpecCluster]:

@@ -33,6 +33,8 @@ from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
 from tests.flows.run.test_object_stores import TILED
 
+pytestmark = pytest.mark.slow  # workers and whole runs in processes of their own
+
 FAST = ("--model", "bands-repeat", "--block", "512", "--lease", "1")
 
 RESUMED = ("--resume",)

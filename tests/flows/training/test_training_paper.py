@@ -51,6 +51,7 @@ size = 64
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_becomes_a_cube(make_scene, tmp_path, monkeypatch):
     monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 20)
     path, out = tmp_path / "recipe.toml", tmp_path / "trained"
@@ -79,6 +80,7 @@ def test_a_recipe_becomes_a_cube(make_scene, tmp_path, monkeypatch):
     assert np.array_equal(open_cube(again.out).reflectance.values, found, equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [1, 2], ids=["of the training", "of the table"])
 def test_a_table_is_of_the_weights_that_it_stands_beside(write, tmp_path, monkeypatch):
     monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 20)

@@ -54,6 +54,7 @@ def test_a_rung_with_a_linear_part_solves_a_linear_scene(name: str) -> None:
     assert rmse(estimate, TEST[1]) < 0.05 * rmse(np.full_like(TEST[1], TEST[1].mean()), TEST[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "hscnn_plus", "mst_plus_plus"])
 def test_a_network_learns_from_colour_more_than_the_mean(name: str) -> None:
     estimate = trained(name, steps=24)(*TRAIN, *VAL, seed=0).predict(TEST[0])
