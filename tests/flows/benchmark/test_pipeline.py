@@ -43,6 +43,7 @@ def test_the_options_are_the_settings_with_their_defaults():
         assert options[each.name].default == each.default
 
 
+@pytest.mark.slow
 def test_ratios_are_those_of_the_speeds_beside_them(tmp_path, capsys):
     facts = measure(tmp_path, "overhead", "speed", "write")
     assert [part for part in facts if part in PARTS] == ["speed", "write", "overhead"]

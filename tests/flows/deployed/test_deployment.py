@@ -77,6 +77,7 @@ def test_a_real_worker_loads_the_training_flow(prefect, prefect_server, tmp_path
     assert "nothing: no scenes for training" in run.state.message
 
 
+@pytest.mark.slow
 def test_pools_limits_and_the_schedule_are_on_the_server(prefect, prefect_server):
     from prefect.client.orchestration import get_client
 

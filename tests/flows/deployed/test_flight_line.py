@@ -168,6 +168,7 @@ def test_a_scene_whose_halo_reaches_a_block_touches_it(write, tmp_path, neighbou
     assert before["reflectance/c/0/0/1"] != after["reflectance/c/0/0/1"]
 
 
+@pytest.mark.slow
 def test_an_add_that_was_killed_goes_on_with_the_same_command(
     write, scenes, tmp_path, neighbourly, monkeypatch
 ):

@@ -174,6 +174,7 @@ def test_an_error_inside_the_flow_is_one_line_too(settings, prefect_server, monk
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_a_server_of_its_own_serves_one_run_and_is_gone_afterwards(make_scene, tmp_path):
     scene, out = make_scene(), tmp_path / "cube.zarr"
     environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}

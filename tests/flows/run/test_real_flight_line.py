@@ -72,7 +72,7 @@ class Flown:
         resolution = rasterio.open(self.whole.scene).res[0]
         said = {"block": 512, "crs": CRS, "resolution": resolution, "extent": self.whole.region, **given}
         paths = [strip.path for strip in self.strips]
-        return LineSettings(scenes=paths, out="none.zarr", **{"model": "bands-repeat", **said})
+        return LineSettings(scenes=paths, **{"out": "none.zarr", "model": "bands-repeat", **said})
 
     def declared(self) -> list[str]:
         """The radiometry with the gains, which are undone when strips are read."""

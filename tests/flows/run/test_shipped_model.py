@@ -49,6 +49,7 @@ def test_spectra_are_there_wherever_the_scene_is_valid_and_only_there(settings):
     assert found[:, valid].max() <= 1.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flat", [False, True], ids=["scene", "one colour"])
 def test_the_tiles_do_not_show(tmp_path, write_scene, flat):
     shape = (420, 420)
