@@ -18,7 +18,7 @@ def start(script: Path, *arguments: str, **environment: str) -> subprocess.Compl
     clean = {name: value for name, value in os.environ.items() if name != "SPECTILE_DATA"}
     return subprocess.run(
         [sys.executable, str(script), *arguments],
-        cwd=ROOT, env={**clean, "PYTHONPATH": str(ROOT), **environment},
+        cwd=ROOT, env={**clean, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", **environment},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 

@@ -118,9 +118,6 @@ def test_the_page_shows_a_run_and_asks_nobody_but_its_own_server(tmp_path, brows
 
 def artifact(server: LocalServer, key: str) -> str:
     """The id of the artifact of a key."""
-    body = json.dumps({"artifacts": {"key": {"any_": [key]}}}).encode()
-    request = urllib.request.Request(f"{server.url}/artifacts/filter", data=body, method="POST")
-    request.add_header("Content-Type", "application/json")
-    with urllib.request.urlopen(request) as answer:
-        (found,) = json.load(answer)
+    with urllib.request.urlopen(f"{server.url}/artifacts/{key}/latest") as answer:
+        found = json.load(answer)
     return str(found["id"])
