@@ -120,4 +120,4 @@ def artifact(server: LocalServer, key: str) -> str:
     """The id of the artifact of a key."""
     with urllib.request.urlopen(f"{server.url}/artifacts/{key}/latest") as answer:
         found = json.load(answer)
-    return str(found["id"])
+    return str(found["latest_id"])
