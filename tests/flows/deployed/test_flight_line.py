@@ -22,6 +22,8 @@ from spectile.pipeline.plan.shares import cells
 from spectile.pipeline.store.local import LocalStorage
 from tests.pipeline.fakes import Positional
 
+pytestmark = pytest.mark.slow  # whole runs of lines
+
 METRE = Affine(1, 0, 500_000, 0, -1, 4_000_000)
 EXTENT = (500_000, 4_000_000 - 1536, 500_000 + 2048, 4_000_000)
 

@@ -20,6 +20,8 @@ from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.plan.quality_layers import QUALITY
 from spectile.pipeline.store.opening import open_storage
 
+pytestmark = pytest.mark.slow  # whole runs on a Prefect server
+
 
 def counts(path) -> np.ndarray:
     return zarr.open_group(path, mode="r")["reflectance"][:]

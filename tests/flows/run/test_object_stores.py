@@ -37,6 +37,8 @@ from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.objects import connect
 from spectile.pipeline.store.opening import open_storage
 
+pytestmark = pytest.mark.slow  # whole runs on a server of buckets
+
 FAST = ("--model", "bands-repeat", "--block", "512")
 SCENE = "s3://bucket/in put/scène.tif"
 CUBE = "s3://bucket/out/cube.zarr"

@@ -17,6 +17,8 @@ from spectile.pipeline.store.opening import open_storage
 from tests.flows.run.test_object_stores import TILED
 from tests.pipeline.fakes import NORTH_UP
 
+pytestmark = pytest.mark.slow  # whole runs, damaged and made again
+
 FAST = ("--model", "bands-repeat", "--block", "512")
 
 
