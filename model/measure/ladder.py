@@ -43,14 +43,6 @@ class Fitted(Protocol):
         ...
 
 
-class Sampler(Fitted, Protocol):
-    """A fitted rung that can draw."""
-
-    def samples(self, rgb: Floats, count: int, *, seed: int) -> Floats:
-        """(count, B, h, w) float32 samples given (3, h, w) float32."""
-        ...
-
-
 class Fit(Protocol):
     """How a rung is fitted."""
 

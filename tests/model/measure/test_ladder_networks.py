@@ -5,21 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spectile.model.closed.regressions import Floats
 from spectile.model.measure.ladder_networks import Diffusion, trained
-
-
-def _scene(seed: int, width: int = 24, bands: int = 12) -> tuple[Floats, Floats]:
-    """Mixtures of three smooth spectra; the input is bands 9, 5 and 1."""
-    rng = np.random.default_rng(seed)
-    at = np.linspace(0, 1, bands)[:, None]
-    spectra = np.exp(-((at - np.array([0.1, 0.5, 0.9])) ** 2) / 0.1) + 0.1
-    amount = rng.uniform(0.05, 0.5, (3, 16, width)).astype(np.float32)
-    cube = np.tensordot(spectra, amount, 1).astype(np.float32)
-    return cube[[9, 5, 1]], cube
-
-
-TRAIN, VAL, TEST = _scene(0), _scene(1), _scene(2)
+from tests.model.measure.test_ladder import TEST, TRAIN, VAL
 
 
 @pytest.fixture(autouse=True)
