@@ -70,6 +70,7 @@ def plan(
     features, report = plan_map.map_plans(settings)
     plan_map.write_map(out, features)
     console.print_table(plan_map.PLAN_COLUMNS, plan_map.plan_rows(report))
+    console.print_pairs(plan_map.channel_pairs(report))
     if json_file is not None:
         write_json(json_file, report)
 

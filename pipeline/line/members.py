@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spectile.catalog.choices import Combine, NodataRule, Resampling
 from spectile.catalog.errors import SceneError, UsageError
+from spectile.catalog.inputs import RGB_SCENE, InputSpec
 from spectile.catalog.stac.scenes import NamedScene
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.placing import Placement, reduce_scene, resample, valid_at
@@ -22,7 +23,8 @@ from spectile.pipeline.line.feather import (
     take_footprint,
 )
 from spectile.pipeline.scene.radiometry import common_gain, parse_radiometry
-from spectile.pipeline.scene.raster import SceneSource, open_source
+from spectile.pipeline.scene.raster import SceneSource
+from spectile.pipeline.scene.source import open_source
 
 MOST_SCENES = 65534
 """Most scenes that the source index can number."""
@@ -193,10 +195,12 @@ def _axis(footprint: Footprint, placement: Placement) -> tuple[tuple[float, floa
 
 def open_scenes(
     scenes: Sequence[NamedScene],
+    spec: InputSpec = RGB_SCENE,
     *,
     radiometry: Sequence[str] = (),
     nodata_rule: NodataRule = "all",
-    channels: tuple[int, int, int] | None = None,
+    sensor: str | None = None,
+    bands: Sequence[int | str] | None = None,
     gain: float | None = None,
     measure: bool = True,
     allow_vrt: bool = False,
@@ -208,7 +212,7 @@ def open_scenes(
     ----------
     radiometry : ``KIND`` for all scenes, ``NAME=KIND`` for one.
     gain : the line's gain if it is fixed already; otherwise it is measured on all display pictures together.
-    measure, allow_vrt, allow_private : as in ``open_source``.
+    spec, sensor, bands, measure, allow_vrt, allow_private : as in ``open_source``.
 
     Raises
     ------
@@ -220,8 +224,8 @@ def open_scenes(
     common, own = _declared(radiometry, {scene.name for scene in scenes})
     sources = [
         open_source(
-            scene.place, radiometry=own.get(scene.name, common), nodata_rule=nodata_rule,
-            channels=channels, measure=measure, allow_vrt=allow_vrt, listed=scene.listed,
+            scene.place, spec, radiometry=own.get(scene.name, common), nodata_rule=nodata_rule,
+            sensor=sensor, bands=bands, measure=measure, allow_vrt=allow_vrt, listed=scene.listed,
             allow_private=allow_private,
         )
         for scene in scenes

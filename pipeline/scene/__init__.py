@@ -1,6 +1,7 @@
 """Opening and reading of scenes.
 
-raster: ``open_source``, ``open_scene``, ``SceneSource`` · opening, vrt: which files are accepted ·
+source: ``open_source`` · bands: which bands feed a model · raster, file: ``SceneSource``, one file · lazy:
+``open_scene``, for notebooks · opening, vrt: which files are accepted ·
 radiometry: what stored numbers mean · remote, addresses: scenes by URL · hyperspectral, formats, spectra:
 measured cubes and spectral libraries, for training and evaluation.
 """

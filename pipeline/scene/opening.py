@@ -291,7 +291,8 @@ def check_size(dataset: rasterio.DatasetReader, where: str) -> None:
     decoded = rows * cols * dataset.count * min(_item_size(dtype) for dtype in dataset.dtypes)
     blocks = sum(-(-rows // high) * -(-cols // wide) for high, wide in dataset.block_shapes[:1])
     # Of TIFF where each block is, 4 bytes at least; of ENVI every number. GDAL would take zeros for the rest.
-    held = {"GTiff": 4 * blocks, "ENVI": decoded}.get(dataset.driver, 0)
+    compressed = dataset.driver == "ENVI" and dataset.tags(ns="ENVI").get("file_compression", "0") != "0"
+    held = {"GTiff": 4 * blocks, "ENVI": 0 if compressed else decoded}.get(dataset.driver, 0)
     if size is not None and (size < held or decoded > max(MOST_BLOCK_BYTES, size * MOST_RATIO)):
         raise SceneError(
             "the file is too small for its image size",

@@ -11,7 +11,7 @@ import pytest
 
 from spectile.catalog.errors import SceneError
 from spectile.flows.commands.app import main
-from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.scene.source import open_source
 
 
 def _refused(scene: str | Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> str:

@@ -12,7 +12,7 @@ from spectile.catalog.stac.scenes import NamedScene
 from spectile.catalog.urls import locate
 from spectile.pipeline.line.members import open_scenes
 from spectile.pipeline.scene.addresses import resolve
-from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.scene.source import open_source
 from spectile.pipeline.stac.inbox import list_arrivals, look
 from spectile.pipeline.stac.scenes import list_scenes
 from tests.hostile.servers import listening

@@ -15,7 +15,7 @@ from spectile.flows.benchmark.table import COLUMNS, table
 from spectile.flows.commands import app as cli
 from spectile.flows.commands import benchmark
 from spectile.pipeline.benchmark import metered, write_scene
-from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.scene.source import open_source
 
 TINY = ("--model", "bands-repeat", "--size", "520", "--block", "512", "--repeats", "1")
 

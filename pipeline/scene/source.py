@@ -1,0 +1,89 @@
+"""Opening a scene for a model: from a file, or from several that are one scene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from spectile.catalog.choices import NodataRule
+from spectile.catalog.errors import SceneError, UsageError
+from spectile.catalog.inputs import RGB_SCENE, InputSpec
+from spectile.catalog.redaction import redact_url
+from spectile.catalog.urls import locate
+from spectile.pipeline.scene.bands import Chosen, FileBand, as_sensor, choose_bands, find_sensor
+from spectile.pipeline.scene.file import grid_of, measured, open_file
+from spectile.pipeline.scene.opening import open_raster
+from spectile.pipeline.scene.raster import SceneSource
+
+
+def check_opens(path: str | Path, *, allow_vrt: bool = False) -> None:
+    """Refuse a scene that is no raster or has no place, before anything else is loaded; not of URLs.
+
+    Raises
+    ------
+    SceneError : as in ``open_source``.
+    """
+    if isinstance(locate(path), Path):
+        with open_raster(str(path), allow_vrt=allow_vrt) as dataset:
+            grid_of(dataset, str(path))
+
+
+def open_source(
+    path: str | Path,
+    spec: InputSpec | None = RGB_SCENE,
+    *,
+    radiometry: str | None = None,
+    nodata_rule: NodataRule = "all",
+    sensor: str | None = None,
+    bands: Sequence[int | str] | None = None,
+    measure: bool = True,
+    memory: int | None = None,
+    allow_vrt: bool = False,
+    listed: bool = False,
+    allow_private: bool = False,
+) -> SceneSource:
+    """The source of a scene, with everything that reading needs.
+
+    Parameters
+    ----------
+    spec : what the model takes; None takes the ``bands`` that are named.
+    radiometry : ``reflectance``, ``display``, ``display:GAIN``, ``display/PEAK``, ``display/PEAK:GAIN`` or
+        ``dn:OFFSET,SCALE``; by default the file's own metadata decide.
+    nodata_rule : whether all or any of the channels must hold the nodata value.
+    sensor : which bands the file has, as in ``find_sensor``; by default its own metadata say it.
+    bands : the band of each channel, by number from 1 or by name; by default as in ``choose_bands``.
+    measure : read the scene once, decimated, to check its range and to measure the display gain.
+        Without it only the first and the last pixel are read, and a display source cannot be read yet.
+    allow_vrt : as in ``open_raster``.
+    listed : a catalogue named it: it must be GeoTIFF or JPEG 2000, and not on a private address.
+    allow_private : as in ``resolve``.
+    memory : bytes that reading may take in addition to the result; by default the limit for any file.
+
+    Raises
+    ------
+    SceneError : missing, not a raster, no CRS or geotransform, wrong bands, or undeclared radiometry.
+    UsageError : unknown nodata rule or sensor.
+    """
+    if nodata_rule not in get_args(NodataRule):
+        raise UsageError("unknown nodata rule", got=nodata_rule, expected="all or any")
+    shown = redact_url(str(path))
+    of_sensor = find_sensor(sensor) if sensor is not None else None
+
+    def choose(there: tuple[FileBand, ...]) -> Chosen:
+        known = there if of_sensor is None else as_sensor(there, of_sensor, shown)
+        return choose_bands(known, spec, bands, shown)
+
+    colours = spec.colours == ("red", "green", "blue") if spec is not None else len(bands or ()) == 3
+    source = open_file(
+        path, choose, pictures=colours, radiometry=radiometry, nodata_rule=nodata_rule, allow_vrt=allow_vrt,
+        listed=listed, allow_private=allow_private,
+    )  # fmt: skip
+    if memory is not None and source.memory() > memory:
+        raise SceneError(
+            "the file's blocks do not fit the memory", where=source.path,
+            got=f"{source.memory() / 1e9:.2f} GB", expected=f"up to {memory / 1e9:.2f} GB",
+            remedy="raise --memory, or write the file anew with tiles, e.g. rio convert --co TILED=YES",
+        )  # fmt: skip
+    source.check_ends()
+    return measured(source, declared_by_user=radiometry is not None) if measure else source
