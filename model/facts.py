@@ -73,8 +73,8 @@ class Facts(Closed):
     """Of the model."""
     kind: str | None = Field(None, max_length=200)
     """Of the registry; None is the compact cascade."""
-    fill: list[float] | None = Field(None, min_length=3, max_length=3)
-    """(R, G, B) reflectance that stands in for masked pixels."""
+    fill: list[float] | None = Field(None, min_length=1, max_length=100)
+    """Reflectance per channel that stands in for masked pixels."""
     cascade: dict[str, Any] | None = None
     """The compact cascade's configuration."""
     preset: dict[str, Any] | None = None

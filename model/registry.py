@@ -5,10 +5,11 @@ from __future__ import annotations
 from spectile.catalog.errors import CheckpointError
 from spectile.model.cascade.system import SYSTEM as CASCADE
 from spectile.model.checkpoint import Checkpoint, load_module, reading_configuration
+from spectile.model.kernel.system import SYSTEM as KERNEL
 from spectile.model.scdm.system import SYSTEM as SCDM
 from spectile.model.system import Config, Network, System
 
-SYSTEMS = {system.kind: system for system in (CASCADE, SCDM)}
+SYSTEMS = {system.kind: system for system in (CASCADE, KERNEL, SCDM)}
 
 
 def system_of(loaded: Checkpoint) -> System:

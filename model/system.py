@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from spectile.catalog.bands import Bands
 from spectile.catalog.inputs import InputSpec
 from spectile.model.data.crops import Batch, TrainingScene
+from spectile.model.diffusion.grain import grained, random_grained
 from spectile.model.training.run import Progress
 
 REFLECTANCE_LIMIT = 1.6
@@ -130,6 +131,26 @@ class Network(nn.Module):
     def parts(self, stage: int) -> Sequence[tuple[object, str, str]]:
         """(object, method, part) of a stage that a benchmark times beside its ``Denoiser``."""
         return ()
+
+
+class GrainedNetwork(Network):
+    """A network whose stages say in ``grain`` (K, scales) how their noise hangs together in space."""
+
+    def noise(self, stage: int, white: White, origins: Tensor, height: int, width: int) -> Tensor:
+        """Noise with the stage's grain, summed from lattices that lie fixed on the scene's grid."""
+        grain = self.stage(stage).grain
+
+        def lattice(level: int, first: tuple[int, int], shape: tuple[int, int]) -> Tensor:
+            at = torch.tensor([first])
+            return white(channels=len(grain), origins=at, height=shape[0], width=shape[1], level=level)[0]
+
+        return torch.stack(
+            [grained(lattice, grain, (row, col), height, width) for row, col in origins.tolist()]
+        )
+
+    def drawn_by(self, generator: torch.Generator, count: int, height: int, width: int) -> DrawStage:
+        """The stages' grained noise; the solver draws once, whatever the step."""
+        return lambda stage, step: random_grained(self.stage(stage).grain, count, height, width, generator)
 
 
 class Train(Protocol):

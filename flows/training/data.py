@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from spectile.catalog.bands import SENSORS, Bands, NearestBands
 from spectile.catalog.errors import SceneError, SpectileError, UsageError
+from spectile.catalog.sensors import FILE_SENSORS
 from spectile.flows.training.recipe import AnyRecipe, sensor_bands
 from spectile.flows.training.sources import (
     LibrarySource,
@@ -100,6 +101,13 @@ def camera_responses(recipe: AnyRecipe, data_dir: Path) -> tuple[CameraResponse,
     """The responses of a recipe's camera, the expected one first; a published model has its own."""
     sources = [ResponseSource(sensor=one) if isinstance(one, str) else one for one in recipe.responses]
     responses = tuple(CameraResponse(_response(source, data_dir), source.weight) for source in sources)
+    counts = {len(response.bands) for response in responses}
+    if len(counts) > 1:
+        raise UsageError(
+            "the responses differ in their channels",
+            where=recipe.name,
+            got=", ".join(map(str, sorted(counts))),
+        )
     return responses or (CameraResponse(recipe.config().response),)
 
 
@@ -107,13 +115,14 @@ def _response(source: ResponseSource, data_dir: Path) -> Bands:
     if source.file is not None and source.channels is not None:
         return read_responses(data_dir / source.file, source.channels, wavelength_unit=source.wavelength_unit)
     if source.nearest_nm is not None:
-        return NearestBands(source.nearest_nm, (1.0, 1.0, 1.0))
-    bands = sensor_bands(source.sensor or "")
-    if len(bands) != 3:
-        raise UsageError(
-            "a camera's response has three channels", got=f"{source.sensor} with {len(bands)} bands"
-        )
-    return bands
+        return NearestBands(source.nearest_nm, (1.0,) * len(source.nearest_nm))
+    name = source.sensor or ""
+    if source.channels is None:
+        return sensor_bands(name)
+    if name not in FILE_SENSORS:
+        raise UsageError("unknown sensor", got=name, expected=", ".join(FILE_SENSORS))
+    sensor = FILE_SENSORS[name]
+    return sensor.bands.subset(sensor.find(source.channels, where=name))
 
 
 def _simulate(plan: SimulatedScenes, config: Config, sets: SceneSets) -> None:

@@ -18,6 +18,7 @@ from spectile.model.cascade.cascade import DEFAULT_STAGES, CascadeConfig, StageC
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.data.crops import CameraResponse
 from spectile.model.diffusion.truncation import TruncationTarget
+from spectile.model.kernel.config import KernelConfig, KernelTraining
 from spectile.model.networks.unet_shared_encoder import SharedEncoderSizes
 from spectile.model.scdm.preset import GUIDANCE, ScdmPreset, TrainingPreset, scdm_paper
 
@@ -115,10 +116,48 @@ class PaperRecipe(Sources):
         return self
 
 
+@dataclass(frozen=True, kw_only=True)
+class KernelRecipe(Sources):
+    """A kernel ridge regression, everything but the folders."""
+
+    kind: Literal["kernel-ridge"]
+    """Of the model."""
+    sensor: str | EvenBands = "vnir48"
+    """The bands it predicts, by name or at equal spacing."""
+    responses: tuple[str | ResponseSource, ...] = ("rgb_camera",)
+    """Of its input: the expected one, then others that varied crops draw too."""
+    degree: Count = 3
+    """Of the polynomial, at most."""
+    kernels: Count = 512
+    """Around training colours."""
+    components: Count = 12
+    """Of the residual."""
+    steps: Literal[2] = 2
+    """A sample; one step is the mean."""
+    training: KernelTraining = field(default_factory=KernelTraining)
+    """How to fit it."""
+
+    def __post_init__(self) -> None:
+        if not self.responses:
+            raise UsageError("responses name at least the expected one", where=self.name)
+
+    def config(self, response: Bands = RGB_CAMERA) -> KernelConfig:
+        """The model that is fitted, for an input of that response."""
+        bands = sensor_bands(self.sensor) if isinstance(self.sensor, str) else self.sensor.bands
+        return KernelConfig(bands, response, self.degree, self.kernels, self.components)
+
+    def varied(self, responses: tuple[CameraResponse, ...]) -> KernelRecipe:
+        """The recipe whose crops are seen through any of the responses."""
+        augmentation = replace(self.training.augmentation, responses=responses)
+        return replace(self, training=replace(self.training, augmentation=augmentation))
+
+
 LONGEST = 1_000_000
 """Characters of a recipe at most."""
-AnyRecipe = Recipe | PaperRecipe
-RECIPES: dict[str, type[AnyRecipe]] = {"cascade": Recipe, "scdm-paper": PaperRecipe}
+AnyRecipe = Recipe | KernelRecipe | PaperRecipe
+RECIPES: dict[str, type[AnyRecipe]] = {
+    "cascade": Recipe, "kernel-ridge": KernelRecipe, "scdm-paper": PaperRecipe
+}  # fmt: skip
 """By the key ``kind``, which is ``cascade`` where a recipe has none; the kinds are those of the registry.
 
 A recipe stands here, and not in its system's room, because it names files, which the model knows nothing of.

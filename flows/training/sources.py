@@ -141,19 +141,19 @@ class EvenBands:
 
 @dataclass(frozen=True)
 class ResponseSource:
-    """A response of the camera, in the order R, G, B: one of ``sensor``, ``file`` and ``nearest_nm``."""
+    """A response of the input's channels, in their order: one of ``sensor``, ``file`` and ``nearest_nm``."""
 
     sensor: str | None = None
     """A sensor's name: Gaussians."""
     file: str | None = None
     """Measured curves below the data folder: .sli, .csv, .xls or .mat."""
-    channels: tuple[str | int, str | int, str | int] | None = None
-    """The file's curves of R, G and B by name or number, from 1."""
+    channels: tuple[str | int, ...] | None = None
+    """The file's curves, or the sensor's bands, of each channel by name or number, from 1."""
     wavelength_unit: Unit = "nm"
     """Where the file does not say it."""
     licence: str = "not stated"
     """The file's terms."""
-    nearest_nm: tuple[float, float, float] | None = None
+    nearest_nm: tuple[float, ...] | None = None
     """The scene's single bands nearest to these."""
     weight: float = 1.0
     """How often a varied crop draws it."""
@@ -161,8 +161,10 @@ class ResponseSource:
     def __post_init__(self) -> None:
         if [self.sensor, self.file, self.nearest_nm].count(None) != 2:
             raise UsageError("a response has one of sensor, file and nearest_nm")
-        if (self.file is None) != (self.channels is None):
-            raise UsageError("a response has channels where, and only where, it has a file")
+        if self.channels is None and self.file is not None:
+            raise UsageError("a response of a file names its channels")
+        if self.channels is not None and self.nearest_nm is not None:
+            raise UsageError("nearest_nm are the channels themselves")
         if not self.weight > 0:
             raise UsageError("a response has a positive weight", got=self.weight)
 

@@ -29,6 +29,8 @@ from spectile.model.training.run import LOG, Progress, check_folder
 
 CURVES = "curves.png"
 SAMPLES = "samples.png"
+BASELINE_CROPS = 500
+"""Crops that the baselines are fitted to: 100,000 pixels."""
 PICTURED_CROPS = 3
 PICTURED_SAMPLES = 4
 PICTURED_STEPS = 8
@@ -171,10 +173,11 @@ def fit_baselines(recipe: AnyRecipe, config: Config, sets: SceneSets) -> dict[st
     source = CropSource(sets.training, config.bands, config.response)
     watch = CropSource(sets.validation, config.bands, config.response)
     seed = recipe.training.seed
-    chosen = baselines.Pixels(*(x.numpy() for x in training_pixels(watch, seed + 1, None)))
+    watched = training_pixels(watch, seed + 1, None, crops=BASELINE_CROPS)
+    chosen = baselines.Pixels(*(x.numpy() for x in watched))
     best: dict[str, Any] = {}
     for augmentation in dict.fromkeys((None, recipe.training.augmentation)):
-        rgb, spectra = training_pixels(source, seed, augmentation)
+        rgb, spectra = training_pixels(source, seed, augmentation, crops=BASELINE_CROPS)
         pixels = baselines.Pixels(rgb.numpy(), spectra.numpy())
         for name, fit in (
             ("ridge", baselines.fit_ridge),

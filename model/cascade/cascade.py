@@ -19,12 +19,13 @@ from spectile.catalog.bands import Bands, coarse_indices
 from spectile.catalog.errors import UsageError
 from spectile.catalog.fields import Count, Depth, Finite, Members, Steps, Width
 from spectile.model.closed.closed_form import COLOUR_FEATURES, ClosedForm, Prepared, colour_features
-from spectile.model.diffusion.grain import grained, random_grained, white_grain
+from spectile.model.closed.spectra import components
+from spectile.model.diffusion.grain import white_grain
 from spectile.model.diffusion.parameterization import to_x0
 from spectile.model.diffusion.sampler import dpm_solver_pp_2m
 from spectile.model.diffusion.schedule import Schedule, linear_schedule, logsnr_grid
 from spectile.model.networks.unet_compact import CompactConfig, CompactUNet, Features
-from spectile.model.system import REFLECTANCE_LIMIT, DrawStage, Network, White
+from spectile.model.system import REFLECTANCE_LIMIT, DrawStage, GrainedNetwork
 
 
 @dataclass(frozen=True)
@@ -231,16 +232,9 @@ class Stage(nn.Module):
     def components(self, residual: Tensor, bands: Tensor) -> tuple[Tensor, Tensor]:
         """Components (N, K, h, w) of residual / u (N, T, h, w), and how far (N, K) the bands show each.
 
-        Bands (N, T) that are not known are zero: components are then the most likely ones given the others.
+        Bands (N, T) that are not known are zero.
         """
-        basis = self.diffused
-        # Noise of 1 % of the smallest component keeps the solution finite where bands are missing.
-        floor = 0.01 * basis.square().sum(0).min()
-        gram = torch.einsum("tk,nt,tl->nkl", basis, bands, basis)
-        inverse = torch.linalg.inv(gram + floor * torch.eye(basis.shape[1], device=basis.device))
-        project = torch.einsum("nkl,tl,nt->nkt", inverse, basis, bands)
-        known = torch.einsum("nkt,tk->nk", project, basis)
-        return torch.einsum("nkt,nthw->nkhw", project, residual), known
+        return components(self.diffused, residual, bands)
 
     def add_residual(self, prepared: Prepared, basis: Tensor, components: Tensor) -> Prepared:
         """The mean moved by u·basis·components, of a (T, K) basis and (N, K, h, w); not clipped."""
@@ -260,7 +254,7 @@ class Begun:
     """Of the first stage, by number of the network; filled as they are needed."""
 
 
-class SpectralCascade(Network):
+class SpectralCascade(GrainedNetwork):
     """RGB → n coarse bands → N bands, each stage conditioned on what came before.
 
     One step draws no noise: it gives the posterior mean. Sample ``number`` is drawn by the networks whose
@@ -337,22 +331,6 @@ class SpectralCascade(Network):
         """The closed form."""
         owner = self.stage(stage)
         return (owner.closed, "prepare", "closed form"), (owner, "add_residual", "closed form")
-
-    def noise(self, stage: int, white: White, origins: Tensor, height: int, width: int) -> Tensor:
-        """Noise with the stage's grain, summed from lattices that lie fixed on the scene's grid."""
-        grain = self.stage(stage).grain
-
-        def lattice(level: int, first: tuple[int, int], shape: tuple[int, int]) -> Tensor:
-            at = torch.tensor([first])
-            return white(channels=len(grain), origins=at, height=shape[0], width=shape[1], level=level)[0]
-
-        return torch.stack(
-            [grained(lattice, grain, (row, col), height, width) for row, col in origins.tolist()]
-        )
-
-    def drawn_by(self, generator: torch.Generator, count: int, height: int, width: int) -> DrawStage:
-        """The stages' grained noise; the solver draws once, whatever the step."""
-        return lambda stage, step: random_grained(self.stage(stage).grain, count, height, width, generator)
 
     def _second(self, given: Tensor, count: int, number: int, draw: DrawStage) -> Tensor:
         stage = self.stage(1)

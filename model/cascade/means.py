@@ -11,6 +11,7 @@ from torch import Tensor
 from spectile.catalog.errors import UsageError
 from spectile.model.cascade.cascade import SpectralCascade, Stage
 from spectile.model.closed.closed_form import Prepared, colour_features
+from spectile.model.closed.spectra import complete_spectra
 from spectile.model.data.crops import Augmentation, CropSource, Floats
 from spectile.model.diffusion.grain import random_grained
 from spectile.model.training.run import generator_of
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def training_pixels(
-    source: CropSource, seed: int, augmentation: Augmentation | None, *, crop: int = 64
+    source: CropSource,
+    seed: int,
+    augmentation: Augmentation | None,
+    *,
+    crop: int = 64,
+    crops: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Spectra for closed-form fits: rgb (P, 3) and reflectance (P, B) of valid pixels.
 
@@ -28,25 +34,8 @@ def training_pixels(
     """
     if not any(source.complete):
         raise UsageError("no training scene has every band of the model", remedy="add one that covers them")
-    rgb, target, bands = source.pixels(seed, augmentation, crop=crop)
+    rgb, target, bands = source.pixels(seed, augmentation, crop=crop, crops=crops)
     return rgb, complete_spectra(target, bands)
-
-
-def complete_spectra(spectra: Tensor, bands: Tensor) -> Tensor:
-    """(P, B) spectra whose missing bands, zero in ``bands`` (P, B), follow from those they have."""
-    whole = bands.min(dim=1).values > 0
-    reference = spectra[whole].double()
-    filled = spectra.clone()
-    for pattern in torch.unique(bands[~whole], dim=0):
-        known, rows = pattern > 0, (bands == pattern).all(dim=1)
-        centre = reference.mean(0)
-        x, y = reference[:, known] - centre[known], reference[:, ~known] - centre[~known]
-        gram = x.T @ x
-        gram.diagonal().add_(1e-4 * gram.diagonal().mean())
-        slope = torch.linalg.solve(gram, x.T @ y)
-        likely = centre[~known] + (spectra[rows][:, known].double() - centre[known]) @ slope
-        filled[rows.nonzero(), (~known).nonzero()[:, 0]] = likely.clamp_min(0.0).to(spectra.dtype)
-    return filled
 
 
 def fit_means(model: SpectralCascade, source: CropSource, config: TrainConfig) -> Floats:

@@ -16,6 +16,7 @@ from torch import Tensor
 from spectile.catalog.calibration import Calibration
 from spectile.model.cascade.cascade import SpectralCascade, Stage
 from spectile.model.closed.closed_form import colour_features
+from spectile.model.closed.factors import fit_factors
 from spectile.model.data.crops import Batch
 from spectile.model.diffusion.grain import fit_grain
 
@@ -25,11 +26,6 @@ SPREAD_SAMPLES = 8
 """Draws of each stage's components, over all networks."""
 LEAST_SPREAD = 0.1
 GREATEST_SPREAD = 5.0
-LEAST_DEVIATION = 1e-5
-"""Standard deviations of samples are held above this, reflectance."""
-QUANTILES = (0.05, 0.95)
-NORMAL = (1.0, -1.6448536, 1.6448536)
-"""Spread, low and high of a normal law that the samples follow."""
 
 
 @torch.inference_mode()
@@ -124,36 +120,3 @@ def calibrate_bands(model: SpectralCascade, batch: Batch, *, samples: int, seed:
         errors.append(batch.target[n] - drawn.mean(0))
     counts = (batch.weight[:, None, None] * batch.valid)[:, None] * batch.bands[:, :, None, None]
     return fit_factors(torch.stack(errors), torch.stack(deviations), counts, samples=samples)
-
-
-def fit_factors(errors: Tensor, deviations: Tensor, counts: Tensor, *, samples: int) -> Calibration:
-    """The factors of each band from errors of the mean and deviations of the samples.
-
-    Parameters
-    ----------
-    errors, deviations : (N, B, h, w) truth − mean of the samples, and the samples' standard deviation.
-    counts : (N, B, h, w) how much each value counts, zero where it is not known or not valid; a band with
-        nothing keeps a normal law's factors.
-    samples : K, how many samples the mean and the deviation are of.
-    """
-    factors = []
-    for band in range(errors.shape[1]):
-        at = counts[:, band] > 0
-        if not at.any():
-            factors.append(NORMAL)
-            continue
-        error, deviation, weight = (part[:, band][at].double() for part in (errors, deviations, counts))
-        deviation = deviation.clamp_min(LEAST_DEVIATION)
-        low, high = _quantiles(error / deviation, weight)
-        ratio = float(((error.square() * weight).sum() / (deviation.square() * weight).sum()).sqrt())
-        factors.append((max(ratio, 1e-6), low, max(high, low + 1e-6)))
-    spread, lows, highs = zip(*factors, strict=True)
-    return Calibration(samples, spread, lows, highs)
-
-
-def _quantiles(values: Tensor, weight: Tensor) -> list[float]:
-    """The values that ``QUANTILES`` of the weight lie below."""
-    ordered, order = values.sort()
-    below = weight[order].cumsum(0)
-    at = torch.searchsorted(below / below[-1], torch.tensor(QUANTILES, dtype=below.dtype))
-    return [float(value) for value in ordered[at.clamp_max(len(values) - 1)]]

@@ -32,6 +32,8 @@ NAMES = ("ridge/weight", "ridge/low", "ridge/high", "lookup/codes", "lookup/spec
 """Of the tensors that a checkpoint stores them as."""
 PENALTIES = (1e-8, 1e-6, 1e-4, 1e-2)
 DEGREES = (1, 2, 3, 4)
+MOST_TERMS = 300
+"""Of a polynomial: ten channels have 65 at degree 2, 285 at degree 3, 1000 at degree 4."""
 CODES = 4096
 LLOYD_ITERATIONS = 8
 NEIGHBOURS = (1, 2, 4, 8, 16, 32)
@@ -41,7 +43,7 @@ class Baseline(Protocol):
     """A per-pixel predictor."""
 
     def predict(self, rgb: Floats) -> Floats:
-        """(B, h, w) float32 reflectance of (3, h, w) float32 linear reflectance."""
+        """(B, h, w) float32 reflectance of (C, h, w) float32 linear reflectance."""
         ...
 
 
@@ -50,7 +52,7 @@ class Pixels:
     """Spectra with the RGB that a camera gives them."""
 
     rgb: Floats
-    """(P, 3) float32."""
+    """(P, C) float32."""
     spectra: Floats
     """(P, B) float32 reflectance."""
 
@@ -60,6 +62,8 @@ def fit_ridge(training: Pixels, validation: Pixels) -> Linear:
     low, high = training.rgb.min(axis=0), training.rgb.max(axis=0)
     candidates = []
     for degree in DEGREES:
+        if degree > 1 and len(monomials(degree, training.rgb.shape[1])) > MOST_TERMS:
+            break
         features = partial(polynomial, degree=degree)
         regressors = features(training.rgb).astype(np.float64)
         scale = regressors.std(axis=0)
@@ -123,10 +127,11 @@ def baselines_of(loaded: Checkpoint) -> dict[str, Baseline]:
         raise CheckpointError("tensors missing or unknown among the baselines", where=where, got=odd[0])
     weight, low, high, codes, spectra, neighbours = (loaded.baselines[name].numpy() for name in NAMES)
     terms, bands = (len(weight), weight.shape[-1]) if weight.ndim == 2 else (0, 0)
-    shapes = [(3,), (3,), (len(codes), 3), (len(codes), bands)] if codes.ndim else []
+    channels = codes.shape[-1] if codes.ndim else 0
+    shapes = [(channels,), (channels,), (len(codes), channels), (len(codes), bands)] if channels else []
     if [array.shape for array in (low, high, codes, spectra)] != shapes or neighbours.shape not in ((), (1,)):
         raise CheckpointError("baselines whose shapes do not go together", where=where)
-    degrees = {len(monomials(degree)) + 1: degree for degree in DEGREES}
+    degrees = {len(monomials(degree, channels)) + 1: degree for degree in DEGREES}
     if terms not in degrees:
         raise CheckpointError("a ridge of an unknown degree", where=where, got=f"{terms} terms")
     if not 1 <= (count := int(neighbours.item())) <= len(codes):

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from spectile.model.closed.regressions import monomials
+
 INPUT_LIMIT = 1.5
 """The input is clipped to [0, 1.5] before its features are made, so that they cannot explode."""
 CONDITION_LIMIT = 8.0
@@ -44,6 +46,13 @@ def colour_features(rgb: Tensor) -> Tensor:
     cubes = [r * r * g, r * r * b, g * g * r, g * g * b, b * b * r, b * b * g, r * g * b]
     squares = [r * r, g * g, b * b, r * g, g * b, r * b]
     return torch.stack([r, g, b, *roots, *(x.pow(1.0 / 3.0) for x in cubes), *squares], dim=1)
+
+
+def polynomial_features(values: Tensor, degree: int) -> Tensor:
+    """(N, F, …) products of up to ``degree`` channels of (N, C, …), by degree; the channels come first."""
+    channels = values.unbind(1)
+    terms = [torch.stack([channels[at] for at in term]).prod(0) for term in monomials(degree, len(channels))]
+    return torch.stack(terms, dim=1)
 
 
 class Prepared(NamedTuple):
@@ -81,15 +90,17 @@ class ClosedForm(nn.Module):
     basis: Tensor
     residual_variance: Tensor
 
-    def __init__(self, features: int, targets: int, kernels: int = 0) -> None:
+    def __init__(self, features: int, targets: int, kernels: int = 0, channels: int = 3) -> None:
         super().__init__()
+        self.channels = channels
+        """Of the colour, which are the first of the features."""
         self.condition_channels = features + 1 + (targets if kernels else 0)
         """Of ``Prepared.condition``."""
         self.register_buffer("feature_mean", torch.zeros(features))
         self.register_buffer("feature_scale", torch.ones(features))
-        self.register_buffer("tint_mean", torch.zeros(6))
-        self.register_buffer("tint_scale", torch.ones(6))
-        self.register_buffer("kernel_weight", torch.zeros(kernels, 12))
+        self.register_buffer("tint_mean", torch.zeros(2 * channels))
+        self.register_buffer("tint_scale", torch.ones(2 * channels))
+        self.register_buffer("kernel_weight", torch.zeros(kernels, 4 * channels))
         self.register_buffer("kernel_bias", torch.zeros(kernels))
         self.register_buffer("weight", torch.zeros(targets + 1, features + kernels))
         self.register_buffer("bias", torch.zeros(targets + 1))
@@ -111,7 +122,7 @@ class ClosedForm(nn.Module):
         self.feature_mean.copy_(features.mean(0))
         self.feature_scale.copy_(features.std(0).clamp_min(1e-6))
         if len(self.kernel_bias):
-            self._place(_tint(features.T[None])[0].T, generator)
+            self.place(features, generator)
         y = targets.double()
         shift = torch.cat([x.sum(0)[None] for x in self._design(features)]).sum(0) / len(y)
         gram = torch.zeros(len(shift), len(shift), dtype=torch.float64)
@@ -133,7 +144,7 @@ class ClosedForm(nn.Module):
         size_slope, size_centre, size = regress(length / length.mean())
         residual = residual / size.clamp(*SIZE_LIMITS)
         coefficients = torch.cat([slope, size_slope], dim=1).T
-        variance, vectors = torch.linalg.eigh(_scatter(residual))
+        variance, vectors = torch.linalg.eigh(scatter(residual))
         components = vectors.flip(1) * variance.flip(0).clamp_min(1e-12).sqrt()
         for name, value in (
             ("weight", coefficients),
@@ -148,10 +159,11 @@ class ClosedForm(nn.Module):
         """What the mean is linear in, of features (P, F): float64, some pixels at a time."""
         for part in torch.split(features, CHUNK):
             raw = part.T[None]
-            yield self._regressors(raw, self.standardise(raw[..., None])[..., 0])[0].T.double()
+            yield self.regressors(raw, self.standardise(raw[..., None])[..., 0])[0].T.double()
 
-    def _place(self, tint: Tensor, generator: torch.Generator) -> None:
-        """Kernels around training colours (P, 6), as wide as the colours lie apart."""
+    def place(self, features: Tensor, generator: torch.Generator) -> None:
+        """Set the kernels around training colours, of features (P, F), as wide as the colours lie apart."""
+        tint = _tint(features.T[None], self.channels)[0].T
         self.tint_mean.copy_(tint.mean(0))
         self.tint_scale.copy_(tint.std(0).clamp_min(1e-6))
         count = len(self.kernel_bias)
@@ -160,37 +172,43 @@ class ClosedForm(nn.Module):
         apart = torch.cdist(centres, centres).sort(dim=1).values[:, min(NEIGHBOURS, count) - 1]
         precision = (WIDEN * apart.clamp_min(LEAST_WIDTH)).square().reciprocal()[:, None]
         # −½·precision·|t − c|² as a linear function of t and t².
-        self.kernel_weight.copy_(torch.cat([precision * centres, (-0.5 * precision).expand(-1, 6)], dim=1))
+        self.kernel_weight.copy_(
+            torch.cat([precision * centres, (-0.5 * precision).expand(-1, tint.shape[1])], dim=1)
+        )
         self.kernel_bias.copy_(-0.5 * precision[:, 0] * centres.square().sum(1))
 
     def standardise(self, features: Tensor) -> Tensor:
         """(N, F, h, w) features at zero mean and unit deviation over the training pixels."""
         return (features - self.feature_mean[:, None, None]) / self.feature_scale[:, None, None]
 
-    def prepare(self, features: Tensor) -> Prepared:
-        """What follows from the features (N, F, h, w)."""
+    def expect(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean (N, T, h, w) and the residual's expected size (N, 1, h, w), of features (N, F, h, w)."""
         standard = self.standardise(features)
         flat, raw = standard.flatten(2), features.flatten(2)
         chunks = [
             self.weight
-            @ self._regressors(raw[n : n + 1, :, at : at + CHUNK], flat[n : n + 1, :, at : at + CHUNK])
+            @ self.regressors(raw[n : n + 1, :, at : at + CHUNK], flat[n : n + 1, :, at : at + CHUNK])
             for n in range(len(raw))
             for at in range(0, raw.shape[2], CHUNK)
         ]
         known = torch.cat(chunks, dim=2).reshape(-1, len(raw), *features.shape[2:]).movedim(1, 0)
         known = known + self.bias[:, None, None]
-        mean, size = known[:, :-1], known[:, -1:].clamp(*SIZE_LIMITS)
-        condition = torch.cat([standard, size.log()], dim=1)
+        return known[:, :-1], known[:, -1:].clamp(*SIZE_LIMITS)
+
+    def prepare(self, features: Tensor) -> Prepared:
+        """What follows from the features (N, F, h, w)."""
+        mean, size = self.expect(features)
+        condition = torch.cat([self.standardise(features), size.log()], dim=1)
         if len(self.kernel_bias):
             likely = (mean - self.target_mean[:, None, None]) / self.target_scale[:, None, None]
             condition = torch.cat([condition, likely], dim=1)
         return Prepared(mean, size, condition.clamp(-CONDITION_LIMIT, CONDITION_LIMIT))
 
-    def _regressors(self, raw: Tensor, standard: Tensor) -> Tensor:
+    def regressors(self, raw: Tensor, standard: Tensor) -> Tensor:
         """(N, F + kernels, P) what the mean is linear in, from raw and standardised features (N, F, P)."""
         if not len(self.kernel_bias):
             return standard
-        tint = (_tint(raw) - self.tint_mean[:, None]) / self.tint_scale[:, None]
+        tint = (_tint(raw, self.channels) - self.tint_mean[:, None]) / self.tint_scale[:, None]
         exponent = torch.baddbmm(
             self.kernel_bias[None, :, None],
             self.kernel_weight.expand(len(raw), -1, -1),
@@ -200,7 +218,7 @@ class ClosedForm(nn.Module):
         return torch.cat([standard, exponent.clamp_(FAINTEST, 0.0).exp_()], dim=1)
 
 
-def _scatter(residual: Tensor) -> Tensor:
+def scatter(residual: Tensor) -> Tensor:
     """(T, T) covariance of the bulk of residuals (P, T), from a multivariate t (Lange et al. 1989).
 
     A plain covariance is that of the few pixels that the mean misses most (rare materials, spikes); the
@@ -216,7 +234,7 @@ def _scatter(residual: Tensor) -> Tensor:
     return scatter
 
 
-def _tint(features: Tensor) -> Tensor:
-    """(N, 6, P) square roots of R, G, B and their shares of the sum; the first three features are R, G, B."""
-    rgb = features[:, :3]
-    return torch.cat([(rgb + 1e-4).sqrt(), rgb / (rgb.sum(dim=1, keepdim=True) + 0.02)], dim=1)
+def _tint(features: Tensor, channels: int) -> Tensor:
+    """(N, 2C, P) square roots of the channels, which are the first features, and their shares of the sum."""
+    colour = features[:, :channels]
+    return torch.cat([(colour + 1e-4).sqrt(), colour / (colour.sum(dim=1, keepdim=True) + 0.02)], dim=1)

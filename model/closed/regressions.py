@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.floating]
 Features = Callable[[NDArray[Any]], NDArray[Any]]
-"""(P, 3) colours → (P, F) regressors, of the same type."""
+"""(P, C) colours → (P, F) regressors, of the same type."""
 
 QUERY = 65536
 """Pixels whose neighbours are looked up at once."""
@@ -32,9 +32,9 @@ class Linear:
     weight: Numbers
     """(F, B) coefficients."""
     low: Floats
-    """(3,) least colour that was fitted; the input is clipped to it: a polynomial means nothing beyond."""
+    """(C,) least colour that was fitted; the input is clipped to it: a polynomial means nothing beyond."""
     high: Floats
-    """(3,) greatest."""
+    """(C,) greatest."""
     chosen: Mapping[str, object] = field(default_factory=dict)
     """What was chosen on validation pixels."""
 
@@ -50,7 +50,7 @@ class Neighbours:
     """The mean spectrum of the nearest colours."""
 
     colours: Floats
-    """(P, 3)."""
+    """(P, C)."""
     spectra: Floats
     """(P, B) their spectra."""
     k: int
@@ -101,14 +101,14 @@ class NormalEquations:
         return float(np.sum(weight * (self.gram @ weight)) - 2.0 * np.sum(weight * self.cross))
 
 
-def monomials(degree: int) -> list[tuple[int, ...]]:
+def monomials(degree: int, channels: int = 3) -> list[tuple[int, ...]]:
     """The channels that each product of up to ``degree`` of them multiplies, by degree; no constant."""
-    return [term for d in range(1, degree + 1) for term in combinations_with_replacement(range(3), d)]
+    return [term for d in range(1, degree + 1) for term in combinations_with_replacement(range(channels), d)]
 
 
 def polynomial(rgb: NDArray[Any], *, degree: int) -> NDArray[Any]:
     """(P, F) one and all products of up to ``degree`` channels."""
-    terms = [np.prod(rgb[:, list(term)], axis=1) for term in monomials(degree)]
+    terms = [np.prod(rgb[:, list(term)], axis=1) for term in monomials(degree, rgb.shape[1])]
     return np.stack([np.ones(len(rgb), dtype=rgb.dtype), *terms], axis=1)
 
 

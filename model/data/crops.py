@@ -67,7 +67,7 @@ class CameraResponse:
     """A response that the input may have."""
 
     bands: Bands
-    """Of R, G and B."""
+    """Of each channel of the input."""
     weight: float = 1.0
     """How often it is drawn, against the others."""
 
@@ -105,7 +105,7 @@ class Batch:
     """Augmented crops."""
 
     rgb: Tensor
-    """(N, 3, h, w) float32, the input."""
+    """(N, C, h, w) float32, the input: R, G and B, or the channels of another sensor."""
     target: Tensor
     """(N, B, h, w) float32 reflectance in the model's bands, zero where a band is not there."""
     bands: Tensor
@@ -136,7 +136,7 @@ class CropSource:
     ----------
     scenes : where crops come from.
     bands, response : of the model, and of its input.
-    fill : (3,) what a masked pixel of the input holds; zero where the model's is not known yet.
+    fill : (C,) what a masked pixel of the input holds; zero where the model's is not known yet.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class CropSource:
     ) -> None:
         if not scenes:
             raise UsageError("no scenes to train on")
-        self.fill = np.zeros(3, dtype=np.float32) if fill is None else fill
+        self.fill = np.zeros(len(response), dtype=np.float32) if fill is None else fill
         self.scenes = tuple(scenes)
         self.bands = bands
         self.response = response
@@ -231,15 +231,16 @@ class CropSource:
         return _Seen(rgb, target, supported.astype(np.float32), (valid & shown).astype(np.float32))
 
     def pixels(
-        self, seed: int, augmentation: Augmentation | None, *, crop: int
+        self, seed: int, augmentation: Augmentation | None, *, crop: int, crops: int | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Valid pixels for closed-form fits: RGB (P, 3), reflectance (P, B), and (P, B) the bands it has.
+        """Valid pixels for closed-form fits: input (P, C), reflectance (P, B), and (P, B) the bands it has.
 
-        Each crop gives as many, whatever the size of its scene, where it has so many.
+        Each crop gives as many, whatever the size of its scene, where it has so many. ``crops`` are drawn, or
+        ``FIT_CROPS``.
         """
         rng = np.random.default_rng((seed, 3))
         rgb, target, bands = [], [], []
-        for i in range(FIT_CROPS // 10):
+        for i in range((FIT_CROPS if crops is None else crops) // 10):
             batch = self.batch((seed, 0, i), count=10, size=crop, augmentation=augmentation)
             for n, inside in enumerate(batch.valid.flatten(1)):
                 at = torch.nonzero(inside)[:, 0]
@@ -252,24 +253,25 @@ class CropSource:
     def _camera(
         self, scene: TrainingScene, cube: Floats, augmentation: Augmentation | None, rng: np.random.Generator
     ) -> Floats:
-        """(3, h, w) what the camera sees of the cube."""
+        """(C, h, w) what the camera sees of the cube."""
         if augmentation is None:
             return np.tensordot(resampling_matrix(scene.bands, self.response)[0], cube, 1).astype(np.float32)
         matrix, _ = resampling_matrix(scene.bands, self.response)
-        gain, gamma = np.ones(3), 1.0
+        channels = len(self.response)
+        gain, gamma = np.ones(channels), 1.0
         if rng.random() >= augmentation.nominal:
             response = self.response
             if augmentation.responses:
                 weight = np.array([response.weight for response in augmentation.responses])
                 drawn = rng.choice(len(weight), p=weight / weight.sum())
                 response = augmentation.responses[drawn].bands
-            shift = rng.uniform(-1, 1, 3) * augmentation.centre_nm
-            varied = response.varied(shift, rng.uniform(*augmentation.width_factor, 3))
+            shift = rng.uniform(-1, 1, channels) * augmentation.centre_nm
+            varied = response.varied(shift, rng.uniform(*augmentation.width_factor, channels))
             matrix, seen = resampling_matrix(scene.bands, varied)
             if not seen.all():  # moved beyond the scene's bands
                 matrix, _ = resampling_matrix(scene.bands, response)
             gain = np.exp(
-                rng.normal(0, augmentation.input_gain) + rng.normal(0, augmentation.channel_gain, 3)
+                rng.normal(0, augmentation.input_gain) + rng.normal(0, augmentation.channel_gain, channels)
             )
             if augmentation.gamma > 0:
                 gamma = np.exp(rng.normal(0, augmentation.gamma))

@@ -73,10 +73,10 @@ class PairSource(CropSource):
         )
 
     def pixels(
-        self, seed: int, augmentation: Augmentation | None, *, crop: int
+        self, seed: int, augmentation: Augmentation | None, *, crop: int, crops: int | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Every pixel once: crops show those near the image's edges half as often."""
-        del seed, augmentation, crop
+        del seed, augmentation, crop, crops
         rgb, target = self.rgb.flatten(1).T, self.cube.flatten(1).T
         return rgb, target, torch.ones_like(target)
 

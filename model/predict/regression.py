@@ -57,7 +57,7 @@ class RegressionPredictor:
         }  # fmt: skip
 
     def _check_bands(self, where: str) -> None:
-        count = len(self.regression.predict(np.zeros((3, 1, 1), dtype=np.float32)))
+        count = len(self.regression.predict(np.zeros((len(self.inputs[0].bands), 1, 1), dtype=np.float32)))
         if count != len(self.bands):
             raise CheckpointError(
                 "the baselines are for other bands", where=where, got=count, expected=len(self.bands)

@@ -12,7 +12,7 @@ from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
-from spectile.model.cascade.spread import calibrate_bands, calibrate_stages, fit_factors
+from spectile.model.cascade.spread import calibrate_bands, calibrate_stages
 from spectile.model.cascade.train import train, validate
 from spectile.model.data.crops import Batch, CropSource, TrainingScene
 from spectile.model.measure.evaluation import held_out_crops
@@ -77,20 +77,6 @@ def test_scenes_weigh_alike_whatever_their_size() -> None:
     assert torch.allclose(torch.stack(by_scene), by_scene[0].expand(3))
     assert float(counts.sum() / batch.valid.sum()) == pytest.approx(1.0)
     assert batch.rmse(batch.target + 0.5) == pytest.approx(0.5, rel=1e-5)
-
-
-def test_factors_count_values_by_their_weight() -> None:
-    generator = torch.Generator().manual_seed(0)
-    errors = torch.randn(2, 1, 80, 80, generator=generator)
-    errors[1] *= 5.0
-    counts = torch.ones(2, 1, 80, 80)
-    counts[1, :, 8:] = 0.0
-    light = fit_factors(errors, torch.ones_like(errors), counts, samples=16)
-    counts[1] *= 10.0
-    even = fit_factors(errors, torch.ones_like(errors), counts, samples=16)
-    assert light.spread[0] ** 2 == pytest.approx((1 + 0.1 * 25) / 1.1, rel=0.1)
-    assert even.spread[0] ** 2 == pytest.approx(13.0, rel=0.1)
-    assert even.high[0] > 1.5 * light.high[0]
 
 
 def test_spread_and_grain_are_those_of_weighed_scenes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,19 +9,9 @@ import torch
 from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.catalog.errors import UsageError
 from spectile.model.cascade.cascade import Stage, StageConfig
-from spectile.model.cascade.means import complete_spectra, perturb, training_pixels
+from spectile.model.cascade.means import perturb, training_pixels
 from spectile.model.closed.closed_form import Prepared
 from spectile.model.data.crops import CropSource, TrainingScene
-
-
-def test_bands_that_a_scene_lacks_follow_from_those_it_has() -> None:
-    base = torch.rand(400, 2)
-    spectra = base @ torch.rand(2, 6) + 0.1
-    bands = torch.ones(400, 6)
-    bands[200:300, 0], bands[300:, 4:] = 0.0, 0.0
-    filled = complete_spectra(spectra * bands, bands)
-    assert torch.equal(filled[:200], spectra[:200])
-    assert torch.allclose(filled, spectra, atol=2e-3)
 
 
 def test_scenes_that_each_lack_a_band_give_no_pixels_to_fit() -> None:

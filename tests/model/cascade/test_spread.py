@@ -13,12 +13,10 @@ from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
 from spectile.model.cascade.spread import (
-    NORMAL,
     _matching,
     _moments,
     calibrate_bands,
     calibrate_stages,
-    fit_factors,
 )
 from spectile.model.data.crops import Batch, CropSource, TrainingScene
 from spectile.model.measure.metrics import reliability
@@ -72,20 +70,6 @@ def test_the_spread_of_a_component_that_no_crop_shows_is_kept(
     model, batch = model_and_batch
     calibrate_stages(model, replace(batch, valid=torch.zeros_like(batch.valid)), seed=0)
     assert torch.equal(model.stage(0).spread, torch.ones(3))
-
-
-def test_factors_are_the_quantiles_of_the_standardised_errors() -> None:
-    generator = torch.Generator().manual_seed(0)
-    deviations = torch.rand(3, 2, 100, 100, generator=generator) + 0.1
-    errors = 2.0 * deviations * torch.randn(3, 2, 100, 100, generator=generator)
-    counted = torch.ones(3, 2, 100, 100, dtype=torch.bool)
-    counted[:, 1] = False
-    found = fit_factors(errors, deviations, counted, samples=16)
-    assert found.samples == 16
-    assert found.spread[0] == pytest.approx(2.0, rel=0.05)
-    assert found.low[0] == pytest.approx(2.0 * NORMAL[1], rel=0.05)
-    assert found.high[0] == pytest.approx(2.0 * NORMAL[2], rel=0.05)
-    assert (found.spread[1], found.low[1], found.high[1]) == NORMAL
 
 
 def test_the_factors_of_bands_cover_nine_tenths(model_and_batch: tuple[SpectralCascade, Batch]) -> None:
