@@ -43,8 +43,8 @@ def plan(
 ) -> None:
     """Write the blocks of runs as a map, with what they will cost.
 
-    Each block is a polygon in longitude and latitude, for any GIS. No pixel is read, of a flight line masks
-    only; the options are those of run, or of flight-line.
+    Each block is a polygon in longitude and latitude, for any GIS. At most two pixels of each scene are read,
+    and the masks of a flight line. The options are those of run, or of flight-line.
     """
     in_lines()
     data = [scene for scene in scenes if not Path(scene).is_dir()]
