@@ -339,6 +339,6 @@ def coarse_indices(count: int, coarse: int) -> tuple[int, ...]:
     SCDM takes every fourth of 48 and every sixth of 102.
     """
     if not 1 <= coarse <= count:
-        raise UsageError("cannot take that many bands", got=coarse, expected=f"1 to {count}")
+        raise UsageError("not that many bands to choose from", got=coarse, expected=f"1 to {count}")
     step = count // coarse
     return tuple(range(0, step * coarse, step))

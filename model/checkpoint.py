@@ -226,7 +226,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = load_file(path)
     for name, value in tensors.items():
         if value.dtype not in TYPES:
-            raise CheckpointError(f"{name} is of a type that no weight has", where=str(path), got=value.dtype)
+            raise CheckpointError(f"{name} has an unsupported type", where=str(path), got=value.dtype)
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(
                 f"{name} holds NaN or infinity", where=str(path), remedy="fetch or train it again"

@@ -125,7 +125,7 @@ def read_facts(path: Path) -> dict[str, Any]:
         Facts.model_validate(facts)
     except ValidationError as err:
         raise CheckpointError(
-            f"a fact of the checkpoint cannot be used: {first_error(err)}", where=str(path)
+            f"the checkpoint's header is invalid: {first_error(err)}", where=str(path)
         ) from err
     return facts
 
@@ -161,7 +161,7 @@ def read_header(path: Path) -> str | None:
         raise damaged(path, err) from err
     if not 2 <= length <= min(HEADER_LIMIT, size - 8):
         raise CheckpointError(
-            "damaged file: its header has no possible length",
+            "damaged file: impossible length of its header",
             where=str(path), got=length, expected=f"2 to {max(2, min(HEADER_LIMIT, size - 8))} bytes",
             remedy="fetch it again",
         )  # fmt: skip

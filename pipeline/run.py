@@ -217,7 +217,7 @@ class _Run:
                 if self._batch == 1:
                     raise _no_memory()
                 self._batch //= 2
-                LOG.warning("not enough memory; %d tile(s) a call from now on", self._batch)
+                LOG.warning("not enough memory; the batch is now %d tile(s)", self._batch)
                 if reading.exception() is not None:
                     reading = self.read(block)
             elif tried == self.retries:

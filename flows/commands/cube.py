@@ -16,10 +16,11 @@ from spectile.flows.console import console
 def info(
     cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube, finished or not.")],
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write it, and how the run stands, as JSON.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write this and the state of its run as JSON."),
     ] = None,
 ) -> None:
-    """Print what a cube is: size, place, bands, model, status, how its run stands. Reads no pixel."""
+    """Print what a cube is: size, place, bands, model, status, state of its run. Reads no pixel."""
     check_json(json_file, cube, cube)
     from spectile.flows.console.describe import describe_cube, describe_run
     from spectile.pipeline.store.opening import open_storage
@@ -35,13 +36,13 @@ def info(
 def verify(
     cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube.")],
     repair: Annotated[
-        bool, typer.Option("--repair", help="Make again what is damaged or missing, and check again.")
+        bool, typer.Option("--repair", help="Repair what is damaged or missing, and check again.")
     ] = False,
     scene: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SCENE",
-            help="The scene, to make blocks again; of a flight line a folder of them, or each.",
+            help="The scene, if blocks must be made again; for a flight line its folder, or each scene.",
             show_default="the plan's URL",
         ),
     ] = None,

@@ -34,14 +34,14 @@ def plan(
         str, typer.Option(metavar="PLAN.geojson", help="The map to write, a path, s3:// or gs://.")
     ],
     flight_line: Annotated[
-        bool, typer.Option("--flight-line", help="One flight line of all scenes, not a cube of each.")
+        bool, typer.Option("--flight-line", help="Plan all scenes as one flight line, not one cube each.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the plans as JSON.")
     ] = None,
     **options: Any,
 ) -> None:
-    """Write the blocks of runs as a map, with what they will cost.
+    """Write the blocks of runs as a map, with their cost.
 
     Each block is a polygon in longitude and latitude, for any GIS. At most two pixels of each scene are read,
     and the masks of a flight line. The options are those of run, or of flight-line.
@@ -85,7 +85,7 @@ def status(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the summary as JSON.")
     ] = None,
 ) -> None:
-    """Print how far a cube is: blocks, pixels, time so far and to go. Reads no pixel."""
+    """Print the progress of a cube: blocks, pixels, time used and left. Reads no pixel."""
     check_json(json_file, cube, cube)
     from spectile.flows.console import plan_map
 

@@ -29,7 +29,7 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Sweep once and end.")] = False,
     every: Annotated[
         Any,
-        typer.Option(parser=parse_time, metavar="TIME", help="From sweep to sweep.", show_default="10m"),
+        typer.Option(parser=parse_time, metavar="TIME", help="Time from sweep to sweep.", show_default="10m"),
     ] = None,
     prefect: Prefect = False,
     json_file: JsonFile = None,
@@ -37,7 +37,7 @@ def watch(
 ) -> None:
     """Turn every new or changed scene of an inbox into a cube.
 
-    Goes on until it is stopped, or sweeps once. A scene whose cube is finished is skipped; one that has
+    Runs until it is stopped, or sweeps once. A scene whose cube is finished is skipped; one that has
     changed gets a cube beside the old one, or in its place with --overwrite.
     """
     settings = WatchSettings(**given(options))
@@ -62,7 +62,7 @@ def watch(
                 raise SpectileError(f"{report['failed']} of {len(report['scenes'])} scenes failed")
             return
         except KeyboardInterrupt:
-            LOG.info("stopped; what was begun goes on with the next sweep")
+            LOG.info("stopped; the next sweep continues unfinished cubes")
     raise typer.Exit(STOPPED)
 
 

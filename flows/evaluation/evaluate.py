@@ -387,9 +387,7 @@ def evaluate_by_name(
     """
     if name == FOLDER:
         if rungs is not None or report is not None or keep is not None:
-            raise UsageError(
-                "the protocol folder trains nothing and draws nothing", got="--rungs, --report or --keep"
-            )
+            raise UsageError("not an option of the protocol folder", got="--rungs, --report or --keep")
         if data is None or not data.is_dir():
             raise UsageError("no folder of scenes", got=data, remedy="name it with --data")
         if len(peaks) > 1:

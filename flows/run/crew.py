@@ -101,7 +101,7 @@ class DistantPredictor:
             both = here.keys() | self.settings.keys()
             names = sorted(name for name in both if here.get(name) != self.settings.get(name))
             raise UsageError(
-                "the network is another one on this worker",
+                "the network on this worker differs from the plan",
                 got=", ".join(f"{name} {here.get(name)}" for name in names),
                 expected=", ".join(f"{name} {self.settings.get(name)}" for name in names),
                 remedy="use workers of one kind, or name --device and --dtype",
@@ -281,7 +281,7 @@ def assemble(settings: Settings, source: SceneSource | LineSource, gpus: Sequenc
     count = settings.workers or len(gpus)
     if gpus and count > len(gpus):
         raise UsageError(
-            "two workers on one GPU take each other's memory", got=f"--workers {count}",
+            "more workers than GPUs", got=f"--workers {count}",
             expected=f"up to {len(gpus)}", remedy="use --device cpu for more",
         )  # fmt: skip
     cluster = start_workers(count, threads=settings.threads or 1, gpus=gpus)

@@ -141,7 +141,7 @@ class Dispatch:
                 self._give_up(block, why)
         self._tally.peak_memory_bytes = max(self._tally.peak_memory_bytes, facts["peak_memory_bytes"])
         if self._batch is not None and facts["batch"] < self._batch:
-            LOG.warning("not enough memory on a worker; %d tile(s) a call there from now on", facts["batch"])
+            LOG.warning("not enough memory on a worker; its batch is now %d tile(s)", facts["batch"])
         self._batch = min(facts["batch"], self._batch or facts["batch"])
 
     def _settle_lost(self, blocks: list[Block]) -> None:

@@ -158,13 +158,13 @@ def _plan_run(
     if estimate in ("posterior mean", "regression") and settings.samples > 1:
         what = "one solver step" if estimate == "posterior mean" else "a regression"
         raise UsageError(
-            f"{what} gives every sample alike", got=f"--samples {settings.samples}",
-            remedy="leave out --samples, or take a model and steps that draw",
+            f"{what} gives equal samples", got=f"--samples {settings.samples}",
+            remedy="leave out --samples, or choose a model and steps that draw noise",
         )  # fmt: skip
     fitted = predictor.calibration
     if layers and fitted is not None and fitted.samples != settings.samples:
         LOG.warning(
-            "the layers were calibrated with %d samples; with %d they hold less well",
+            "the layers were calibrated with %d samples; with %d they are less accurate",
             fitted.samples, settings.samples,
         )  # fmt: skip
     bands = len(predictor.bands)

@@ -103,7 +103,7 @@ def _prepare(plan: Plan, place: str, scenes: Sequence[str], model: str | None) -
     elif len(where) == 1:
         prepared = planning.prepare(_settings(network, where[0], plan))
     else:
-        raise UsageError("the cube is of one scene", where=place, got=f"{len(where)} scenes")
+        raise UsageError("the cube has one scene", where=place, got=f"{len(where)} scenes")
     again = replace(prepared, plan=replace(prepared.plan, window=plan.window))
     try:
         execute.check_same(again, _facts(plan), place)

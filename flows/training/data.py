@@ -196,7 +196,7 @@ def _read_scene(path: Path, source: SceneSource, bands: Bands | None) -> Hypersp
     middle = float(np.median(scene.cube[:, scene.valid]))
     if middle > MOST_REFLECTANCE:
         raise SceneError(
-            "the values are no reflectance", where=path.name, got=f"a median of {middle:g}",
+            "the values are not reflectance", where=path.name, got=f"a median of {middle:g}",
             remedy="check its scale",
         )  # fmt: skip
     return scene

@@ -162,7 +162,7 @@ class ResponseSource:
         if [self.sensor, self.file, self.nearest_nm].count(None) != 2:
             raise UsageError("a response has one of sensor, file and nearest_nm")
         if (self.file is None) != (self.channels is None):
-            raise UsageError("a response has channels where, and only where, it has a file")
+            raise UsageError("a response needs channels with a file, and only with a file")
         if not self.weight > 0:
             raise UsageError("a response has a positive weight", got=self.weight)
 

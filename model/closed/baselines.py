@@ -114,7 +114,7 @@ def baselines_of(loaded: Checkpoint) -> dict[str, Baseline]:
     Raises
     ------
     CheckpointError
-        Where they are incomplete, or their shapes do not go together.
+        Where they are incomplete, or their shapes do not match.
     """
     if not loaded.baselines:
         return {}
@@ -125,7 +125,7 @@ def baselines_of(loaded: Checkpoint) -> dict[str, Baseline]:
     terms, bands = (len(weight), weight.shape[-1]) if weight.ndim == 2 else (0, 0)
     shapes = [(3,), (3,), (len(codes), 3), (len(codes), bands)] if codes.ndim else []
     if [array.shape for array in (low, high, codes, spectra)] != shapes or neighbours.shape not in ((), (1,)):
-        raise CheckpointError("baselines whose shapes do not go together", where=where)
+        raise CheckpointError("the shapes of the baselines do not match", where=where)
     degrees = {len(monomials(degree)) + 1: degree for degree in DEGREES}
     if terms not in degrees:
         raise CheckpointError("a ridge of an unknown degree", where=where, got=f"{terms} terms")

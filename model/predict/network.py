@@ -253,6 +253,6 @@ def fill_of(loaded: checkpoint.Checkpoint) -> NDArray[np.float32]:
     if (fill := loaded.metadata.get("fill")) is None:
         raise CheckpointError(
             "the checkpoint does not say what masked pixels hold",
-            where=str(loaded.folder), remedy="one of an evaluation takes counts of its scene: train another",
+            where=str(loaded.folder), remedy="use one of spectile train; evaluations make others",
         )  # fmt: skip
     return np.asarray(fill, dtype=np.float32)

@@ -243,7 +243,7 @@ def _check_finite(spectrum: NDArray[np.float32], tile: Tile) -> None:
     finite = np.isfinite(spectrum)
     if not finite.all():
         raise BlockError(
-            "the network gave no number", where=f"tile {tile.name}",
+            "the prediction is not finite", where=f"tile {tile.name}",
             got=f"{finite.size - np.count_nonzero(finite)} of {finite.size} values NaN or infinite",
             remedy="look at the scene there, or try --dtype float32",
         )  # fmt: skip

@@ -76,12 +76,12 @@ def _check(array: Any, spec: ArraySpec, expected: ArrayLayout, where: str) -> No
     packing = {name: array.attrs.get(name) for name in spec.packing}
     if packing != spec.packing:
         raise CubeError(
-            "the array's counts mean something else", where=where, got=str(packing)[:200],
+            "the array's scale, offset or fill value is not the plan's", where=where, got=str(packing)[:200],
             expected=str(spec.packing), remedy="see spectile verify --repair",
         )  # fmt: skip
     if others := _names(metadata.to_dict()["codecs"]) - CODECS:
         raise CubeError(
-            "no codec of a cube", where=where, got=min(others), expected=", ".join(sorted(CODECS))
+            "a codec that cubes do not use", where=where, got=min(others), expected=", ".join(sorted(CODECS))
         )
 
 

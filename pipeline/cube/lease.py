@@ -334,7 +334,7 @@ def _acquire(storage: Storage, beat: Beat) -> Fence:
             seconds = holder.seconds if holder else beat.seconds
             if watched is None:
                 watched, began = (last, value), time.monotonic()
-                LOG.info("the cube was not let go; watching for %g s whether its run is alive", seconds)
+                LOG.info("the cube's last run has not ended; watching for %g s whether it is alive", seconds)
             if watched != (last, value):
                 raise _held(storage, holder)
             left = seconds - (time.monotonic() - began)

@@ -148,7 +148,7 @@ def place_scene(name: str, source: SceneSource, footprint: Footprint, grid: Grid
         extent = Window(row, col, int(last[met].max()) + 1 - row, int(stop[met].max()) + 1 - col)
     if not met.any() or not extent.intersection(grid.window).size:
         raise SceneError(
-            "the scene does not meet the line's extent",
+            "the scene does not overlap the line's extent",
             where=name,
             expected="pixels within " + ",".join(f"{value:.10g}" for value in grid.bounds),
             remedy="leave it out, or start a new line with a larger --extent",

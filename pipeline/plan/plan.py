@@ -57,7 +57,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.window.size == 0 or not self.grid.window.contains(self.window):
             raise UsageError(
-                "the region does not meet the scene",
+                "the region does not overlap the scene",
                 expected="bounds within " + ",".join(f"{value:.10g}" for value in self.grid.bounds),
                 remedy="give --region XMIN,YMIN,XMAX,YMAX in the scene's CRS",
             )

@@ -155,7 +155,7 @@ def _window(grid: Grid, region: Box | None, crs: str | None) -> Window:
     window = grid.window_of(bounds) if all(map(math.isfinite, bounds)) else Window(0, 0, 0, 0)
     if not window.size:
         raise UsageError(
-            "the region does not meet the cube", got=",".join(f"{side:.10g}" for side in bounds),
+            "the region does not overlap the cube", got=",".join(f"{side:.10g}" for side in bounds),
             expected="bounds within " + ",".join(f"{side:.10g}" for side in grid.bounds),
             remedy="give its CRS with --region-crs if it is not the cube's",
         )  # fmt: skip

@@ -171,9 +171,7 @@ class View:
         UsageError : there is no such subject.
         """
         if key not in self.subjects:
-            raise UsageError(
-                "the cube has nothing of this to show", got=key, expected=", ".join(self.subjects)
-            )
+            raise UsageError("the cube cannot show this", got=key, expected=", ".join(self.subjects))
         band = self.bands.nearest(wavelength_nm)
         centre = self.bands.centre_nm[band]
         if key == "band":
@@ -286,7 +284,7 @@ class View:
         """
         rows, cols = self.grid.shape
         if not (0 <= row < rows and 0 <= col < cols):
-            raise UsageError("no pixel of the cube", got=f"row {row}, column {col}")
+            raise UsageError("outside the cube", got=f"row {row}, column {col}")
         with readable(self.storage):
             spectra = {
                 name: decode(self.group[name][:, row, col])
@@ -400,7 +398,7 @@ def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Resolution, ...]:
         rows, cols = grid.shape
         if rows * cols > LARGEST_PASS:
             raise CubeError(
-                "the cube is too large to be looked at without overviews", where=str(group.store),
+                "the cube is too large to be shown without overviews", where=str(group.store),
                 got=f"{rows:,} × {cols:,} px", expected=f"{LARGEST_PASS:,} px at most",
                 remedy="finish its run, which makes them",
             )  # fmt: skip

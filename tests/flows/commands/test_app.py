@@ -235,7 +235,7 @@ def test_resuming_a_finished_cube_recomputes_nothing(told, scene, tmp_path):
         ({}, ("--memory", "500MB", "--model", "bands-repeat"), "the memory budget is too small"),
         ({}, ("--region", "1,2,3"), "--region"),
         ({}, ("--region", "3,2,1,4"), "invalid setting region (got (3.0, 2.0, 1.0, 4.0), expected XMIN"),
-        ({}, ("--region", "-9,-9,-1,-1"), "the region does not meet the scene"),
+        ({}, ("--region", "-9,-9,-1,-1"), "the region does not overlap the scene"),
         ({}, ("--device", "tpu"), "--device"),
         ({}, ("--nodata", "some"), "--nodata"),
         ({}, ("--resume", "--overwrite"), "exclude each other"),

@@ -134,7 +134,7 @@ def test_a_run_does_not_start_that_could_not_be_added(capsys: pytest.CaptureFixt
 
     assert "full path" in refused("--catalog", "deep/down/stac")
     assert "not a time" in refused("--datetime", "last summer")
-    assert "cannot be kept there" in refused("--catalog", "https://example.org/stac")
+    assert "not a place for cubes or catalogs" in refused("--catalog", "https://example.org/stac")
 
 
 @pytest.mark.usefixtures("without_drawing", "scene")

@@ -152,7 +152,7 @@ def test_a_flight_line_shows_its_empty_blocks(spectile, tmp_path):
             ("--out", "plan.geojson", "--radiometry", "display", "--radiometry", "reflectance"),
             "two radiometries",
         ),
-        (("--out", "cube.zarr/plan.geojson", "--region", "0,0,1,1"), "does not meet the scene"),
+        (("--out", "cube.zarr/plan.geojson", "--region", "0,0,1,1"), "does not overlap the scene"),
     ],
 )
 def test_what_makes_no_map_is_refused(capsys, scene, tmp_path, monkeypatch, arguments, error):

@@ -240,7 +240,7 @@ def test_a_signed_url_is_read_and_its_signature_is_nowhere(
         (("run", "s3://bucket/nothing.tif", "--out", CUBE), "nothing.tif: no such object"),
         (("run", "s3://nowhere/scene.tif", "--out", CUBE), "s3://nowhere/scene.tif: no such bucket"),
         (("run", SCENE, "--out", "s3://nowhere/cube.zarr"), "s3://nowhere/cube.zarr: no such bucket"),
-        (("run", SCENE, "--out", "https://host/cube.zarr"), "cubes cannot be kept there"),
+        (("run", SCENE, "--out", "https://host/cube.zarr"), "not a place for cubes or catalogs"),
         (("run", SCENE, "--out", SCENE + "/cube.zarr"), "would overwrite the scene"),
         (("run", SCENE, "--out", "s3://AKIA:secret@bucket/cube.zarr"), "holds credentials"),
         (("run", "ftp://host/scene.tif", "--out", CUBE), "of this kind cannot be used"),

@@ -115,5 +115,5 @@ def test_settings_that_make_no_plan_are_refused():
         replace(PLAN, samples=0)
     with pytest.raises(UsageError, match="--layers sd"):
         replace(PLAN, layers=("sd",))
-    with pytest.raises(UsageError, match="does not meet"):
+    with pytest.raises(UsageError, match="does not overlap"):
         replace(PLAN, window=Window(0, 0, 0, 0))

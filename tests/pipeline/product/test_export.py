@@ -107,7 +107,7 @@ def test_a_region_may_be_in_longitude_and_latitude(cube, tmp_path):
     assert x_max >= 320_150
     assert y_max >= 4_880_950
     assert x_max - x_min < 115, "boxes of two CRSs are turned a little"
-    with pytest.raises(UsageError, match=r"does not meet the cube .*--region-crs"):
+    with pytest.raises(UsageError, match=r"does not overlap the cube .*--region-crs"):
         export_cube(cube, tmp_path / "no.tif", to="geotiff", region=degrees)
     with pytest.raises(UsageError, match="no place in the cube's CRS"):
         export_cube(cube, tmp_path / "no.tif", to="geotiff", region=degrees, region_crs="EPSG:0")
