@@ -112,18 +112,18 @@ class Bands:
             number = r"(\d+(?:\.\d+)?)"
             if match := re.fullmatch(rf"\s*{number}\s*-\s*{number}\s*", part):
                 low, high = map(float, match.groups())
-                found = [at for at, nm in enumerate(self.centre_nm) if low <= nm <= high]
+                positions = [at for at, nm in enumerate(self.centre_nm) if low <= nm <= high]
             elif match := re.fullmatch(rf"\s*{number}\s*", part):
-                found = [self.at(float(match[1]))]
+                positions = [self.at(float(match[1]))]
             elif match := re.fullmatch(r"\s*B(\d+)\s*", part):
-                found = [at for at in (int(match[1]) - 1,) if 0 <= at < len(self)]
+                positions = [at for at in (int(match[1]) - 1,) if 0 <= at < len(self)]
             else:
                 raise UsageError(
                     "not a list of bands", got=repr(part), expected="e.g. 450-680,865 in nm, or B001,B012"
                 )
-            if not found:
+            if not positions:
                 raise UsageError("the cube has no such band", got=part.strip(), expected=str(self))
-            chosen += found
+            chosen += positions
         return tuple(dict.fromkeys(chosen))
 
     def __str__(self) -> str:

@@ -32,10 +32,10 @@ class NamedScene:
 
 def item_span(item: Mapping[str, Any]) -> str | None:
     """The acquisition time of a STAC item, a time or START/END; None if it has none."""
-    said = item.get("properties")
-    said = said if isinstance(said, dict) else {}
-    names = ("datetime",) if said.get("datetime") else ("start_datetime", "end_datetime")
-    times = [said[name] for name in names if isinstance(said.get(name), str)]
+    properties = item.get("properties")
+    properties = properties if isinstance(properties, dict) else {}
+    names = ("datetime",) if properties.get("datetime") else ("start_datetime", "end_datetime")
+    times = [properties[name] for name in names if isinstance(properties.get(name), str)]
     return "/".join(times) if len(times) == len(names) else None
 
 

@@ -392,11 +392,11 @@ def _overhead(bench: _Bench) -> dict[str, Any]:
                     )
                 )
     tiles = plan.tiling.count(block.window)
-    found: dict[str, Any] = {"block": plan.block, "tiles": tiles}
+    result: dict[str, Any] = {"block": plan.block, "tiles": tiles}
     for (name, (_, *taken)), tile_seconds in zip(rounds.items(), bench.tile_seconds, strict=True):
         network = tiles * tile_seconds
         around = [each["block"] - each["network"] for each in taken]
-        found[name] = {
+        result[name] = {
             "seconds": {
                 part: spread([each[part] for each in taken])
                 for part in taken[0]
@@ -406,7 +406,7 @@ def _overhead(bench: _Bench) -> dict[str, Any]:
             "network_seconds": network,
             "share": spread([seconds / (seconds + network) for seconds in around]),
         }
-    return found
+    return result
 
 
 def _frameworks(bench: _Bench) -> dict[str, Any]:
@@ -421,7 +421,7 @@ def _frameworks(bench: _Bench) -> dict[str, Any]:
             seconds[way].append((bench.command(short, *given)[0], bench.command(long, *given)[0]))
     tiles = Tiling((2 * LARGEST_BLOCK, 2 * LARGEST_BLOCK)).count(Window(0, 0, LARGEST_BLOCK, LARGEST_BLOCK))
     block_seconds = tiles * bench.tile_seconds[0]
-    found: dict[str, Any] = {"plain_run_seconds": spread([each[0] for each in seconds["plain"]])}
+    result: dict[str, Any] = {"plain_run_seconds": spread([each[0] for each in seconds["plain"]])}
     for way in ("prefect", "dask"):
         run = [taken[0] - plain[0] for taken, plain in zip(seconds[way], seconds["plain"], strict=True)]
         block = [
@@ -429,10 +429,10 @@ def _frameworks(bench: _Bench) -> dict[str, Any]:
             for taken, plain in zip(seconds[way], seconds["plain"], strict=True)
         ]
         once, each = statistics.median(run), statistics.median(block)
-        found[way] = {
+        result[way] = {
             "seconds_per_run": spread(run),
             "seconds_per_block": spread(block),
             "hour_share": (once + each * HOUR / block_seconds) / HOUR,
             "extrapolated": True,
         }
-    return {**found, "default_block_seconds": block_seconds, "blocks_in_an_hour": HOUR / block_seconds}
+    return {**result, "default_block_seconds": block_seconds, "blocks_in_an_hour": HOUR / block_seconds}

@@ -36,10 +36,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print them as a STAC item 
 def _open(place: str | None) -> Collection:
     from spectile.pipeline.stac.collection import ENVIRONMENT, open_collection
 
-    found = open_collection(place)
-    if found is None:
+    collection = open_collection(place)
+    if collection is None:
         raise UsageError("no catalog is named", remedy=f"use --catalog FOLDER|URL, or set {ENVIRONMENT}")
-    return found
+    return collection
 
 
 def _parse_numbers(count: int, form: str) -> Any:
@@ -152,8 +152,8 @@ def rebuild(place: Place = None) -> None:
 def _print(collection: Collection, query: Query, limit: int, as_json: bool) -> None:
     from spectile.catalog.stac.index import newest
 
-    found = collection.search(query)
-    rows = newest(found, limit).to_pylist()
+    matches = collection.search(query)
+    rows = newest(matches, limit).to_pylist()
     if as_json:
         items = [collection.resolve(collection.get(row["id"])) for row in rows]
         print(json.dumps({"type": "FeatureCollection", "features": items}, indent=1, ensure_ascii=False))
@@ -162,8 +162,8 @@ def _print(collection: Collection, query: Query, limit: int, as_json: bool) -> N
         print("no items")
         return
     console.print_table(COLUMNS, [_line(row) for row in rows])
-    if found.num_rows > limit:
-        print(f"{limit} of {found.num_rows} items; --limit shows more")
+    if matches.num_rows > limit:
+        print(f"{limit} of {matches.num_rows} items; --limit shows more")
 
 
 def _line(row: dict[str, Any]) -> list[str]:

@@ -28,8 +28,8 @@ def info(
     pairs = describe_cube(cube)
     console.print_pairs(pairs)
     if json_file is not None:
-        told = {name: str(value) for name, value in pairs.items()}
-        write_json(json_file, {**told, "run": describe_run(open_storage(cube))})
+        facts = {name: str(value) for name, value in pairs.items()}
+        write_json(json_file, {**facts, "run": describe_run(open_storage(cube))})
 
 
 @app.command()
@@ -70,6 +70,6 @@ def verify(
     for problem in left.problems:
         console.print_line(problem)
     if left.problems:
-        found = f"{len(left.problems)} problem(s) found"
-        raise SpectileError(found, where=str(left.cube.storage), remedy="see spectile verify --repair")
+        summary = f"{len(left.problems)} problem(s) found"
+        raise SpectileError(summary, where=str(left.cube.storage), remedy="see spectile verify --repair")
     console.print_line(f"{left.cube.storage}: every block is as it was written")

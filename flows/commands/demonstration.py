@@ -293,7 +293,7 @@ def _print(out: Path, report: Mapping[str, Any], scores: Mapping[str, Score], cl
     print("Error against the known truth, over all pixels and bands:")
     header = ("method", "RMSE, reflectance", "SAM, rad")
     console.print_table(
-        header, [(name, f"{each.rmse:.4f}", f"{each.sam:.4f}") for name, each in scores.items()]
+        header, [(name, f"{score.rmse:.4f}", f"{score.sam:.4f}") for name, score in scores.items()]
     )
     print()
     console.print_pairs(

@@ -67,12 +67,12 @@ def export(
     in_lines()
     from spectile.pipeline.product.export import export_cube
 
-    said = time.monotonic()
+    last_line = time.monotonic()
 
     def progress(done: int, total: int) -> None:
-        nonlocal said
-        if time.monotonic() - said >= console.SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
+        nonlocal last_line
+        if time.monotonic() - last_line >= console.SECONDS_BETWEEN_LINES:
+            last_line = time.monotonic()
             LOG.info("%d of %d pieces, %.0f %%", done, total, 100 * done / total)
 
     with stoppable():

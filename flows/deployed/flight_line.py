@@ -43,5 +43,5 @@ def process_flight_line(**given: Any) -> dict[str, Any]:
     settings = LineSettings(**given)
     started = time.perf_counter()
     planned: Any = plan_flight_line(settings)
-    with planned.unquote() as prepared, holding(settings) as held:
-        return run_stages(prepared, start_line(prepared, settings, held.storage), held, started)
+    with planned.unquote() as prepared, holding(settings) as lease:
+        return run_stages(prepared, start_line(prepared, settings, lease.storage), lease, started)

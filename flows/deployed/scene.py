@@ -43,5 +43,5 @@ def process_scene(**given: Any) -> dict[str, Any]:
     settings = SceneSettings(**given)
     started = time.perf_counter()
     planned: Any = plan_scene(settings)
-    with planned.unquote() as prepared, holding(settings) as held:
-        return run_stages(prepared, execute.start_cube(prepared, held.storage), held, started)
+    with planned.unquote() as prepared, holding(settings) as lease:
+        return run_stages(prepared, execute.start_cube(prepared, lease.storage), lease, started)

@@ -53,7 +53,7 @@ def start(
     """Start server and workers, unless they run, and say where the page is."""
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True)
-    if (said := _running(home)) is None:
+    if (state := _running(home)) is None:
         with (home / "serve.log").open("wb") as log:
             command = [
                 sys.executable,
@@ -68,9 +68,9 @@ def start(
             holder = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        said = _wait(home, holder)
-    print(f"The Prefect page is at {said['page']}; its state and logs are in {home}")
-    print(f"export PREFECT_API_URL={said['url']}")
+        state = _wait(home, holder)
+    print(f"The Prefect page is at {state['page']}; its state and logs are in {home}")
+    print(f"export PREFECT_API_URL={state['url']}")
 
 
 def _wait(home: Path, holder: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def _wait(home: Path, holder: subprocess.Popen[bytes]) -> dict[str, Any]:
     deadline = time.monotonic() + START_SECONDS
     try:
         while time.monotonic() < deadline and holder.poll() is None:
-            if "url" in (said := _running(home) or {}):
-                return said
+            if "url" in (state := _running(home) or {}):
+                return state
             time.sleep(0.2)
     except KeyboardInterrupt:
         holder.terminate()
@@ -92,15 +92,15 @@ def _wait(home: Path, holder: subprocess.Popen[bytes]) -> dict[str, Any]:
 @app.command()
 def stop(home: Home = _HOME) -> None:
     """End server and workers, and the flow runs that the workers hold."""
-    said = _running(home)
-    if said is None:
+    state = _running(home)
+    if state is None:
         print("no server is running")
         return
-    os.kill(said["pid"], signal.SIGTERM)
+    os.kill(state["pid"], signal.SIGTERM)
     deadline = time.monotonic() + 60
     while _running(home) is not None:
         if time.monotonic() > deadline:
-            raise SpectileError("the server does not end", got=f"process {said['pid']}")
+            raise SpectileError("the server does not end", got=f"process {state['pid']}")
         time.sleep(0.1)
     print("stopped")
 
@@ -156,7 +156,7 @@ def hold(home: Home = _HOME, port: int = 4200) -> None:
         os.environ.update(own)
         deploy()
         assert server.process is not None
-        held = [server.process]
+        processes = [server.process]
         for pool in POOLS:
             if pool == "spectile-cpu" or _gpu():
                 worker = start_prefect(
@@ -165,9 +165,9 @@ def hold(home: Home = _HOME, port: int = 4200) -> None:
                     folder=ROOT,
                 )  # fmt: skip
                 stack.callback(end_prefect, worker, seconds=20)
-                held.append(worker)
+                processes.append(worker)
         _say(file, pid=os.getpid(), url=server.url, page=server.url.removesuffix("/api"))
-        while all(process.poll() is None for process in held):
+        while all(process.poll() is None for process in processes):
             time.sleep(0.5)
         logging.getLogger("spectile").error("a process ended by itself; see the logs beside this one")
 
@@ -214,10 +214,10 @@ def _running(home: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     try:
-        said: dict[str, Any] = json.loads(text)
+        state: dict[str, Any] = json.loads(text)
     except ValueError:
         return {}  # it is being written
-    return said
+    return state
 
 
 def main() -> int:

@@ -64,8 +64,8 @@ def _load(wanted: Settings, digest: str | None = None) -> Predictor:
     """The network of this process; without its digest it is loaded anew."""
     if digest is None or (wanted, digest) not in _LOADED:
         _LOADED.clear()
-        found = predictors.predictor_of(wanted)
-        _LOADED[wanted, str(found.settings["digest"])] = found
+        predictor = predictors.predictor_of(wanted)
+        _LOADED[wanted, str(predictor.settings["digest"])] = predictor
     return next(iter(_LOADED.values()))
 
 
@@ -95,8 +95,8 @@ class DistantPredictor:
         ------
         UsageError : it is another one here, which would mix two kinds of results in a cube.
         """
-        found = _load(self.wanted, str(self.settings["digest"]))
-        here = dict(found.settings)
+        predictor = _load(self.wanted, str(self.settings["digest"]))
+        here = dict(predictor.settings)
         if here != dict(self.settings):
             both = here.keys() | self.settings.keys()
             names = sorted(name for name in both if here.get(name) != self.settings.get(name))
@@ -106,7 +106,7 @@ class DistantPredictor:
                 expected=", ".join(f"{name} {self.settings.get(name)}" for name in names),
                 remedy="use workers of one kind, or name --device and --dtype",
             )
-        return found
+        return predictor
 
     @property
     def batch(self) -> int:
@@ -126,10 +126,10 @@ class DistantPredictor:
 def describe_network(wanted: Settings) -> DistantPredictor:
     """What a worker says of the network that it loads for these settings."""
     with _ONE_AT_A_TIME:
-        found = _load(wanted)
+        predictor = _load(wanted)
         return DistantPredictor(
-            wanted, found.bands, found.inputs, found.stride, found.calibration, dict(found.settings),
-            found.memory(wanted.tile),
+            wanted, predictor.bands, predictor.inputs, predictor.stride, predictor.calibration,
+            dict(predictor.settings), predictor.memory(wanted.tile),
         )  # fmt: skip
 
 
@@ -192,9 +192,9 @@ class Job(WorkerPlugin):
 def make_blocks(job: str, names: Sequence[str]) -> dict[str, Any]:
     """The facts of a run of blocks of a job; this is what a worker is asked for."""
     with _ONE_AT_A_TIME:
-        held = get_worker().plugins[job]
-        assert isinstance(held, Job)
-        return held.make(names)
+        plugin = get_worker().plugins[job]
+        assert isinstance(plugin, Job)
+        return plugin.make(names)
 
 
 class Crew:
@@ -218,13 +218,13 @@ class Crew:
         wanted = Settings(out="", tile=settings.tile, **{**given, "device": self._device})
         asked = self.client.submit(describe_network, wanted, pure=False, resources=self._resources)
         try:
-            found = asked.result()
+            answer = asked.result()
         except ModuleNotFoundError as err:
             raise UsageError(
                 "a worker lacks a module", got=err.name, remedy="install spectile where the workers run"
             ) from err
-        assert isinstance(found, DistantPredictor)
-        return found
+        assert isinstance(answer, DistantPredictor)
+        return answer
 
     def process_blocks(
         self, prepared: Prepared, cube: Cube, blocks: Sequence[Block], *, tally: Tally, observer: Observer

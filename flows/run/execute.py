@@ -98,15 +98,15 @@ def check_same(prepared: Prepared, facts: Mapping[str, Any], where: str) -> None
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
     """The first settings that differ, as ``name new instead of old``."""
-    found = []
+    differences = []
     for key in sorted(old.keys() | new.keys()):
         was, now = old.get(key), new.get(key)
         if isinstance(was, Mapping) and isinstance(now, Mapping):
             if was != now:
-                found.append(_difference(was, now, f"{prefix}{key}."))
+                differences.append(_difference(was, now, f"{prefix}{key}."))
         elif was != now:
-            found.append(f"{prefix}{key} {str(now)[:40]} instead of {str(was)[:40]}")
-    return ", ".join(found[:3])
+            differences.append(f"{prefix}{key} {str(now)[:40]} instead of {str(was)[:40]}")
+    return ", ".join(differences[:3])
 
 
 def remaining(cube: Cube) -> list[Block]:

@@ -92,13 +92,14 @@ def prepare_line_again(network: CubeSettings, scenes: Sequence[str], plan: Plan)
     """
     line: Any = plan.settings["line"]
     facts: list[Any] = [share.facts for share in plan.scenes]
-    first, *others = (tuple(each["channels"]) for each in facts)
+    first, *others = (tuple(scene["channels"]) for scene in facts)
     settings = LineSettings.like(
         network, scenes=tuple(scenes), nodata=facts[0]["nodata"], checksum="sha256" in facts[0],
-        rgb=first if all(each == first for each in others) else None,
+        rgb=first if all(channels == first for channels in others) else None,
         combine=line["combine"], resampling=line["resampling"],
         radiometry=tuple(
-            f"{each['name']}={radiometry_option(each['radiometry'], measured=line['gain'])}" for each in facts
+            f"{scene['name']}={radiometry_option(scene['radiometry'], measured=line['gain'])}"
+            for scene in facts
         ),
     )  # fmt: skip
     named = _in_order(list_scenes(scenes), plan, settings)

@@ -74,8 +74,8 @@ def _redacted(value: object) -> object:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
-        return {key: _redacted(each) for key, each in value.items()}
-    return [_redacted(each) for each in value] if isinstance(value, list | tuple) else value
+        return {key: _redacted(part) for key, part in value.items()}
+    return [_redacted(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def tell_failure(flow: Any, flow_run: Any, state: Any) -> None:

@@ -169,7 +169,7 @@ def _plan_run(
         )  # fmt: skip
     bands = len(predictor.bands)
     decided = {} if dry else {**facts, "software": software_version(), "model": dict(predictor.settings)}
-    held = predictor.memory(settings.tile) + source.memory()
+    resident = predictor.memory(settings.tile) + source.memory()
     scenes: tuple[Share, ...] = ()
     if isinstance(source, LineSource):
         scenes = source.shares(tiling, window, identified=not dry, checksum=settings.checksum)
@@ -187,11 +187,11 @@ def _plan_run(
         choose_quality(settings.layers),
     )
     channels = input_channels(predictor.inputs)
-    plan = draft if settings.block else _with_block(Workload(draft, channels, held), settings)
+    plan = draft if settings.block else _with_block(Workload(draft, channels, resident), settings)
     seconds = like.seconds_per_tile if like is not None else None
     if dry and seconds is None:
         seconds = predictors.time_tile(predictor, settings.tile)
-    workload = Workload(plan, channels, held)
+    workload = Workload(plan, channels, resident)
     overlapped = workload.overlaps(settings.memory)
     estimate = workload.estimate(overlapped=overlapped, seconds_per_tile=seconds)
     return Prepared(settings, source, predictor, plan, estimate, crew)
@@ -236,7 +236,7 @@ def check_start(settings: CubeSettings, scenes: Sequence[str]) -> None:
     refuse_held(storage)
     folder = locate(settings.out)
     if isinstance(folder, Path):
-        folder = next(each for each in folder.absolute().parents if each.exists())
+        folder = next(parent for parent in folder.absolute().parents if parent.exists())
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise StoreError(
                 "the cube cannot be written there", where=str(folder), remedy="choose another --out"

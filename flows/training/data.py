@@ -254,8 +254,8 @@ def _read_library(
     library = read_spectral_library(path, wavelength_unit=source.wavelength_unit)
     usable, spectra, keep = _usable(library)
     bands = library.bands.subset(keep)
-    held = held_out_spectra([library.names[i] for i in usable], source.held_out)
-    for what, part in (("to train on", ~held), ("to hold out", held)):
+    is_held_out = held_out_spectra([library.names[i] for i in usable], source.held_out)
+    for what, part in (("to train on", ~is_held_out), ("to hold out", is_held_out)):
         if not part.any():
             raise UsageError(
                 f"no spectrum is left {what}",
@@ -263,7 +263,7 @@ def _read_library(
                 got=f"{len(spectra)} usable ones, held_out = {source.held_out:g}",
                 remedy="samples are held out whole; choose another share",
             )
-    training, held_out = spectra[~held], spectra[held]
+    training, held_out = spectra[~is_held_out], spectra[is_held_out]
     stem = Path(source.path).stem
     for number in range(source.scenes):
         cube = _mosaic(training, source, number)
@@ -287,8 +287,8 @@ def held_out_spectra(names: Sequence[str], share: float) -> NDArray[np.bool_]:
     _, sample, count = np.unique([sample_of(name) for name in names], return_inverse=True, return_counts=True)
     order = np.random.default_rng(0).permutation(len(count))
     fits = np.cumsum(count[order]) <= round(share * len(names))
-    held: NDArray[np.bool_] = np.isin(sample, order[fits])
-    return held
+    chosen: NDArray[np.bool_] = np.isin(sample, order[fits])
+    return chosen
 
 
 def _usable(library: SpectralLibrary) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]]:

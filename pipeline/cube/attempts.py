@@ -46,11 +46,11 @@ def read_failures(cube: Cube, blocks: Iterable[Block]) -> dict[Block, Failure]:
     noted = [block for block in blocks if ledger.failure_key(block) in there]
     with ThreadPoolExecutor(16) as pool:
         values = pool.map(lambda block: cube.storage.get(ledger.failure_key(block)), noted)
-        found = {
+        failures = {
             block: _parse(value, cube.plan.digest_of(block))
             for block, value in zip(noted, values, strict=True)
         }
-    return {block: failure for block, failure in found.items() if failure}
+    return {block: failure for block, failure in failures.items() if failure}
 
 
 def _parse(value: bytes | None, digest: str) -> Failure | None:

@@ -123,8 +123,8 @@ class Fence:
         LeaseLost : another run took the cube over, or it was removed.
         StoreError : the store cannot be asked.
         """
-        found = _parse(self.storage.get(ledger.lease_key(self.epoch)))
-        if found is not None and found.owner == self.owner:
+        current = _parse(self.storage.get(ledger.lease_key(self.epoch)))
+        if current is not None and current.owner == self.owner:
             return
         other = read_beat(self.storage)
         raise LeaseLost(

@@ -52,10 +52,10 @@ class Footprint:
             return sides[0] * rows[-1], sides[1] * cols[-1]
         found_rows, found_cols = [], []
         for row in np.flatnonzero(self.some.any(axis=1)):
-            held = np.flatnonzero(self.some[row])
+            filled = np.flatnonzero(self.some[row])
             for edge in (row, row + 1):
                 found_rows += [rows[edge]] * 2
-                found_cols += [cols[held[0]], cols[held[-1] + 1]]
+                found_cols += [cols[filled[0]], cols[filled[-1] + 1]]
         return np.array(found_rows), np.array(found_cols)
 
 

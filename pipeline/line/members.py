@@ -94,10 +94,10 @@ class Member:
         first_row, last_row = int(rows[inside].min()) - reach, int(rows[inside].max()) + reach
         first_col, last_col = int(cols[inside].min()) - reach, int(cols[inside].max()) + reach
         row, col = max(0, first_row // factor * factor), max(0, first_col // factor * factor)
-        held = Window(row, col, min(last_row + 1, high) - row, min(last_col + 1, wide) - col)
-        rgb, valid = self.source.read(held)
+        needed = Window(row, col, min(last_row + 1, high) - row, min(last_col + 1, wide) - col)
+        rgb, valid = self.source.read(needed)
         if factor > 1:
-            more = ((0, -held.height % factor), (0, -held.width % factor))
+            more = ((0, -needed.height % factor), (0, -needed.width % factor))
             rgb, valid = reduce_scene(np.pad(rgb, ((0, 0), *more)), np.pad(valid, more), factor)
         place = rows / factor - row // factor, cols / factor - col // factor
         shown = valid_at(valid, *place)
@@ -163,12 +163,12 @@ def _boxes(footprint: Footprint, placement: Placement) -> NDArray[np.int64]:
     at = placement.to_line(*np.meshgrid(rows, cols, indexing="ij"))
     # A pixel's centre on the edge of a cell must count in spite of rounding errors.
     slack = 1e-6 if placement.same_crs else 1e-2
-    found = []
+    ends = []
     for points in at:
         corners = (points[:-1, :-1], points[1:, :-1], points[:-1, 1:], points[1:, 1:])
         low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
-        found += [np.ceil(low[footprint.some] - 0.5 - slack), np.floor(high[footprint.some] - 0.5 + slack)]
-    boxes = np.stack(found)
+        ends += [np.ceil(low[footprint.some] - 0.5 - slack), np.floor(high[footprint.some] - 0.5 + slack)]
+    boxes = np.stack(ends)
     return boxes[:, np.isfinite(boxes).all(axis=0)].astype(np.int64)
 
 

@@ -58,9 +58,9 @@ def cells(runs: Iterable[tuple[int, int, int]]) -> set[tuple[int, int]]:
     return {(row, col) for row, start, stop in runs for col in range(start, stop)}
 
 
-def to_runs(held: NDArray[np.bool_]) -> Runs:
+def to_runs(cells: NDArray[np.bool_]) -> Runs:
     """The cells where ``held`` (rows, columns) bool is True, as runs."""
-    edges = np.diff(np.pad(held, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    edges = np.diff(np.pad(cells, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(edges == 1)
     stops = np.nonzero(edges == -1)[1]
     return tuple((int(r), int(a), int(b)) for r, a, b in zip(rows, starts, stops, strict=True))

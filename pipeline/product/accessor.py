@@ -223,22 +223,22 @@ class SpectraAccessor:
             return spectra.isel(y=row, x=col)
         window, inside = pixels_in(grid, x, crs=crs, all_touched=all_touched)
         rows, cols = window.slices
-        held = spectra.isel(y=rows, x=cols).where(xr.DataArray(inside, dims=("y", "x"))).astype(np.float64)
-        pixels = held.count(("y", "x"))
-        mean = held.sum(("y", "x")) / pixels.where(pixels > 0)
-        squares = ((held - mean) ** 2).sum(("y", "x"))
+        area = spectra.isel(y=rows, x=cols).where(xr.DataArray(inside, dims=("y", "x"))).astype(np.float64)
+        pixels = area.count(("y", "x"))
+        mean = area.sum(("y", "x")) / pixels.where(pixels > 0)
+        squares = ((area - mean) ** 2).sum(("y", "x"))
         sd: xr.DataArray = (squares / (pixels - 1).where(pixels > 1)) ** 0.5
-        found = xr.Dataset({"mean": mean.astype(np.float32), "sd": sd.astype(np.float32), "pixels": pixels})
-        found["mean"].attrs = _described(spectra) | {"cell_methods": "area: mean"}
-        found["sd"].attrs = _described(spectra) | {"cell_methods": "area: standard_deviation"}
-        found["pixels"].attrs = {"long_name": "pixels that are not masked", "units": "1"}
-        return found.drop_vars("spatial_ref", errors="ignore")
+        result = xr.Dataset({"mean": mean.astype(np.float32), "sd": sd.astype(np.float32), "pixels": pixels})
+        result["mean"].attrs = _described(spectra) | {"cell_methods": "area: mean"}
+        result["sd"].attrs = _described(spectra) | {"cell_methods": "area: standard_deviation"}
+        result["pixels"].attrs = {"long_name": "pixels that are not masked", "units": "1"}
+        return result.drop_vars("spatial_ref", errors="ignore")
 
     def _picture(self, title: str, wavelength_nm: tuple[float, ...], white: float) -> xr.DataArray:
         if not white > 0:
             raise UsageError("white is a reflectance above zero", got=white)
-        found = [self.bands.at(nm) for nm in wavelength_nm]
-        bands = self._spectra.isel(wavelength=xr.DataArray(found, dims="band"))
+        positions = [self.bands.at(nm) for nm in wavelength_nm]
+        bands = self._spectra.isel(wavelength=xr.DataArray(positions, dims="band"))
         picture: xr.DataArray = xr.apply_ufunc(
             _levels, bands, kwargs={"white": white}, dask="parallelized", output_dtypes=[np.uint8]
         )

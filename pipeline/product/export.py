@@ -209,11 +209,11 @@ def _check_free(target: Path, to: Format, replace: bool) -> None:
 def _is_export(folder: Path) -> bool:
     """Whether a folder is a Zarr v2 store that was exported from a cube, with nothing else in it."""
     try:
-        told = json.loads((folder / ".zattrs").read_bytes())
+        attributes = json.loads((folder / ".zattrs").read_bytes())
     except (OSError, ValueError):
         return False
     files = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
-    return "spectile_digest" in told and all(_V2.fullmatch(path.name) for path in files)
+    return "spectile_digest" in attributes and all(_V2.fullmatch(path.name) for path in files)
 
 
 @contextmanager

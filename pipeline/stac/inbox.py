@@ -52,7 +52,7 @@ def list_arrivals(inbox: str, *, allow_private: bool = False) -> list[Arrival]:
     """
     place = locate(inbox)
     if isinstance(place, Path) and place.is_dir():
-        found = [Arrival(_name(path, place), str(path)) for path in _rasters(place)]
+        listed = [Arrival(_name(path, place), str(path)) for path in _rasters(place)]
     elif isinstance(place, Path) and place.suffix.lower() not in (".json", ".geojson"):
         raise UsageError(
             "no such inbox", where=str(place), expected="a folder, or a STAC document (.json) or its URL"
@@ -60,16 +60,23 @@ def list_arrivals(inbox: str, *, allow_private: bool = False) -> list[Arrival]:
     else:
         met = crawl(place, follow=True, allow_private=allow_private)
         arrivals = (
-            Arrival(each.name, each.place, listed=elsewhere(locate(each.place), place), problem=each.problem)
-            for each in met
+            Arrival(
+                arrival.name,
+                arrival.place,
+                listed=elsewhere(locate(arrival.place), place),
+                problem=arrival.problem,
+            )
+            for arrival in met
         )
-        found = list(dict.fromkeys(arrivals))  # a page of an API may repeat what a link has shown
-    many = Counter(each.name for each in found)
+        listed = list(dict.fromkeys(arrivals))  # a page of an API may repeat what a link has shown
+    many = Counter(arrival.name for arrival in listed)
     return [
-        each
-        if many[each.name] == 1
-        else replace(each, problem=f"{many[each.name]} scenes would be the cube {each.name}; rename them")
-        for each in found
+        arrival
+        if many[arrival.name] == 1
+        else replace(
+            arrival, problem=f"{many[arrival.name]} scenes would be the cube {arrival.name}; rename them"
+        )
+        for arrival in listed
     ]
 
 
