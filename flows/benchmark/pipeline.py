@@ -1,6 +1,6 @@
 """`spectile benchmark pipeline`: what tiling, blending, writing, workers and Prefect cost beside the network.
 
-Every ratio is of things that took turns in one run, so that what else the machine does falls on all alike.
+What a ratio compares takes turns in one run, so that other work of the machine affects both equally.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ from spectile.pipeline.plan.plan import SHARD, Plan
 Part = Literal["speed", "write", "workers", "memory", "overhead", "frameworks"]
 PARTS: tuple[Part, ...] = get_args(Part)
 CHEAP = "bands-repeat"
-"""The model that costs next to nothing: what is left is the pipeline."""
+"""The model that costs almost nothing, so that only the pipeline is measured."""
 BARE_TILES = 32
 """Tiles of a pass of the network alone."""
 WORKERS = 2
 LONG_BLOCKS = 17
-"""Blocks of the longer run that tells what a block costs Prefect and dask: three tasks of Prefect's."""
+"""Blocks of the longer run that measures the cost of a block with Prefect and dask: three Prefect tasks."""
 HOUR = 3600.0
 
 T = TypeVar("T")
@@ -209,7 +209,7 @@ class _Bench:
         return _Run(prepared.plan, result.redundancy, whole, blocks, spent["predict"])
 
     def alternate(self, what: str, one: Callable[[], T], other: Callable[[], U]) -> tuple[list[T], list[U]]:
-        """What both give in turns, A B A B A: of the one there is a value more."""
+        """The results of both in turns, A B A B A: the first has one value more."""
         ones, others = [one()], []
         for turn in range(self.settings.repeats):
             self.announce(f"{what}: round {turn + 1} of {self.settings.repeats}")
@@ -256,7 +256,7 @@ def _bare_pass(job: SceneSettings) -> Clocked:
 
 
 def _between(values: Sequence[float]) -> list[float]:
-    """Of what took turns with something else, the mean of the values before and after it."""
+    """The means of neighbouring values, to compare with what ran between them."""
     return [(before + after) / 2 for before, after in pairwise(values)]
 
 
@@ -356,7 +356,7 @@ def _workers(bench: _Bench) -> dict[str, Any]:
 
 
 def _memory(bench: _Bench) -> dict[str, Any]:
-    """The most that a process of its own held, on the scene and on a larger one."""
+    """The peak memory of a separate process, on the scene and on a larger one."""
     runs = []
     for side in (bench.settings.size, bench.settings.large or 0):
         scene = bench.scene((side, side))

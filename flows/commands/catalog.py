@@ -1,4 +1,4 @@
-"""``spectile catalog``: which cubes there are, where and when, and with which bands."""
+"""``spectile catalog``: search cubes by place, time, model and bands."""
 
 from __future__ import annotations
 

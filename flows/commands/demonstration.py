@@ -1,4 +1,4 @@
-"""The demonstration: a simulated scene goes through the flow, and its cube is held against the truth."""
+"""The demonstration: a simulated scene goes through the flow, and its cube is compared with the truth."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("spectile")
 
 SEED = 3_000_000
-"""A scene that no weights have seen: training and held-out scenes are numbered from below."""
+"""A scene that no weights have seen: training and held-out scenes have lower numbers."""
 SIDE = 384
 """Rows and columns of the scene."""
 PIXEL_SIZE_M = 0.8
 """Coarse enough for streets, houses, trees and fields to be in it."""
 SAMPLES = 4
-"""Samples whose mean is compared as well: ridge and lookup estimate a mean, one sample is a draw."""
+"""Samples whose mean is compared too: ridge and lookup estimate a mean, one sample is a random draw."""
 
 Floats = NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""``spectile models``, ``train`` and ``evaluate``: which there are, made and measured."""
+"""``spectile models``, ``train`` and ``evaluate``: list, train and measure models."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _OF_NO_PLAN = {
     "add", "workers", "dask_address", "block_retries", "overwrite", "checksum", "max_block_time", "lease",
     "datetime", "catalog", "resume",
 }  # fmt: skip
-"""What neither decides a plan nor its time: it concerns a cube that is there, or the processes."""
+"""Settings that change neither a plan nor its time: they concern an existing cube, or the processes."""
 
 
 @app.command()

@@ -88,7 +88,7 @@ def stoppable() -> Iterator[None]:
 
 
 def check_json(path: Path | None, scene: str, out: str) -> None:
-    """Refuse a place for the report that would be found out only after the run."""
+    """Check before the run that the report can be written."""
     if path is None:
         return
     folder = path.absolute().parent

@@ -49,7 +49,7 @@ def process(
     dry_run: bool,
     json_file: Path | None,
 ) -> None:
-    """Carry out a run, or plan it only, and print and write what came of it."""
+    """Run or only plan, and print and write the results."""
     screen = in_lines()
     settings = kind(**given(options))
     LOG.info("reading %s", ", ".join(console.visible(redact_url(place)) for place in settings.places[:3]))

@@ -1,4 +1,4 @@
-"""``spectile watch``: what arrives in an inbox, into cubes."""
+"""``spectile watch``: scenes of an inbox into cubes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def watch(
     changed gets a cube beside the old one, or in its place with --overwrite.
     """
     settings = WatchSettings(**given(options))
-    # Progress of several scenes at a time cannot be drawn in one line, but said in several.
+    # Progress of several scenes at once does not fit one line, so it is printed as lines.
     screen = in_lines(terminal=False if settings.at_once > 1 else None)
     if once and every is not None:
         raise UsageError("--once and --every exclude each other")
@@ -57,7 +57,7 @@ def watch(
                 try:
                     _tell(sweep(), json_file)
                 except (SpectileError, OSError) as err:
-                    LOG.error("%s", err)  # an inbox on a share that is away comes back
+                    LOG.error("%s", err)  # an inbox on a lost share may come back
             if report["failed"]:
                 raise SpectileError(f"{report['failed']} of {len(report['scenes'])} scenes failed")
             return

@@ -1,6 +1,6 @@
 """A flight line as a Prefect flow: the same composition as ``run_line``, with a task for each run of blocks.
 
-Prefect loads this file by its path and holds what it finds against it: only flows and tasks live here.
+Prefect loads this file by its path, so it holds only flows and tasks.
 """
 
 from __future__ import annotations

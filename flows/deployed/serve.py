@@ -1,7 +1,7 @@
 """``make serve``: a Prefect server and workers on loopback, with every deployment, until ``make stop``.
 
-One process of ours holds the others: they end with it, however it ends. Its state is in the project's folder
-``.prefect``; whoever holds the lock of ``serve.json`` there is running.
+One process of ours is the parent of the others: they always end with it. Its state is in the project's folder
+``.prefect``; it runs as long as ``serve.json`` there is locked.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ POOLS = {"spectile-cpu": None, "spectile-gpu": 1}
 """Work pools, and how many flow runs of each may run at once, wherever their workers are."""
 
 START_SECONDS = 600.0
-"""What server, deployments and workers may take together on a busy machine; half a minute is usual."""
+"""Longest start of server, deployments and workers on a busy machine, seconds; half a minute is usual."""
 
 app = typer.Typer(help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 
@@ -74,7 +74,7 @@ def start(
 
 
 def _wait(home: Path, holder: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """What the holder says of itself once all is up."""
+    """The state of the parent process when everything has started."""
     deadline = time.monotonic() + START_SECONDS
     try:
         while time.monotonic() < deadline and holder.poll() is None:
@@ -91,7 +91,7 @@ def _wait(home: Path, holder: subprocess.Popen[bytes]) -> dict[str, Any]:
 
 @app.command()
 def stop(home: Home = _HOME) -> None:
-    """End server and workers, and the flow runs that the workers hold."""
+    """End the server, the workers and their flow runs."""
     state = _running(home)
     if state is None:
         print("no server is running")
@@ -138,7 +138,7 @@ def deploy() -> None:
 
 @app.command(hidden=True)
 def hold(home: Home = _HOME, port: int = 4200) -> None:
-    """Be the process that holds the others; ``start`` runs it."""
+    """Run as the parent process of the others; ``start`` starts it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with _lock(home) as file, ExitStack() as stack:
         _say(file, pid=os.getpid())
@@ -150,7 +150,7 @@ def hold(home: Home = _HOME, port: int = 4200) -> None:
             ) from err
         stack.enter_context(server)
         server.wait()
-        # What is imported of Prefect from here on reads these.
+        # Prefect reads these when it is imported below.
         direct = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
         own = {"PREFECT_API_URL": server.url, "PREFECT_HOME": str(home), "NO_PROXY": direct}
         os.environ.update(own)
@@ -182,14 +182,14 @@ def _gpu() -> bool:
 
 @contextmanager
 def _lock(home: Path) -> Iterator[IO[str]]:
-    """Hold the lock of the file that says who is running; it goes when its holder dies."""
+    """Hold the lock of the state file; it ends with its process."""
     with (home / "serve.json").open("a+") as file:
         for _ in range(20):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                time.sleep(0.1)  # somebody may just be asking whether it is held
+                time.sleep(0.1)  # another process may be testing the lock
         else:
             raise SpectileError("a server is running already", where=str(home))
         yield file
@@ -203,7 +203,7 @@ def _say(file: IO[str], **facts: object) -> None:
 
 
 def _running(home: Path) -> dict[str, Any] | None:
-    """What the process that holds the lock says of itself; None where nobody does."""
+    """The state of the process that holds the lock; None if there is none."""
     try:
         with (home / "serve.json").open() as file:
             try:

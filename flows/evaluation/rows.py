@@ -41,7 +41,7 @@ class Rows:
     """
 
     def __init__(self, folder: Path | None, identity: Mapping[str, Any]) -> None:
-        """Take up the rows that are there.
+        """Read the rows in the folder.
 
         Raises
         ------

@@ -1,7 +1,7 @@
-"""From settings to a run that is ready to start: the scene is opened, the model loaded, the run planned.
+"""From settings to a run that is ready to start: open the scene, load the model, plan the run.
 
-The command line and the Prefect flow both call these functions and nothing else, so that a run is the
-same through either door.
+The command line and the Prefect flow both call these functions and nothing else, so that both give the same
+run.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def prepare(
     SpectileError : the scene, the model or a setting cannot be used.
     """
     check_output(settings, [settings.scene], dry=dry)
-    choose_layers(settings.layers, settings.samples)  # refuses what cannot be, before the scene is read
+    choose_layers(settings.layers, settings.samples)  # refuses impossible settings before the scene is read
     source = open_source(
         settings.scene,
         radiometry=settings.radiometry,
@@ -173,7 +173,7 @@ def _plan_run(
     scenes: tuple[Share, ...] = ()
     if isinstance(source, LineSource):
         scenes = source.shares(tiling, window, identified=not dry, checksum=settings.checksum)
-    # The block changes no value, but any block must do for the checks of the plan.
+    # The block changes no value; any size passes the checks of the plan.
     draft = Plan(
         grid,
         window,

@@ -1,4 +1,4 @@
-"""A run's item: beside the cube always, and in the catalog where one is named."""
+"""A run's STAC item: always beside the cube, and in the catalog if one is set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_catalog(settings: Settings) -> None:
-    """Refuse a catalog or a time that would be found out only after the run.
+    """Check catalog and time before the run.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A damaged cube is made whole from its own plan: blocks that are damaged or missing, and metadata."""
+"""Repairs a damaged cube from its own plan: damaged or missing blocks, and metadata."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _renew(findings: Findings, predictor: Predictor) -> None:
 
 def _make(prepared: Prepared, findings: Findings, observer: Beating) -> int:
     """Make the blocks again; how many failed."""
-    _void(findings)  # or another run would take them for done while they are made
+    _void(findings)  # otherwise another run would count them as done while they are made
     cube, blocks = findings.cube, findings.blocks
     done = [block for block in cube.plan.blocks if block not in set(blocks)]
     observer.begin(cube.plan, prepared.estimate, done)

@@ -1,4 +1,4 @@
-"""The scenes of a recipe: from files, libraries and the simulator, checked before a step is taken."""
+"""The scenes of a recipe: from files, libraries and the simulator, checked before the first step."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MOST_REFLECTANCE = 1.6
 
 @dataclass(frozen=True)
 class SceneSets:
-    """Scenes by what they are for."""
+    """Scenes for training, validation and the held-out table."""
 
     training: list[TrainingScene]
     """To learn from."""
@@ -142,7 +142,7 @@ def _simulate(plan: SimulatedScenes, config: Config, sets: SceneSets) -> None:
 def _read_scenes(
     source: SceneSource, data_dir: Path, sets: SceneSets, bands: Bands, cameras: Sequence[Bands]
 ) -> None:
-    """Read the file of a source, or every file of its folder; all that are bad go into one error."""
+    """Read the file of a source, or every file of its folder; one error names all bad files."""
     place = data_dir / source.path
     own = None if source.bands_of is None else _bands_of(source, data_dir)
     files = scene_files(place, source.glob)
@@ -171,7 +171,7 @@ def _read_scenes(
 
 def _bands_of(source: SceneSource, data_dir: Path) -> Bands:
     name = source.bands_of or ""
-    # The layout is that of the scene; the other file's own format says the rest.
+    # The layout is that of the scene; the rest comes from the other file's own format.
     unit = Layout(wavelength_unit=source.wavelength_unit)
     return SENSORS[name] if name in SENSORS else read_bands(data_dir / name, layout=unit)
 
@@ -242,7 +242,7 @@ def _part(
     if zoom > 1:
         cube = enlarged(cube, (1, zoom, zoom), order=1, grid_mode=True, mode="nearest")
         valid = enlarged(valid.astype(np.uint8), zoom, order=0, grid_mode=True, mode="nearest").astype(bool)
-    # Noise takes dark pixels below zero, which no reflectance is.
+    # Noise makes dark pixels negative, which reflectance cannot be.
     positive = np.maximum(cube, 0.0).astype(np.float16)
     return TrainingScene(name, positive, scene.bands, valid, weight, source.site or source.path)
 

@@ -38,11 +38,11 @@ class Recipe(Sources):
     sensor: str | EvenBands = "vnir48"
     """The bands it predicts, by name or at equal spacing."""
     responses: tuple[str | ResponseSource, ...] = ("rgb_camera",)
-    """Of the camera: the expected one, then others that varied crops draw too. A name is a sensor's."""
+    """Responses of the camera: the expected one, then others for varied crops. A name is a sensor's."""
     coarse: Count = 12
     """Bands of the first stage."""
     members: Members = 1
-    """Networks a stage, which take turns in training and in drawing samples."""
+    """Networks of each stage; they take turns in training and in drawing samples."""
     steps: Steps = 4
     """Solver steps by default."""
     stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES
@@ -67,14 +67,14 @@ class Recipe(Sources):
 
 @dataclass(frozen=True, kw_only=True)
 class PaperRecipe(Sources):
-    """A training run of SCDM as published; every default is the published value, ours where there is none."""
+    """A training run of SCDM as published; defaults are the published values, or ours if there is none."""
 
     kind: Literal["scdm-paper"]
     """Of the model."""
     dataset: Literal["houston", "pavia"] = "houston"
     """Whose bands, input channels, coarse bands, normalisation and percentiles are taken."""
     counts: Positive = 10_000.0
-    """Digital numbers of reflectance 1, which the normalisation is in."""
+    """The digital number of reflectance 1, for the normalisation."""
     network: SharedEncoderSizes = field(default_factory=SharedEncoderSizes)
     """The sizes of both stages' networks."""
     guidance: Finite = GUIDANCE
@@ -88,7 +88,7 @@ class PaperRecipe(Sources):
 
     @property
     def responses(self) -> tuple[()]:
-        """None but the model's own: three of its bands."""
+        """Only the model's own response: three of its bands."""
         return ()
 
     def config(self, response: Bands | None = None) -> ScdmPreset:
@@ -111,17 +111,18 @@ class PaperRecipe(Sources):
         )
 
     def varied(self, responses: tuple[CameraResponse, ...]) -> PaperRecipe:
-        """The recipe as it is: its model knows one response."""
+        """The recipe unchanged: its model has one response."""
         return self
 
 
 LONGEST = 1_000_000
-"""Characters of a recipe at most."""
+"""Most characters of a recipe."""
 AnyRecipe = Recipe | PaperRecipe
 RECIPES: dict[str, type[AnyRecipe]] = {"cascade": Recipe, "scdm-paper": PaperRecipe}
 """By the key ``kind``, which is ``cascade`` where a recipe has none; the kinds are those of the registry.
 
-A recipe stands here, and not in its system's room, because it names files, which the model knows nothing of.
+Recipes are here, not beside their system in ``model/``, because they name files, and the model knows no
+files.
 """
 
 

@@ -40,7 +40,7 @@ class SceneSource:
     licence: str
     """Its terms."""
     site: str = ""
-    """The place that it shows, the same for all sources of one place; its path, if unsaid. Places are left
+    """The place that it shows, the same for all sources of one place; by default its path. Places are left
     out in turn to learn how far to trust the model in others."""
     glob: str = "*"
     """Which files of a folder."""
@@ -49,7 +49,7 @@ class SceneSource:
     nodata: float | None = None
     """What a missing sample holds, counts, where the file does not carry it."""
     bands_of: str | None = None
-    """Whose bands these are, where the file does not carry them: a sensor's name, or a file below the
+    """The source of the bands, if the file does not have them: a sensor's name, or a file below the
     data folder (CSV with columns wavelength and fwhm, or a hyperspectral one)."""
     dataset: str | None = None
     """The array inside a MATLAB, HDF5 or Zarr file."""
@@ -64,23 +64,23 @@ class SceneSource:
     good_nm: tuple[float, float] = (400.0, 1100.0)
     """Bands outside are left out, after pixels were masked that lack any band."""
     bad_nm: tuple[tuple[float, float], ...] = ()
-    """Ranges of bands that are left out before, as those are that the file itself calls bad."""
+    """Ranges of bands that are left out before that, like the bad bands that the file names."""
     despike: float | None = None
     """Pixels are masked where a band stands out from its neighbours by this many robust deviations."""
     weight: float = 0.05
     """How often it, or all scenes of a folder together, are drawn."""
     zoom: int = 1
-    """What is trained on is enlarged by this factor, bilinear; what is measured on never is."""
+    """Bilinear enlargement of training pixels; validation and held-out pixels are never enlarged."""
     gap_columns: int = 4
-    """Columns between parts of the scene that no part has: a sensor mixes neighbours."""
+    """Unused columns between the parts, because a sensor mixes neighbouring pixels."""
     held_out_columns: int = 0
     """Columns at the right that are never looked at in training."""
     held_out: bool = False
     """Whether all of it is not."""
     validation_columns: int = 0
-    """Columns to watch the training by, left of those held out."""
+    """Columns for validation, left of those held out."""
     validation: bool = False
-    """Whether all of it is for that."""
+    """Whether all of it is for validation."""
 
     def __post_init__(self) -> None:
         if self.held_out and self.validation:

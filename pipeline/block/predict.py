@@ -34,12 +34,12 @@ class Predictor(Protocol):
 
     @property
     def batch(self) -> int:
-        """How many tiles a call takes best; a run that lacks memory gives it fewer."""
+        """The best number of tiles in a call; a run that lacks memory uses fewer."""
         ...
 
     @property
     def calibration(self) -> Calibration | None:
-        """What its samples' spread is worth as an error; None where that is not known."""
+        """What the spread of its samples says about the error; None if that is not known."""
         ...
 
     @property
@@ -107,7 +107,7 @@ class BandsRepeat:
         weights = np.array(
             [np.interp(self.bands.centre_nm, centre, row) for row in np.eye(3)[::-1]], np.float32
         )
-        # Tile by tile and band after band in memory: what blends them goes through it in that order.
+        # Tile by tile and band by band in memory: the blending reads them in that order.
         spectra = weights.T @ rgb.reshape(len(rgb), 3, -1)
         for _ in samples:
             yield spectra.reshape(len(rgb), -1, *rgb.shape[2:])

@@ -1,4 +1,4 @@
-"""A cube's arrays, opened only if they are what its plan says: a cube may come from anybody.
+"""A cube's arrays, opened only if they match its plan, because a cube may come from anybody.
 
 What a store claims decides how much memory reading it takes. So the shape, type, chunks and codecs of
 every array are held against the plan before a number is read, and the plan itself is bounded.
@@ -97,7 +97,7 @@ def _names(codecs: Any) -> set[str]:
 
 @contextmanager
 def reading_metadata(where: object) -> Iterator[None]:
-    """Tell what damaged or hostile metadata make fail as one of our errors.
+    """Turn errors over damaged or hostile metadata into a CubeError.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def reading_metadata(where: object) -> Iterator[None]:
 
 @contextmanager
 def readable(where: object, what: str = "cube") -> Iterator[None]:
-    """Tell in one line whatever zarr and its codecs raise over metadata and bytes that are no cube's.
+    """Turn what zarr and its codecs raise over foreign metadata and bytes into an error of one line.
 
     Raises
     ------

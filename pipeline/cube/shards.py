@@ -50,7 +50,7 @@ def read_metadata(storage: Storage, key: str) -> bytes:
 
 
 def encode_shard(metadata: bytes, row: int, col: int, values: NDArray[Any]) -> bytes:
-    """The bytes of a shard. Nothing of one that is there already is read into it.
+    """The bytes of a shard. An existing shard is not read.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def encode_shard(metadata: bytes, row: int, col: int, values: NDArray[Any]) -> b
     values : (…, h, w), all pixels of the shard that lie in the array.
     """
     objects: dict[str, Any] = {"zarr.json": cpu.Buffer.from_bytes(metadata)}
-    # zarr would leave out a shard that is masked all over; that it is there is what is verified.
+    # zarr would leave out a fully masked shard; but verifying needs every shard.
     array = _open(objects, "r+").with_config({"write_empty_chunks": True})
     height, width = values.shape[-2:]
     array[(..., *_slices(row, col, height, width))] = values

@@ -1,7 +1,7 @@
 """``.spectile`` on xarray objects that hold spectra: bands, pictures, indices, spectra of places.
 
-Importing this module registers it. Everything is lazy: nothing is read before a result is. Results are
-float32 (pictures uint8) and keep coordinates and grid mapping, so that ``.rio`` goes on working.
+Importing this module registers it. Everything is lazy: nothing is read before a result is used. Results are
+float32 (pictures uint8) and keep coordinates and grid mapping, so that ``.rio`` still works.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class SpectraAccessor:
         """True colour for the eye, (band, y, x) uint8: the bands nearest to 640, 550 and 460 nm.
 
         A level is 1 + 254 · sRGB(reflectance / white), rounded: one gain for the three bands and for every
-        cube, so that colours are true and pictures compare. 0 is nodata.
+        cube, so that colours are true and pictures can be compared. 0 is nodata.
 
         Parameters
         ----------
@@ -259,21 +259,21 @@ class SpectraAccessor:
         return Grid(shape, spectra.rio.transform(), spectra.rio.crs.to_wkt())
 
     def _placed(self, result: xr.DataArray) -> xr.DataArray:
-        """The result with the grid mapping of what it was made from, also for files that are made of it."""
+        """The result with the grid mapping of its source, also for files written from it."""
         return _with_mapping(result, self._spectra)
 
 
 @xr.register_dataset_accessor("spectile")  # type: ignore[no-untyped-call]
 class CubeAccessor(SpectraAccessor):
-    """Of a cube: what its reflectance offers, and masks made of its layers."""
+    """For a cube: the methods of its reflectance, and masks made from its layers."""
 
     def __init__(self, cube: xr.Dataset) -> None:
         self._object = cube
 
     def mask(self, *flags: str, max_sd: float | None = None, max_interval: float | None = None) -> xr.Dataset:
-        """The cube with NaN in reflectance and its layers where it is not valid, flagged or not sure enough.
+        """The cube with NaN in reflectance and its layers where it is masked, flagged or too uncertain.
 
-        A flag takes out all bands of a pixel; sureness is each band's own, so a pixel may keep some of them.
+        A flag takes out all bands of a pixel; uncertainty is checked band by band, so some may stay.
 
         Parameters
         ----------
@@ -326,7 +326,7 @@ def _edges(bands: Bands) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _described(spectra: xr.DataArray) -> dict[str, Any]:
-    """The attributes that stay true of reflectance however it is averaged."""
+    """The attributes of reflectance that are still true after averaging."""
     return {name: value for name, value in spectra.attrs.items() if name in ("units", "long_name", "comment")}
 
 

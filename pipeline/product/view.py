@@ -1,7 +1,7 @@
-"""What people look at in a cube: pieces of maps at the level that suits the screen, and spectra of places.
+"""Views of a cube: pieces of maps at the level that fits the screen, and spectra of places.
 
-Nothing here knows of a page. What is read at once is bounded whatever the size of the cube: a piece has
-``LARGEST_SIDE`` pixels a side at most, an area ``LARGEST_AREA`` pixels.
+Nothing here depends on the page. The size of a read is limited for any cube: a piece has at most
+``LARGEST_SIDE`` pixels a side, an area at most ``LARGEST_AREA`` pixels.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Spectrum:
 
 @dataclass
 class View:
-    """A cube that is looked at. Reads may come from several threads."""
+    """A cube that is shown. Several threads may read it."""
 
     storage: Storage
     """Where it is."""
@@ -363,7 +363,7 @@ class View:
 
 
 def open_view(place: str | Storage) -> View:
-    """The cube at a path or URL, finished or not, to look at.
+    """The cube at a path or URL, finished or not, to show.
 
     Overviews are used where it is finished and has them; else its coarsest level is every n-th pixel.
 
@@ -385,7 +385,7 @@ def open_view(place: str | Storage) -> View:
 
 
 def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Resolution, ...]:
-    """The cube and the overviews that it names, and what they lack at the coarse end."""
+    """The cube and the overviews that it names, and the coarse levels that are missing."""
     multiscales = group.attrs.get("multiscales") if complete else None
     layout = multiscales.get("layout") if isinstance(multiscales, dict) else None
     named = layout if isinstance(layout, list) else []
