@@ -1,4 +1,4 @@
-"""What the model must beat: ridge regression and nearest-neighbour lookup, fitted on its training data.
+"""The baselines: ridge regression and nearest-neighbour lookup, fitted on the model's training data.
 
 Each is chosen (degree, penalty, neighbours) on validation spectra. The lookup is a codebook of cluster
 means, so that it holds no training pixel.
@@ -29,7 +29,7 @@ from spectile.model.closed.regressions import (
 )
 
 NAMES = ("ridge/weight", "ridge/low", "ridge/high", "lookup/codes", "lookup/spectra", "lookup/neighbours")
-"""Of the tensors that a checkpoint stores them as."""
+"""Names of their tensors in a checkpoint."""
 PENALTIES = (1e-8, 1e-6, 1e-4, 1e-2)
 DEGREES = (1, 2, 3, 4)
 CODES = 4096

@@ -32,7 +32,7 @@ class Linear:
     weight: Numbers
     """(F, B) coefficients."""
     low: Floats
-    """(3,) least colour that was fitted; the input is clipped to it: a polynomial means nothing beyond."""
+    """(3,) least fitted colour; the input is clipped to it, because a polynomial is not valid beyond it."""
     high: Floats
     """(3,) greatest."""
     chosen: Mapping[str, object] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Neighbours:
 
 
 class NormalEquations:
-    """The moments of a linear regression: all that any penalty and any error need of the pixels."""
+    """The moments of a linear regression: all that any penalty and any error need."""
 
     def __init__(self, regressors: NDArray[np.float64], spectra: Floats) -> None:
         """Sum up (P, F) regressors and the (P, B) spectra that they are to give."""

@@ -153,7 +153,7 @@ class CompactUNet(Denoiser):
         quarter = quarter + _twice(self.condition_raise(eighth))
         half = self.condition_last(half + _twice(self.condition_up(quarter)))
         correction: Tensor = self.unfold(self.correction(functional.silu(self.norm_mean(half))))
-        # The denoiser's gradient does not reach the branch, so the mean is that of a plain regression.
+        # The denoiser's gradient does not reach the branch, so the mean is that of a simple regression.
         return correction, (self.feature_half(half.detach()), self.feature_quarter(quarter.detach()))
 
     def forward(self, noisy: Tensor, t: Tensor, features: Features) -> Tensor:

@@ -1,4 +1,4 @@
-"""The baselines of a checkpoint as predictors of their own: they draw nothing, and cost next to nothing."""
+"""The baselines of a checkpoint as predictors: they draw nothing, and cost almost nothing."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class RegressionPredictor:
         self.stride = 1
         """It looks at single pixels."""
         self.batch = batch or BATCH
-        """How many tiles a call takes best."""
+        """The best number of tiles in a call."""
         self.calibration: Calibration | None = None
         """None: it has no samples."""
         if not (baselines := baselines_of(loaded)):
             raise CheckpointError("no baselines in the checkpoint", where=str(loaded.folder))
         self.regression: Baseline = baselines[kind]
-        """What predicts the pixels of a tile."""
+        """The regression that predicts the pixels of a tile."""
         self._check_bands(str(loaded.folder))
         self._settings: dict[str, object] = {
             "name": f"{loaded.metadata['name']}:{kind}",
