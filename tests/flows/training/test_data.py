@@ -203,7 +203,7 @@ def test_every_bad_file_of_a_folder_is_named_in_one_line(tmp_path: Path) -> None
     ("given", "message"),
     [
         ({"scale": None}, "does not say its scale"),
-        ({"scale": 1.0}, "no reflectance.*check its scale"),
+        ({"scale": 1.0}, "not reflectance.*check its scale"),
         ({"good_nm": (2000, 2500)}, r"a.tif: no band in that range"),
         ({"path": "nothing.tif"}, "no such file"),
         ({"path": "empty"}, "no hyperspectral file matches"),
@@ -263,7 +263,7 @@ def test_responses_by_name_by_wavelength_and_from_a_file(tmp_path: Path) -> None
         ('["landsat"]', "unknown sensor"),
         ('["vnir48"]', "three channels"),
         ("[{weight = 1.0}]", "one of sensor, file and nearest_nm"),
-        ('[{file = "a.csv"}]', "channels where"),
+        ('[{file = "a.csv"}]', "needs channels with a file"),
         ('[{sensor = "ikonos", weight = 0}]', "positive weight"),
         ('[{senor = "ikonos"}]', "unknown key senor"),
         ('[{file = "none.csv", channels = [1, 2, 3]}]', "none.csv"),
