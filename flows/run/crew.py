@@ -81,6 +81,8 @@ class DistantPredictor:
     """The rasters that it takes."""
     stride: int
     """The network's stride in pixels."""
+    reach: int | None
+    """How many pixels away the network looks; None where at the whole tile."""
     calibration: Calibration | None
     """What its samples' spread is worth as an error."""
     settings: Mapping[str, object]
@@ -128,8 +130,8 @@ def describe_network(wanted: Settings) -> DistantPredictor:
     with _ONE_AT_A_TIME:
         found = _load(wanted)
         return DistantPredictor(
-            wanted, found.bands, found.inputs, found.stride, found.calibration, dict(found.settings),
-            found.memory(wanted.tile),
+            wanted, found.bands, found.inputs, found.stride, found.reach, found.calibration,
+            dict(found.settings), found.memory(wanted.tile),
         )  # fmt: skip
 
 

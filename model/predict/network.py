@@ -88,6 +88,11 @@ class NetworkPredictor:
         return self._network.stride
 
     @property
+    def reach(self) -> int | None:
+        """How many pixels away the network looks; None where at the whole tile."""
+        return self._network.reach
+
+    @property
     def batch(self) -> int:
         """How many tiles a call takes best."""
         return self._batch
