@@ -71,10 +71,10 @@ def true_colour(bands: Bands, response: Bands = RGB_CAMERA) -> Composite:
     response : of the scene's channels. Where they are not red, green and blue, those of ``RGB_CAMERA``.
     """
     camera = response if _is_colour_camera(response) else RGB_CAMERA
-    matrix, supported = resampling_matrix(bands, camera)
-    for row in np.flatnonzero(~supported):
-        matrix[row, bands.nearest(camera.centre_nm[row])] = 1.0
-    return Composite.of_matrix(matrix, covered=bool(supported.all()))
+    matrix, _ = resampling_matrix(bands, camera)
+    missing = np.flatnonzero(matrix.sum(axis=1) <= 0)
+    matrix[missing, [bands.nearest(camera.centre_nm[row]) for row in missing]] = 1.0
+    return Composite.of_matrix(matrix, covered=not missing.size)
 
 
 def _is_colour_camera(response: Bands) -> bool:

@@ -246,7 +246,14 @@ class SpectraAccessor:
     def _response(self) -> Bands:
         """The camera that the cube was made for."""
         facts = self._object.attrs.get("spectile")
-        return response_of(facts["plan"]["settings"]) if isinstance(facts, Mapping) else RGB_CAMERA
+        if not isinstance(facts, Mapping):  # no cube, or one that went through a format without nested values
+            return RGB_CAMERA
+        try:
+            return response_of(facts["plan"]["settings"])
+        except (KeyError, TypeError, ValueError, AttributeError) as err:
+            raise UsageError(
+                "the attribute spectile does not tell the cube's camera", got=repr(err)[:80]
+            ) from err
 
     def _picture(self, title: str, composite: Composite, white: float) -> xr.DataArray:
         if not white > 0:

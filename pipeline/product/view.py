@@ -411,9 +411,8 @@ def open_view(place: str | Storage) -> View:
         bands = Bands.from_arrays(group["wavelength"][:], group["fwhm"][:])
         CRS.from_wkt(grid.crs_wkt)
         levels = _levels(group, grid, complete)
-    return View(
-        storage, grid, bands, complete, facts, levels, block_arrays(plan), _pictures(plan, bands), group
-    )
+        pictures = _pictures(plan, bands)
+    return View(storage, grid, bands, complete, facts, levels, block_arrays(plan), pictures, group)
 
 
 def _pictures(plan: Plan, bands: Bands) -> dict[str, Subject]:
