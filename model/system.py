@@ -75,6 +75,8 @@ class Network(nn.Module):
     """Its stages, in the order of sampling."""
     stride: int
     """In pixels."""
+    reach: int | None = None
+    """How many pixels away it looks, measurably; None where at the whole tile."""
     bytes_per_pixel: int
     """Peak activations of one tile."""
     begun_bytes_per_pixel: int = 0

@@ -81,6 +81,8 @@ class DistantPredictor:
     """The rasters that it takes."""
     stride: int
     """The network's stride in pixels."""
+    reach: int | None
+    """How many pixels away the network looks; None where at the whole tile."""
     calibration: Calibration | None
     """What the spread of its samples says about the error."""
     settings: Mapping[str, object]
@@ -128,8 +130,8 @@ def describe_network(wanted: Settings) -> DistantPredictor:
     with _ONE_AT_A_TIME:
         predictor = _load(wanted)
         return DistantPredictor(
-            wanted, predictor.bands, predictor.inputs, predictor.stride, predictor.calibration,
-            dict(predictor.settings), predictor.memory(wanted.tile),
+            wanted, predictor.bands, predictor.inputs, predictor.stride, predictor.reach,
+            predictor.calibration, dict(predictor.settings), predictor.memory(wanted.tile),
         )  # fmt: skip
 
 

@@ -168,7 +168,12 @@ def _plan_run(
             fitted.samples, settings.samples,
         )  # fmt: skip
     bands = len(predictor.bands)
-    decided = {} if dry else {**facts, "software": software_version(), "model": dict(predictor.settings)}
+    decided: dict[str, object] = {}
+    if not dry:
+        # The network is known by its digest; pictures need to know the camera that it was made for.
+        response = predictor.inputs[0].bands.to_json()
+        model = dict(predictor.settings)
+        decided = {**facts, "software": software_version(), "model": model, "response": response}
     resident = predictor.memory(settings.tile) + source.memory()
     scenes: tuple[Share, ...] = ()
     if isinstance(source, LineSource):

@@ -157,6 +157,7 @@ def _draw_samples(
     draw_samples(
         out_dir / SAMPLES,
         bands=config.bands,
+        response=config.response,
         rgb=rgb,
         truth=target,
         known=bands > 0,

@@ -285,6 +285,11 @@ class SpectralCascade(Network):
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @property
+    def reach(self) -> int | None:  # type: ignore[override]
+        """That of its networks; norms over the tile make it the whole tile."""
+        return CompactUNet.reach if all(stage.norm == "channel" for stage in self.config.stages) else None
+
     def stage(self, index: int) -> Stage:
         """The first (0) or second (1) stage."""
         stage = self.stages[index]

@@ -98,6 +98,10 @@ class CompactUNet(Denoiser):
     calls = ("encode", "forward")
     stride = 8
     """Tiles are folded by 2 and halved twice in the condition branch."""
+    reach = 24
+    """Pixels beyond which a neighbour changes less than a stored count (1e-4 reflectance), with ``channel``
+    norms: docs/model.md has the measurement. By its convolutions a stage reaches twice as far, but blocks
+    are residual and start from zero, so that the outer part has next to no weight."""
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()

@@ -88,6 +88,11 @@ class NetworkPredictor:
         return self._network.stride
 
     @property
+    def reach(self) -> int | None:
+        """How many pixels away the network looks; None where at the whole tile."""
+        return self._network.reach
+
+    @property
     def batch(self) -> int:
         """The best number of tiles in a call."""
         return self._batch

@@ -40,6 +40,8 @@ class RegressionPredictor:
         """A colour scene as the model's camera sees it; masked pixels hold the training data's mean."""
         self.stride = 1
         """It looks at single pixels."""
+        self.reach: int | None = 0
+        """It looks at single pixels."""
         self.batch = batch or BATCH
         """The best number of tiles in a call."""
         self.calibration: Calibration | None = None

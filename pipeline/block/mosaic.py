@@ -174,9 +174,8 @@ def mosaic_block(
             shared = tile.window.intersection(block.window)
             assert evidence is not None
             flag_tile(
-                evidence, shared.relative_to(block.window).slices,
-                padded=not Window(0, 0, *tiling.shape).contains(tile.window),
-                masked=not valid[tile.window.relative_to(window).slices].all(),
+                evidence, tile.window, block.window, scene=Window(0, 0, *tiling.shape),
+                valid=valid[tile.window.relative_to(window).slices], reach=predictor.reach,
             )  # fmt: skip
             if overlap is not None:
                 comparisons[tile] = overlap.compare_with(

@@ -33,6 +33,14 @@ class Predictor(Protocol):
         ...
 
     @property
+    def reach(self) -> int | None:
+        """How many rows and columns away a pixel still changes what is predicted, by a stored count or more.
+
+        0 for what looks at single pixels, None for what looks at the whole tile.
+        """
+        ...
+
+    @property
     def batch(self) -> int:
         """The best number of tiles in a call; a run that lacks memory uses fewer."""
         ...
@@ -82,6 +90,8 @@ class BandsRepeat:
     batch: int = 8
     """Tiles a call."""
     stride: int = 1
+    """It looks at single pixels."""
+    reach: int | None = 0
     """It looks at single pixels."""
 
     @property

@@ -37,9 +37,9 @@ _ATTRIBUTES: dict[QualityLayer, dict[str, Any]] = {
         "long_name": "quality flags",
         "flag_masks": list(FLAGS.values()),
         "flag_meanings": " ".join(FLAGS),
-        "comment": "padded: a tile with a share in the pixel reaches beyond the scene, which is mirrored "
-        "there; masked_input: one holds masked pixels; saturated: a channel is at the largest number that "
-        "its data type holds; extrapolating: a channel is below "
+        "comment": "padded: the network looks beyond the scene, which is mirrored there; masked_input: it "
+        "looks at masked pixels, which are filled; saturated: a channel is at the largest number that its "
+        "data type holds; extrapolating: a channel is below "
         f"{RANGE[0]:g} or above {RANGE[1]:g} reflectance",
     },
     "rgb_consistency": {
@@ -124,12 +124,42 @@ def _flag(name: str, where: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return where.view(np.uint8) * np.uint8(FLAGS[name])
 
 
-def flag_tile(evidence: QualityEvidence, at: tuple[slice, slice], *, padded: bool, masked: bool) -> None:
-    """Add to ``evidence`` the flags of a tile that contributes to these pixels of the block."""
-    bits = FLAGS["padded"] * padded + FLAGS["masked_input"] * masked
-    if bits:
-        part = evidence.flags[at]
-        part |= np.where(part & np.uint8(FLAGS["nodata"]), 0, bits).astype(np.uint8)
+def flag_tile(
+    evidence: QualityEvidence,
+    tile: Window,
+    block: Window,
+    *,
+    scene: Window,
+    valid: NDArray[np.bool_],
+    reach: int | None,
+) -> None:
+    """Add to ``evidence`` what is known of a tile that has a share in the block.
+
+    Parameters
+    ----------
+    tile, block, scene : on the scene's grid.
+    valid : (h, w) validity of the tile, mirrored beyond the scene.
+    reach : of the predictor.
+    """
+    shared = tile.intersection(block)
+    part = evidence.flags[shared.relative_to(block).slices]
+    known = part & np.uint8(FLAGS["nodata"]) == 0
+    beyond = np.ones(tile.shape, dtype=bool)
+    beyond[tile.intersection(scene).relative_to(tile).slices] = False
+    for name, unseen in (("padded", beyond), ("masked_input", ~valid)):
+        if unseen.any():
+            near = _within(unseen, reach)[shared.relative_to(tile).slices]
+            part |= _flag(name, near & known)
+
+
+def _within(there: NDArray[np.bool_], reach: int | None) -> NDArray[np.bool_]:
+    """Where a pixel of ``there`` is at most ``reach`` rows and columns away; everywhere for None."""
+    if reach is None:
+        return np.ones_like(there)
+    from scipy.ndimage import maximum_filter
+
+    near: NDArray[np.bool_] = maximum_filter(there, size=2 * reach + 1, mode="constant", cval=False)
+    return near
 
 
 @dataclass

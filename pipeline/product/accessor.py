@@ -14,13 +14,19 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from spectile.catalog.bands import SENSORS, WATER_VAPOUR_NM, Bands, resampling_matrix
+from spectile.catalog.bands import RGB_CAMERA, SENSORS, WATER_VAPOUR_NM, Bands, resampling_matrix
 from spectile.catalog.choices import Layer
-from spectile.catalog.colour import COLOUR_INFRARED_NM, TRUE_COLOUR_NM, linear_to_srgb
+from spectile.catalog.colour import (
+    Composite,
+    colour_infrared,
+    linear_to_srgb,
+    true_colour,
+)
 from spectile.catalog.errors import UsageError
 from spectile.catalog.indices import INDICES
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.plan.layers import array_name
+from spectile.pipeline.product.colour import response_of
 
 if TYPE_CHECKING:
     from spectile.pipeline.geometry.pixels import Shape
@@ -94,7 +100,9 @@ class SpectraAccessor:
         return self._placed(self._spectra.isel(wavelength=self.bands.at(wavelength_nm)))
 
     def rgb(self, *, white: float = 0.4) -> xr.DataArray:
-        """True colour for the eye, (band, y, x) uint8: the bands nearest to 640, 550 and 460 nm.
+        """True colour for the eye, (band, y, x) uint8: as the camera of the cube's scene sees it.
+
+        Of a Dataset that is a cube it is the camera that the cube was made for, else ``RGB_CAMERA``.
 
         A level is 1 + 254 · sRGB(reflectance / white), rounded: one gain for the three bands and for every
         cube, so that colours are true and pictures can be compared. 0 is nodata.
@@ -103,11 +111,11 @@ class SpectraAccessor:
         ----------
         white : the reflectance that is shown as white; what is brighter is white too.
         """
-        return self._picture("true colour", TRUE_COLOUR_NM, white)
+        return self._picture("true colour", true_colour(self.bands, self._response), white)
 
     def false_colour(self, *, white: float = 0.6) -> xr.DataArray:
         """Colour infrared, (band, y, x) uint8: 860, 650, 550 nm as red, green, blue, as in ``rgb``."""
-        return self._picture("colour infrared", COLOUR_INFRARED_NM, white)
+        return self._picture("colour infrared", colour_infrared(self.bands), white)
 
     def index(self, name: str) -> xr.DataArray:
         """A spectral index, (y, x) float32, by its name; docs/indices.md lists them.
@@ -234,13 +242,29 @@ class SpectraAccessor:
         result["pixels"].attrs = {"long_name": "pixels that are not masked", "units": "1"}
         return result.drop_vars("spatial_ref", errors="ignore")
 
-    def _picture(self, title: str, wavelength_nm: tuple[float, ...], white: float) -> xr.DataArray:
+    @property
+    def _response(self) -> Bands:
+        """The camera that the cube was made for."""
+        facts = self._object.attrs.get("spectile")
+        if not isinstance(facts, Mapping):  # no cube, or one that went through a format without nested values
+            return RGB_CAMERA
+        try:
+            return response_of(facts["plan"]["settings"])
+        except (KeyError, TypeError, ValueError, AttributeError) as err:
+            raise UsageError(
+                "the attribute spectile does not tell the cube's camera", got=repr(err)[:80]
+            ) from err
+
+    def _picture(self, title: str, composite: Composite, white: float) -> xr.DataArray:
         if not white > 0:
             raise UsageError("white is a reflectance above zero", got=white)
-        positions = [self.bands.at(nm) for nm in wavelength_nm]
-        bands = self._spectra.isel(wavelength=xr.DataArray(positions, dims="band"))
+        if not composite.covered:
+            raise UsageError(f"the cube does not reach the bands of {title}", got=str(self.bands))
+        taken = self._spectra.isel(wavelength=list(composite.bands))
+        weights = xr.DataArray(np.array(composite.weights, np.float32), dims=("band", "wavelength"))
+        light = xr.dot(weights, taken, dim="wavelength")
         picture: xr.DataArray = xr.apply_ufunc(
-            _levels, bands, kwargs={"white": white}, dask="parallelized", output_dtypes=[np.uint8]
+            _levels, light, kwargs={"white": white}, dask="parallelized", output_dtypes=[np.uint8]
         )
         picture.attrs = {"long_name": title, "white": white, "_FillValue": 0}
         picture = picture.assign_coords(band=["red", "green", "blue"])

@@ -24,7 +24,7 @@ from rasterio.crs import CRS
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.choices import Layer
-from spectile.catalog.colour import COLOUR_INFRARED_NM, TRUE_COLOUR_NM, Limits, srgb_bytes
+from spectile.catalog.colour import Composite, Limits, colour_infrared, picture_gain, srgb_bytes, true_colour
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.indices import INDICES
 from spectile.pipeline.cube.arrays import open_arrays, readable, reading_metadata
@@ -36,8 +36,15 @@ from spectile.pipeline.geometry.placing import to_map, transform_points
 from spectile.pipeline.plan.arrays import ArraySpec, block_arrays
 from spectile.pipeline.plan.counts import decode
 from spectile.pipeline.plan.layers import LAYERS, array_name
-from spectile.pipeline.plan.plan import SHARD
+from spectile.pipeline.plan.plan import SHARD, Plan
 from spectile.pipeline.plan.quality_layers import FLAGS, QUALITY
+from spectile.pipeline.product.colour import (
+    ONE_SAMPLE,
+    is_one_sample,
+    read_composite,
+    response_of,
+    scene_white,
+)
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
 
@@ -71,10 +78,26 @@ class Subject:
     flags: tuple[tuple[str, int], ...] = ()
     """Meanings and bits, where numbers are sets of flags; a later one hides those before."""
 
+    composite: Composite | None = None
+    """How red, green and blue are made of them, where it is a colour picture."""
+    note: str = ""
+    """What must be known of it."""
+    white: float | None = None
+    """The reflectance that such a picture shows as white; None where that hangs on what it shows."""
+
     @property
     def is_colour(self) -> bool:
-        """Whether three bands are red, green and blue."""
-        return len(self.bands) == 3 and self.index is None
+        """Whether it is a colour picture."""
+        return self.composite is not None
+
+    @property
+    def marked(self) -> tuple[int, ...]:
+        """The bands that stand for it in a chart: of a colour picture the heaviest in red, green and blue."""
+        return self.bands if self.composite is None else self.composite.heaviest
+
+    def white_of(self, values: Array) -> float:
+        """The reflectance that a colour picture with these values (3, h, w) shows as white."""
+        return self.white or 1 / picture_gain(values[np.isfinite(values)])
 
 
 @dataclass(frozen=True)
@@ -131,6 +154,8 @@ class View:
     """From fine to coarse, the first being the cube itself; the last has ``COARSE_SIDE`` a side at most."""
     arrays: Mapping[str, ArraySpec]
     """The arrays that its plan has, by name; others are not looked at."""
+    pictures: Mapping[str, Subject]
+    """Its colour pictures, by key."""
     group: Any = field(repr=False)
     """The store, opened by zarr."""
     _kept: dict[tuple[str, int], Future[NDArray[Any]]] = field(default_factory=dict, repr=False)
@@ -144,12 +169,11 @@ class View:
     @cached_property
     def subjects(self) -> dict[str, str]:
         """What maps can show, by key: the title. Of ``band``, ``sd`` there is one for each wavelength."""
-        titles = {}
-        for key, title, wanted in (
-            ("true", "True colour", TRUE_COLOUR_NM), ("infrared", "Colour infrared", COLOUR_INFRARED_NM),
-        ):  # fmt: skip
-            if self._bands_at(wanted):
-                titles[key] = title
+        titles = {
+            key: subject.title
+            for key, subject in self.pictures.items()
+            if subject.composite and subject.composite.covered
+        }
         titles["band"] = "Single band"
         for name, index in INDICES.items():
             taken = self._bands_at(index.wavelength_nm)
@@ -180,11 +204,10 @@ class View:
             return Subject(f"Standard deviation at {centre:.0f} nm", array_name("sd"), (band,))
         if key in QUALITY:
             return Subject(self.subjects[key], key, flags=tuple(FLAGS.items()) if key == "quality" else ())
-        wanted = {"true": TRUE_COLOUR_NM, "infrared": COLOUR_INFRARED_NM}.get(key)
-        index = None if wanted else key
-        bands = self._bands_at(wanted or INDICES[key].wavelength_nm)
+        if key in self.pictures:
+            return self.pictures[key]
         title = self.subjects[key].partition(",")[0]
-        return Subject(title, "reflectance", bands, index)
+        return Subject(title, "reflectance", self._bands_at(INDICES[key].wavelength_nm), key)
 
     def _bands_at(self, wavelengths_nm: Sequence[float]) -> tuple[int, ...]:
         """The bands at wavelengths; none where one of them is missing."""
@@ -215,6 +238,11 @@ class View:
         window : of the level's own pixels, inside its grid; None is all of them.
         """
         at = (window or level.grid.window).slices
+        if subject.composite is not None:
+            return read_composite(
+                lambda bands, part: self._counts(Subject("", subject.array, bands), level, part),
+                subject.composite, at,
+            )  # fmt: skip
         counts = self._counts(subject, level, at)
         if subject.flags:
             return _last_flag(counts, subject.flags)[None]
@@ -381,7 +409,19 @@ def open_view(place: str | Storage) -> View:
         bands = Bands.from_arrays(group["wavelength"][:], group["fwhm"][:])
         CRS.from_wkt(grid.crs_wkt)
         levels = _levels(group, grid, complete)
-    return View(storage, grid, bands, complete, facts, levels, block_arrays(plan), group)
+        pictures = _pictures(plan, bands)
+    return View(storage, grid, bands, complete, facts, levels, block_arrays(plan), pictures, group)
+
+
+def _pictures(plan: Plan, bands: Bands) -> dict[str, Subject]:
+    colours, infrared = true_colour(bands, response_of(plan.settings)), colour_infrared(bands)
+    note = ONE_SAMPLE if is_one_sample(plan) else ""
+    return {
+        "true": Subject(
+            "True colour", "reflectance", colours.bands, composite=colours, white=scene_white(plan)
+        ),
+        "infrared": Subject("Colour infrared", "reflectance", infrared.bands, composite=infrared, note=note),
+    }
 
 
 def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Resolution, ...]:

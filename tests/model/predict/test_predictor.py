@@ -56,7 +56,8 @@ def test_without_its_weights_it_says_the_same(
     monkeypatch.setattr(checkpoint, "read_tensors", lambda path: pytest.fail("weights were read"))
     known = load_predictor("vnir48", device="cpu", weights=False)
     assert known.settings == predictor.settings
-    assert (known.bands, known.inputs, known.stride) == (predictor.bands, predictor.inputs, predictor.stride)
+    for name in ("bands", "inputs", "stride", "reach"):
+        assert getattr(known, name) == getattr(predictor, name)
     assert known.calibration == predictor.calibration
     assert known.memory(256) == predictor.memory(256)
 
@@ -68,6 +69,18 @@ def test_predictions_have_the_promised_shape_type_and_range(predictor: NetworkPr
     assert np.isfinite(cube).all()
     assert cube.min() >= 0.0
     assert cube.max() <= 1.6
+
+
+def test_beyond_its_reach_nothing_changes_by_a_stored_count(predictor: NetworkPredictor) -> None:
+    reach, edge = predictor.reach, 40
+    assert reach is not None
+    scene = _scene()[:, :32, :128]
+    mirrored = scene.copy()
+    mirrored[..., :edge] = scene[..., 2 * edge : edge : -1]
+    known, found = (_predict(predictor, each, [(0, 0)], 128)[0] for each in (scene, mirrored))
+    rms = np.sqrt(np.square(found - known).mean(axis=(0, 1)))[edge:] / 1e-4
+    assert rms[: reach // 2].max() > 1
+    assert rms[reach:].max() < 1
 
 
 def test_a_tile_does_not_depend_on_its_company(predictor: NetworkPredictor) -> None:

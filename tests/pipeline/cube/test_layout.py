@@ -45,8 +45,8 @@ def line() -> Plan:
 @pytest.mark.parametrize(
     ("plan", "digest"),
     [
-        (scene(), "255b097a8fd4e6ee4e3d3f4d702cb981ce07bf959821083980ef156a62b520a6"),
-        (line(), "aa393c2a5429d715f3c688448bbf84d3b966d46c902d0c0dabea2d65fa927ad3"),
+        (scene(), "8fd7280d7fdf4c3b47d7c250251b9b5595ad93bd9aa0b62e37d141224cea62bb"),
+        (line(), "9d9672231832f8707349936c73be515ec136a4da0ba8906dd92494c2aca0958e"),
     ],
     ids=["scene", "line"],
 )

@@ -80,6 +80,20 @@ def test_flags_say_what_a_pixel_was_made_from():
     assert 0.2 < padded.mean() < 0.9
 
 
+@pytest.mark.parametrize(("reach", "size"), [(0, 1000), (5, 1000), (5, 50)])
+def test_only_pixels_from_which_the_network_looks_beyond_are_flagged(reach, size):
+    held = scene()
+    held.valid[60:62, 90] = False
+    flags, _ = evidence_of(held, Positional(reach=reach), size=size)
+    padded, masked = (np.zeros(held.valid.shape, bool) for _ in range(2))
+    if reach:
+        padded[...] = True
+        padded[reach:-reach, reach:-reach] = False
+        masked[60 - reach : 62 + reach, 90 - reach : 91 + reach] = held.valid[55:67, 85:96]
+    np.testing.assert_array_equal(flags & FLAGS["padded"] > 0, padded & held.valid)
+    np.testing.assert_array_equal(flags & FLAGS["masked_input"] > 0, masked)
+
+
 def test_disagreement_is_the_rms_difference_of_the_tiles():
     held = scene()
     predictor = Positional(leak=0.5)  # tiles differ by half the difference of their mean colours
