@@ -25,6 +25,37 @@ def with_reports() -> None:
 
 
 @pytest.fixture(scope="session")
+def tiny_recipe() -> str:
+    """A recipe whose training takes a second, on simulated scenes alone."""
+    return """
+name = "tiny"
+samples = 2
+crops = 1
+[[stages]]
+components = 2
+condition_width = 8
+condition_blocks = 1
+width = 8
+kernels = 8
+[[stages]]
+components = 2
+condition_width = 8
+condition_blocks = 1
+width = 8
+[training]
+steps = 2
+batch = 2
+crop = 16
+validate_every = 2
+[simulator]
+scenes = 2
+validation = 1
+held_out = 1
+size = 64
+"""
+
+
+@pytest.fixture(scope="session")
 def prefect_server() -> Iterator[LocalServer]:
     with LocalServer() as server:
         server.wait()

@@ -18,31 +18,7 @@ from spectile.model.predict.predictor import load_predictor
 
 ROOT = Path(__file__).parents[3]
 
-RECIPE = """
-name = "tiny"
-samples = 3
-crops = 1
-[[stages]]
-components = 2
-condition_width = 8
-condition_blocks = 1
-width = 8
-kernels = 8
-[[stages]]
-components = 2
-condition_width = 8
-condition_blocks = 1
-width = 8
-[training]
-steps = 2
-batch = 2
-crop = 16
-validate_every = 2
-[simulator]
-scenes = 2
-validation = 1
-held_out = 1
-size = 64
+OWN_DATA = """\
 [[scenes]]
 path = "scene.h5"
 name = "a scene"
@@ -58,6 +34,12 @@ scenes = 1
 size = 64
 held_out = 0.25
 """
+
+
+@pytest.fixture
+def recipe(tiny_recipe: str) -> str:
+    """The tiny recipe with a scene and a library of one's own."""
+    return tiny_recipe + OWN_DATA
 
 
 def _data(folder: Path) -> None:
@@ -79,10 +61,12 @@ def _data(folder: Path) -> None:
     )
 
 
-def test_a_recipe_becomes_a_checkpoint_that_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_becomes_a_checkpoint_that_predicts(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 20)
     _data(tmp_path)
-    (tmp_path / "recipe.toml").write_text(RECIPE)
+    (tmp_path / "recipe.toml").write_text(recipe)
     lines: list[str] = []
     out = tmp_path / "out"
     table = train_from_recipe(tmp_path / "recipe.toml", tmp_path, out, announce=lines.append)
@@ -136,9 +120,11 @@ def test_a_recipe_becomes_a_checkpoint_that_predicts(tmp_path: Path, monkeypatch
         ('name = "tiny"', 'name = "tiny"\n#' + "x" * 2_000_000, "too long"),
     ],
 )
-def test_a_recipe_with_a_mistake_is_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_recipe_with_a_mistake_is_one_line(
+    recipe: str, tmp_path: Path, old: str, new: str, message: str
+) -> None:
     path = tmp_path / "recipe.toml"
-    path.write_text(RECIPE.replace(old, new, 1))
+    path.write_text(recipe.replace(old, new, 1))
     with pytest.raises(UsageError, match=message) as caught:
         read_recipe(path).config()
     assert "\n" not in str(caught.value)
