@@ -28,11 +28,6 @@ from spectile.pipeline.store.opening import open_storage
 SECRET = "wJalrXUtnFEMI"
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    monkeypatch.setattr(execute, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
-
-
 @pytest.fixture
 def inbox(make_scene, tmp_path) -> Path:
     """Two scenes, one of them in a folder."""

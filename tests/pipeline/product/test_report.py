@@ -10,11 +10,10 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-import zarr
 
 from spectile.catalog.errors import CubeError
 from spectile.pipeline.cube.record import Cube, open_cube
-from spectile.pipeline.product import quicklook, report_measures
+from spectile.pipeline.product import report_measures
 from spectile.pipeline.product.points import POINTS
 from spectile.pipeline.product.report import gather, report_name, write_report
 from spectile.pipeline.product.report_facts import Report, shown
@@ -22,7 +21,7 @@ from spectile.pipeline.product.report_measures import seam_figures
 from spectile.pipeline.product.report_page import _class_map, render
 from spectile.pipeline.product.view import open_view
 from spectile.pipeline.store.opening import open_storage
-from tests.pipeline.cube.test_record import content, make
+from tests.pipeline.cubes import content, make
 
 ALLOWED = {"data:"}
 
@@ -76,14 +75,6 @@ def test_points_are_spread_valid_pixels_with_the_cubes_own_spectra(cube, facts):
     apart = np.linalg.norm(places[:, None] - places, axis=2)[~np.eye(len(places), dtype=bool)]
     assert apart.min() > 150
     assert gather(cube.storage).points[0].row == facts.points[0].row
-
-
-def test_the_quicklook_numbers_the_same_pixels(cube, facts):
-    group = zarr.open_group(cube.storage.root, mode="r")
-    spectra = quicklook._spectra(group, 4)
-    assert [(row * 4, col * 4) for row, col, _ in spectra] == [(p.row, p.col) for p in facts.points]
-    for (_, _, spectrum), point in zip(spectra, facts.points, strict=True):
-        np.testing.assert_allclose(spectrum, point.spectrum.reflectance, atol=1e-6)
 
 
 def test_statistics_are_those_of_a_cube_that_is_read_whole(cube, facts):
