@@ -21,6 +21,7 @@ def recipe(tiny_recipe: str) -> str:
     return text.replace("[simulator]", "log_every = 1\naugmentation = {gamma = 0.1}\n[simulator]")
 
 
+@pytest.mark.slow
 def test_the_flow_trains_and_shows_curves_samples_and_the_table(
     prefect_server: LocalServer, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,6 +51,7 @@ def test_the_flow_trains_and_shows_curves_samples_and_the_table(
         assert "](data:image/jpeg;base64," in artifacts[name].data
 
 
+@pytest.mark.slow
 def test_a_recipe_with_a_mistake_is_not_tried_again(
     prefect_server: LocalServer, recipe: str, tmp_path: Path
 ) -> None:

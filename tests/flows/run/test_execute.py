@@ -1,6 +1,4 @@
 import copy
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,32 +8,16 @@ import numpy as np
 import pytest
 import zarr
 
-from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import CubeError, StoreError, UsageError
-from spectile.flows.console.describe import describe_cube
-from spectile.flows.run import execute, predictors, state
+from spectile.flows.run import execute, state
 from spectile.flows.run.execute import process_blocks, remaining, run_scene, start_cube
-from spectile.flows.run.line import radiometry_option
 from spectile.flows.run.planning import prepare
 from spectile.flows.run.settings import SceneSettings
-from spectile.pipeline.block.predict import BandsRepeat
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.record import open_cube, read_status
 from spectile.pipeline.cube.verify import verify_cube
-from spectile.pipeline.geometry.grid import Window
-from spectile.pipeline.scene.radiometry import declare
-from spectile.pipeline.scene.raster import SceneSource
 from spectile.pipeline.store.local import LocalStorage
 from spectile.pipeline.store.opening import open_storage
-
-SHAPE = (40, 60)
-
-
-@pytest.fixture
-def settings(make_scene, tmp_path) -> SceneSettings:
-    """Of a scene of one block."""
-    scene = make_scene(SHAPE, nodata=0, hole=(slice(10, 18), slice(0, 60)))
-    return SceneSettings(scene=str(scene), out=str(tmp_path / "cube.zarr"), model="bands-repeat", block=512)
 
 
 @pytest.fixture
@@ -201,27 +183,9 @@ def test_resuming_with_other_layers_is_refused(settings):
         run_scene(replace(settings, resume=True, layers=None))
 
 
-def test_layers_without_their_samples_are_refused_before_the_scene_is_opened(settings):
-    with pytest.raises(UsageError, match=r"--layers q05 --samples 3.*use --samples 4 or more"):
-        prepare(replace(settings, scene="nothing.tif", samples=3, layers=("q05",)))
-
-
-def test_other_samples_than_those_of_the_calibration_are_told(settings, monkeypatch, caplog):
-    class Calibrated(BandsRepeat):
-        calibration = Calibration(16, (2.0,) * 48, (-3.0,) * 48, (2.5,) * 48)
-
-    monkeypatch.setattr(predictors, "predictor_of", lambda settings: Calibrated())
-    for samples, told in ((1, False), (4, True), (16, False)):
-        caplog.clear()
-        prepare(replace(settings, samples=samples))
-        assert ("calibrated with 16 samples; with 4" in caplog.text) is told
-    run_scene(replace(settings, samples=4))
-    assert describe_cube(settings.out)["layers"] == "sd, calibrated with 16 samples, quality, rgb_consistency"
-
-
 def test_resuming_after_the_scene_changed_is_refused(settings, make_scene):
     run_scene(settings)
-    make_scene(SHAPE, nodata=0, hole=(slice(10, 18), slice(0, 60)), seed=1)
+    make_scene((40, 60), nodata=0, hole=(slice(10, 18), slice(0, 60)), seed=1)
     with pytest.raises(CubeError, match=r"scene\.sha256"):
         run_scene(replace(settings, resume=True))
 
@@ -276,40 +240,8 @@ def test_a_store_that_cannot_be_written_stops_the_run(settings, monkeypatch):
         process_blocks(prepared, cube, cube.plan.blocks, tally=state.Tally(), observer=state.Silent())
 
 
-def test_a_dry_run_reads_a_pixel_alone_and_knows_the_hours(settings, monkeypatch):
-    read = SceneSource._read_numbers
-
-    def reading(self, window, *arguments, **named):
-        assert window == Window(0, 0, 1, 1)  # whether the file can be read at all
-        return read(self, window, *arguments, **named)
-
-    monkeypatch.setattr(SceneSource, "_read_numbers", reading)
-    prepared = prepare(settings, dry=True)
-    facts = execute.report(prepared)
-    assert facts["plan"]["hours"] > 0
-    assert facts["plan"]["tiles"] == prepared.estimate.tiles
-    assert not Path(settings.out).exists()
-    assert "result" not in facts
-
-
 def test_the_report_names_no_folder_in_its_provenance(settings):
     run_scene(settings)
     stored = str(read_status(open_storage(settings.out)))
     assert str(Path(settings.scene).parent) not in stored
     assert "sha256" in stored
-
-
-def test_what_a_process_held_before_it_started_another_is_not_the_others_peak():
-    held = np.ones(60_000_000)  # 480 MB
-    code = "from spectile.flows.run.state import peak_memory_bytes; print(peak_memory_bytes())"
-    peak = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout)
-    assert 50_000_000 < peak < held.nbytes
-    assert state.peak_memory_bytes() > held.nbytes
-
-
-@pytest.mark.parametrize("peak", ["255", "4095", "1.0", "0.3", "219.7"])
-def test_the_option_of_a_plan_declares_the_plan_s_radiometry_again(peak):
-    plain = {"offsets": (0.0,) * 3, "scales": (1.0,) * 3, "where": "s.tif", "dtype": "float32"}
-    first, _ = declare(f"display/{peak}:0.6", **plain)
-    again, _ = declare(radiometry_option(first.to_json()), **plain)
-    assert again == first

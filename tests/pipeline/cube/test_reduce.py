@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import arrays
 
 from spectile.pipeline.cube.reduce import reduce_counts, reduce_flat
 from spectile.pipeline.plan.counts import NODATA
+from spectile.pipeline.plan.quality_layers import FLAGS
 
 
 def by_pixel(counts: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -46,3 +47,9 @@ def test_means_are_exact_and_of_the_valid_pixels_alone(case):
 def test_a_coarse_pixel_is_from_the_first_scene_under_it():
     source = np.array([[0, 3, 0], [2, 3, 0], [0, 0, 5]], np.uint16)
     assert reduce_flat("scene", source).tolist() == [[3, 0], [0, 5]]
+
+
+def test_a_coarse_pixel_has_every_flag_below_it_and_nodata_only_where_all_have():
+    nodata, padded, saturated = (FLAGS[name] for name in ("nodata", "padded", "saturated"))
+    flags = np.array([[nodata, padded, nodata], [saturated, nodata, nodata]], np.uint8)
+    assert reduce_flat("flags", flags).tolist() == [[padded | saturated, nodata]]
