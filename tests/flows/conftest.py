@@ -35,6 +35,14 @@ def with_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execute, "write_report", write_report)
 
 
+@pytest.fixture
+def quick_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closed forms and calibrations look at little; what they find does not matter."""
+    monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 10)
+    monkeypatch.setattr("spectile.model.cascade.train.CALIBRATION_CROPS", 1)
+    monkeypatch.setattr("spectile.model.cascade.train.CALIBRATION_SAMPLES", 4)
+
+
 @pytest.fixture(scope="session")
 def tiny_recipe() -> str:
     """A recipe whose training takes a second, on simulated scenes alone."""

@@ -22,14 +22,14 @@ def recipe(tiny_recipe: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_fits")
 def test_the_flow_trains_and_shows_curves_samples_and_the_table(
-    prefect_server: LocalServer, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prefect_server: LocalServer, recipe: str, tmp_path: Path
 ) -> None:
     from prefect.client.orchestration import get_client
 
     from spectile.flows.deployed.train import train_model
 
-    monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 20)
     path, out = tmp_path / "recipe.toml", tmp_path / "out"
     path.write_text(recipe)
     with prefect_server.in_use():

@@ -37,10 +37,8 @@ def _data(folder: Path) -> None:
     )
 
 
-def test_a_recipe_becomes_a_checkpoint_that_predicts(
-    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 20)
+@pytest.mark.usefixtures("quick_fits")
+def test_a_recipe_becomes_a_checkpoint_that_predicts(recipe: str, tmp_path: Path) -> None:
     _data(tmp_path)
     (tmp_path / "recipe.toml").write_text(recipe)
     lines: list[str] = []
