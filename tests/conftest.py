@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from tests.object_server import ObjectServer
 
 # Set before any test module imports torch or prefect, which read these once. Subprocesses inherit them.
-# Beside other test processes one thread is enough: more would only wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # Beside other test processes more threads only wait for each other.
+    os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # Spinning threads starve each other on few cores.
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["DO_NOT_TRACK"] = "1"
