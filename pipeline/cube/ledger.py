@@ -94,11 +94,6 @@ def read_markers(storage: Storage, blocks: Iterable[Block]) -> dict[Block, Marke
     return {block: marker for block, marker in zip(wanted, markers, strict=True) if marker}
 
 
-def read_marker(storage: Storage, block: Block) -> Marker | None:
-    """The marker of a block; None where there is none, or where it is damaged."""
-    return _parse(storage.get(key_of(block)))
-
-
 def _parse(text: bytes | None) -> Marker | None:
     try:
         value = json.loads(text or b"")

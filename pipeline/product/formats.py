@@ -54,7 +54,10 @@ def write_cog(part: Part, path: Path, read: Read) -> None:
         write_geotiff(part, plain, read)
         with rasterio.open(plain, "r+") as dataset:
             dataset.build_overviews(factors, Resampling.average)
-        rasterio.shutil.copy(plain, path, driver="COG", blocksize=CHUNK, **_tiff(part))
+        # Small rasters have none yet, which the driver then makes itself, cubic unless it is told.
+        rasterio.shutil.copy(
+            plain, path, driver="COG", blocksize=CHUNK, overview_resampling="average", **_tiff(part)
+        )
         rasterio.shutil.delete(plain)
 
 

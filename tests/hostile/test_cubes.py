@@ -23,7 +23,7 @@ from spectile.pipeline.product.view import open_view
 from spectile.pipeline.stac.item import cube_facts
 from spectile.pipeline.store.base import LARGEST_JSON
 from spectile.pipeline.store.local import LocalStorage
-from tests.pipeline.cube.test_record import make
+from tests.pipeline.cubes import make
 
 MEMORY = 400_000_000
 """Bytes that a refusal may take at its peak."""

@@ -10,7 +10,7 @@ from affine import Affine
 from pyproj import Transformer
 
 from spectile.flows.commands import app as cli
-from spectile.flows.run import execute, predictors
+from spectile.flows.run import predictors
 from spectile.flows.run.execute import finish_cube, process_blocks, remaining, start_cube
 from spectile.flows.run.holding import Beating, holding
 from spectile.flows.run.planning import prepare
@@ -21,11 +21,6 @@ from spectile.pipeline.store.opening import open_storage
 FAST = ("--model", "bands-repeat", "--block", "512", "--tile", "64", "--halo", "8")
 CRS = "EPSG:32619"  # of write_scene
 HALF_METRE = Affine.translation(320_000.0, 4_881_000.0) @ Affine.scale(0.5, -0.5)
-
-
-@pytest.fixture(autouse=True)
-def _plain_pictures(monkeypatch) -> None:
-    monkeypatch.setattr(execute, "write_quicklook", lambda storage: f"{storage}.png")
 
 
 @pytest.fixture

@@ -46,12 +46,6 @@ def write(tmp_path):
     return write
 
 
-@pytest.fixture(autouse=True)
-def _plain_pictures(monkeypatch) -> None:
-    """Quicklooks have tests of their own; drawing them takes longer than these cubes."""
-    monkeypatch.setattr(execute, "write_quicklook", lambda storage: f"{storage}.png")
-
-
 @pytest.fixture
 def neighbourly(monkeypatch) -> None:
     """A predictor whose tiles depend on all of their pixels, as a network's do."""

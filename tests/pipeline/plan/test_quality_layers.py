@@ -13,7 +13,6 @@ from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import lay_out
 from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.cube.reduce import reduce_flat
-from spectile.pipeline.cube.statistics import add_sums, describe, take_sums
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.cube.write import create_cube
 from spectile.pipeline.geometry.blend import tile_weights
@@ -226,17 +225,6 @@ def test_statistics_are_those_of_the_values_whatever_the_block(write_scene, tmp_
     # The group's consolidated metadata say the same.
     root = json.loads(cube.storage.get("zarr.json"))["consolidated_metadata"]["metadata"]
     assert root["reflectance"]["attributes"]["statistics"] == stored["reflectance"].attrs["statistics"]
-
-
-def test_of_nothing_there_are_no_statistics():
-    empty = np.full((2, 4, 4), NODATA, np.uint16)
-    full = np.full((2, 4, 4), 7, np.uint16)
-    assert describe(take_sums("reflectance", empty))["mean"] == [None, None]
-    parts = [{"a": take_sums("reflectance", counts)} for counts in (empty, full)]
-    both = describe(add_sums(parts)["a"])
-    assert both == {"valid_count": [16, 16], "minimum": [7e-4] * 2, "maximum": [7e-4] * 2,
-                    "mean": [7e-4] * 2, "stddev": [0.0] * 2}  # fmt: skip
-    assert take_sums("mask", np.ones((2, 2), np.uint8)) is None
 
 
 def test_layers_are_chosen_together():

@@ -22,7 +22,7 @@ from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.plan.counts import NODATA, SCALE
 from spectile.pipeline.product.view import Subject, View, open_view, picture, to_csv
 from spectile.pipeline.store.local import LocalStorage
-from tests.pipeline.cube.test_record import BANDS, ROTATED, content, make
+from tests.pipeline.cubes import BANDS, ROTATED, content, make
 from tests.pipeline.fakes import NORTH_UP
 
 SHAPE = (600, 1100)
