@@ -133,7 +133,7 @@ def test_a_recipe_becomes_a_checkpoint_that_predicts(tmp_path: Path, monkeypatch
         ("zoom = 2", "zoom = [2]", "scenes.0.zoom"),
         ("good_nm = [420.0, 1000.0]", "good_nm = [420.0]", "scenes.0.good_nm"),
         ('name = "tiny"', "name = " + "[" * 5000, "not a recipe"),
-        ('name = "tiny"', 'name = "tiny"\n#' + "x" * 2_000_000, "too long"),
+        ('name = "tiny"', 'name = "tiny"\n#' + "x" * 2_000_000, "too large"),
     ],
 )
 def test_a_recipe_with_a_mistake_is_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
