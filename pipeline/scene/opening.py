@@ -40,6 +40,9 @@ MOST_RATIO = 2**20
 """Most decoded bytes per byte of a file, checked above MOST_BLOCK_BYTES. An empty block of a sparse file
 takes 16 bytes."""
 
+MOST_DEFLATED = 1032
+"""Most decoded bytes per byte that deflate reaches."""
+
 _STARTS = {
     b"II*\0": "GTiff",
     b"MM\0*": "GTiff",
@@ -339,6 +342,8 @@ def check_size(dataset: rasterio.DatasetReader, where: str) -> None:
     blocks = sum(-(-rows // high) * -(-cols // wide) for high, wide in dataset.block_shapes[:1])
     # Of TIFF where each block is, 4 bytes at least; of ENVI every number. GDAL would take zeros for the rest.
     held = {"GTiff": 4 * blocks, "ENVI": decoded}.get(dataset.driver, 0)
+    if dataset.driver == "ENVI" and size is not None and _starts(Path(where), b"\x1f\x8b"):
+        held = -(-decoded // MOST_DEFLATED)  # the whole file is packed by gzip
     if size is not None and (size < held or decoded > max(MOST_BLOCK_BYTES, size * MOST_RATIO)):
         raise SceneError(
             "the file is too small for its image size",

@@ -18,13 +18,10 @@ from xlrd.compdoc import CompDocError
 
 from spectile.catalog.errors import SceneError, SpectileError
 from spectile.catalog.stac.documents import one_line
-from spectile.pipeline.scene.opening import check_file
+from spectile.pipeline.scene.opening import MOST_DEFLATED, check_file
 
 ALWAYS_READ = 2**30
-"""Decoded bytes up to which the size of a file does not matter."""
-MOST_RATIO = 1032
-"""Most decoded bytes per byte of a file above that; deflate, the usual compression, reaches this."""
-
+"""Decoded bytes up to which the size of a file does not matter; above, it must have what deflate needs."""
 _RAISED = (
     OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError,
     AssertionError, MemoryError, SystemError, RasterioError, MatReadError, CompDocError, xlrd.XLRDError,
@@ -59,5 +56,5 @@ def check_decoded(path: Path, shape: Sequence[int], dtype: np.dtype[np.generic] 
     decoded = math.prod(shape) * np.dtype(dtype).itemsize
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     stored = sum(each.stat().st_size for each in files)
-    if decoded > max(ALWAYS_READ, MOST_RATIO * stored):
+    if decoded > max(ALWAYS_READ, MOST_DEFLATED * stored):
         raise ValueError(f"{stored:,} bytes are too few for an array of {' × '.join(map(str, shape))}")

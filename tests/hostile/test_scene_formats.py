@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 import subprocess
 import sys
@@ -265,6 +266,15 @@ def test_envi_data_that_are_cut_off_are_refused(tmp_path):
     (tmp_path / "scene.img").write_bytes(b"\7" * 1800)
     assert open_source(tmp_path / "scene.img").grid.shape == (30, 20)
     (tmp_path / "scene.img").write_bytes(b"\7" * 1799)
+    with pytest.raises(SceneError, match="too small for its image size"):
+        open_source(tmp_path / "scene.img")
+    (tmp_path / "scene.img").write_bytes(gzip.compress(b"\7" * 1800))
+    packed = header.replace("bands", "file compression = 1\nbands")
+    (tmp_path / "scene.hdr").write_text(packed)
+    before = set(tmp_path.iterdir())
+    assert open_source(tmp_path / "scene.img").grid.shape == (30, 20)
+    assert set(tmp_path.iterdir()) == before, "GDAL would note beside it how large it is"
+    (tmp_path / "scene.hdr").write_text(packed.replace("lines = 30", "lines = 30000"))
     with pytest.raises(SceneError, match="too small for its image size"):
         open_source(tmp_path / "scene.img")
 
