@@ -49,6 +49,7 @@ TRIED_BY = {
     "flows/training/sources.py": "tests/flows/training/test_data.py",
     "flows/view/*.py": "tests/flows/view/test_page.py",
     "flows/watching/sweep.py": "tests/flows/deployed/test_watch.py",
+    "pipeline/product/colour.py": "tests/pipeline/product/test_pictures.py",
     "pipeline/simulate/*.py": "tests/pipeline/simulate/test_scene.py",
 }
 """Modules without a test file of their own, and the one that tries them through what they are part of."""

@@ -199,6 +199,12 @@ def _read_scene(path: Path, source: SceneSource, bands: Bands | None) -> Hypersp
             "the values are not reflectance", where=path.name, got=f"a median of {middle:g}",
             remedy="check its scale",
         )  # fmt: skip
+    # Scenes are kept as float16, which would make infinity of it.
+    if (largest := float(scene.cube.max())) > float(np.finfo(np.float16).max):
+        raise SceneError(
+            "a value is no reflectance", where=path.name, got=f"{largest:g}",
+            remedy="mask it with nodata or despike, or check the scale",
+        )  # fmt: skip
     return scene
 
 

@@ -20,6 +20,7 @@ from spectile.model.data.crops import CameraResponse
 from spectile.model.diffusion.truncation import TruncationTarget
 from spectile.model.networks.unet_shared_encoder import SharedEncoderSizes
 from spectile.model.scdm.preset import GUIDANCE, ScdmPreset, TrainingPreset, scdm_paper
+from spectile.pipeline.store.base import read_bounded
 
 
 def sensor_bands(name: str) -> Bands:
@@ -116,7 +117,7 @@ class PaperRecipe(Sources):
 
 
 LONGEST = 1_000_000
-"""Most characters of a recipe."""
+"""Bytes of a recipe at most."""
 AnyRecipe = Recipe | PaperRecipe
 RECIPES: dict[str, type[AnyRecipe]] = {"cascade": Recipe, "scdm-paper": PaperRecipe}
 """By the key ``kind``, which is ``cascade`` where a recipe has none; the kinds are those of the registry.
@@ -135,12 +136,7 @@ def read_recipe(path: Path) -> AnyRecipe:
         Where the file is missing or no TOML, a key is unknown or missing, or a value is of a wrong type.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        if len(text) > LONGEST:
-            raise UsageError(
-                "too long for a recipe", where=str(path), got=len(text), expected=f"up to {LONGEST}"
-            )
-        table = tomllib.loads(text)
+        table = tomllib.loads(read_bounded(path, LONGEST).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
         raise UsageError(f"not a recipe: {err}", where=str(path)) from err
     except RecursionError as err:
@@ -151,7 +147,8 @@ def read_recipe(path: Path) -> AnyRecipe:
         raise UsageError("unknown kind of model", where=path.name, got=kind, expected=", ".join(RECIPES))
     _reject_unknown(form, table, path.name)
     training = table.get("training")
-    if isinstance(training, dict) and "responses" in (training.get("augmentation") or {}):
+    augmentation = training.get("augmentation") if isinstance(training, dict) else None
+    if isinstance(augmentation, dict) and "responses" in augmentation:
         raise UsageError("responses are a key of the recipe itself", where=path.name)
     try:
         # As JSON, in which a list may stand for a tuple while a text is no number.

@@ -24,7 +24,7 @@ CODECS = {"bytes", "blosc", "zstd", "crc32c", "sharding_indexed"}
 
 _DAMAGE = (
     LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError,
-    FileNotFoundError, ImportError,
+    FileNotFoundError, ImportError, SystemError,
 )  # fmt: skip
 """What zarr, xarray, codecs and our own reading raise over metadata and bytes that are no cube's."""
 

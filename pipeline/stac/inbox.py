@@ -14,6 +14,7 @@ from spectile.catalog.stac.documents import one_line
 from spectile.catalog.stac.scenes import RASTERS
 from spectile.catalog.urls import Location, locate
 from spectile.pipeline.scene.addresses import resolve
+from spectile.pipeline.scene.opening import check_listed
 from spectile.pipeline.scene.remote import ask
 from spectile.pipeline.stac.crawl import crawl, elsewhere
 
@@ -26,12 +27,14 @@ class Arrival:
     """The name of its cube: the path in the folder without the suffix, or the item's collection and id."""
     place: str = ""
     """Path or URL; do not show signed URLs."""
-    state: tuple[str | int, ...] | None = None
-    """A value that changes when the scene changes: size and time, or ETag and size; None if unknown."""
     listed: bool = False
     """Whether a catalogue named it that lies on another server."""
+    in_document: bool = False
+    """Whether a STAC document named it: then it must be GeoTIFF or JPEG 2000."""
     problem: str | None = None
     """Why it cannot be processed, in one line."""
+    state: tuple[str | int, ...] | None = None
+    """A value that changes when the scene changes: size and time, or ETag and size; None if unknown."""
 
 
 def list_arrivals(inbox: str, *, allow_private: bool = False) -> list[Arrival]:
@@ -60,13 +63,8 @@ def list_arrivals(inbox: str, *, allow_private: bool = False) -> list[Arrival]:
     else:
         met = crawl(place, follow=True, allow_private=allow_private)
         arrivals = (
-            Arrival(
-                arrival.name,
-                arrival.place,
-                listed=elsewhere(locate(arrival.place), place),
-                problem=arrival.problem,
-            )
-            for arrival in met
+            Arrival(each.name, each.place, elsewhere(locate(each.place), place), True, each.problem)
+            for each in met
         )
         listed = list(dict.fromkeys(arrivals))  # a page of an API may repeat what a link has shown
     many = Counter(arrival.name for arrival in listed)
@@ -94,6 +92,8 @@ def look(arrival: Arrival, *, allow_private: bool = False) -> Arrival:
         if isinstance(place, Location):
             there = ask(resolve(place, listed=arrival.listed, allow_private=allow_private))
             return replace(arrival, state=(there.etag, there.size) if there.etag else None)
+        if arrival.in_document:
+            check_listed(place)
         facts = place.stat()
         if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for its writer
             return replace(arrival, problem=f"{arrival.place}: not a file")

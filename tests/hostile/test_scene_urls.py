@@ -26,6 +26,7 @@ def test_a_scene_is_read_from_where_its_server_sends_us_on_the_same_kind_of_addr
         np.testing.assert_array_equal(
             source.read(source.grid.window)[0], open_source(path).read(source.grid.window)[0]
         )
+        assert set(server.requests) == {"/old.tif", "/scene.tif"}, "nothing beside it is asked for"
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_every_bad_file_of_a_folder_is_named_in_one_line(tmp_path: Path) -> None
         ({"path": "empty"}, "no hyperspectral file matches"),
         ({"despike": 0.1}, "a.tif: every pixel holds a spike"),
         ({"held_out_columns": 20, "validation_columns": 4}, "no column is left"),
-        ({"bands_of": "no.csv"}, "no.csv: cannot be read"),
+        ({"bands_of": "no.csv"}, "no.csv: no such file"),
         ({"good_nm": GOOD}, "no scenes for validation"),
         ({"validation_columns": 4, "good_nm": (500, 700)}, "do not cover the camera"),
         (

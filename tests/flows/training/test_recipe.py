@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[3]
         ("zoom = 2", "zoom = [2]", "scenes.0.zoom"),
         ("good_nm = [420.0, 1000.0]", "good_nm = [420.0]", "scenes.0.good_nm"),
         ('name = "tiny"', "name = " + "[" * 5000, "not a recipe"),
-        ('name = "tiny"', 'name = "tiny"\n#' + "x" * 2_000_000, "too long"),
+        ('name = "tiny"', 'name = "tiny"\n#' + "x" * 2_000_000, "too large"),
     ],
 )
 def test_a_recipe_with_a_mistake_is_one_line(

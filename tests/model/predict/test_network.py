@@ -40,10 +40,10 @@ def test_predictions_have_the_promised_shape_type_and_range(predictor: NetworkPr
 def test_beyond_its_reach_nothing_changes_by_a_stored_count(predictor: NetworkPredictor) -> None:
     reach, edge = predictor.reach, 40
     assert reach is not None
-    scene = _scene()[:, :32, :128]
+    scene = scene_of()[:, :32, :128]
     mirrored = scene.copy()
     mirrored[..., :edge] = scene[..., 2 * edge : edge : -1]
-    known, found = (_predict(predictor, each, [(0, 0)], 128)[0] for each in (scene, mirrored))
+    known, found = (predict(predictor, each, [(0, 0)], 128)[0] for each in (scene, mirrored))
     rms = np.sqrt(np.square(found - known).mean(axis=(0, 1)))[edge:] / 1e-4
     assert rms[: reach // 2].max() > 1
     assert rms[reach:].max() < 1

@@ -10,7 +10,7 @@ from spectile.pipeline.store.opening import open_storage
 
 
 def test_the_web_is_not_written_to():
-    with pytest.raises(UsageError, match="cannot be kept there"):
+    with pytest.raises(UsageError, match="not a place for cubes or catalogs"):
         open_storage("https://host/cube.zarr")
 
 
