@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.catalog.inputs import InputSpec
+from spectile.catalog.sensors import FILE_SENSORS
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.urls import locate
 from spectile.flows.run import predictors
@@ -38,8 +39,8 @@ from spectile.pipeline.plan.layers import choose_layers
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.quality_layers import choose_quality
 from spectile.pipeline.plan.shares import Share
-from spectile.pipeline.scene.raster import SceneSource
-from spectile.pipeline.scene.source import check_opens, open_source
+from spectile.pipeline.scene.source import Scene, check_opens, open_source
+from spectile.pipeline.scene.stack import StackSource
 from spectile.pipeline.store.opening import open_storage
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("spectile")
 
-Opened = tuple[SceneSource | LineSource, Mapping[str, object]]
+Opened = tuple[Scene | LineSource, Mapping[str, object]]
 """A source, and everything of it beside geometry that can change a value; nothing of a dry run."""
 
 
@@ -73,7 +74,8 @@ def prepare(
     """
     check_output(settings, [settings.scene], dry=dry)
     choose_layers(settings.layers, settings.samples)  # refuses what cannot be, before the scene is read
-    check_opens(settings.scene, allow_vrt=settings.allow_vrt)  # a network takes seconds to load
+    # Before the network, which takes seconds to load.
+    check_opens(settings.scene, sensor=settings.sensor, allow_vrt=settings.allow_vrt)
 
     def open_for(spec: InputSpec) -> Opened:
         source = open_source(
@@ -258,14 +260,21 @@ def check_start(settings: CubeSettings, scenes: Sequence[str]) -> None:
             )
 
 
-def _facts(settings: SceneSettings, source: SceneSource) -> dict[str, object]:
+def _facts(settings: SceneSettings, source: Scene) -> dict[str, object]:
     """Everything of the scene beside geometry that can change a value. Names the file, never its folder."""
     return {
         "scene": {"name": locate(settings.scene).name, **source.identity(checksum=settings.checksum)},
         "channels": list(source.channels),
+        **_numbering(settings, source),
         **source.mask_facts,
         "radiometry": source.radiometry.to_json(),
     }
+
+
+def _numbering(settings: SceneSettings, source: Scene) -> dict[str, object]:
+    """The sensor whose bands the numbers count, of a scene of several files that do not say it."""
+    known = settings.sensor is not None and settings.sensor.partition(":")[0] in FILE_SENSORS
+    return {"sensor": settings.sensor} if known and isinstance(source, StackSource) else {}
 
 
 def _with_block(draft: Workload, settings: CubeSettings) -> Plan:

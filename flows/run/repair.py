@@ -159,5 +159,5 @@ def _settings(network: CubeSettings, scene: str, plan: Plan) -> SceneSettings:
     said: Any = plan.settings
     return SceneSettings.like(
         network, scene=scene, radiometry=radiometry_option(said["radiometry"]), nodata=said["nodata"],
-        bands=tuple(said["channels"]), checksum="sha256" in said["scene"],
+        bands=tuple(said["channels"]), sensor=said.get("sensor"), checksum="sha256" in said["scene"],
     )  # fmt: skip

@@ -240,7 +240,10 @@ class SceneSettings(CubeSettings):
 
     scene: Annotated[
         str,
-        Field(description="The RGB raster, a path or URL: GeoTIFF, JPEG 2000, PNG, JPEG, ENVI."),
+        Field(
+            description="The scene, a path or URL: GeoTIFF, JPEG 2000, PNG, JPEG, ENVI; or a Sentinel-2 "
+            "folder (.SAFE), a folder of files of one band each, or a STAC item (.json)."
+        ),
         Argument(metavar="SCENE"),
     ]
     radiometry: _Radiometry = None
@@ -259,7 +262,7 @@ class LineSettings(CubeSettings):
         tuple[str, ...],
         Field(
             min_length=1,
-            description="RGB rasters, a folder of them, or a STAC item collection (.json).",
+            description="Rasters, Sentinel-2 folders, a folder of them, or a STAC item collection (.json).",
         ),
         Argument(metavar="SCENES..."),
     ]

@@ -154,6 +154,7 @@ def _scenes(plan: Plan) -> dict[str, str]:
     names = []
     for scene in scenes:
         known = [f"{key} {str(scene[key])[:12]}" for key in ("sha256", "etag") if scene.get(key)]
+        known += [f"{len(scene['files'])} files"] if "files" in scene else []
         names.append(" ".join([_named(scene.get("name", "unknown")), *known]))
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     kinds = {str((facts.get("radiometry") or {}).get("kind", "unknown")): None for facts in facts_of_scenes}

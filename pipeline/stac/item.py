@@ -181,7 +181,8 @@ def _sources(plan: Plan, model: Mapping[str, Any]) -> list[dict[str, str]]:
     scene: Any = plan.settings.get("scene", {})
     scenes: list[Mapping[str, Any]] = [share.facts for share in plan.scenes] or [scene]
     links = []
-    for each in scenes:
+    files = [{"name": each.get("name"), **file} for each in scenes for file in each.get("files", [each])]
+    for each in files:
         known = {"sha256": str(each["sha256"])} if "sha256" in each else {"etag": str(each.get("etag"))}
         href = redact_url(str(each["url"])) if "url" in each else f"urn:spectile:scene:{each.get('sha256')}"
         said = {f"spectile:{name}": value for name, value in known.items()}
