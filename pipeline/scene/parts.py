@@ -88,7 +88,11 @@ def folder_parts(folder: Path, sensor: Sensor | None, where: str) -> Parts:
     order = {plain_name(name): at for at, name in enumerate(names)}
     found: dict[int, Path] = {}
     left = []
-    for path in sorted(each for each in folder.iterdir() if each.suffix.lower() in ENDINGS):
+    try:
+        files = sorted(each for each in folder.iterdir() if each.suffix.lower() in ENDINGS)
+    except OSError as err:
+        raise SceneError("the folder cannot be read", where=where, got=err.strerror) from err
+    for path in files:
         known = [plain_name(word) for word in re.split(r"[^A-Za-z0-9]", path.stem)]
         # nir1 and coastal_blue are names, too.
         known += [plain_name(path.stem), *(a + b for a, b in pairwise(known))]

@@ -9,6 +9,7 @@ Products before baseline 04.00 (January 2022) have no offsets.
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -27,7 +28,7 @@ _BAND = re.compile(r"_(B\d\d|B8A)(?:_(\d\d)m)?$")
 
 def is_safe(folder: Path) -> bool:
     """Whether a folder is a Sentinel-2 product of level 1C or 2A."""
-    return any((folder / name).is_file() for name in METADATA)
+    return any(os.path.isfile(folder / name) for name in METADATA)
 
 
 def safe_parts(folder: Path) -> Parts:

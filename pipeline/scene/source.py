@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,7 @@ def _parts_of(path: str | Path, sensor: Sensor | None) -> Parts | str:
     """The files of a scene; the path itself of a scene that is one file."""
     place = locate(path)
     if isinstance(place, Path):
-        if place.is_dir():
+        if os.path.isdir(place):  # False where it cannot be reached; opening it says why
             return safe_parts(place) if is_safe(place) else folder_parts(place, sensor, str(place))
         if place.suffix.lower() in (".json", ".geojson"):
             return item_parts(place, str(place))

@@ -1,6 +1,7 @@
 """Scenes of several files: Sentinel-2 products, folders of bands, STAC items."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from spectile.catalog.errors import SceneError, SpectileError
 from spectile.catalog.inputs import RGB_SCENE, InputSpec
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.scene.bands import find_sensor
+from spectile.pipeline.scene.lazy import open_scene
 from spectile.pipeline.scene.source import open_source
 from spectile.pipeline.scene.stack import StackSource
 from spectile.pipeline.stac.inbox import list_arrivals, look
@@ -73,6 +75,11 @@ def test_a_pixel_of_a_stack_is_the_same_in_every_window(safe):
 def test_the_model_and_the_user_choose_among_the_bands_of_a_product(safe):
     assert open_source(safe).channels == (4, 3, 2)
     assert open_source(safe, RGBN).channels == (4, 3, 2, 8)
+    lazy = open_scene(safe, bands=("B04", "B8A"))
+    assert lazy.shape == (2, 120, 120)
+    assert lazy.band.values.tolist() == ["B04", "B8A"]
+    source = pickle.loads(pickle.dumps(open_source(safe, None, bands=("B04", "B8A"))))
+    np.testing.assert_array_equal(lazy.values, source.read(source.grid.window).values)
     assert open_source(safe, RGBN, bands=("B04", "B03", "B02", "B8A")).channels == (4, 3, 2, 9)
     coarse = open_source(safe, spec_of("sentinel2:B05,B11"))
     assert coarse.grid.shape == (60, 60)
