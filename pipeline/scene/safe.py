@@ -23,6 +23,8 @@ from spectile.pipeline.scene.xml import read_xml
 
 METADATA = {"MTD_MSIL2A.xml": "BOA", "MTD_MSIL1C.xml": "RADIO"}
 """The name of a product's metadata, and what its offsets are called."""
+MOST_FILES = 1000
+"""Most files that a product of one tile names; level 2A names about forty."""
 _BAND = re.compile(r"_(B\d\d|B8A)(?:_(\d\d)m)?$")
 
 
@@ -74,7 +76,15 @@ def safe_parts(folder: Path) -> Parts:
 def _files(root: Element, folder: Path) -> dict[str, Path]:
     """The file of each band that is there, at the finest resolution; many keep a part of a product."""
     found: dict[str, tuple[int, Path]] = {}
-    for element in root.iterfind(".//{*}IMAGE_FILE"):
+    elements = root.findall(".//{*}IMAGE_FILE")
+    if len(elements) > MOST_FILES:
+        raise SceneError(
+            "the product names too many files",
+            where=str(folder),
+            got=len(elements),
+            expected=f"up to {MOST_FILES}",
+        )
+    for element in elements:
         name = (element.text or "").strip()
         if match := _BAND.search(name):
             size, path = int(match[2] or 0), inside(folder / f"{name}.jp2", folder)

@@ -113,6 +113,7 @@ def test_levels_and_baselines_differ_in_their_offsets(tmp_path):
         (lambda text: text.replace('band_id="3"', 'band_id="99"'), "no offset of B04"),
         (lambda text: text.replace("?>", '?><!DOCTYPE a [<!ENTITY b SYSTEM "/etc/passwd">]>', 1), "entities"),
         (lambda text: text[:-9], "not a Sentinel-2 metadata file"),
+        (lambda text: text.replace("<Granule>", "<Granule>" + "<IMAGE_FILE/>" * 1001), "too many files"),
     ],
 )
 def test_what_a_product_says_wrong_is_told_in_a_line(tmp_path, safe, change, told):
