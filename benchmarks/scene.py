@@ -36,7 +36,7 @@ from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.counts import SCALE
 from spectile.pipeline.product.quality import seams
-from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.scene.source import open_source
 from spectile.pipeline.simulate.scene import Simulator
 from spectile.pipeline.store.opening import open_storage
 

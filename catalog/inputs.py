@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spectile.catalog.bands import Bands
+from spectile.catalog.bands import RGB_CAMERA, Bands
 from spectile.catalog.errors import UsageError
+from spectile.catalog.sensors import colours_of
 
 
 class Raster(NamedTuple):
@@ -44,10 +45,25 @@ class InputSpec:
         if self.ratio < 1:
             raise UsageError(f"the ratio of the input {self.name}", got=self.ratio, expected="1 or more")
 
+    @property
+    def colours(self) -> tuple[str | None, ...]:
+        """What each channel is called: red, green, blue or nir; None where only its wavelength tells it."""
+        return colours_of(self.bands)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Each channel by colour and wavelength, for messages."""
+        named = zip(self.colours, self.bands.centre_nm, strict=True)
+        return tuple(f"{colour} ({nm:g} nm)" if colour else f"{nm:g} nm" for colour, nm in named)
+
     def filled(self, raster: Raster) -> Raster:
         """The raster with ``fill`` where it is not valid."""
         fill = np.array(self.fill, dtype=np.float32)[:, None, None]
         return Raster(np.where(raster.valid[..., None, :, :], raster.values, fill), raster.valid)
+
+
+RGB_SCENE = InputSpec("rgb", RGB_CAMERA, (0.2, 0.2, 0.2))
+"""A colour scene; masked pixels are mid grey."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from spectile.catalog.errors import SceneError, UsageError
 from spectile.flows.run import execute
 from spectile.flows.run.execute import run_scene
 from spectile.flows.run.settings import SceneSettings
-from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.scene.source import open_source
 from spectile.pipeline.simulate.scene import Simulator
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +82,7 @@ def test_a_scene_opens_as_the_model_sees_it(scene, write_scene):
     numbers = write_scene(np.full((3, 4, 5), 1500, np.uint16))
     with pytest.raises(SceneError, match="--radiometry"):
         spectile.open_scene(numbers)
-    found = spectile.open_scene(numbers, radiometry="dn:500,0.0001", rgb=(3, 2, 1), nodata="any")
+    found = spectile.open_scene(numbers, radiometry="dn:500,0.0001", bands=(3, 2, 1), nodata="any")
     assert found.values == pytest.approx(np.full((3, 4, 5), 0.1))
 
 

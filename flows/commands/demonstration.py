@@ -94,7 +94,7 @@ def run_demo(out: Path, model: str = "vnir48", *, side: int = SIDE) -> dict[str,
     clock.lap("posterior mean")
     LOG.info("comparing with the truth")
     from spectile.model.closed.baselines import load_baselines
-    from spectile.pipeline.scene.raster import open_source
+    from spectile.pipeline.scene.source import open_source
 
     source = open_source(scene)
     rgb, _ = source.read(source.grid.window)

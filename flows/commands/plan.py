@@ -27,7 +27,7 @@ def plan(
     scenes: Annotated[
         list[str],
         typer.Argument(
-            metavar="SCENES...", help="RGB rasters, a folder of them, or a STAC item collection (.json)."
+            metavar="SCENES...", help="Rasters, a folder of them, or a STAC item collection (.json)."
         ),
     ],
     out: Annotated[
@@ -69,6 +69,7 @@ def plan(
         settings = plan_map.scene_settings(scenes, {**chosen, "radiometry": radiometry[0]})
     features, report = plan_map.map_plans(settings)
     plan_map.write_map(out, features)
+    console.print_pairs(plan_map.channel_pairs(report))
     console.print_table(plan_map.PLAN_COLUMNS, plan_map.plan_rows(report))
     if json_file is not None:
         write_json(json_file, report)

@@ -196,6 +196,7 @@ def plan_pairs(report: Mapping[str, Any]) -> dict[str, object]:
     empty = f", {plan['blocks_empty']} more are empty" if plan["blocks_empty"] else ""
     return {
         "scene": f"{report['scene']}",
+        "channels": "; ".join(report["channels"]),
         "cube": f"{extent(plan['shape'])}, {plan['samples']} sample(s){layers}",
         "model": f"{model['name']} on {model['device']}, {model['steps']} steps, seed {report['seed']}",
         "tiles": f"{plan['tiles'] - plan['tiles_masked']} of {plan['tile']} px, halo {plan['halo']} px",

@@ -66,6 +66,7 @@ def _describe(storage: Storage) -> dict[str, object]:
                 "radiometry": json.dumps(settings.get("radiometry")),
             }
         ),
+        "channels": _channels(status, plan),
         "model": f"{model.get('name')} {str(model.get('digest'))[:12]}".strip(),
         "steps": model.get("steps"),
         "sampler": model.get("sampler"),
@@ -127,6 +128,14 @@ def _missing(names: Sequence[str]) -> str:
     return f"blocks {', '.join(names[:5])}{more}"
 
 
+def _channels(status: Mapping[str, Any], plan: Plan) -> str:
+    """Which bands feed the model; an unfinished cube knows their numbers only."""
+    if "channels" in status:
+        return "; ".join(map(str, status["channels"]))
+    facts: Mapping[str, Any] = plan.scenes[0].facts if plan.scenes else plan.settings
+    return f"bands {', '.join(map(str, facts.get('channels', ())))}"
+
+
 def _line(plan: Plan) -> dict[str, object]:
     line: Any = plan.settings.get("line", {})
     kinds = {json.dumps(share.facts.get("radiometry")): None for share in plan.scenes}
@@ -180,7 +189,8 @@ def describe_models() -> list[list[str]]:
         ]
     rows += [[name, bands, "", "none shipped; spectile train", ""] for name, bands in UNSHIPPED.items()]
     centre = BandsRepeat().bands.centre_nm
-    rows.append(["bands-repeat", str(len(centre)), _range(centre), "no network; for tests", ""])
+    repeat = "no network; for tests; of other bands as bands-repeat:SENSOR"
+    rows.append(["bands-repeat", str(len(centre)), _range(centre), repeat, ""])
     return rows
 
 

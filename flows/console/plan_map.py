@@ -84,6 +84,12 @@ def plan_rows(report: Mapping[str, Any]) -> list[list[str]]:
     ]  # fmt: skip
 
 
+def channel_pairs(report: Mapping[str, Any]) -> dict[str, object]:
+    """Which bands feed the model, by scene; once where it is the same for all."""
+    told = {each["scene"]: "; ".join(each["channels"]) for each in report["scenes"]}
+    return {"channels": next(iter(told.values()))} if len(set(told.values())) == 1 else dict(told)
+
+
 def map_cube(place: str) -> tuple[list[Feature], dict[str, Any]]:
     """The features of a cube's blocks with their states, and a summary. Reads the ledger, no pixels.
 

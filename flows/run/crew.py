@@ -36,9 +36,7 @@ from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, finished_blocks
 from spectile.pipeline.geometry.tiling import Block
-from spectile.pipeline.line.source import LineSource
 from spectile.pipeline.run import process_run
-from spectile.pipeline.scene.raster import SceneSource
 
 LOG = logging.getLogger("spectile")
 
@@ -266,7 +264,7 @@ class Crew:
             self._cluster.close()
 
 
-def assemble(settings: Settings, source: SceneSource | LineSource, gpus: Sequence[str]) -> Crew:
+def assemble(settings: Settings, gpus: Sequence[str]) -> Crew:
     """The crew that the settings ask for, with a worker at hand.
 
     Parameters
@@ -278,7 +276,7 @@ def assemble(settings: Settings, source: SceneSource | LineSource, gpus: Sequenc
     UsageError : there are not so many GPUs, or the cluster cannot be used.
     """
     if settings.dask_address is not None:
-        _check_whole_paths(settings, source)
+        _check_whole_paths(settings)
         return _connect(settings, settings.dask_address)
     count = settings.workers or len(gpus)
     if gpus and count > len(gpus):
@@ -366,10 +364,9 @@ def _connect(settings: Settings, address: str) -> Crew:
         raise
 
 
-def _check_whole_paths(settings: Settings, source: SceneSource | LineSource) -> None:
+def _check_whole_paths(settings: Settings) -> None:
     """Refuse paths that mean something else where the workers run."""
-    scenes = [m.source.path for m in source.members] if isinstance(source, LineSource) else [source.path]
-    for place in (*scenes, settings.out):
+    for place in (*settings.places, settings.out):
         path = locate(place)
         if isinstance(path, Path) and not path.is_absolute():
             raise UsageError(

@@ -190,6 +190,7 @@ def told_by(prepared: Prepared) -> dict[str, Any]:
     taken = taken_of(prepared.settings, prepared.source)
     return {
         TAKEN: None if taken is None else [to_text(moment) for moment in taken],
+        "channels": [shown(line) for line in prepared.source.feeds],
         "warnings": [shown(line) for line in prepared.source.notices],
     }
 
@@ -281,6 +282,7 @@ def report(prepared: Prepared, result: Result | None = None) -> dict[str, Any]:
         if plan.scenes
         else locate(prepared.settings.places[0]).name,
         "seed": prepared.settings.seed,
+        "channels": list(prepared.source.feeds),
         "model": {"name": model["name"], "digest": model["digest"], **model},
         "plan": {
             **asdict(prepared.estimate),

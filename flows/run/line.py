@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from spectile.catalog.errors import CubeError, UsageError
+from spectile.catalog.inputs import InputSpec
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.stac.scenes import NamedScene
 from spectile.catalog.times import join, parse_span, to_text
@@ -95,7 +96,7 @@ def prepare_line_again(network: CubeSettings, scenes: Sequence[str], plan: Plan)
     first, *others = (tuple(scene["channels"]) for scene in facts)
     settings = LineSettings.like(
         network, scenes=tuple(scenes), nodata=facts[0]["nodata"], checksum="sha256" in facts[0],
-        rgb=first if all(channels == first for channels in others) else None,
+        bands=first if all(channels == first for channels in others) else None,
         combine=line["combine"], resampling=line["resampling"],
         radiometry=tuple(
             f"{scene['name']}={radiometry_option(scene['radiometry'], measured=line['gain'])}"
@@ -146,14 +147,19 @@ def _prepare(settings: LineSettings, scenes: list[NamedScene], *, dry: bool, **f
     ):
         settings = replace(settings, datetime="/".join(map(to_text, span)))
     planning.check_output(settings, [scene.place for scene in scenes], dry=dry)
-    source = open_line(
-        scenes, crs=settings.crs, resolution=settings.resolution, frame=settings.frame,
-        extent=settings.extent, combine=settings.combine, resampling=settings.resampling,
-        radiometry=settings.radiometry, nodata_rule=settings.nodata, channels=settings.rgb, measure=not dry,
-        allow_vrt=settings.allow_vrt, allow_private=settings.allow_private, **fixed,
-    )  # fmt: skip
-    LOG.info("flight line of %d scene(s): %s", len(scenes), width_by_height(source.grid.shape))
-    return planning.plan_run(settings, source, {} if dry else {"line": source.settings()}, dry=dry)
+
+    def open_for(spec: InputSpec) -> planning.Opened:
+        source = open_line(
+            scenes, spec, crs=settings.crs, resolution=settings.resolution, frame=settings.frame,
+            extent=settings.extent, combine=settings.combine, resampling=settings.resampling,
+            radiometry=settings.radiometry, nodata_rule=settings.nodata, sensor=settings.sensor,
+            bands=settings.bands, measure=not dry, allow_vrt=settings.allow_vrt,
+            allow_private=settings.allow_private, **fixed,
+        )  # fmt: skip
+        LOG.info("flight line of %d scene(s): %s", len(scenes), width_by_height(source.grid.shape))
+        return source, {} if dry else {"line": source.settings()}
+
+    return planning.plan_run(settings, open_for, dry=dry)
 
 
 def start_line(prepared: Prepared, settings: LineSettings, storage: Storage | None = None) -> Cube:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectile.catalog.errors import CubeError, StoreError, UsageError
+from spectile.catalog.inputs import InputSpec
+from spectile.catalog.sensors import FILE_SENSORS
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.urls import locate
 from spectile.flows.run import predictors
@@ -37,13 +39,17 @@ from spectile.pipeline.plan.layers import choose_layers
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.quality_layers import choose_quality
 from spectile.pipeline.plan.shares import Share
-from spectile.pipeline.scene.raster import SceneSource, open_source
+from spectile.pipeline.scene.source import Scene, check_opens, open_source
+from spectile.pipeline.scene.stack import StackSource
 from spectile.pipeline.store.opening import open_storage
 
 if TYPE_CHECKING:
     from spectile.flows.run.crew import Crew
 
 LOG = logging.getLogger("spectile")
+
+Opened = tuple[Scene | LineSource, Mapping[str, object]]
+"""A source, and everything of it beside geometry that can change a value; nothing of a dry run."""
 
 
 def prepare(
@@ -67,60 +73,66 @@ def prepare(
     SpectileError : the scene, the model or a setting cannot be used.
     """
     check_output(settings, [settings.scene], dry=dry)
-    choose_layers(settings.layers, settings.samples)  # refuses impossible settings before the scene is read
-    source = open_source(
-        settings.scene,
-        radiometry=settings.radiometry,
-        nodata_rule=settings.nodata,
-        channels=settings.rgb,
-        measure=not dry,
-        memory=settings.memory,
-        allow_vrt=settings.allow_vrt,
-        allow_private=settings.allow_private,
-    )
-    LOG.info("scene %s: %s", locate(settings.scene).name, width_by_height(source.grid.shape))
-    return plan_run(
-        settings, source, {} if dry else _facts(settings, source), dry=dry, like=like, predictor=predictor
-    )
+    choose_layers(settings.layers, settings.samples)  # refuses what cannot be, before the scene is read
+    # Before the network, which takes seconds to load.
+    check_opens(settings.scene, sensor=settings.sensor, allow_vrt=settings.allow_vrt)
+
+    def open_for(spec: InputSpec) -> Opened:
+        source = open_source(
+            settings.scene,
+            spec,
+            radiometry=settings.radiometry,
+            nodata_rule=settings.nodata,
+            sensor=settings.sensor,
+            bands=settings.bands,
+            measure=not dry,
+            memory=settings.memory,
+            allow_vrt=settings.allow_vrt,
+            allow_private=settings.allow_private,
+        )
+        LOG.info("scene %s: %s", locate(settings.scene).name, width_by_height(source.grid.shape))
+        return source, {} if dry else _facts(settings, source)
+
+    return plan_run(settings, open_for, dry=dry, like=like, predictor=predictor)
 
 
 def plan_run(
     settings: SceneSettings | LineSettings,
-    source: SceneSource | LineSource,
-    facts: Mapping[str, object],
+    open_for: Callable[[InputSpec], Opened],
     *,
     dry: bool,
     like: Prepared | None = None,
     predictor: Predictor | None = None,
 ) -> Prepared:
-    """Load the model and plan the run on a source.
+    """Load the model, open what it takes, and plan the run on it.
 
     Parameters
     ----------
-    facts : everything of the source beside geometry that can change a value; empty for a dry run.
+    open_for : opens the source for the input of the model.
     dry, like, predictor : as of ``prepare``.
 
     Raises
     ------
     SpectileError : the model or a setting cannot be used.
     """
-    crew = None if predictor is not None else _assemble(settings, source, dry=dry)
+    crew = None if predictor is not None else _assemble(settings, dry=dry)
     try:
-        return _plan_run(settings, source, facts, crew, predictor, dry=dry, like=like)
+        return _plan_run(settings, open_for, crew, predictor, dry=dry, like=like)
     except BaseException:
         if crew is not None:
             crew.close()
         raise
 
 
-def _assemble(settings: CubeSettings, source: SceneSource | LineSource, *, dry: bool) -> Crew | None:
+def _assemble(settings: CubeSettings, *, dry: bool) -> Crew | None:
     """The processes that the settings ask for; None where this one is enough."""
     if settings.workers is not None and settings.dask_address is not None:
         raise UsageError("--workers and --dask-address exclude each other")
     if dry:
         return None
     gpus: list[str] = []
-    if settings.device != "cpu" and settings.dask_address is None and settings.model != "bands-repeat":
+    network = not predictors.is_repeat(settings.model)
+    if settings.device != "cpu" and settings.dask_address is None and network:
         from spectile.model.device import visible_gpus
 
         gpus = visible_gpus()
@@ -128,29 +140,34 @@ def _assemble(settings: CubeSettings, source: SceneSource | LineSource, *, dry: 
         return None
     from spectile.flows.run.crew import assemble  # a run in one process needs no dask
 
-    return assemble(settings, source, gpus)
+    return assemble(settings, gpus)
 
 
 def _plan_run(
     settings: SceneSettings | LineSettings,
-    source: SceneSource | LineSource,
-    facts: Mapping[str, object],
+    open_for: Callable[[InputSpec], Opened],
     crew: Crew | None,
     predictor: Predictor | None,
     *,
     dry: bool,
     like: Prepared | None,
 ) -> Prepared:
-    for notice in source.notices:
-        LOG.warning(notice)
     layers = choose_layers(settings.layers, settings.samples)
-    grid = source.grid
-    tiling = Tiling(grid.shape, settings.tile, settings.halo)
-    window = grid.window if settings.region is None else grid.window_of(settings.region)
     if like is not None:
         predictor = like.predictor
     elif predictor is None:
         predictor = predictors.predictor_of(settings) if crew is None else crew.predictor(settings)
+    if len(predictor.inputs) > 1:
+        raise UsageError(
+            "a run reads one scene, and the model takes several rasters", where=settings.model,
+            got=", ".join(spec.name for spec in predictor.inputs),
+        )  # fmt: skip
+    source, facts = open_for(predictor.inputs[0])
+    for notice in source.notices:
+        LOG.warning(notice)
+    grid = source.grid
+    tiling = Tiling(grid.shape, settings.tile, settings.halo)
+    window = grid.window if settings.region is None else grid.window_of(settings.region)
     tiling.check_stride(predictor.stride)
     estimate = predictor.settings.get("estimate")
     if estimate == "posterior mean":
@@ -248,14 +265,21 @@ def check_start(settings: CubeSettings, scenes: Sequence[str]) -> None:
             )
 
 
-def _facts(settings: SceneSettings, source: SceneSource) -> dict[str, object]:
+def _facts(settings: SceneSettings, source: Scene) -> dict[str, object]:
     """Everything of the scene beside geometry that can change a value. Names the file, never its folder."""
     return {
         "scene": {"name": locate(settings.scene).name, **source.identity(checksum=settings.checksum)},
         "channels": list(source.channels),
+        **_numbering(settings, source),
         **source.mask_facts,
         "radiometry": source.radiometry.to_json(),
     }
+
+
+def _numbering(settings: SceneSettings, source: Scene) -> dict[str, object]:
+    """The sensor whose bands the numbers count, of a scene of several files that do not say it."""
+    known = settings.sensor is not None and settings.sensor.partition(":")[0] in FILE_SENSORS
+    return {"sensor": settings.sensor} if known and isinstance(source, StackSource) else {}
 
 
 def _with_block(draft: Workload, settings: CubeSettings) -> Plan:

@@ -11,8 +11,8 @@ from spectile.pipeline.block.predict import BandsRepeat, Predictor
 
 def predictor_of(settings: Settings, *, weights: bool = True) -> Predictor:
     """The predictor that the settings name, loaded in this process; without weights it cannot predict."""
-    if settings.model == "bands-repeat":
-        return BandsRepeat(batch=settings.batch or 8)
+    if is_repeat(settings.model):
+        return BandsRepeat(batch=settings.batch or 8, sensor=settings.model.partition(":")[2])
     # torch takes seconds to import; nothing that needs no network should wait for it.
     from spectile.model.predict.predictor import load_predictor
 
@@ -28,6 +28,11 @@ def predictor_of(settings: Settings, *, weights: bool = True) -> Predictor:
         weights=weights,
     )
     return predictor
+
+
+def is_repeat(model: str) -> bool:
+    """Whether a model is ``bands-repeat``, or that of a sensor's bands, ``bands-repeat:SENSOR``."""
+    return model.partition(":")[0] == "bands-repeat"
 
 
 def time_tile(predictor: Predictor, tile: int) -> float:

@@ -12,7 +12,7 @@ from spectile.pipeline.stac.item import cube_facts
 
 if TYPE_CHECKING:
     from spectile.flows.run.settings import Settings
-    from spectile.pipeline.scene.raster import SceneSource
+    from spectile.pipeline.scene.source import Scene
     from spectile.pipeline.store.base import Storage
 
 
@@ -30,7 +30,7 @@ def check_catalog(settings: Settings) -> None:
         collection.place(settings.out)
 
 
-def taken_of(settings: Settings, source: SceneSource | LineSource) -> Span | None:
+def taken_of(settings: Settings, source: Scene | LineSource) -> Span | None:
     """When the scene, or all scenes of a line, were taken: as the user says, else by their own metadata."""
     if settings.datetime is not None:
         return parse_span(settings.datetime)

@@ -161,5 +161,6 @@ def _settings(network: CubeSettings, scene: str, plan: Plan) -> SceneSettings:
     settings: Any = plan.settings
     return SceneSettings.like(
         network, scene=scene, radiometry=radiometry_option(settings["radiometry"]), nodata=settings["nodata"],
-        rgb=tuple(settings["channels"]), checksum="sha256" in settings["scene"],
+        bands=tuple(settings["channels"]), sensor=settings.get("sensor"),
+        checksum="sha256" in settings["scene"],
     )  # fmt: skip

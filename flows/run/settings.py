@@ -25,7 +25,7 @@ from typer import Argument, Option
 from spectile.catalog.choices import Choice, Combine, Device, Dtype, Frame, NodataRule, Resampling
 from spectile.catalog.errors import UsageError
 from spectile.catalog.fields import Seed
-from spectile.flows.run.texts import parse_bytes, parse_layers, parse_region, parse_rgb, parse_time
+from spectile.flows.run.texts import parse_bands, parse_bytes, parse_layers, parse_region, parse_time
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -109,10 +109,21 @@ class Settings:
     nodata: Annotated[
         NodataRule, Field(description="Mask a pixel if all, or any, of its channels are nodata.")
     ] = "all"
-    rgb: Annotated[
-        tuple[int, int, int] | None,
-        Field(description="Band numbers of red, green and blue, from 1."),
-        Option(parser=parse_rgb, metavar="R,G,B", show_default="the file's own"),
+    bands: Annotated[
+        tuple[int | str, ...] | None,
+        Field(
+            min_length=1,
+            description="The band for each channel of the model, by number from 1 or by name, e.g. 3,2,1.",
+        ),
+        Option(parser=parse_bands, metavar="BAND,…", show_default="what the file says of its bands"),
+    ] = None
+    sensor: Annotated[
+        str | None,
+        Field(
+            description="Which bands the file has: rgb, rgbn, sentinel2, landsat8, worldview3, "
+            "planetscope or a file of responses; with :BAND,… those of them."
+        ),
+        Option(metavar="NAME|FILE", show_default="what the file says of its bands"),
     ] = None
     device: Annotated[Device, Field(description="Where the network runs.")] = "auto"
     dtype: Annotated[
@@ -229,7 +240,10 @@ class SceneSettings(CubeSettings):
 
     scene: Annotated[
         str,
-        Field(description="The RGB raster, a path or URL: GeoTIFF, JPEG 2000, PNG, JPEG, ENVI."),
+        Field(
+            description="The scene, a path or URL: GeoTIFF, JPEG 2000, PNG, JPEG, ENVI; or a Sentinel-2 "
+            "folder (.SAFE), a folder of files of one band each, or a STAC item (.json)."
+        ),
         Argument(metavar="SCENE"),
     ]
     radiometry: _Radiometry = None
@@ -248,7 +262,7 @@ class LineSettings(CubeSettings):
         tuple[str, ...],
         Field(
             min_length=1,
-            description="RGB rasters, a folder of them, or a STAC item collection (.json).",
+            description="Rasters, Sentinel-2 folders, a folder of them, or a STAC item collection (.json).",
         ),
         Argument(metavar="SCENES..."),
     ]

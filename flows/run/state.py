@@ -22,7 +22,7 @@ from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.line.source import LineSource
 from spectile.pipeline.plan.cost import Estimate
 from spectile.pipeline.plan.plan import Plan
-from spectile.pipeline.scene.raster import SceneSource
+from spectile.pipeline.scene.source import Scene
 
 LOG = logging.getLogger("spectile")
 
@@ -76,7 +76,7 @@ class Prepared:
 
     settings: SceneSettings | LineSettings
     """What the user set."""
-    source: SceneSource | LineSource
+    source: Scene | LineSource
     """The scene, or the flight line."""
     predictor: Predictor
     """The network."""
@@ -88,7 +88,7 @@ class Prepared:
     """The processes that make the blocks; None is this one."""
 
     @property
-    def sources(self) -> Mapping[str, SceneSource | LineSource]:
+    def sources(self) -> Mapping[str, Scene | LineSource]:
         """The scene by the name of the network's input."""
         return {spec.name: self.source for spec in self.predictor.inputs}
 

@@ -31,13 +31,12 @@ def parse_region(text: str) -> tuple[float, ...]:
     return x_min, y_min, x_max, y_max
 
 
-def parse_rgb(text: str) -> tuple[int, ...]:
-    """The three numbers of ``R,G,B``."""
-    try:
-        red, green, blue = (int(part) for part in text.split(","))
-    except ValueError as err:
-        raise typer.BadParameter(f"{text!r} is not three band numbers R,G,B") from err
-    return red, green, blue
+def parse_bands(text: str) -> tuple[int | str, ...]:
+    """Band numbers and names between commas."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise typer.BadParameter(f"{text!r} is not a list of bands; give e.g. 3,2,1 or red,green,blue")
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
 def parse_layers(text: str) -> tuple[str, ...]:

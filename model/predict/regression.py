@@ -59,7 +59,8 @@ class RegressionPredictor:
         }  # fmt: skip
 
     def _check_bands(self, where: str) -> None:
-        count = len(self.regression.predict(np.zeros((3, 1, 1), dtype=np.float32)))
+        channels = len(self.inputs[0].bands)
+        count = len(self.regression.predict(np.zeros((channels, 1, 1), dtype=np.float32)))
         if count != len(self.bands):
             raise CheckpointError(
                 "the baselines are for other bands", where=where, got=count, expected=len(self.bands)
@@ -72,9 +73,8 @@ class RegressionPredictor:
 
     def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
         """Yield the same (N, B, h, w) float32 reflectance for each sample; one tile is made at a time."""
-        out = np.stack(
-            [np.ascontiguousarray(self.regression.predict(tile)) for tile in batch.rasters["rgb"].values]
-        )
+        tiles = batch.rasters[self.inputs[0].name].values
+        out = np.stack([np.ascontiguousarray(self.regression.predict(tile)) for tile in tiles])
         for _ in samples:
             yield out
 

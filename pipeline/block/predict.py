@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spectile.catalog.bands import RGB_CAMERA, VNIR48, Bands
+from spectile.catalog.bands import VNIR48, Bands
 from spectile.catalog.calibration import Calibration
-from spectile.catalog.inputs import Batch, InputSpec
+from spectile.catalog.inputs import RGB_SCENE, Batch, InputSpec
+from spectile.pipeline.scene.bands import find_sensor
 
 
 class Predictor(Protocol):
@@ -80,7 +82,7 @@ class Predictor(Protocol):
 
 @dataclass
 class BandsRepeat:
-    """A predictor that costs nothing: the colour, interpolated over the wavelengths.
+    """A predictor that costs nothing: the scene's bands, interpolated over the wavelengths.
 
     It stands in for the network where the pipeline itself is measured or tested.
     """
@@ -93,11 +95,16 @@ class BandsRepeat:
     """It looks at single pixels."""
     reach: int | None = 0
     """It looks at single pixels."""
+    sensor: str = ""
+    """The sensor of whose bands it takes a scene, as of ``find_sensor``; empty for a colour scene."""
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[InputSpec, ...]:
-        """A colour scene; masked pixels are mid grey."""
-        return (InputSpec("rgb", RGB_CAMERA, (0.2, 0.2, 0.2)),)
+        """The scene."""
+        if not self.sensor:
+            return (RGB_SCENE,)
+        bands = find_sensor(self.sensor).bands
+        return (InputSpec("scene", bands, (0.2,) * len(bands)),)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -106,21 +113,22 @@ class BandsRepeat:
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """Nothing can be set."""
-        return {"name": "bands-repeat", "digest": "", "steps": 0, "sampler": "none", "seed": 0,
-                "dtype": "float32", "device": "cpu"}  # fmt: skip
+        """The sensor is part of its name; nothing else can be set."""
+        name = f"bands-repeat:{self.sensor}" if self.sensor else "bands-repeat"
+        return {"name": name, "digest": "", "steps": 0, "sampler": "none", "seed": 0, "dtype": "float32",
+                "device": "cpu"}  # fmt: skip
 
     def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
         """Yield the same (N, B, h, w) reflectance for each sample."""
-        rgb = batch.rasters["rgb"].values
-        centre = np.array(RGB_CAMERA.centre_nm)[::-1]
-        weights = np.array(
-            [np.interp(self.bands.centre_nm, centre, row) for row in np.eye(3)[::-1]], np.float32
-        )
+        (spec,) = self.inputs
+        scene, centre = batch.rasters[spec.name].values, np.array(spec.bands.centre_nm)
+        order = np.argsort(centre)
+        one = np.eye(len(centre))[:, order]
+        weights = np.array([np.interp(self.bands.centre_nm, centre[order], row) for row in one], np.float32)
         # Tile by tile and band by band in memory: the blending reads them in that order.
-        spectra = weights.T @ rgb.reshape(len(rgb), 3, -1)
+        spectra = weights.T @ scene.reshape(len(scene), len(centre), -1)
         for _ in samples:
-            yield spectra.reshape(len(rgb), -1, *rgb.shape[2:])
+            yield spectra.reshape(len(scene), -1, *scene.shape[2:])
 
     def memory(self, tile: int) -> int:
         """Bytes of one batch of spectra."""

@@ -23,7 +23,7 @@ from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.levels import FOLDER
 from spectile.pipeline.plan.arrays import array_attributes, cube_arrays
 from spectile.pipeline.plan.plan import Plan
-from spectile.pipeline.scene.raster import axis_coordinates
+from spectile.pipeline.scene.lazy import axis_coordinates
 
 if TYPE_CHECKING:
     from zarr.abc.buffer import Buffer

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spectile.catalog.errors import BlockError
 from spectile.pipeline.geometry.grid import Window
-from spectile.pipeline.scene.raster import SceneSource
+from spectile.pipeline.scene.source import Scene
 
 FOOTPRINT_CELLS = 1_000_000
 """Most cells of a footprint (4 MB of distances); a scene of 40,000 × 2,000 px gets cells of 9 px."""
@@ -59,7 +59,7 @@ class Footprint:
         return np.array(found_rows), np.array(found_cols)
 
 
-def take_footprint(source: SceneSource, *, multiple: int = 1) -> Footprint:
+def take_footprint(source: Scene, *, multiple: int = 1) -> Footprint:
     """The footprint of a scene, from one pass over its mask.
 
     Unreadable parts of the file count as valid: the blocks there fail with an error, the others are made.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from spectile.catalog.choices import Combine, Frame, NodataRule, Resampling
 from spectile.catalog.errors import SceneError
-from spectile.catalog.inputs import Raster
+from spectile.catalog.inputs import RGB_SCENE, InputSpec, Raster
 from spectile.catalog.stac.scenes import NamedScene
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Tiling, reflected
@@ -117,6 +117,14 @@ class LineSource:
             blended += (shared if self.combine == "feather" else ahead) * (colours - blended)
         rgb[:] = np.where(index > 0, mean, np.float32(np.nan))
 
+    @property
+    def feeds(self) -> tuple[str, ...]:
+        """Each channel of the model and the band of the scenes that feeds it, for people."""
+        first, *others = (member.source.feeds for member in self.members)
+        if all(feeds == first for feeds in others):
+            return first
+        return tuple(f"{member.name}: {', '.join(member.source.feeds)}" for member in self.members)
+
     def settings(self) -> dict[str, object]:
         """The settings that decide how scenes are combined, as plain JSON values."""
         return {"combine": self.combine, "resampling": self.resampling, "gain": self.gain}
@@ -150,6 +158,7 @@ class LineSource:
 
 def open_line(
     scenes: Sequence[NamedScene],
+    spec: InputSpec = RGB_SCENE,
     *,
     grid: Grid | None = None,
     crs: str | None = None,
@@ -160,7 +169,8 @@ def open_line(
     resampling: Resampling = "bilinear",
     radiometry: Sequence[str] = (),
     nodata_rule: NodataRule = "all",
-    channels: tuple[int, int, int] | None = None,
+    sensor: str | None = None,
+    bands: Sequence[int | str] | None = None,
     gain: float | None = None,
     measure: bool = True,
     allow_vrt: bool = False,
@@ -171,15 +181,16 @@ def open_line(
     Parameters
     ----------
     grid : the line's grid if it is fixed already; otherwise the next four choose it, see ``choose_grid``.
-    radiometry, nodata_rule, channels, gain, measure, allow_vrt, allow_private : as in ``open_scenes``.
+    spec, radiometry, nodata_rule, sensor, bands, gain, measure, allow_vrt, allow_private : as in
+        ``open_scenes``.
 
     Raises
     ------
     SceneError, UsageError : as in ``open_scenes``, ``choose_grid`` and ``place_scene``.
     """
     sources, gain = open_scenes(
-        scenes, radiometry=radiometry, nodata_rule=nodata_rule, channels=channels, gain=gain, measure=measure,
-        allow_vrt=allow_vrt, allow_private=allow_private,
+        scenes, spec, radiometry=radiometry, nodata_rule=nodata_rule, sensor=sensor, bands=bands, gain=gain,
+        measure=measure, allow_vrt=allow_vrt, allow_private=allow_private,
     )  # fmt: skip
     footprints = [take_footprint(source) for source in sources]
     for scene, footprint in zip(scenes, footprints, strict=True):

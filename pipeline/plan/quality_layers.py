@@ -44,7 +44,7 @@ _ATTRIBUTES: dict[QualityLayer, dict[str, Any]] = {
     },
     "rgb_consistency": {
         "long_name": "difference of the cube, seen through the colour response, from the scene's colours",
-        "comment": "root mean square over red, green and blue, reflectance",
+        "comment": "root mean square over the channels that its bands cover, reflectance",
     },
     "overlap_disagreement": {
         "long_name": "difference of overlapping tiles",

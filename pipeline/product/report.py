@@ -128,6 +128,7 @@ def _settings(view: View, plan: Plan) -> dict[str, str]:
     layers = [*plan.layers, *plan.quality]
     named = {
         **_scenes(plan),
+        "channels": "; ".join(view.facts.get("channels") or _numbers(plan)),
         "model": f"{_named(model.get('name', 'unknown'))} {str(model.get('digest') or '')[:12]}".strip(),
         "solver": f"{model.get('sampler', 'unknown')}, {model.get('steps', 'unknown')} steps a stage",
         "seed": model.get("seed", "unknown"),
@@ -155,14 +156,20 @@ def _scenes(plan: Plan) -> dict[str, str]:
     names = []
     for scene in scenes:
         known = [f"{key} {str(scene[key])[:12]}" for key in ("sha256", "etag") if scene.get(key)]
+        known += [f"{len(scene['files'])} files"] if "files" in scene else []
         names.append(" ".join([_named(scene.get("name", "unknown")), *known]))
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     kinds = {str((facts.get("radiometry") or {}).get("kind", "unknown")): None for facts in facts_of_scenes}
     return {
         "scene" if len(names) == 1 else f"{len(names)} scenes": f"{'; '.join(names[:8])}{more}",
         "radiometry": " and ".join(kinds),
-        "channels": ", ".join(map(str, facts_of_scenes[0].get("channels") or ())) or "unknown",
     }
+
+
+def _numbers(plan: Plan) -> list[str]:
+    """The numbers of the bands that feed the model."""
+    facts: Any = plan.scenes[0].facts if plan.scenes else plan.settings
+    return [", ".join(map(str, facts.get("channels") or ())) or "unknown"]
 
 
 def _warnings(view: View, plan: Plan, timing: Timing, flags: Mapping[str, float]) -> list[str]:

@@ -123,7 +123,7 @@ def _maps(report: Report) -> Iterator[Figure]:
         yield _scalar_map(report, "Uncertainty", f"standard deviation at {nm:.0f} nm, reflectance", values)
     if report.agreement is not None:
         values = flat(view, report.level, "rgb_consistency")
-        unit = "root mean square over red, green and blue, reflectance"
+        unit = "root mean square over the scene's channels, reflectance"
         yield _scalar_map(report, "Difference from the scene's colours", unit, values)
     if "overlap_disagreement" in view.arrays:
         values = flat(view, report.level, "overlap_disagreement")

@@ -1,7 +1,4 @@
-"""Reading a scene: windows of reflectance and validity, for runs and as lazy xarray objects for notebooks.
-
-Both use ``SceneSource.read``, so a notebook shows exactly what the network gets.
-"""
+"""Reading a scene that is one file: windows of reflectance and validity."""
 
 from __future__ import annotations
 
@@ -11,37 +8,31 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import MaskFlags
 
 from spectile.catalog.choices import NodataRule
-from spectile.catalog.errors import BlockError, SceneError, UsageError
+from spectile.catalog.errors import BlockError, SceneError
 from spectile.catalog.inputs import Raster
-from spectile.catalog.redaction import redact_url
-from spectile.catalog.urls import Location, locate
 from spectile.pipeline.geometry.grid import Grid, Window
-from spectile.pipeline.geometry.places import check_place
-from spectile.pipeline.geometry.tiling import Tile, Tiling, reflected
-from spectile.pipeline.scene.addresses import resolve
+from spectile.pipeline.geometry.tiling import reflected
 from spectile.pipeline.scene.opening import (
-    block_bytes,
-    check_listed,
     first_line,
     gdal_errors,
     is_gdal_error,
     open_raster,
 )
-from spectile.pipeline.scene.radiometry import Radiometry, declare, display_gain
-from spectile.pipeline.scene.remote import RemoteFile, ask, reading
+from spectile.pipeline.scene.radiometry import Radiometry
+from spectile.pipeline.scene.remote import RemoteFile, reading
 
 if TYPE_CHECKING:
-    import xarray as xr
+    pass
 
 SURVEY_PIXELS = 1024
 """Most rows and columns of the one decimated read from which scene-wide values are measured."""
@@ -106,6 +97,8 @@ class SceneSource:
     """Decoded bytes of the file's largest block; GDAL decodes whole blocks."""
     allow_vrt: bool = False
     """Whether a VRT is accepted."""
+    feeds: tuple[str, ...] = ()
+    """Each channel of the model and the band that feeds it, for people."""
     _name: _Name = field(default_factory=_Name, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
@@ -340,258 +333,5 @@ class SceneSource:
         return digest.hexdigest()
 
 
-def open_source(
-    path: str | Path,
-    *,
-    radiometry: str | None = None,
-    nodata_rule: NodataRule = "all",
-    channels: tuple[int, int, int] | None = None,
-    measure: bool = True,
-    memory: int | None = None,
-    allow_vrt: bool = False,
-    listed: bool = False,
-    allow_private: bool = False,
-) -> SceneSource:
-    """The source of an RGB raster, with everything that reading needs.
-
-    Parameters
-    ----------
-    radiometry : ``reflectance``, ``display``, ``display:GAIN``, ``display/PEAK``, ``display/PEAK:GAIN`` or
-        ``dn:OFFSET,SCALE``; by default the file's own metadata decide.
-    nodata_rule : whether all or any of the channels must hold the nodata value.
-    channels : 1-based bands of red, green and blue; by default the file's colour interpretation.
-    measure : read the scene once, decimated, to check its range and to measure the display gain.
-        Without it only the first and the last pixel are read, and a display source cannot be read yet.
-    allow_vrt : as in ``open_raster``.
-    listed : a catalogue named it: it must be GeoTIFF or JPEG 2000, and not on a private address.
-    allow_private : as in ``resolve``.
-    memory : bytes that reading may take in addition to the result; by default the limit for any file.
-
-    Raises
-    ------
-    SceneError : missing, not a raster, no CRS or geotransform, wrong bands, or undeclared radiometry.
-    UsageError : unknown nodata rule.
-    """
-    if nodata_rule not in get_args(NodataRule):
-        raise UsageError("unknown nodata rule", got=nodata_rule, expected="all or any")
-    name = str(path)
-    where = locate(path)
-    remote = None
-    if isinstance(where, Location):
-        final = resolve(where, listed=listed, allow_private=allow_private)
-        remote, name = ask(final), name if final == where else final.url
-    elif listed:
-        check_listed(where)
-    # rasterio reports faults in a mask's directory late, as a bare GDAL error.
-    told = gdal_errors(name, "the scene's metadata cannot be read", "run again")
-    with told, reading(name), open_raster(name, allow_vrt=allow_vrt) as dataset:
-        grid = _grid(dataset, name)
-        elsewhere = check_place(grid, redact_url(name))
-        rgb = _channels(dataset, name, channels)
-        mask = _mask(dataset, rgb)
-        declared, notice = declare(
-            radiometry,
-            where=redact_url(name),
-            dtype=dataset.dtypes[rgb[0] - 1],
-            offsets=_of(dataset.offsets, rgb),
-            scales=_of(dataset.scales, rgb),
-        )
-        nodata = tuple(dataset.nodatavals[band - 1] for band in rgb)
-        alpha = _alpha(dataset) if mask == "alpha" else None
-        block = block_bytes(dataset)
-    source = SceneSource(
-        name, grid, rgb, declared, mask, nodata, nodata_rule,
-        tuple(said for said in (notice, elsewhere) if said), remote, alpha, block, allow_vrt,
-    )  # fmt: skip
-    if memory is not None and source.memory() > memory:
-        raise SceneError(
-            "the file's blocks do not fit the memory", where=name, got=f"{source.memory() / 1e9:.2f} GB",
-            expected=f"up to {memory / 1e9:.2f} GB",
-            remedy="raise --memory, or write the file anew with tiles, e.g. rio convert --co TILED=YES",
-        )  # fmt: skip
-    source.check_ends()
-    return _measured(source, declared_by_user=radiometry is not None) if measure else source
-
-
-def _measured(source: SceneSource, *, declared_by_user: bool) -> SceneSource:
-    numbers, valid = source.survey()
-    if not valid.any():
-        raise SceneError("the scene has no valid pixel", where=source.path, remedy="check its nodata value")
-    radiometry = source.radiometry
-    if radiometry.kind == "display" and radiometry.gain is None:
-        return replace(source, radiometry=replace(radiometry, gain=display_gain(numbers, valid, radiometry)))
-    bare = radiometry.kind == "reflectance" and set(radiometry.scale) == {1.0} and not any(radiometry.offset)
-    bare_floats = bare and np.issubdtype(numbers.dtype, np.floating)
-    if bare_floats and not declared_by_user:
-        top = float(numbers[:, valid].max())
-        if top > 1.5:
-            raise SceneError(
-                "the file does not say what its numbers mean",
-                where=source.path,
-                got=f"floats up to {top:g} without a scale",
-                expected="reflectance up to 1.5",
-                remedy="use --radiometry dn:OFFSET,SCALE for reflectance = (DN − OFFSET)·SCALE, "
-                f"display/{255 if top <= 255 else 65535} for a picture made for the eye, "
-                "or reflectance where they are",
-            )
-    return source
-
-
-def _grid(dataset: rasterio.DatasetReader, name: str) -> Grid:
-    if dataset.crs is None:
-        gcps, _ = dataset.gcps
-        raise SceneError(
-            "the scene has ground control points but no grid" if gcps else "the scene has no CRS",
-            where=name,
-            expected="a CRS and a geotransform",
-            remedy="warp it first, e.g. rio warp --dst-crs EPSG:…"
-            if gcps
-            else "assign it, e.g. rio edit-info --crs EPSG:…",
-        )
-    if dataset.transform.is_identity or dataset.transform.is_degenerate:
-        raise SceneError(
-            "the scene has no geotransform", where=name, remedy="assign it, e.g. rio edit-info --transform …"
-        )
-    grid = Grid((dataset.height, dataset.width), dataset.transform, dataset.crs.to_wkt())
-    if not np.isfinite([*dataset.transform, *grid.bounds]).all():
-        raise SceneError(
-            "the scene's geotransform is not finite",
-            where=name,
-            got=", ".join(f"{value:g}" for value in tuple(dataset.transform)[:6]),
-            remedy="assign it, e.g. rio edit-info --transform …",
-        )
-    return grid
-
-
-def _channels(
-    dataset: rasterio.DatasetReader, name: str, asked: tuple[int, int, int] | None
-) -> tuple[int, int, int]:
-    colours = {colour: band for band, colour in enumerate(dataset.colorinterp, 1)}
-    wanted = [colours.get(c) for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
-    if asked:
-        if not all(1 <= band <= dataset.count for band in asked):
-            raise SceneError("no such band", where=name, got=f"--rgb {','.join(map(str, asked))}",
-                             expected=f"bands 1 to {dataset.count}")  # fmt: skip
-        wanted = list(asked)
-    elif not all(wanted):
-        if dataset.count - (ColorInterp.alpha in colours) != 3:
-            raise SceneError(
-                "wrong number of bands",
-                where=name,
-                got=dataset.count,
-                expected="red, green and blue (and alpha)",
-                remedy="name them with --rgb R,G,B" if dataset.count >= 3 else "give an RGB scene",
-            )
-        wanted = [band for band in range(1, dataset.count + 1) if band != colours.get(ColorInterp.alpha)]
-    types = {dataset.dtypes[band - 1] for band in wanted if band}
-    if len(types) > 1 or "complex" in next(iter(types)):
-        raise SceneError(
-            "the channels differ in type or are complex", where=name, got=", ".join(sorted(types))
-        )
-    red, green, blue = (int(band) for band in wanted if band)
-    return red, green, blue
-
-
-def _mask(
-    dataset: rasterio.DatasetReader, rgb: tuple[int, ...]
-) -> Literal["alpha", "dataset", "nodata", "none"]:
-    flags = {flag for band in rgb for flag in dataset.mask_flag_enums[band - 1]}
-    if _alpha(dataset) is not None:
-        return "alpha"
-    if MaskFlags.per_dataset in flags and MaskFlags.nodata not in flags:
-        return "dataset"
-    return "nodata" if any(dataset.nodatavals[band - 1] is not None for band in rgb) else "none"
-
-
-def _alpha(dataset: rasterio.DatasetReader) -> int | None:
-    """The 1-based band that holds alpha."""
-    colours = dataset.colorinterp
-    return colours.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in colours else None
-
-
 def _at(window: Window) -> rasterio.windows.Window:
     return rasterio.windows.Window(window.col, window.row, window.width, window.height)
-
-
-def _of(values: tuple[float, ...], channels: tuple[int, ...]) -> tuple[float, ...]:
-    return tuple(float(values[band - 1]) for band in channels)
-
-
-def open_scene(
-    path: str | Path,
-    *,
-    radiometry: str | None = None,
-    nodata_rule: NodataRule = "all",
-    channels: tuple[int, int, int] | None = None,
-    chunk: int = 1024,
-) -> xr.DataArray:
-    """The scene as a lazy, dask-chunked DataArray ``(band, y, x)``, float32 reflectance with its CRS.
-
-    Invalid pixels are NaN. ``attrs["source"]`` names the file and its radiometry. The full geotransform is
-    always there, x and y coordinates if the grid is axis-aligned.
-
-    Raises
-    ------
-    SceneError : as in ``open_source``.
-    """
-    import dask.array as da
-    import rioxarray  # noqa: F401  (adds the .rio accessor)
-    import xarray as xr
-
-    source = open_source(path, radiometry=radiometry, nodata_rule=nodata_rule, channels=channels)
-    rows, cols = source.grid.shape
-
-    def block(block_info: dict[object, dict[str, list[tuple[int, int]]]]) -> NDArray[np.float32]:
-        (_, _), (row, row_stop), (col, col_stop) = block_info[None]["array-location"]
-        return source.read(Window(row, col, row_stop - row, col_stop - col))[0]
-
-    chunks = ((3,), _chunks(rows, chunk), _chunks(cols, chunk))
-    # Without meta, map_blocks would call the reader on an empty window to find its type.
-    data = da.map_blocks(  # type: ignore[no-untyped-call]
-        block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
-    )
-    scene = xr.DataArray(
-        data,
-        dims=("band", "y", "x"),
-        coords={"band": ["red", "green", "blue"], **axis_coordinates(source.grid)},
-        name="rgb",
-        attrs={"units": "1", "long_name": "reflectance", "source": redact_url(source.path),
-               "radiometry": source.radiometry.kind},
-    )  # fmt: skip
-    placed: xr.DataArray = scene.rio.write_crs(source.grid.crs_wkt)
-    placed = placed.rio.write_transform(source.grid.transform)
-    return placed
-
-
-def tiles(scene: xr.DataArray, *, tile: int = 256, halo: int = 32) -> Iterator[tuple[Tile, xr.DataArray]]:
-    """The overlapping chunks of a scene, each with its tile: lazy selections of ``(band, y, x)``.
-
-    They are the same windows that the network gets, mirrored at the scene's border.
-
-    Raises
-    ------
-    UsageError : the halo is too large for the tile.
-    """
-    rows, cols = scene.sizes["y"], scene.sizes["x"]
-    for each in Tiling((rows, cols), tile, halo).tiles():
-        window = each.window
-        if Window(0, 0, rows, cols).contains(window):
-            yield each, scene.isel(y=window.slices[0], x=window.slices[1])
-        else:
-            at_rows = reflected(window.row, window.row_stop, rows)
-            at_cols = reflected(window.col, window.col_stop, cols)
-            yield each, scene.isel(y=at_rows, x=at_cols)
-
-
-def axis_coordinates(grid: Grid) -> dict[str, NDArray[np.float64]]:
-    """Pixel-centre coordinates y (rows,) and x (columns,) of an axis-aligned grid; empty if rotated."""
-    if not grid.is_axis_aligned:
-        return {}
-    rows, cols = grid.shape
-    t = grid.transform
-    centres = [np.arange(size, dtype=np.float64) + 0.5 for size in (rows, cols)]
-    return {"y": t.f + t.e * centres[0], "x": t.c + t.a * centres[1]}
-
-
-def _chunks(size: int, chunk: int) -> tuple[int, ...]:
-    return tuple(min(chunk, size - start) for start in range(0, size, chunk))

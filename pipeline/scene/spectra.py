@@ -15,6 +15,7 @@ from scipy.io import loadmat
 
 from spectile.catalog.bands import Bands, MeasuredBands
 from spectile.catalog.errors import SceneError, UsageError
+from spectile.catalog.sensors import Sensor, colours_of
 from spectile.pipeline.scene.formats import Layout, Unit, bands_in
 from spectile.pipeline.scene.untrusted import reading_file
 from spectile.pipeline.store.base import read_bounded
@@ -147,20 +148,7 @@ def read_responses(
     SceneError
         The file cannot be read, or has no such curve.
     """
-    if path.suffix.lower() == ".sli":
-        library = read_spectral_library(path, wavelength_unit=wavelength_unit)
-        names, curves = list(library.names), library.spectra.astype(np.float64)
-        nm = np.asarray(library.bands.centre_nm)
-    else:
-        readers = {".csv": _csv_table, ".xls": _xls_table, ".mat": _mat_table}
-        if path.suffix.lower() not in readers:
-            raise SceneError("unknown kind of file", where=path.name, expected=".sli, .csv, .xls, .mat")
-        with reading_file(path, "cannot be read as response curves"):
-            names, table = readers[path.suffix.lower()](path)
-            nm = np.asarray(
-                bands_in(table[:, 0], None, None, Layout(wavelength_unit=wavelength_unit)).centre_nm
-            )
-        curves = table[:, 1:].T
+    names, nm, curves = _curves(path, wavelength_unit)
     picked = []
     for channel in channels:
         position = names.index(channel) if channel in names else channel
@@ -178,6 +166,43 @@ def read_responses(
         return MeasuredBands.from_curves(nm, chosen)
     except UsageError as err:
         raise SceneError(str(err), where=path.name) from err
+
+
+def read_sensor(path: Path) -> Sensor:
+    """The bands of a sensor from a file with the response of each, in order.
+
+    Bands without a name are called B1, B2, and so on.
+
+    Parameters
+    ----------
+    path : as in ``read_responses``.
+
+    Raises
+    ------
+    SceneError : the file cannot be read.
+    """
+    names, _, curves = _curves(path, "nm")
+    bands = read_responses(path, range(1, len(curves) + 1))
+    names = names or [f"B{number}" for number in range(1, len(curves) + 1)]
+    colours = [name or "" for name in colours_of(bands)]
+    return Sensor(tuple(names), tuple(colours), bands, path.name)
+
+
+def _curves(path: Path, unit: Unit) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
+    """The names of a file's curves, their wavelengths (W,), nm, and the curves (C, W)."""
+    if path.suffix.lower() == ".sli":
+        library = read_spectral_library(path, wavelength_unit=unit)
+        names, curves = list(library.names), library.spectra.astype(np.float64)
+        nm = np.asarray(library.bands.centre_nm)
+    else:
+        readers = {".csv": _csv_table, ".xls": _xls_table, ".mat": _mat_table}
+        if path.suffix.lower() not in readers:
+            raise SceneError("unknown kind of file", where=path.name, expected=".sli, .csv, .xls, .mat")
+        with reading_file(path, "cannot be read as response curves"):
+            names, table = readers[path.suffix.lower()](path)
+            nm = np.asarray(bands_in(table[:, 0], None, None, Layout(wavelength_unit=unit)).centre_nm)
+        curves = table[:, 1:].T
+    return names, nm, curves
 
 
 def _rows_table(rows: Sequence[Sequence[object]]) -> tuple[list[str], NDArray[np.float64]]:

@@ -18,6 +18,7 @@ from spectile.catalog.stac.documents import is_plain, one_line, parse_json
 from spectile.catalog.stac.scenes import checked_href, scene_asset
 from spectile.catalog.urls import Location, locate
 from spectile.pipeline.scene.addresses import resolve
+from spectile.pipeline.scene.parts import single_bands
 from spectile.pipeline.store.base import read_bounded
 from spectile.pipeline.store.objects import bounded, connect, told
 
@@ -72,7 +73,7 @@ def crawl(root: Path | Location, *, follow: bool, allow_private: bool = False) -
             yield Met(_plain(document.name), problem=one_line(err))
             continue
         for item in [content] if content["type"] == "Feature" else content["features"]:
-            yield _met(item, document, root)
+            yield _met(item, document, root, alone=content["type"] == "Feature")
         for link in content["links"] if follow else ():
             if link.get("rel") not in _LINKS or link.get("method", "GET") != "GET":
                 continue
@@ -100,7 +101,7 @@ def _address(place: Path | Location) -> str:
     return str(place.resolve()) if isinstance(place, Path) else place.url
 
 
-def _met(item: Mapping[str, Any], document: Path | Location, root: Path | Location) -> Met:
+def _met(item: Mapping[str, Any], document: Path | Location, root: Path | Location, *, alone: bool) -> Met:
     parts = [item[key] for key in ("collection", "id") if item.get(key)]
     name = "/".join(_plain(str(part)) for part in parts)
     where = f"{document} item {str(item.get('id'))[:80]}"
@@ -112,6 +113,9 @@ def _met(item: Mapping[str, Any], document: Path | Location, root: Path | Locati
     try:
         return Met(name, checked_href(scene_asset(item["assets"], where), document, root, where), item)
     except UsageError as err:
+        # A scene of several files is known by its item.
+        if isinstance(document, Path) and alone and single_bands(item["assets"]):
+            return Met(name, str(document.resolve()), item)
         return Met(name, problem=one_line(err))
 
 

@@ -1,4 +1,4 @@
-"""The scenes in an inbox: rasters of a folder, or items reached from a STAC document."""
+"""The scenes in an inbox: rasters and Sentinel-2 products of a folder, or items that a document names."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from spectile.catalog.urls import Location, locate
 from spectile.pipeline.scene.addresses import resolve
 from spectile.pipeline.scene.opening import check_listed
 from spectile.pipeline.scene.remote import ask
+from spectile.pipeline.scene.safe import is_safe
 from spectile.pipeline.stac.crawl import crawl, elsewhere
 
 
@@ -94,6 +95,8 @@ def look(arrival: Arrival, *, allow_private: bool = False) -> Arrival:
             return replace(arrival, state=(there.etag, there.size) if there.etag else None)
         if arrival.in_document:
             check_listed(place)
+        if place.is_dir() and is_safe(place):
+            return replace(arrival, state=_state_of(place))
         facts = place.stat()
         if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for its writer
             return replace(arrival, problem=f"{arrival.place}: not a file")
@@ -112,9 +115,21 @@ def _rasters(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and not name.endswith(".zarr")
         )
+        products = [name for name in folders if name.upper().endswith(".SAFE")]
+        # Not looked into: a product that is being copied has bands, and no metadata yet.
+        folders[:] = [name for name in folders if name not in products]
+        yield from (Path(here, name) for name in products if is_safe(Path(here, name)))
         for name in sorted(files):
             if name.lower().endswith(RASTERS) and not name.startswith("."):
                 yield Path(here, name)
+
+
+def _state_of(product: Path) -> tuple[int, ...]:
+    """The number, bytes and last change of the files of a product."""
+    facts = [
+        os.stat(os.path.join(here, name)) for here, _, files in os.walk(product) for name in sorted(files)
+    ]
+    return len(facts), sum(each.st_size for each in facts), max(each.st_mtime_ns for each in facts)
 
 
 def _name(path: Path, folder: Path) -> str:

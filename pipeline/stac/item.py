@@ -181,17 +181,12 @@ def _sources(plan: Plan, model: Mapping[str, Any]) -> list[dict[str, str]]:
     scene: Any = plan.settings.get("scene", {})
     scenes: list[Mapping[str, Any]] = [share.facts for share in plan.scenes] or [scene]
     links = []
-    for source in scenes:
-        known = {"sha256": str(source["sha256"])} if "sha256" in source else {"etag": str(source.get("etag"))}
-        href = (
-            redact_url(str(source["url"]))
-            if "url" in source
-            else f"urn:spectile:scene:{source.get('sha256')}"
-        )
-        identity = {f"spectile:{name}": value for name, value in known.items()}
-        links.append(
-            {"rel": "derived_from", "href": href, "title": str(source.get("name", "scene")), **identity}
-        )
+    files = [{"name": each.get("name"), **file} for each in scenes for file in each.get("files", [each])]
+    for each in files:
+        known = {"sha256": str(each["sha256"])} if "sha256" in each else {"etag": str(each.get("etag"))}
+        href = redact_url(str(each["url"])) if "url" in each else f"urn:spectile:scene:{each.get('sha256')}"
+        said = {f"spectile:{name}": value for name, value in known.items()}
+        links.append({"rel": "derived_from", "href": href, "title": str(each.get("name", "scene")), **said})
     title = str(model.get("name", "unknown"))
     digest = str(model.get("digest") or quote(title))
     links.append({"rel": "model", "href": f"urn:spectile:model:{digest}", "title": title})

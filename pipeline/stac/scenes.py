@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from spectile.catalog.errors import UsageError
 from spectile.catalog.stac.scenes import RASTERS, NamedScene, item_span
 from spectile.catalog.urls import Location, is_url, locate
+from spectile.pipeline.scene.safe import is_safe
 from spectile.pipeline.stac.crawl import crawl
 
 
@@ -17,7 +18,8 @@ def list_scenes(given: Sequence[str], *, last: Sequence[str] = ()) -> list[Named
 
     Parameters
     ----------
-    given : rasters, folders of rasters and local STAC item collections (``.json``, ``.geojson``).
+    given : rasters, Sentinel-2 folders, folders of both, and local STAC item collections (``.json``,
+        ``.geojson``).
     last : the same, to come after all others; also those that ``given`` holds already.
 
     Raises
@@ -47,9 +49,11 @@ def _scenes_of(given: str) -> Iterator[NamedScene]:
     place = locate(given)
     if isinstance(place, Location):
         yield NamedScene(place.name, place.url)
+    elif place.is_dir() and is_safe(place):
+        yield NamedScene(place.name, str(place))
     elif place.is_dir():
         for path in sorted(place.iterdir()):
-            if path.suffix.lower() in RASTERS and path.is_file():
+            if (path.suffix.lower() in RASTERS and path.is_file()) or (path.is_dir() and is_safe(path)):
                 yield NamedScene(path.name, str(path))
     elif place.suffix.lower() in (".json", ".geojson"):
         for met in crawl(place, follow=False):

@@ -44,22 +44,23 @@ def open_scene(
     *,
     radiometry: str | None = None,
     nodata: Literal["all", "any"] = "all",
-    rgb: tuple[int, int, int] | None = None,
+    sensor: str | None = None,
+    bands: Sequence[int | str] | None = None,
 ) -> xr.DataArray:
     """The scene as the model sees it: linear reflectance (band, y, x) float32, lazy, NaN where masked.
 
     Parameters
     ----------
     scene : a path, or a URL: s3://, gs://, https:// or file://.
-    radiometry, nodata, rgb : as of ``run``.
+    radiometry, nodata, sensor, bands : as of ``run``; any number of bands.
 
     Raises
     ------
     SpectileError : it is missing, no raster, has no CRS, or does not say what its numbers mean.
     """
-    from spectile.pipeline.scene.raster import open_scene as open_it
+    from spectile.pipeline.scene.lazy import open_scene as open_it
 
-    return open_it(scene, radiometry=radiometry, nodata_rule=nodata, channels=rgb)
+    return open_it(scene, radiometry=radiometry, nodata_rule=nodata, sensor=sensor, bands=bands)
 
 
 def run(scene: str | Path, out: str | Path, **settings: Any) -> xr.Dataset:

@@ -14,7 +14,7 @@ import rasterio
 
 from spectile.catalog.errors import SceneError, UsageError
 from spectile.pipeline.scene.opening import MOST_IMAGES, check_size
-from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.scene.source import open_source
 from tests.hostile.servers import listening
 
 SECRET = b"SECRET" * 1000
@@ -295,7 +295,7 @@ def test_one_huge_tile_is_refused_before_it_takes_memory(tmp_path):
 import sys, resource
 import rasterio
 from spectile.catalog.errors import SceneError
-from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.scene.source import open_source
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     open_source(sys.argv[1])

@@ -6,7 +6,7 @@ import numpy as np
 
 from spectile.pipeline import benchmark
 from spectile.pipeline.benchmark import metered, write_scene
-from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.scene.source import open_source
 
 
 def test_a_scene_repeats_its_landscape(tmp_path, monkeypatch):

@@ -201,13 +201,13 @@ def test_resuming_a_finished_cube_recomputes_nothing(told, scene, tmp_path):
 @pytest.mark.parametrize(
     ("made", "options", "part"),
     [
-        ({"count": 2}, (), "wrong number of bands (got 2"),
-        ({"count": 5}, (), "--rgb R,G,B"),
+        ({"count": 2}, (), "lacks a band that the model needs, red (605 nm) (got 2 band(s)"),
+        ({"count": 5}, (), "--bands"),
         ({"crs": None}, (), "the scene has no CRS"),
         ({"dtype": "uint16"}, (), "use --radiometry dn:OFFSET,SCALE"),
         ({}, ("--radiometry", "toa"), "unknown radiometry (got 'toa'"),
-        ({}, ("--rgb", "1,2,9"), "no such band"),
-        ({}, ("--rgb", "1,2"), "--rgb"),
+        ({}, ("--bands", "1,2,9"), "no such band"),
+        ({}, ("--bands", "1,2"), "--bands must name one band for each channel"),
         ({}, ("--model", "nothing"), "unknown model (got nothing"),
         ({}, ("--model", "scdm-paper"), "no weights are shipped for scdm-paper; train them with"),
         ({}, ("--halo", "65"), "halo 65 is too large for tile 256"),

@@ -79,7 +79,8 @@ def test_a_plan_is_a_polygon_for_each_block_and_reads_no_pixel(spectile, scene, 
     assert sum(values(found, "cube_bytes")) == report["total"]["output_bytes"]
     assert sum(values(found, "seconds_estimated")) == pytest.approx(3600 * report["total"]["hours"], abs=0.01)
     assert 0 < max(values(found, "memory_bytes")) < report["total"]["peak_memory_bytes"]
-    assert len(told.splitlines()) == 2
+    assert len(told.splitlines()) == 3
+    assert told.startswith("channels  red (605 nm): band 1 (red); green (540 nm): band 2 (green); ")
     assert "scene.tif" in told
     polygons = [in_metres(feature) for feature in found]
     whole = shapely.box(320_000, 4_881_000 - 265, 320_550, 4_881_000)

@@ -30,8 +30,8 @@ from spectile.pipeline.geometry.tiling import Window
 from spectile.pipeline.product.quicklook import quicklook_names, write_quicklook
 from spectile.pipeline.scene import raster as source
 from spectile.pipeline.scene.opening import open_raster
-from spectile.pipeline.scene.raster import open_source
 from spectile.pipeline.scene.remote import gdal_path
+from spectile.pipeline.scene.source import open_source
 from spectile.pipeline.store import objects
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.objects import connect

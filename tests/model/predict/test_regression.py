@@ -19,7 +19,7 @@ from spectile.model.scdm.preset import scdm_paper
 from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.scene.radiometry import Radiometry
-from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.scene.source import open_source
 from spectile.pipeline.store.opening import open_storage
 
 

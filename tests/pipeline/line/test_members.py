@@ -7,7 +7,7 @@ from spectile.catalog.stac.scenes import NamedScene
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.line.feather import take_footprint
 from spectile.pipeline.line.members import open_scenes, place_scene
-from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.scene.source import open_source
 
 
 @pytest.fixture

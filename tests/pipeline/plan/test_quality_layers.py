@@ -28,7 +28,7 @@ from spectile.pipeline.product.report_measures import flat
 from spectile.pipeline.product.report_page import render
 from spectile.pipeline.product.view import open_view
 from spectile.pipeline.run import process_run
-from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.scene.source import open_source
 from spectile.pipeline.store.opening import open_storage
 from tests.pipeline.block.test_mosaic import Held, scene
 from tests.pipeline.fakes import NORTH_UP, SIX, UTM, Positional, made

@@ -26,7 +26,7 @@ from spectile.pipeline.product.report import gather
 from spectile.pipeline.product.report_page import render
 from spectile.pipeline.product.view import View, open_view, picture
 from spectile.pipeline.run import process_run
-from spectile.pipeline.scene.raster import open_source
+from spectile.pipeline.scene.source import open_source
 from spectile.pipeline.simulate.scene import DISPLAY_WHITE, Simulator
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
