@@ -189,7 +189,7 @@ def trained(base: Path, chance: random.Random) -> Callable[[], object]:
         tensors = dict(held.tensors)
         if chance.random() < 0.3:
             name = chance.choice(sorted(tensors))
-            tensors[name] = tensors[name].flatten()[: chance.randrange(1, tensors[name].numel() + 1)]
+            tensors[name] = tensors[name].flatten()[: chance.randrange(tensors[name].numel() + 1)]
         checkpoint.save(base, tensors, metadata if isinstance(metadata, dict) else {})
     else:
         change_file(chance.choice(sorted(path for path in base.iterdir() if path.is_file())), chance)
@@ -218,9 +218,10 @@ def apart(work: Callable[[], dict[str, Any]], *, seconds: int = SECONDS) -> tupl
     if (child := os.fork()) == 0:
         os.close(reads)
         signal.alarm(seconds)
-        said = work()
-        os.write(writes, json.dumps(said).encode())
-        os._exit(0)
+        try:
+            os.write(writes, json.dumps(work()).encode())
+        finally:
+            os._exit(0)  # whatever happens: the folder is the other process's to remove
     os.close(writes)
     with os.fdopen(reads, "rb") as pipe:
         text = pipe.read()

@@ -112,18 +112,18 @@ class Bands:
             number = r"(\d+(?:\.\d+)?)"
             if match := re.fullmatch(rf"\s*{number}\s*-\s*{number}\s*", part):
                 low, high = map(float, match.groups())
-                found = [at for at, nm in enumerate(self.centre_nm) if low <= nm <= high]
+                positions = [at for at, nm in enumerate(self.centre_nm) if low <= nm <= high]
             elif match := re.fullmatch(rf"\s*{number}\s*", part):
-                found = [self.at(float(match[1]))]
+                positions = [self.at(float(match[1]))]
             elif match := re.fullmatch(r"\s*B(\d+)\s*", part):
-                found = [at for at in (int(match[1]) - 1,) if 0 <= at < len(self)]
+                positions = [at for at in (int(match[1]) - 1,) if 0 <= at < len(self)]
             else:
                 raise UsageError(
                     "not a list of bands", got=repr(part), expected="e.g. 450-680,865 in nm, or B001,B012"
                 )
-            if not found:
+            if not positions:
                 raise UsageError("the cube has no such band", got=part.strip(), expected=str(self))
-            chosen += found
+            chosen += positions
         return tuple(dict.fromkeys(chosen))
 
     def __str__(self) -> str:
@@ -339,6 +339,6 @@ def coarse_indices(count: int, coarse: int) -> tuple[int, ...]:
     SCDM takes every fourth of 48 and every sixth of 102.
     """
     if not 1 <= coarse <= count:
-        raise UsageError("cannot take that many bands", got=coarse, expected=f"1 to {count}")
+        raise UsageError("not that many bands to choose from", got=coarse, expected=f"1 to {count}")
     step = count // coarse
     return tuple(range(0, step * coarse, step))

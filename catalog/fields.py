@@ -18,6 +18,10 @@ Members = Annotated[int, Field(ge=1, le=64)]
 """Networks per stage."""
 Steps = Annotated[int, Field(ge=1, le=10_000)]
 """Steps of a diffusion."""
+Side = Annotated[int, Field(ge=16, le=8192)]
+"""Rows and columns of a scene that is made up, px; limited for the same reason."""
+Whole = Annotated[int, Field(ge=0, le=10**6)]
+"""A whole number, zero or more: columns, or scenes that are made up."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 """A finite number."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

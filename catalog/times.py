@@ -53,15 +53,15 @@ def parse_open_span(text: str) -> OpenSpan:
 
 
 def _moments(text: str, whole: str) -> Span:
-    found = re.fullmatch(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?", text)
+    match = re.fullmatch(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?", text)
     try:
-        if not found:
+        if not match:
             if not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", text):
                 raise _unusable(whole)
             moment = datetime.fromisoformat(text)
             moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
             return moment, moment
-        year, month, day = (int(part) if part else None for part in found.groups())
+        year, month, day = (int(part) if part else None for part in match.groups())
         assert year is not None
         last_month = month or 12
         start = datetime(year, month or 1, day or 1, tzinfo=UTC)

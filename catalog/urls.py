@@ -81,10 +81,10 @@ def locate(place: str | Path) -> Path | Location:
         raise UsageError("the URL holds credentials", where=shown, remedy=_SECRETS_BELONG)
     if scheme == "file":
         return _file(str(place), shown)
-    found = _web(str(place), scheme, shown) if scheme.startswith("http") else _object(rest, scheme, shown)
-    if {".", ".."} & set(unquote(found.key).split("/")):
+    location = _web(str(place), scheme, shown) if scheme.startswith("http") else _object(rest, scheme, shown)
+    if {".", ".."} & set(unquote(location.key).split("/")):
         raise UsageError("the URL leads out of its folder", where=shown, expected="no . or .. in it")
-    return found
+    return location
 
 
 def _file(url: str, shown: str) -> Path:

@@ -1,1 +1,1 @@
-"""Composition and front doors: Prefect flows, the command line, devices and logging."""
+"""Composition and entry points: Prefect flows, the command line, devices and logging."""

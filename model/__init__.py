@@ -2,7 +2,7 @@
 
 import os
 
-# Threads that spin while they wait made a run ten times slower where another process wanted the same two
-# cores (110 s against 11 s). libgomp reads this when torch is loaded, which this package alone does; so
-# this is the one place that comes before it, whichever door a process comes in by.
+# Threads that spin while they wait made a run ten times slower when another process used the same two cores
+# (110 s against 11 s). libgomp reads this when torch is loaded. Only this package loads torch, so this line
+# always comes before it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -37,7 +37,7 @@ from spectile.model.facts import (
 )
 
 BASELINES = "baselines/"
-"""What the names of the baselines' tensors begin with."""
+"""Prefix of the names of the baselines' tensors."""
 TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
 """What tensors may be of."""
 
@@ -54,7 +54,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     """The weights by name."""
     baselines: dict[str, Tensor]
-    """The baselines' by name; empty where it carries none."""
+    """Tensors of the baselines by name; empty if it has none."""
     digest: str
     """sha256 over the metadata and all tensors."""
     folder: Path
@@ -123,7 +123,7 @@ def load(name: str | Path) -> Checkpoint:
 def outline(name: str | Path) -> Checkpoint:
     """A checkpoint whose weights are shapes alone, on the meta device, with its baselines, which are small.
 
-    Nothing says that its digest holds: that takes all weights.
+    The digest is not checked: that needs all weights.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def _is_baseline(name: str) -> bool:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Errors of a file that is missing or damaged as ours."""
+    """Turn errors of a missing or damaged file into ours."""
     try:
         yield
     except FileNotFoundError as err:
@@ -159,7 +159,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading_configuration(loaded: Checkpoint, what: str) -> Iterator[None]:
-    """Errors of a configuration that cannot be used as ours; ``what`` it is taken for."""
+    """Turn errors of an invalid configuration into ours; ``what`` it should be."""
     try:
         yield
     except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as err:
@@ -170,7 +170,7 @@ def reading_configuration(loaded: Checkpoint, what: str) -> Iterator[None]:
 def load_module(loaded: Checkpoint, build: Callable[[], M], what: str) -> M:
     """A module with a checkpoint's weights, in evaluation mode on the CPU; of an outline it has none.
 
-    Shapes are compared before anything is allocated: it is the file's size that bounds the memory.
+    Shapes are compared before anything is allocated, so the file's size limits the memory.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = load_file(path)
     for name, value in tensors.items():
         if value.dtype not in TYPES:
-            raise CheckpointError(f"{name} is of a type that no weight has", where=str(path), got=value.dtype)
+            raise CheckpointError(f"{name} has an unsupported type", where=str(path), got=value.dtype)
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(
                 f"{name} holds NaN or infinity", where=str(path), remedy="fetch or train it again"
@@ -246,7 +246,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], value: Mapping[str, Any]) -
     """Write tensors and JSON as one file, beside the path and then onto it: a crash leaves the old file."""
     part = path.with_name(path.name + ".part")
     part.touch()
-    mode = part.stat().st_mode  # as the umask has it; the library's own files are for their owner alone
+    mode = part.stat().st_mode  # by the umask; the library's own files can be read only by their owner
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(plain, part, metadata={KEY: json.dumps(value, sort_keys=True)})
     part.chmod(mode)

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: JSON in the header of its one file, checked before any weight is read.
+"""The facts of a checkpoint: JSON in the header of its file, checked before any weight is read.
 
 Free of torch, so that models can be listed without it.
 """
@@ -21,13 +21,13 @@ FORMAT = 2
 KEY = "spectile"
 """The entry of a file's header that holds our JSON."""
 HEADER_LIMIT = 8 * 2**20
-"""Bytes of a header at most; that of the shipped weights has 80 kB."""
+"""Most bytes of a header; that of the shipped weights has 80 kB."""
 SHIPPED = ("vnir48",)
 """Names of the weights inside the package."""
 UNSHIPPED = {"scdm-paper": "48 or 102"}
 """Presets whose weights are far too large to ship, with their bands."""
 REGRESSIONS = {"ridge": "regression", "lookup": "nearest-neighbour table"}
-"""What a checkpoint carries to be compared with; a model of its own by the name ``MODEL:ridge``."""
+"""The baselines in a checkpoint; each is also a model with the name ``MODEL:ridge``."""
 
 
 def split_name(model: str) -> tuple[str, str | None]:
@@ -90,13 +90,13 @@ class Facts(Closed):
     training: dict[str, Any] | None = None
     """The settings of training, defaults included."""
     data: list[dict[str, Any]] | None = None
-    """It was trained on, with licences."""
+    """The data that it was trained on, with licences."""
     trained_steps: int | None = Field(None, ge=0)
     """Of the optimiser."""
     chosen: dict[str, Any] | None = None
     """What an evaluation chose."""
     calibration: BandFactors | None = None
-    """Of each band, how far its samples can be trusted."""
+    """The calibration of each band."""
     sites: dict[str, PlaceErrors] | None = None
     """Errors of the places that were left out."""
     held_out: dict[str, dict[str, Any]] | None = None
@@ -125,7 +125,7 @@ def read_facts(path: Path) -> dict[str, Any]:
         Facts.model_validate(facts)
     except ValidationError as err:
         raise CheckpointError(
-            f"a fact of the checkpoint cannot be used: {first_error(err)}", where=str(path)
+            f"the checkpoint's header is invalid: {first_error(err)}", where=str(path)
         ) from err
     return facts
 
@@ -161,7 +161,7 @@ def read_header(path: Path) -> str | None:
         raise damaged(path, err) from err
     if not 2 <= length <= min(HEADER_LIMIT, size - 8):
         raise CheckpointError(
-            "damaged file: its header has no possible length",
+            "damaged file: impossible length of its header",
             where=str(path), got=length, expected=f"2 to {max(2, min(HEADER_LIMIT, size - 8))} bytes",
             remedy="fetch it again",
         )  # fmt: skip

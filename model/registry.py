@@ -1,4 +1,4 @@
-"""Every system by its kind: the one place that a new one is entered in."""
+"""Every system by its kind: the only place to enter a new one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """What a system is: a configuration, a network from tiles to spectra, and a way to train it.
 
-Each system has a room of its own with one ``SYSTEM``; ``registry`` lists them, and nothing else chooses
-by kind.
+Each system has its own folder with one ``SYSTEM``; ``registry`` lists them, and nothing else chooses by kind.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class White(Protocol):
 
 
 class Network(nn.Module):
-    """What every system's network can do; all else is its own."""
+    """The interface of every system's network."""
 
     config: Any
     """Its ``Config``."""
@@ -77,6 +76,8 @@ class Network(nn.Module):
     """Its stages, in the order of sampling."""
     stride: int
     """In pixels."""
+    reach: int | None = None
+    """How many pixels away it looks, measurably; None where at the whole tile."""
     bytes_per_pixel: int
     """Peak activations of one tile."""
     begun_bytes_per_pixel: int = 0
@@ -91,7 +92,7 @@ class Network(nn.Module):
         return (InputSpec("rgb", self.config.response, tuple(map(float, fill))),)
 
     def begin(self, rgb: Tensor) -> Any:
-        """What the input alone says, once for all samples of it: here the input itself."""
+        """All that depends only on the input, once for all samples of it: here the input itself."""
         return rgb
 
     def finish(self, begun: Any, draw: DrawStage, *, steps: int | None = None, number: int = 0) -> Tensor:
@@ -177,7 +178,7 @@ class System:
     """One kind of model."""
 
     kind: str
-    """What recipes and checkpoints call it."""
+    """Its name in recipes and checkpoints."""
     title: str
     """For errors."""
     config: Callable[[Mapping[str, Any]], Config]
@@ -191,8 +192,8 @@ class System:
     scaling: str
     """What it takes, for the facts."""
     bfloat16: bool = False
-    """Whether its samples in bfloat16 were held against those in float32."""
+    """Whether its samples in bfloat16 were compared with those in float32."""
     published: Callable[[], Config] | None = None
     """A configuration that is known without weights; its costs can be measured by the kind's name."""
     checks: Callable[[Any, Batch, int], Mapping[str, float]] = lambda network, batch, seed: {}
-    """What only this system measures of itself on held-out crops (network, batch, seed)."""
+    """Extra measurements of this system on held-out crops (network, batch, seed)."""

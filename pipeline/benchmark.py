@@ -1,4 +1,4 @@
-"""What the pipeline costs beside the network: parts of a run, timed, and what zarr alone takes to write."""
+"""Cost of the pipeline beside the network: times of a run's parts, and of writing with zarr alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SQUARE = 1024
 
 
 def write_scene(path: Path, shape: tuple[int, int]) -> None:
-    """A GeoTIFF of uint8 display values: one simulated landscape, side by side as often as it takes.
+    """A GeoTIFF of uint8 display values: one simulated landscape, repeated side by side to fill the scene.
 
     The landscape is written beside it, for the next one.
     """
@@ -82,7 +82,7 @@ class Clocked:
     seconds: float
     """Wall time."""
     cpu_seconds: float
-    """Of all threads of this process: what it would take were the machine its own."""
+    """CPU time of all threads of this process: the time on an otherwise idle machine."""
 
     @property
     def speed(self) -> float:
@@ -107,7 +107,7 @@ def bare(predictor: Predictor, sources: Mapping[str, Source], tiling: Tiling, *,
     batches = []
     for start in range(0, len(chosen), predictor.batch):
         together = chosen[start : start + predictor.batch]
-        # Those of a batch may end one row of the lattice and begin the next.
+        # A batch may have tiles of two rows of the lattice.
         window = reduce(Window.union, (tile.window for tile in together))
         reading = read_inputs(sources, predictor.inputs, window)
         batches.append(stack_tiles(together, predictor.batch, predictor.inputs, reading))

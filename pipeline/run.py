@@ -1,6 +1,6 @@
 """A run of blocks: while one is predicted, the next is read and the last one written.
 
-One thread reads and one writes, each a block at a time, so that no more than three blocks are in hand. Blocks
+One thread reads and one writes, each a block at a time, so at most three blocks are in memory. Blocks
 are predicted and written in order; a block's values do not depend on the run that it is in.
 """
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Watch(Protocol):
-    """Who is told how a run goes, by the thread that called it."""
+    """Observes a run; called by the thread that called the run."""
 
     def tiles(self, count: int) -> None:
         """Told when tiles have been finished or skipped; negative when tiles are recomputed."""
@@ -73,9 +73,10 @@ def process_run(
     max_seconds: float | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Read, predict and write blocks. One that cannot be made is told to ``watch``, and the rest go on.
+    """Read, predict and write blocks.
 
-    Where memory runs out, half as many tiles go through the network together, and the block is made again.
+    A block that cannot be made is reported to ``watch``, and the others are made. If memory runs out, the
+    batch is halved and the block is made again.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ class _Run:
     def __exit__(self, *failure: object) -> None:
         self.reader.shutdown(cancel_futures=True)
         self.writer.shutdown()
-        # The last write has come to its end, and counts, even where the run is stopped.
+        # The last write has finished, and counts, even if the run is stopped.
         if self._writing is not None and self._writing[2].exception() is None:
             self.collect()
 
@@ -180,7 +181,7 @@ class _Run:
             self.watch.done(block, marker, seconds)
 
     def _give_up(self, block: Block, error: BlockError) -> None:
-        # The note is for whoever looks at the cube; whether the store works, the next block will show.
+        # The note is only to show; if the store does not work, the next block will tell.
         with suppress(StoreError, OSError):
             note_failure(self.cube, block, error)
         self.watch.failed(block, error)
@@ -210,14 +211,14 @@ class _Run:
                 self._kept = Kept()
                 self.watch.tiles(-sum(told))
                 raise
-            # Here, where what the failed try held is free again.
+            # Here the memory of the failed try is free again.
             self._kept = Kept()
             self.watch.tiles(-sum(told))
             if failure is None:
                 if self._batch == 1:
                     raise _no_memory()
                 self._batch //= 2
-                LOG.warning("not enough memory; %d tile(s) a call from now on", self._batch)
+                LOG.warning("not enough memory; the batch is now %d tile(s)", self._batch)
                 if reading.exception() is not None:
                     reading = self.read(block)
             elif tried == self.retries:
@@ -257,7 +258,7 @@ class _Run:
         )
 
     def _tried(self, work: Callable[[], T], errors: tuple[type[Exception], ...]) -> T:
-        """What the work gives, done again after some of its errors."""
+        """The result of the work, retried after some errors."""
         for tried in range(self.retries):
             try:
                 return work()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Set before any test module imports torch or prefect, which read these once. Subprocesses inherit them.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # Beside other test processes more threads only wait for each other.
+    os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # Spinning threads starve each other on few cores.
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["DO_NOT_TRACK"] = "1"

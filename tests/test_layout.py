@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from fnmatch import fnmatch
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
@@ -33,6 +34,38 @@ def imported(code: str) -> set[str]:
     """The top-level packages that are loaded once ``code`` has run."""
     report = "\nimport sys; print('loaded:', *{name.partition('.')[0] for name in sys.modules})"
     return set(run_python(code + report).rpartition("loaded:")[2].split())
+
+
+TRIED_BY = {
+    "catalog/choices.py": "tests/flows/run/test_settings.py",
+    "flows/commands/*.py": "tests/flows/commands/test_app.py",
+    "flows/deployed/parameters.py": "tests/flows/deployed/test_scene.py",
+    "flows/deployed/stages.py": "tests/flows/deployed/test_scene.py",
+    "flows/run/dispatch.py": "tests/flows/run/test_crew.py",
+    "flows/run/holding.py": "tests/flows/run/test_lease.py",
+    "flows/run/notify.py": "tests/flows/deployed/test_watch.py",
+    "flows/run/outputs.py": "tests/hostile/test_outputs.py",
+    "flows/run/register.py": "tests/flows/commands/test_catalog.py",
+    "flows/training/sources.py": "tests/flows/training/test_data.py",
+    "flows/view/*.py": "tests/flows/view/test_page.py",
+    "flows/watching/sweep.py": "tests/flows/deployed/test_watch.py",
+    "pipeline/product/colour.py": "tests/pipeline/product/test_pictures.py",
+    "pipeline/simulate/*.py": "tests/pipeline/simulate/test_scene.py",
+}
+"""Modules without a test file of their own, and the one that tries them through what they are part of."""
+
+
+def test_every_module_has_its_tests() -> None:
+    modules = {
+        path.relative_to(ROOT).as_posix(): f"tests/{path.relative_to(ROOT).parent}/test_{path.name}"
+        for folder in ("catalog", "pipeline", "model", "flows")
+        for path in ROOT.glob(f"{folder}/**/*.py")
+        if path.name != "__init__.py"
+    }
+    bare = [module for module, tests in modules.items() if not (ROOT / tests).exists()]
+    assert [module for module in bare if not any(fnmatch(module, known) for known in TRIED_BY)] == []
+    assert [known for known in TRIED_BY if not any(fnmatch(module, known) for module in bare)] == []
+    assert [tests for tests in TRIED_BY.values() if not (ROOT / tests).exists()] == []
 
 
 @pytest.mark.parametrize("module", ["geometry.grid", "geometry.tiling", "geometry.blend", "plan.plan"])

@@ -47,9 +47,9 @@ def is_plain(value: Any) -> bool:
     return True
 
 
-def one_line(said: object) -> str:
+def one_line(value: object) -> str:
     """A line that is safe to show: without unprintable characters, and shortened in the middle."""
-    line = re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]+", " ", str(said))
+    line = re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]+", " ", str(value))
     half = LONGEST_LINE // 2
     return line if len(line) <= LONGEST_LINE else f"{line[:half]} … {line[-half:]}"
 

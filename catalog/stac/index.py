@@ -138,8 +138,8 @@ def rows_to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:
-    key, said, placed = item_key(item["id"]), item["properties"], item["geometry"] is not None
-    properties = {name: said.get(name) for name in _PROPERTIES}
+    key, stated, placed = item_key(item["id"]), item["properties"], item["geometry"] is not None
+    properties = {name: stated.get(name) for name in _PROPERTIES}
     for name, kind in _PROPERTIES.items():
         if kind == _TIME and properties[name] is not None:
             properties[name] = parse_span(properties[name])[0]

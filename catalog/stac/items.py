@@ -179,13 +179,13 @@ def _validator(kind: str) -> Validator:
 
 
 def _leaves(error: Any) -> Iterator[Any]:
-    for each in error.context:
-        yield from _leaves(each)
+    for cause in error.context:
+        yield from _leaves(cause)
     if not error.context:
         yield error
 
 
-def check_stac(said: Mapping[str, Any], where: str) -> None:
+def check_stac(document: Mapping[str, Any], where: str) -> None:
     """Check a STAC 1.1 item or collection against the core schemas; extensions are not checked.
 
     Raises
@@ -194,9 +194,9 @@ def check_stac(said: Mapping[str, Any], where: str) -> None:
     """
     from jsonschema.exceptions import best_match
 
-    kind = "collection" if said.get("type") == "Collection" else "item"
+    kind = "collection" if document.get("type") == "Collection" else "item"
     try:
-        plain = json.loads(json.dumps(said, allow_nan=False, ensure_ascii=False).encode())
+        plain = json.loads(json.dumps(document, allow_nan=False, ensure_ascii=False).encode())
         first = best_match(_validator(kind).iter_errors(plain))
     except (ValueError, RecursionError) as err:
         raise UsageError("not valid JSON", where=where, got=str(err)[:120]) from err

@@ -32,10 +32,10 @@ class NamedScene:
 
 def item_span(item: Mapping[str, Any]) -> str | None:
     """The acquisition time of a STAC item, a time or START/END; None if it has none."""
-    said = item.get("properties")
-    said = said if isinstance(said, dict) else {}
-    names = ("datetime",) if said.get("datetime") else ("start_datetime", "end_datetime")
-    times = [said[name] for name in names if isinstance(said.get(name), str)]
+    properties = item.get("properties")
+    properties = properties if isinstance(properties, dict) else {}
+    names = ("datetime",) if properties.get("datetime") else ("start_datetime", "end_datetime")
+    times = [properties[name] for name in names if isinstance(properties.get(name), str)]
     return "/".join(times) if len(times) == len(names) else None
 
 
@@ -51,14 +51,7 @@ def scene_asset(assets: Mapping[str, Any], where: str) -> str:
     ------
     UsageError : no asset or several assets qualify.
     """
-    rasters = {
-        key: asset["href"]
-        for key, asset in assets.items()
-        if isinstance(asset, dict)
-        and isinstance(asset.get("href"), str)
-        and (str(asset.get("type", "")).startswith("image/tiff") or asset["href"].lower().endswith(RASTERS))
-        and not any(role in ("thumbnail", "overview") for role in _roles(asset))
-    }
+    rasters = {key: asset["href"] for key, asset in assets.items() if is_raster(asset)}
     if len(rasters) == 1:
         return str(next(iter(rasters.values())))
     if "visual" in rasters:
@@ -67,6 +60,16 @@ def scene_asset(assets: Mapping[str, Any], where: str) -> str:
         "which asset is the RGB scene is unclear", where=where, got=", ".join(assets)[:200] or "no assets",
         expected="one GeoTIFF, or one that is called visual",
     )  # fmt: skip
+
+
+def is_raster(asset: Any) -> bool:
+    """Whether an asset of a STAC item is a raster with data."""
+    return (
+        isinstance(asset, dict)
+        and isinstance(asset.get("href"), str)
+        and (str(asset.get("type", "")).startswith("image/tiff") or asset["href"].lower().endswith(RASTERS))
+        and not any(role in ("thumbnail", "overview") for role in _roles(asset))
+    )
 
 
 def _roles(asset: Mapping[str, Any]) -> Sequence[Any]:

@@ -33,7 +33,7 @@ RUN_COLUMNS = (
     "steps", "madd/px", "s/MPix", "spread", "CPU s/MPix", "overlapped madd/px", "s/MPix",
     "× fewer", "× faster", "madd/s", "of matmul",
 )  # fmt: skip
-"""madd: multiply-adds. × fewer and × faster: what ``scdm-paper`` takes over what this takes."""
+"""madd: multiply-adds. × fewer and × faster: the cost of ``scdm-paper`` divided by this cost."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class ModelBenchmark:
 def benchmark_model(settings: ModelBenchmark, *, announce: Callable[[str], None]) -> dict[str, Any]:
     """What the model costs, by part and number of steps, and the published one beside it, as JSON values.
 
-    Times are medians over rounds in which everything takes its turn, so that what else the machine does
-    falls on all alike.
+    Times are medians over rounds in which all take turns, so that other work of the machine affects all
+    equally.
 
     Raises
     ------
@@ -260,12 +260,12 @@ PARTS = ("closed form", "condition branch", "denoiser", "noise", "rest")
 
 
 def _place(key: tuple[int | None, str]) -> tuple[int, int]:
-    """Where a part stands in the table; what belongs to no stage comes last."""
+    """The position of a part in the table; parts without a stage come last."""
     return key[0] or 3, PARTS.index(key[1])
 
 
 def _scaled(cost: Mapping[str, Any], factor: float) -> dict[str, Any]:
-    """A cost with everything that is per pixel multiplied; speeds stay."""
+    """A cost with all values per pixel multiplied; speeds do not change."""
     scaled: dict[str, Any] = {}
     for key, value in cost.items():
         if key == "multiply_adds_per_pixel":
@@ -287,7 +287,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def machine() -> str:
-    """The processor and the cores that are there, without naming the host."""
+    """The processor and its cores, without the name of the host."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else 'unknown processor'}, {os.cpu_count()} cores"

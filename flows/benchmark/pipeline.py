@@ -1,6 +1,6 @@
 """`spectile benchmark pipeline`: what tiling, blending, writing, workers and Prefect cost beside the network.
 
-Every ratio is of things that took turns in one run, so that what else the machine does falls on all alike.
+What a ratio compares takes turns in one run, so that other work of the machine affects both equally.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ from spectile.pipeline.plan.plan import SHARD, Plan
 Part = Literal["speed", "write", "workers", "memory", "overhead", "frameworks"]
 PARTS: tuple[Part, ...] = get_args(Part)
 CHEAP = "bands-repeat"
-"""The model that costs next to nothing: what is left is the pipeline."""
+"""The model that costs almost nothing, so that only the pipeline is measured."""
 BARE_TILES = 32
 """Tiles of a pass of the network alone."""
 WORKERS = 2
 LONG_BLOCKS = 17
-"""Blocks of the longer run that tells what a block costs Prefect and dask: three tasks of Prefect's."""
+"""Blocks of the longer run that measures the cost of a block with Prefect and dask: three Prefect tasks."""
 HOUR = 3600.0
 
 T = TypeVar("T")
@@ -209,7 +209,7 @@ class _Bench:
         return _Run(prepared.plan, result.redundancy, whole, blocks, spent["predict"])
 
     def alternate(self, what: str, one: Callable[[], T], other: Callable[[], U]) -> tuple[list[T], list[U]]:
-        """What both give in turns, A B A B A: of the one there is a value more."""
+        """The results of both in turns, A B A B A: the first has one value more."""
         ones, others = [one()], []
         for turn in range(self.settings.repeats):
             self.announce(f"{what}: round {turn + 1} of {self.settings.repeats}")
@@ -256,7 +256,7 @@ def _bare_pass(job: SceneSettings) -> Clocked:
 
 
 def _between(values: Sequence[float]) -> list[float]:
-    """Of what took turns with something else, the mean of the values before and after it."""
+    """The means of neighbouring values, to compare with what ran between them."""
     return [(before + after) / 2 for before, after in pairwise(values)]
 
 
@@ -356,7 +356,7 @@ def _workers(bench: _Bench) -> dict[str, Any]:
 
 
 def _memory(bench: _Bench) -> dict[str, Any]:
-    """The most that a process of its own held, on the scene and on a larger one."""
+    """The peak memory of a separate process, on the scene and on a larger one."""
     runs = []
     for side in (bench.settings.size, bench.settings.large or 0):
         scene = bench.scene((side, side))
@@ -392,11 +392,11 @@ def _overhead(bench: _Bench) -> dict[str, Any]:
                     )
                 )
     tiles = plan.tiling.count(block.window)
-    found: dict[str, Any] = {"block": plan.block, "tiles": tiles}
+    result: dict[str, Any] = {"block": plan.block, "tiles": tiles}
     for (name, (_, *taken)), tile_seconds in zip(rounds.items(), bench.tile_seconds, strict=True):
         network = tiles * tile_seconds
         around = [each["block"] - each["network"] for each in taken]
-        found[name] = {
+        result[name] = {
             "seconds": {
                 part: spread([each[part] for each in taken])
                 for part in taken[0]
@@ -406,7 +406,7 @@ def _overhead(bench: _Bench) -> dict[str, Any]:
             "network_seconds": network,
             "share": spread([seconds / (seconds + network) for seconds in around]),
         }
-    return found
+    return result
 
 
 def _frameworks(bench: _Bench) -> dict[str, Any]:
@@ -421,7 +421,7 @@ def _frameworks(bench: _Bench) -> dict[str, Any]:
             seconds[way].append((bench.command(short, *given)[0], bench.command(long, *given)[0]))
     tiles = Tiling((2 * LARGEST_BLOCK, 2 * LARGEST_BLOCK)).count(Window(0, 0, LARGEST_BLOCK, LARGEST_BLOCK))
     block_seconds = tiles * bench.tile_seconds[0]
-    found: dict[str, Any] = {"plain_run_seconds": spread([each[0] for each in seconds["plain"]])}
+    result: dict[str, Any] = {"plain_run_seconds": spread([each[0] for each in seconds["plain"]])}
     for way in ("prefect", "dask"):
         run = [taken[0] - plain[0] for taken, plain in zip(seconds[way], seconds["plain"], strict=True)]
         block = [
@@ -429,10 +429,10 @@ def _frameworks(bench: _Bench) -> dict[str, Any]:
             for taken, plain in zip(seconds[way], seconds["plain"], strict=True)
         ]
         once, each = statistics.median(run), statistics.median(block)
-        found[way] = {
+        result[way] = {
             "seconds_per_run": spread(run),
             "seconds_per_block": spread(block),
             "hour_share": (once + each * HOUR / block_seconds) / HOUR,
             "extrapolated": True,
         }
-    return {**found, "default_block_seconds": block_seconds, "blocks_in_an_hour": HOUR / block_seconds}
+    return {**result, "default_block_seconds": block_seconds, "blocks_in_an_hour": HOUR / block_seconds}

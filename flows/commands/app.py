@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print_error(f"{message.rstrip('.')}; see spectile --help")
         return UsageError.exit_code
     except BrokenPipeError:
-        # Whoever read our output has gone; what is still buffered must not fail again at exit.
+        # The reader of our output has ended; buffered output must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as err:

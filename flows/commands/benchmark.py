@@ -42,21 +42,21 @@ def benchmark_pipeline(
     large: Annotated[
         int | None,
         typer.Option(
-            min=64, metavar="PX", help="Side of the larger scene that peak memory is compared on, px.",
+            min=64, metavar="PX", help="Side of a larger scene to compare the peak memory with, px.",
             show_default="memory is left out",
         ),
     ] = None,
     block: Annotated[
-        int | None, typer.Option(min=1, metavar="PX", help="Side of a block, px.", show_default="as of run")
+        int | None, typer.Option(min=1, metavar="PX", help="Side of a block, px.", show_default="as for run")
     ] = None,
     only: Annotated[
         Any,
         typer.Option(
             parser=_parse_parts, metavar="PART,...",
-            help="Of speed, write, workers, memory, overhead and frameworks.", show_default="all",
+            help="Some of speed, write, workers, memory, overhead, frameworks.", show_default="all",
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; the median is told.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; the median is reported.")] = 3,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write every figure as JSON.")
     ] = None,
@@ -99,15 +99,17 @@ def benchmark_model(
     ] = 32,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Tiles a network call.", show_default="the device's"),
+        typer.Option(
+            min=1, metavar="N", help="Tiles in one call of the network.", show_default="the device's"
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Threads of torch.", show_default="the cores")
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
-    dtype: Annotated[Dtype, typer.Option(help="What the network computes in.")] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="Number type of the network.")] = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the network first.")] = False,
-    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; the median is told.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; the median is reported.")] = 3,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write every figure as JSON.")
     ] = None,

@@ -1,4 +1,4 @@
-"""``spectile catalog``: which cubes there are, where and when, and with which bands."""
+"""``spectile catalog``: search cubes by place, time, model and bands."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print them as a STAC item 
 def _open(place: str | None) -> Collection:
     from spectile.pipeline.stac.collection import ENVIRONMENT, open_collection
 
-    found = open_collection(place)
-    if found is None:
+    collection = open_collection(place)
+    if collection is None:
         raise UsageError("no catalog is named", remedy=f"use --catalog FOLDER|URL, or set {ENVIRONMENT}")
-    return found
+    return collection
 
 
 def _parse_numbers(count: int, form: str) -> Any:
@@ -81,7 +81,7 @@ def add(
 
 @catalog.command("list")
 def list_items(place: Place = None, limit: Limit = 100, as_json: AsJson = False) -> None:
-    """List the items, those last written first."""
+    """List the items, newest first."""
     from spectile.catalog.stac.index import Query
 
     _print(_open(place), Query(), limit, as_json)
@@ -95,29 +95,32 @@ def search(
         typer.Option(
             parser=_parse_numbers(4, "WEST,SOUTH,EAST,NORTH"),
             metavar="WEST,SOUTH,EAST,NORTH",
-            help="Footprints that meet this box, degrees; WEST > EAST crosses the antimeridian.",
+            help="Footprints that touch this box, degrees; WEST > EAST crosses the antimeridian.",
         ),
     ] = None,
     span: Annotated[
         str | None,
-        typer.Option("--datetime", metavar="TIME|START/END", help="Taken then, UTC; .. is an open side."),
+        typer.Option(
+            "--datetime", metavar="TIME|START/END", help="Taken at this time, UTC; .. is an open end."
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Made by this model.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Cubes of this model.")] = None,
     wavelength: Annotated[
         Any,
         typer.Option(
             parser=_parse_numbers(2, "LOWEST,HIGHEST"),
             metavar="LOWEST,HIGHEST",
-            help="Bands from one to the other, nm.",
+            help="Both wavelengths within the range of the bands, nm.",
         ),
     ] = None,
     status: Annotated[
-        Literal["complete", "incomplete"] | None, typer.Option(help="Finished or not when last added.")
+        Literal["complete", "incomplete"] | None,
+        typer.Option(help="State of the cube when it was last added."),
     ] = None,
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Find items: all that is asked for must hold. Those last written come first."""
+    """Find the items that match all options, newest first."""
     from spectile.catalog.stac.index import Query
     from spectile.catalog.times import parse_open_span
 
@@ -136,7 +139,7 @@ def show(
 
 @catalog.command()
 def rebuild(place: Place = None) -> None:
-    """Check every item and make the index again from those that are valid."""
+    """Check every item, and make the index again from the valid ones."""
     collection = _open(place)
     done = collection.rebuild()
     for problem in done.problems:
@@ -149,8 +152,8 @@ def rebuild(place: Place = None) -> None:
 def _print(collection: Collection, query: Query, limit: int, as_json: bool) -> None:
     from spectile.catalog.stac.index import newest
 
-    found = collection.search(query)
-    rows = newest(found, limit).to_pylist()
+    matches = collection.search(query)
+    rows = newest(matches, limit).to_pylist()
     if as_json:
         items = [collection.resolve(collection.get(row["id"])) for row in rows]
         print(json.dumps({"type": "FeatureCollection", "features": items}, indent=1, ensure_ascii=False))
@@ -159,8 +162,8 @@ def _print(collection: Collection, query: Query, limit: int, as_json: bool) -> N
         print("no items")
         return
     console.print_table(COLUMNS, [_line(row) for row in rows])
-    if found.num_rows > limit:
-        print(f"{limit} of {found.num_rows} items; --limit shows more")
+    if matches.num_rows > limit:
+        print(f"{limit} of {matches.num_rows} items; --limit shows more")
 
 
 def _line(row: dict[str, Any]) -> list[str]:

@@ -16,10 +16,11 @@ from spectile.flows.console import console
 def info(
     cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube, finished or not.")],
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write it, and how the run stands, as JSON.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write this and the state of its run as JSON."),
     ] = None,
 ) -> None:
-    """Print what a cube is: size, place, bands, model, status, how its run stands. Reads no pixel."""
+    """Print what a cube is: size, place, bands, model, status, state of its run. Reads no pixel."""
     check_json(json_file, cube, cube)
     from spectile.flows.console.describe import describe_cube, describe_run
     from spectile.pipeline.store.opening import open_storage
@@ -27,21 +28,21 @@ def info(
     pairs = describe_cube(cube)
     console.print_pairs(pairs)
     if json_file is not None:
-        told = {name: str(value) for name, value in pairs.items()}
-        write_json(json_file, {**told, "run": describe_run(open_storage(cube))})
+        facts = {name: str(value) for name, value in pairs.items()}
+        write_json(json_file, {**facts, "run": describe_run(open_storage(cube))})
 
 
 @app.command()
 def verify(
     cube: Annotated[str, typer.Argument(metavar="CUBE", help="A cube.")],
     repair: Annotated[
-        bool, typer.Option("--repair", help="Make again what is damaged or missing, and check again.")
+        bool, typer.Option("--repair", help="Repair what is damaged or missing, and check again.")
     ] = False,
     scene: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SCENE",
-            help="The scene, to make blocks again; of a flight line a folder of them, or each.",
+            help="The scene, if blocks must be made again; for a flight line its folder, or each scene.",
             show_default="the plan's URL",
         ),
     ] = None,
@@ -69,6 +70,6 @@ def verify(
     for problem in left.problems:
         console.print_line(problem)
     if left.problems:
-        found = f"{len(left.problems)} problem(s) found"
-        raise SpectileError(found, where=str(left.cube.storage), remedy="see spectile verify --repair")
+        summary = f"{len(left.problems)} problem(s) found"
+        raise SpectileError(summary, where=str(left.cube.storage), remedy="see spectile verify --repair")
     console.print_line(f"{left.cube.storage}: every block is as it was written")

@@ -1,4 +1,4 @@
-"""The demonstration: a simulated scene goes through the flow, and its cube is held against the truth."""
+"""The demonstration: a simulated scene goes through the flow, and its cube is compared with the truth."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ from spectile.pipeline.simulate.scene import Simulator
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from spectile.catalog.bands import Bands
+
 LOG = logging.getLogger("spectile")
 
 SEED = 3_000_000
-"""A scene that no weights have seen: training and held-out scenes are numbered from below."""
+"""A scene that no weights have seen: training and held-out scenes have lower numbers."""
 SIDE = 384
 """Rows and columns of the scene."""
 PIXEL_SIZE_M = 0.8
 """Coarse enough for streets, houses, trees and fields to be in it."""
 SAMPLES = 4
-"""Samples whose mean is compared as well: ridge and lookup estimate a mean, one sample is a draw."""
+"""Samples whose mean is compared too: ridge and lookup estimate a mean, one sample is a random draw."""
 
 Floats = NDArray[np.float32]
 
@@ -102,7 +104,7 @@ def run_demo(out: Path, model: str = "vnir48", *, side: int = SIDE) -> dict[str,
     clock.lap("compare")
     LOG.info("drawing")
     spots = choose_spots(simulator, truth)
-    draw(out / "demo.png", rgb, truth, estimates, spots, np.asarray(simulator.bands.centre_nm))
+    draw(out / "demo.png", rgb, truth, estimates, spots, simulator.bands)
     clock.lap("draw")
     numbers = {
         "scores": {name: {"rmse": each.rmse, "sam": each.sam} for name, each in scores.items()},
@@ -209,7 +211,7 @@ def draw(
     truth: Floats,
     estimates: Mapping[str, Floats],
     spots: Sequence[Spot],
-    centre_nm: NDArray[np.float64],
+    bands: Bands,
 ) -> None:
     """Draw the input, the cube, its error and some spectra; the first estimate is the cube's.
 
@@ -218,27 +220,30 @@ def draw(
     rgb : (3, h, w) reflectance of the scene.
     truth : (B, h, w) reflectance.
     estimates : (B, h, w) reflectance by name of the method.
-    centre_nm : (B,) band centres.
+    bands : the B bands.
     """
     from matplotlib.figure import Figure
 
-    from spectile.catalog.colour import COLOUR_INFRARED_NM, TRUE_COLOUR_NM
+    from spectile.catalog.colour import colour_infrared, picture_gain, true_colour
 
     cube = next(iter(estimates.values()))
+    own, gain = true_colour(bands), picture_gain(rgb)
+    infrared = colour_infrared(bands)
+    centre_nm = np.asarray(bands.centre_nm)
+    channels = ", ".join(f"{centre_nm[band]:.0f}" for band in infrared.heaviest)
+    cir = infrared.of(cube[list(infrared.bands)])
     figure = Figure(figsize=(16, 8.8), dpi=110, layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1))
     upper, lower = parts
     panels = upper.subplots(1, 4)
     error = np.sqrt(np.mean((cube - truth) ** 2, axis=0))
-    panels[0].imshow(_display(rgb))
-    panels[0].set_title("input: RGB")
-    for panel, title, wanted in (
-        (panels[1], "cube: true colour", TRUE_COLOUR_NM),
-        (panels[2], "cube: colour infrared", COLOUR_INFRARED_NM),
+    for panel, title, picture, gained in (
+        (panels[0], "input: RGB", rgb, gain),
+        (panels[1], "cube: true colour", own.of(cube[list(own.bands)]), gain),
+        (panels[2], f"cube: colour infrared ({channels} nm)", cir, picture_gain(cir)),
     ):
-        bands = [int(np.argmin(np.abs(centre_nm - nm))) for nm in wanted]
-        panel.imshow(_display(cube[bands]))
-        panel.set_title(f"{title} ({', '.join(f'{centre_nm[band]:.0f}' for band in bands)} nm)")
+        panel.imshow(_display(picture, gained))
+        panel.set_title(title)
     shown = panels[3].imshow(error, cmap="magma", vmin=0, vmax=float(np.percentile(error, 99)))
     panels[3].set_title("RMSE over the bands")
     upper.colorbar(shown, ax=panels[3], shrink=0.72, label="reflectance")
@@ -276,10 +281,10 @@ def _draw_spectra(
     chart.grid(alpha=0.25)
 
 
-def _display(bands: Floats) -> Floats:
-    from spectile.catalog.colour import linear_to_srgb, picture_gain
+def _display(light: Floats, gain: float) -> Floats:
+    from spectile.catalog.colour import linear_to_srgb
 
-    picture: Floats = np.moveaxis(linear_to_srgb(bands * np.float32(picture_gain(bands))), 0, -1)
+    picture: Floats = np.moveaxis(linear_to_srgb(light * np.float32(gain)), 0, -1)
     return picture
 
 
@@ -293,7 +298,7 @@ def _print(out: Path, report: Mapping[str, Any], scores: Mapping[str, Score], cl
     print("Error against the known truth, over all pixels and bands:")
     header = ("method", "RMSE, reflectance", "SAM, rad")
     console.print_table(
-        header, [(name, f"{each.rmse:.4f}", f"{each.sam:.4f}") for name, each in scores.items()]
+        header, [(name, f"{score.rmse:.4f}", f"{score.sam:.4f}") for name, score in scores.items()]
     )
     print()
     console.print_pairs(

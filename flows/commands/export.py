@@ -25,7 +25,7 @@ def export(
         str | None,
         typer.Option(
             metavar="NM,NM-NM,B001,...",
-            help="The bands nearest to wavelengths, nm, all within ranges, or by number.",
+            help="The bands nearest to wavelengths or within ranges, nm, or by name.",
             show_default="all",
         ),
     ] = None,
@@ -47,30 +47,32 @@ def export(
         ),
     ] = None,
     layer: Annotated[
-        str, typer.Option(metavar="NAME", help="reflectance, sd, q05, q95, valid, or another that it has.")
+        str,
+        typer.Option(metavar="NAME", help="reflectance, sd, q05, q95, valid, or another array of the cube."),
     ] = "reflectance",
     dtype: Annotated[
         Literal["stored", "float32"],
         typer.Option(help="Stored counts with scale and nodata, or reflectance with NaN for none."),
     ] = "stored",
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an export that is there.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing export.")] = False,
     allow_incomplete: Annotated[
-        bool, typer.Option("--allow-incomplete", help="Export an unfinished cube; what is missing is nodata.")
+        bool,
+        typer.Option("--allow-incomplete", help="Export an unfinished cube too; missing blocks are nodata."),
     ] = False,
 ) -> None:
     """Write a cube, or a part of it, as a file for other software.
 
-    It is read piece by piece, and appears under its name when it is whole.
+    The cube is read piece by piece. The export gets its name when it is complete.
     """
     in_lines()
     from spectile.pipeline.product.export import export_cube
 
-    said = time.monotonic()
+    last_line = time.monotonic()
 
     def progress(done: int, total: int) -> None:
-        nonlocal said
-        if time.monotonic() - said >= console.SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
+        nonlocal last_line
+        if time.monotonic() - last_line >= console.SECONDS_BETWEEN_LINES:
+            last_line = time.monotonic()
             LOG.info("%d of %d pieces, %.0f %%", done, total, 100 * done / total)
 
     with stoppable():

@@ -1,4 +1,4 @@
-"""``spectile models``, ``train`` and ``evaluate``: which there are, made and measured."""
+"""``spectile models``, ``train`` and ``evaluate``: list, train and measure models."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ def models() -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="What to train, on what: a TOML file.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="What to train on which data: a TOML file.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The checkpoint folder to write.")],
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", envvar="SPECTILE_DATA", help="Where the recipe's data lie.")
+        Path | None,
+        typer.Option(metavar="DIR", envvar="SPECTILE_DATA", help="The folder of the recipe's data."),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the networks are trained.")] = "auto",
 ) -> None:
-    """Train a model from a recipe; model/recipes holds those of the shipped ones."""
+    """Train a model from a recipe; model/recipes has those of the included models."""
     from spectile.flows.training.report import record_line
     from spectile.flows.training.train import train_from_recipe
 
@@ -54,7 +57,7 @@ def train(
 def evaluate(
     protocol: Annotated[
         Literal["houston-crop", "pavia-pc40-8", "houston-2018", "folder"],
-        typer.Option(help="Which pixels are fitted and tested, and how (docs/evaluation.md)."),
+        typer.Option(help="Which pixels train and test, and how (docs/evaluation.md)."),
     ],
     data: Annotated[
         Path | None,
@@ -66,11 +69,13 @@ def evaluate(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|PATH", help="A reflectance model, for folder; give it again for more."),
+        typer.Option(
+            metavar="NAME|PATH", help="A reflectance model, for protocol folder; repeat it for more."
+        ),
     ] = None,
     rungs: Annotated[
         str | None,
-        typer.Option(metavar="A,B,...", help="What to train and compare.", show_default="the whole ladder"),
+        typer.Option(metavar="A,B,...", help="Rungs to train and compare.", show_default="the whole ladder"),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Seeds of every trained rung.")] = 3,
     samples: Annotated[int, typer.Option(min=2, metavar="K", help="Samples drawn at each pixel.")] = 16,
@@ -85,17 +90,18 @@ def evaluate(
     ] = None,
     training_steps: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Longest training of a rung.", show_default="each rung's"),
+        typer.Option(min=1, metavar="N", help="Most training steps of a rung.", show_default="each rung's"),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write every score as JSON.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a picture there; not for folder.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder to write a picture into; not for protocol folder."),
     ] = None,
     keep: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep rows there; again, it goes on where it stopped."),
+        typer.Option(metavar="DIR", help="Keep rows in this folder; the same command continues there."),
     ] = None,
 ) -> None:
     """Measure models: train the ladder on a scene in counts, or test a model on scenes in reflectance."""

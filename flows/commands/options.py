@@ -28,16 +28,16 @@ def with_options(kind: type[Settings], *, without: Collection[str] = ()) -> Call
     def extend(command: Command) -> Command:
         hints = get_type_hints(command, include_extras=True)
         own = [
-            each.replace(kind=each.KEYWORD_ONLY, annotation=hints[each.name])
-            for each in inspect.signature(command).parameters.values()
-            if each.kind is not each.VAR_KEYWORD
+            parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[parameter.name])
+            for parameter in inspect.signature(command).parameters.values()
+            if parameter.kind is not parameter.VAR_KEYWORD
         ]
-        known = {each.name for each in own} | set(without)
-        added = [_option(kind, each) for each in parameters_of(kind) if each.name not in known]
+        known = {parameter.name for parameter in own} | set(without)
+        added = [_option(kind, parameter) for parameter in parameters_of(kind) if parameter.name not in known]
         # What must be given comes first, the command's own options last.
-        parameters = sorted([*added, *own], key=lambda each: each.default is not each.empty)
+        parameters = sorted([*added, *own], key=lambda parameter: parameter.default is not parameter.empty)
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return command
 
     return extend
@@ -52,7 +52,7 @@ def _option(kind: type[Settings], parameter: Parameter) -> Parameter:
     """A setting as an option or argument, with its limits and its text."""
     field = field_of(kind, parameter.name)
     type_, default, flag = field.annotation, parameter.default, f"--{parameter.name.replace('_', '-')}"
-    shown = [each for each in field.metadata if isinstance(each, ParameterInfo)]
+    shown = [info for info in field.metadata if isinstance(info, ParameterInfo)]
     # A flag of one name has no opposite, --no-….
     option = copy(shown[0]) if shown else typer.Option(flag) if type_ is bool else typer.Option()
     option.help = field.description
@@ -62,9 +62,9 @@ def _option(kind: type[Settings], parameter: Parameter) -> Parameter:
         type_ = list[str] if default is parameter.empty else list[str] | None
         default = default if default is parameter.empty else None
     else:
-        for each in field.metadata:
-            if isinstance(each, Ge):
-                option.min = each.ge
-            elif isinstance(each, Le):
-                option.max = each.le
+        for limit in field.metadata:
+            if isinstance(limit, Ge):
+                option.min = limit.ge
+            elif isinstance(limit, Le):
+                option.max = limit.le
     return parameter.replace(annotation=Annotated[type_, option], default=default)

@@ -18,7 +18,7 @@ _OF_NO_PLAN = {
     "add", "workers", "dask_address", "block_retries", "overwrite", "checksum", "max_block_time", "lease",
     "datetime", "catalog", "resume",
 }  # fmt: skip
-"""What neither decides a plan nor its time: it concerns a cube that is there, or the processes."""
+"""Settings that change neither a plan nor its time: they concern an existing cube, or the processes."""
 
 
 @app.command()
@@ -27,24 +27,24 @@ def plan(
     scenes: Annotated[
         list[str],
         typer.Argument(
-            metavar="SCENES...", help="RGB rasters, a folder of them, or a STAC item collection (.json)."
+            metavar="SCENES...", help="Rasters, a folder of them, or a STAC item collection (.json)."
         ),
     ],
     out: Annotated[
         str, typer.Option(metavar="PLAN.geojson", help="The map to write, a path, s3:// or gs://.")
     ],
     flight_line: Annotated[
-        bool, typer.Option("--flight-line", help="One flight line of all scenes, not a cube of each.")
+        bool, typer.Option("--flight-line", help="Plan all scenes as one flight line, not one cube each.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the plans as JSON.")
     ] = None,
     **options: Any,
 ) -> None:
-    """Write the blocks of runs as a map, with what they will cost.
+    """Write the blocks of runs as a map, with their cost.
 
-    Each block is a polygon in longitude and latitude, for any GIS. No pixel is read, of a flight line masks
-    only; the options are those of run, or of flight-line.
+    Each block is a polygon in longitude and latitude, for any GIS. At most two pixels of each scene are read,
+    and the masks of a flight line. The options are those of run, or of flight-line.
     """
     in_lines()
     data = [scene for scene in scenes if not Path(scene).is_dir()]
@@ -69,8 +69,8 @@ def plan(
         settings = plan_map.scene_settings(scenes, {**chosen, "radiometry": radiometry[0]})
     features, report = plan_map.map_plans(settings)
     plan_map.write_map(out, features)
-    console.print_table(plan_map.PLAN_COLUMNS, plan_map.plan_rows(report))
     console.print_pairs(plan_map.channel_pairs(report))
+    console.print_table(plan_map.PLAN_COLUMNS, plan_map.plan_rows(report))
     if json_file is not None:
         write_json(json_file, report)
 
@@ -86,7 +86,7 @@ def status(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the summary as JSON.")
     ] = None,
 ) -> None:
-    """Print how far a cube is: blocks, pixels, time so far and to go. Reads no pixel."""
+    """Print the progress of a cube: blocks, pixels, time used and left. Reads no pixel."""
     check_json(json_file, cube, cube)
     from spectile.flows.console import plan_map
 

@@ -19,14 +19,14 @@ def report(
         str | None,
         typer.Option(
             metavar="FILE.html",
-            help="The file to write; what is there is replaced.",
+            help="The file to write; an existing one is replaced.",
             show_default="NAME.report.html beside the cube",
         ),
     ] = None,
 ) -> None:
     """Write the report of a finished cube again: settings, maps, spectra, statistics, seams, times, warnings.
 
-    The file holds its pictures and asks for no other.
+    The file contains its pictures and loads no other file.
     """
     if out is not None:
         if not out.endswith((".html", ".htm")):

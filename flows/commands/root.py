@@ -88,7 +88,7 @@ def stoppable() -> Iterator[None]:
 
 
 def check_json(path: Path | None, scene: str, out: str) -> None:
-    """Refuse a place for the report that would be found out only after the run."""
+    """Check before the run that the report can be written."""
     if path is None:
         return
     folder = path.absolute().parent
@@ -96,7 +96,7 @@ def check_json(path: Path | None, scene: str, out: str) -> None:
         raise UsageError(
             "cannot write there", got=f"--json {path}", expected="a file in a folder that exists"
         )
-    target, read, written = (Path(os.path.realpath(each)) for each in (path, scene, out))
+    target, read, written = (Path(os.path.realpath(place)) for place in (path, scene, out))
     if target == read or target.is_relative_to(written):
         raise UsageError(
             "the report would overwrite data", got=f"--json {path}", remedy="choose another file"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Prefect = Annotated[
     bool, typer.Option("--prefect", help="Run as a Prefect flow, on a server of its own if none is set.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what the run would cost, write no cube.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cost of the run and write no cube.")]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write plan and result as JSON.")
 ]
@@ -36,7 +36,7 @@ def run(
 ) -> None:
     """Turn an RGB scene into a hyperspectral cube.
 
-    Writes CUBE.zarr and a quicklook picture beside it. A run that was stopped goes on with --resume.
+    Writes CUBE.zarr and a quicklook picture beside it. --resume continues a run that was stopped.
     """
     process(SceneSettings, options, prefect=prefect, dry_run=dry_run, json_file=json_file)
 
@@ -49,7 +49,7 @@ def process(
     dry_run: bool,
     json_file: Path | None,
 ) -> None:
-    """Carry out a run, or plan it only, and print and write what came of it."""
+    """Run or only plan, and print and write the results."""
     screen = in_lines()
     settings = kind(**given(options))
     LOG.info("reading %s", ", ".join(console.visible(redact_url(place)) for place in settings.places[:3]))

@@ -21,7 +21,7 @@ def view(
         int, typer.Option(min=0, max=65535, metavar="N", help="Port on loopback; 0 takes a free one.")
     ] = 5006,
     no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Open no browser, only tell the address.")
+        bool, typer.Option("--no-browser", help="Open no browser, only print the address.")
     ] = False,
 ) -> None:
     """Look at a cube in the browser: maps, spectra of points and areas. Only this machine can reach it."""
@@ -30,7 +30,7 @@ def view(
         import bokeh  # noqa: F401
     except ImportError as err:
         raise UsageError(
-            "the page takes the extra view", remedy=f"{sys.executable} -m pip install 'bokeh>=3.8,<4'"
+            "the page needs the extra view", remedy=f"{sys.executable} -m pip install 'bokeh>=3.8,<4'"
         ) from err
     from spectile.flows.view.page import serve
 

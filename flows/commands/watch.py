@@ -1,4 +1,4 @@
-"""``spectile watch``: what arrives in an inbox, into cubes."""
+"""``spectile watch``: scenes of an inbox into cubes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Sweep once and end.")] = False,
     every: Annotated[
         Any,
-        typer.Option(parser=parse_time, metavar="TIME", help="From sweep to sweep.", show_default="10m"),
+        typer.Option(parser=parse_time, metavar="TIME", help="Time from sweep to sweep.", show_default="10m"),
     ] = None,
     prefect: Prefect = False,
     json_file: JsonFile = None,
@@ -37,11 +37,11 @@ def watch(
 ) -> None:
     """Turn every new or changed scene of an inbox into a cube.
 
-    Goes on until it is stopped, or sweeps once. A scene whose cube is finished is skipped; one that has
+    Runs until it is stopped, or sweeps once. A scene whose cube is finished is skipped; one that has
     changed gets a cube beside the old one, or in its place with --overwrite.
     """
     settings = WatchSettings(**given(options))
-    # Progress of several scenes at a time cannot be drawn in one line, but said in several.
+    # Progress of several scenes at once does not fit one line, so it is printed as lines.
     screen = in_lines(terminal=False if settings.at_once > 1 else None)
     if once and every is not None:
         raise UsageError("--once and --every exclude each other")
@@ -57,12 +57,12 @@ def watch(
                 try:
                     _tell(sweep(), json_file)
                 except (SpectileError, OSError) as err:
-                    LOG.error("%s", err)  # an inbox on a share that is away comes back
+                    LOG.error("%s", err)  # an inbox on a lost share may come back
             if report["failed"]:
                 raise SpectileError(f"{report['failed']} of {len(report['scenes'])} scenes failed")
             return
         except KeyboardInterrupt:
-            LOG.info("stopped; what was begun goes on with the next sweep")
+            LOG.info("stopped; the next sweep continues unfinished cubes")
     raise typer.Exit(STOPPED)
 
 

@@ -114,13 +114,13 @@ def run_state(status: str, beat: Beat | None) -> str:
 
 
 def _run(run: Mapping[str, Any]) -> str:
-    told = [str(run["state"])]
+    parts = [str(run["state"])]
     if run["state"] in ("running", "stalled"):
-        told += [f"beat {duration(run['beat_seconds'])} ago", f"process {run['process']}"]
-        told += [f"at block {run['block']}"] if run["block"] else []
+        parts += [f"beat {duration(run['beat_seconds'])} ago", f"process {run['process']}"]
+        parts += [f"at block {run['block']}"] if run["block"] else []
     if run["state"] == "stalled":
-        told.append(f"nothing finished for {duration(run['idle_seconds'])}")
-    return ", ".join(told)
+        parts.append(f"nothing finished for {duration(run['idle_seconds'])}")
+    return ", ".join(parts)
 
 
 def _missing(names: Sequence[str]) -> str:
@@ -160,8 +160,8 @@ def _layers(storage: Storage, plan: Plan) -> str:
         return ", ".join(plan.quality) or "none"
     group = open_arrays(storage, plan, consolidated=False)
     fitted = group[array_name(plan.layers[0])].attrs.get("calibration_samples")
-    told = "not calibrated" if fitted is None else f"calibrated with {fitted} samples"
-    return ", ".join([*plan.layers, told, *plan.quality])
+    calibration = "not calibrated" if fitted is None else f"calibrated with {fitted} samples"
+    return ", ".join([*plan.layers, calibration, *plan.quality])
 
 
 def _crs(plan: Plan) -> str:

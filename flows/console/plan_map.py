@@ -71,7 +71,7 @@ def map_plans(settings: Sequence[SceneSettings] | LineSettings) -> tuple[list[Fe
 
 def plan_rows(report: Mapping[str, Any]) -> list[list[str]]:
     """A row for each plan of a report, in the order of PLAN_COLUMNS, and a total if there are several."""
-    rows = [(each["scene"], each["plan"]) for each in report["scenes"]]
+    rows = [(entry["scene"], entry["plan"]) for entry in report["scenes"]]
     if len(rows) > 1:
         rows.append(("total", report["total"]))
     return [
@@ -147,12 +147,12 @@ def map_cube(place: str) -> tuple[list[Feature], dict[str, Any]]:
 def status_pairs(summary: Mapping[str, Any]) -> dict[str, object]:
     """The summary of a cube as names and values to print."""
     counts = summary["blocks"]
-    told = [f"{counts[state]} {state}" for state in STATES[1:] if counts[state]]
+    others = [f"{counts[state]} {state}" for state in STATES[1:] if counts[state]]
     to_go = summary["seconds_to_go"]
     return {
         "cube": summary["cube"],
         "status": f"{summary['status']}, run {summary['run']}",
-        "blocks": ", ".join([f"{counts['done']} of {counts['total']} done", *told]),
+        "blocks": ", ".join([f"{counts['done']} of {counts['total']} done", *others]),
         "pixels": f"{summary['pixels_done'] / 1e6:.2f} of {summary['pixels'] / 1e6:.2f} MPix, "
         f"{summary['percent']:.3g} %; {summary['pixels_valid'] / 1e6:.2f} MPix valid",
         "time": f"{duration(summary['seconds'])} for the blocks that are done",
@@ -210,7 +210,7 @@ def _features(
     """
     plan = workload.plan
     every = list(blocks(plan.window, plan.block))
-    found = []
+    features = []
     shapes: list[dict[str, Any] | None]
     try:
         shapes = [*footprints(plan.grid, [block.window for block in every])]
@@ -230,8 +230,8 @@ def _features(
             "seconds_estimated": None if seconds_per_tile is None else round(tiles * seconds_per_tile, 3),
             **(known.get(block, {"state": "empty"}) if known else {}),
         }
-        found.append({"type": "Feature", "geometry": geometry, "properties": properties})
-    return found
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    return features
 
 
 def _scenes_at(plan: Plan, block: Block) -> str:

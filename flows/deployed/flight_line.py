@@ -1,6 +1,6 @@
 """A flight line as a Prefect flow: the same composition as ``run_line``, with a task for each run of blocks.
 
-Prefect loads this file by its path and holds what it finds against it: only flows and tasks live here.
+Prefect loads this file by its path, so it holds only flows and tasks.
 """
 
 from __future__ import annotations
@@ -43,5 +43,5 @@ def process_flight_line(**given: Any) -> dict[str, Any]:
     settings = LineSettings(**given)
     started = time.perf_counter()
     planned: Any = plan_flight_line(settings)
-    with planned.unquote() as prepared, holding(settings) as held:
-        return run_stages(prepared, start_line(prepared, settings, held.storage), held, started)
+    with planned.unquote() as prepared, holding(settings) as lease:
+        return run_stages(prepared, start_line(prepared, settings, lease.storage), lease, started)

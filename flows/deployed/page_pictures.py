@@ -1,4 +1,4 @@
-"""Markdown for the pages of Prefect: a table, and a picture that stands in the text itself.
+"""Markdown for the pages of Prefect: a table, and a picture as part of the text.
 
 Browsers refuse links from a page to files, so pictures go in as data, in a size that a database can hold.
 """
@@ -17,7 +17,7 @@ LARGEST_SIDE = 1000
 """Pixels of a picture's longer side at most."""
 
 QUALITY = 80
-"""Of the JPEG: a picture takes about 100 to 300 kB."""
+"""Quality of the JPEG: a picture has about 100 to 300 kB."""
 
 
 def markdown_table(pairs: Mapping[str, object]) -> str:
@@ -35,7 +35,7 @@ def markdown_picture(name: str, picture: bytes) -> str:
 
     Parameters
     ----------
-    name : what is told where no picture can be shown.
+    name : the text to show if the picture cannot be shown.
     picture : a file of three or four bands of uint8, such as PNG.
     """
     with warnings.catch_warnings():

@@ -31,7 +31,9 @@ def takes(kind: type[Settings]) -> Callable[[Body], Body]:
             parameters, return_annotation=dict[str, Any]
         )
         # Where Prefect looks for what its pages say of a parameter.
-        texts = "\n".join(f"    {each.name}: {field_of(kind, each.name).description}" for each in parameters)
+        texts = "\n".join(
+            f"    {parameter.name}: {field_of(kind, parameter.name).description}" for parameter in parameters
+        )
         body.__doc__ = f"{inspect.getdoc(body)}\n\nArgs:\n{texts}\n"
         return body
 

@@ -1,6 +1,6 @@
 """One scene as a Prefect flow: the same composition as ``run_scene``, with a task for each run of blocks.
 
-Prefect loads this file by its path and holds what it finds against it: only flows and tasks live here.
+Prefect loads this file by its path, so it holds only flows and tasks.
 """
 
 from __future__ import annotations
@@ -43,5 +43,5 @@ def process_scene(**given: Any) -> dict[str, Any]:
     settings = SceneSettings(**given)
     started = time.perf_counter()
     planned: Any = plan_scene(settings)
-    with planned.unquote() as prepared, holding(settings) as held:
-        return run_stages(prepared, execute.start_cube(prepared, held.storage), held, started)
+    with planned.unquote() as prepared, holding(settings) as lease:
+        return run_stages(prepared, execute.start_cube(prepared, lease.storage), lease, started)

@@ -1,7 +1,7 @@
 """``make serve``: a Prefect server and workers on loopback, with every deployment, until ``make stop``.
 
-One process of ours holds the others: they end with it, however it ends. Its state is in the project's folder
-``.prefect``; whoever holds the lock of ``serve.json`` there is running.
+One process of ours is the parent of the others: they always end with it. Its state is in the project's folder
+``.prefect``; it runs as long as ``serve.json`` there is locked.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ POOLS = {"spectile-cpu": None, "spectile-gpu": 1}
 """Work pools, and how many flow runs of each may run at once, wherever their workers are."""
 
 START_SECONDS = 600.0
-"""What server, deployments and workers may take together on a busy machine; half a minute is usual."""
+"""Longest start of server, deployments and workers on a busy machine, seconds; half a minute is usual."""
 
 app = typer.Typer(help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 
@@ -53,7 +53,7 @@ def start(
     """Start server and workers, unless they run, and say where the page is."""
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True)
-    if (said := _running(home)) is None:
+    if (state := _running(home)) is None:
         with (home / "serve.log").open("wb") as log:
             command = [
                 sys.executable,
@@ -68,18 +68,18 @@ def start(
             holder = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        said = _wait(home, holder)
-    print(f"The Prefect page is at {said['page']}; its state and logs are in {home}")
-    print(f"export PREFECT_API_URL={said['url']}")
+        state = _wait(home, holder)
+    print(f"The Prefect page is at {state['page']}; its state and logs are in {home}")
+    print(f"export PREFECT_API_URL={state['url']}")
 
 
 def _wait(home: Path, holder: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """What the holder says of itself once all is up."""
+    """The state of the parent process when everything has started."""
     deadline = time.monotonic() + START_SECONDS
     try:
         while time.monotonic() < deadline and holder.poll() is None:
-            if "url" in (said := _running(home) or {}):
-                return said
+            if "url" in (state := _running(home) or {}):
+                return state
             time.sleep(0.2)
     except KeyboardInterrupt:
         holder.terminate()
@@ -91,16 +91,16 @@ def _wait(home: Path, holder: subprocess.Popen[bytes]) -> dict[str, Any]:
 
 @app.command()
 def stop(home: Home = _HOME) -> None:
-    """End server and workers, and the flow runs that the workers hold."""
-    said = _running(home)
-    if said is None:
+    """End the server, the workers and their flow runs."""
+    state = _running(home)
+    if state is None:
         print("no server is running")
         return
-    os.kill(said["pid"], signal.SIGTERM)
+    os.kill(state["pid"], signal.SIGTERM)
     deadline = time.monotonic() + 60
     while _running(home) is not None:
         if time.monotonic() > deadline:
-            raise SpectileError("the server does not end", got=f"process {said['pid']}")
+            raise SpectileError("the server does not end", got=f"process {state['pid']}")
         time.sleep(0.1)
     print("stopped")
 
@@ -138,7 +138,7 @@ def deploy() -> None:
 
 @app.command(hidden=True)
 def hold(home: Home = _HOME, port: int = 4200) -> None:
-    """Be the process that holds the others; ``start`` runs it."""
+    """Run as the parent process of the others; ``start`` starts it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with _lock(home) as file, ExitStack() as stack:
         _say(file, pid=os.getpid())
@@ -150,13 +150,13 @@ def hold(home: Home = _HOME, port: int = 4200) -> None:
             ) from err
         stack.enter_context(server)
         server.wait()
-        # What is imported of Prefect from here on reads these.
+        # Prefect reads these when it is imported below.
         direct = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
         own = {"PREFECT_API_URL": server.url, "PREFECT_HOME": str(home), "NO_PROXY": direct}
         os.environ.update(own)
         deploy()
         assert server.process is not None
-        held = [server.process]
+        processes = [server.process]
         for pool in POOLS:
             if pool == "spectile-cpu" or _gpu():
                 worker = start_prefect(
@@ -165,9 +165,9 @@ def hold(home: Home = _HOME, port: int = 4200) -> None:
                     folder=ROOT,
                 )  # fmt: skip
                 stack.callback(end_prefect, worker, seconds=20)
-                held.append(worker)
+                processes.append(worker)
         _say(file, pid=os.getpid(), url=server.url, page=server.url.removesuffix("/api"))
-        while all(process.poll() is None for process in held):
+        while all(process.poll() is None for process in processes):
             time.sleep(0.5)
         logging.getLogger("spectile").error("a process ended by itself; see the logs beside this one")
 
@@ -182,14 +182,14 @@ def _gpu() -> bool:
 
 @contextmanager
 def _lock(home: Path) -> Iterator[IO[str]]:
-    """Hold the lock of the file that says who is running; it goes when its holder dies."""
+    """Hold the lock of the state file; it ends with its process."""
     with (home / "serve.json").open("a+") as file:
         for _ in range(20):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                time.sleep(0.1)  # somebody may just be asking whether it is held
+                time.sleep(0.1)  # another process may be testing the lock
         else:
             raise SpectileError("a server is running already", where=str(home))
         yield file
@@ -203,7 +203,7 @@ def _say(file: IO[str], **facts: object) -> None:
 
 
 def _running(home: Path) -> dict[str, Any] | None:
-    """What the process that holds the lock says of itself; None where nobody does."""
+    """The state of the process that holds the lock; None if there is none."""
     try:
         with (home / "serve.json").open() as file:
             try:
@@ -214,10 +214,10 @@ def _running(home: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     try:
-        said: dict[str, Any] = json.loads(text)
+        state: dict[str, Any] = json.loads(text)
     except ValueError:
         return {}  # it is being written
-    return said
+    return state
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ from spectile.catalog.errors import SpectileError
 from spectile.catalog.files import replacing
 
 START_SECONDS = 120.0
-"""A server that is not up by then has failed; it takes 5 to 15 s on two slow cores."""
+"""Longest start of a server, seconds; 5 to 15 s on two slow cores."""
 
 # The server ends with its standard input, so that it cannot outlive a parent that was killed.
 _SERVE = """
@@ -38,7 +38,7 @@ from prefect.cli import app
 app()
 """
 
-# What watches deployments and workers over hours; nothing that a run needs.
+# Services that watch deployments and workers over hours; a run does not need them.
 _UNNEEDED = (
     "CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS", "REPOSSESSOR",
     "SCHEDULER", "TRIGGERS",
@@ -46,7 +46,7 @@ _UNNEEDED = (
 
 
 def quiet_prefect() -> None:
-    """Set what Prefect reads when it is imported: report nothing home, keep our log lines with the run."""
+    """Set what Prefect reads when it is imported: send no usage data, keep our log lines with the run."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "spectile")
@@ -92,11 +92,11 @@ def start_prefect(
 
 
 def end_prefect(process: subprocess.Popen[bytes], *, seconds: float = 5.0) -> None:
-    """End what ``start_prefect`` started, and whatever it has started itself.
+    """End the process of ``start_prefect`` and the processes that it started.
 
     Parameters
     ----------
-    seconds : what it may take to do so by itself.
+    seconds : time that it gets to end by itself.
     """
     try:
         below = psutil.Process(process.pid).children(recursive=True)
@@ -153,13 +153,13 @@ class LocalServer:
             "server", "start", "--host", "127.0.0.1", "--port", str(self._port),
             environment={
                 "PREFECT_HOME": str(self.home),
-                # By itself it lets the pages of all sites ask, and takes what they send unasked.
+                # By default it accepts requests from the pages of all sites.
                 "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(self._pages),
                 "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
                 "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-                # Where the page asks for its data. The server knows its port, but not to tell the page of it.
+                # The address from which the page gets its data. The server does not tell the page its port.
                 "PREFECT_SERVER_UI_API_URL": self.url,
-                # The second page asks a service that counts visits for its settings, whatever is set here.
+                # The second version of the page always contacts a service that counts visits.
                 "PREFECT_SERVER_UI_V2_ENABLED": "false",
                 **({} if self._kept else lean),
             },
@@ -234,13 +234,13 @@ class LocalServer:
 
 
 def _template() -> Path:
-    """An empty database with Prefect's tables: making them takes the better part of a start."""
+    """An empty database with Prefect's tables: making them takes most of the time of a start."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "spectile" / f"prefect-{version('prefect')}.db"
 
 
 def _keep_template(database: Path) -> None:
-    """Keep a copy of the database of a server that has just started, where there is none and it can be."""
+    """Keep a copy of the database of a new server, if there is no copy yet and it can be written."""
     template = _template()
     if template.exists():
         return
@@ -252,7 +252,7 @@ def _keep_template(database: Path) -> None:
 
 
 def _send_the_rest() -> None:
-    """Send what Prefect's threads still hold; they would wait for minutes for a server that has gone."""
+    """Send the queues of Prefect's threads; later they would wait minutes for the stopped server."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -262,6 +262,6 @@ def _send_the_rest() -> None:
 
 @contextmanager
 def local_server() -> Iterator[str]:
-    """A server on loopback that this process's flows report to; stopped on leaving, however that is."""
+    """A server on loopback that this process's flows report to; always stopped at the end."""
     with LocalServer() as server, server.in_use() as url:
         yield url

@@ -1,7 +1,7 @@
 """The stages of a Prefect flow that makes a cube: a task for each run of blocks, one to finish.
 
-A module of its own, since flows of single scenes and of flight lines share it, and a file that Prefect loads
-by its path holds only what it looks for there.
+It is a separate module because both flows use it, and files that Prefect loads by path hold only flows and
+tasks.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ unwalked: Callable[[Any], Any] = quote
     name="process-run",
     task_run_name="blocks {first} to {last}",
     cache_policy=NO_CACHE,
-    # A store that fails may be a network share that comes back; one that stays full should not hold a
-    # worker. Blocks that cannot be read are noted in the tally and not tried again.
+    # A failing store may be a network share that comes back; but a full store should not keep a worker.
+    # Blocks that cannot be read are noted in the tally and not tried again.
     retries=2,
     retry_delay_seconds=[2, 10],
 )
@@ -54,7 +54,7 @@ def process_run(
 ) -> Any:
     """Compute and write contiguous blocks, named from first to last; the tally of what was done, quoted.
 
-    What an attempt before this one has done counts too: the ledger knows it.
+    Blocks of an earlier attempt count too: the ledger has them.
     """
     tally, done = Tally(), finished_blocks(cube, blocks)
     for block, marker in done.items():
@@ -82,7 +82,7 @@ def finish_scene(
 
 
 def _page(cube: Cube, report: dict[str, Any]) -> str:
-    """What the run's page shows of it: a table, and the quicklook where there is one."""
+    """The content of the run's page: a table, and the quicklook if there is one."""
     parts = [markdown_table(result_pairs(report))]
     name = quicklook_names(cube.storage.name)[0]
     if report["result"]["quicklook"] and (picture := cube.storage.parent.get(name)):

@@ -1,6 +1,6 @@
 """A training run as a Prefect flow: the same composition as ``spectile train``, watched on the run's page.
 
-Prefect loads this file by its path and holds what it finds against it: only flows and tasks live here.
+Prefect loads this file by its path, so it holds only flows and tasks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A sweep of an inbox as a Prefect flow: each scene is a subflow, with a page of its own.
 
-Prefect loads this file by its path and holds what it finds against it: only flows and tasks live here.
+Prefect loads this file by its path, so it holds only flows and tasks.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from spectile.flows.watching.sweep import COLUMNS, summary, sweep, table
     flow_run_name="{inbox} into {out}",
     log_prints=False,
     validate_parameters=True,
-    on_crashed=[tell_failure],  # a sweep that comes to its end tells of it itself
+    on_crashed=[tell_failure],  # a sweep that ends sends its own notification
 )
 @takes(WatchSettings)
 def watch(**given: Any) -> dict[str, Any]:
-    """Process what is new or changed in an inbox; the parameters are the fields of WatchSettings.
+    """Process new and changed scenes of an inbox; the parameters are the fields of WatchSettings.
 
     Returns the report of ``sweep``. The flow fails if scenes failed, after the others were
     made; the report is then the data of its failed state.

@@ -53,7 +53,7 @@ class Row:
 
 
 SAME_TRAINING = {"regression_noise": "regression"}
-"""Rungs that are trained exactly as another, which is looked at in another way."""
+"""Rungs that use the training of another rung, and are only evaluated in another way."""
 
 
 def evaluate_rung(
@@ -133,7 +133,7 @@ def _picture(drawn: Floats) -> dict[str, Floats]:
 
 
 def check_rungs(rungs: Sequence[str]) -> None:
-    """Raise ``UsageError`` where a name is of no rung."""
+    """Raise ``UsageError`` if a name is not that of a rung."""
     unknown = [rung for rung in rungs if rung not in RUNGS]
     if unknown:
         raise UsageError("unknown rung", got=", ".join(unknown), expected=", ".join(RUNGS))
@@ -318,7 +318,7 @@ COLUMNS = ("model", "RMSE", "SAM", "MPSNR", "MSSIM", "MRAE", "ERGAS", "spread/sk
 
 
 def table(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """A line for each model, best RMSE first, samplers with one for a sample and one for their mean."""
+    """A line for each model, best RMSE first; samplers have one for a sample and one for the mean."""
     digits = 1 if report["unit"] == "counts" else 4
     lines: list[tuple[float, tuple[str, ...]]] = []
     for name, row in report["models"].items():
@@ -387,9 +387,7 @@ def evaluate_by_name(
     """
     if name == FOLDER:
         if rungs is not None or report is not None or keep is not None:
-            raise UsageError(
-                "the protocol folder trains nothing and draws nothing", got="--rungs, --report or --keep"
-            )
+            raise UsageError("not an option of the protocol folder", got="--rungs, --report or --keep")
         if data is None or not data.is_dir():
             raise UsageError("no folder of scenes", got=data, remedy="name it with --data")
         if len(peaks) > 1:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
 from spectile.catalog.errors import SceneError
+from spectile.pipeline.scene.formats import h5_values
+from spectile.pipeline.scene.opening import open_raster
+from spectile.pipeline.scene.untrusted import check_decoded, reading_file
 
 Floats = NDArray[np.float32]
 
@@ -152,10 +154,8 @@ def read_counts(path: Path, bands: int) -> Floats:
     """
     if not path.exists():
         raise SceneError("no such file", where=str(path))
-    try:
+    with reading_file(path):
         cubes = _matlab_cubes(path) if path.suffix.lower() == ".mat" else [_raster(path)]
-    except (OSError, ValueError, rasterio.errors.RasterioError) as err:
-        raise SceneError(f"cannot be read: {err}", where=path.name) from err
     fitting = [cube for cube in cubes if cube.shape[0] == bands]
     if len(fitting) != 1:
         shapes = ", ".join("×".join(map(str, cube.shape)) for cube in cubes) or "no array of three axes"
@@ -173,13 +173,17 @@ def _matlab_cubes(path: Path) -> list[NDArray[np.generic]]:
     if h5py.is_hdf5(path):
         # Version 7.3 is HDF5, which lists MATLAB's axes the other way round: bands, columns, rows.
         with h5py.File(path) as file:
-            arrays = [item[()] for item in file.values() if isinstance(item, h5py.Dataset) and item.ndim == 3]
+            arrays = [
+                h5_values(file, item) for item in file.values()
+                if isinstance(item, h5py.Dataset) and item.ndim == 3
+            ]  # fmt: skip
         return [array.transpose(0, 2, 1) for array in arrays]
     arrays = [value for value in loadmat(path).values() if isinstance(value, np.ndarray) and value.ndim == 3]
     return [np.moveaxis(array, -1, 0) for array in arrays]
 
 
 def _raster(path: Path) -> NDArray[np.generic]:
-    with rasterio.open(path) as source:
+    with open_raster(str(path)) as source:
+        check_decoded(path, (source.count, *source.shape), source.dtypes[0])
         counts: NDArray[np.generic] = source.read()
     return counts

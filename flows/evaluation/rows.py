@@ -41,7 +41,7 @@ class Rows:
     """
 
     def __init__(self, folder: Path | None, identity: Mapping[str, Any]) -> None:
-        """Take up the rows that are there.
+        """Read the rows in the folder.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class Rows:
             kept = _read(folder / ROWS)
             if other := [key for key in self._identity if kept["of"].get(key) != self._identity[key]]:
                 raise UsageError(
-                    "the rows there are of another evaluation", where=str(folder / ROWS),
+                    "the folder holds rows of another evaluation", where=str(folder / ROWS),
                     got=", ".join(f"{key} {kept['of'].get(key)}" for key in other),
                     expected=", ".join(f"{key} {self._identity[key]}" for key in other),
                     remedy="name another folder with --keep",

@@ -1,4 +1,4 @@
-"""A run, composed: settings to plan to blocks to a finished cube.
+"""A run: from settings to a plan, to blocks, to a finished cube.
 
 settings, texts: ``SceneSettings``, and options from their text · planning: ``prepare`` · predictors: the
 network · state: ``Prepared``, ``Observer``, ``Result`` · execute: ``run_scene`` · line: the same for a flight

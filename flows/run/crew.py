@@ -1,4 +1,4 @@
-"""Blocks made by other processes: workers on this machine, one for each GPU, or a dask cluster that runs.
+"""Blocks made by other processes: workers on this machine, one for each GPU, or a running dask cluster.
 
 Settings go to the workers and small facts come back. What is done is read from the ledger, which a lost
 worker cannot take along. A worker loads its network once.
@@ -41,29 +41,29 @@ from spectile.pipeline.run import process_run
 LOG = logging.getLogger("spectile")
 
 START_SECONDS = 60
-"""How long a cluster may take until its first worker is there."""
+"""Longest wait for the first worker of a cluster, seconds."""
 LOSSES = 1
-"""Workers of our own that a run of blocks may lose before its blocks are tried one by one."""
+"""Workers of ours that a group of blocks may lose before its blocks are tried one by one."""
 _NETWORK = ("model", "steps", "seed", "batch", "device", "dtype", "compiled", "threads")
-"""The settings that a network is loaded by."""
+"""The settings that decide which network is loaded."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""What says to OpenMP, MKL and OpenBLAS how many threads a worker may have."""
+"""The variables that limit the threads of OpenMP, MKL and OpenBLAS in a worker."""
 _ONE_AT_A_TIME = threading.Lock()
-"""A worker of several threads still makes one run at a time: memory was planned for one."""
+"""A worker of several threads still makes one group at a time: memory was planned for one."""
 
 
 _DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-"""What workers do first: Ctrl-C reaches all processes of a terminal, but this one ends the others."""
+"""The first call in a worker: it ignores Ctrl-C, which reaches all processes of a terminal; we end them."""
 _LOADED: dict[tuple[Settings, str], Predictor] = {}
 """The network of this process, by its settings and its digest."""
 
 
 def _load(wanted: Settings, digest: str | None = None) -> Predictor:
-    """The network of this process; without its digest it is loaded anew."""
+    """The network of this process; without a digest it is loaded again."""
     if digest is None or (wanted, digest) not in _LOADED:
         _LOADED.clear()
-        found = predictors.predictor_of(wanted)
-        _LOADED[wanted, str(found.settings["digest"])] = found
+        predictor = predictors.predictor_of(wanted)
+        _LOADED[wanted, str(predictor.settings["digest"])] = predictor
     return next(iter(_LOADED.values()))
 
 
@@ -72,19 +72,21 @@ class DistantPredictor:
     """A predictor known by its facts; the process that lets it predict loads the network."""
 
     wanted: Settings
-    """What it is loaded by; all other settings are left at nothing."""
+    """The settings that decide which network is loaded; all others are left out."""
     bands: Bands
     """The bands of what it predicts."""
     inputs: tuple[InputSpec, ...]
     """The rasters that it takes."""
     stride: int
     """The network's stride in pixels."""
+    reach: int | None
+    """How many pixels away the network looks; None where at the whole tile."""
     calibration: Calibration | None
-    """What its samples' spread is worth as an error."""
+    """What the spread of its samples says about the error."""
     settings: Mapping[str, object]
     """Everything of it that can change a value."""
     bytes_per_call: int
-    """What a call takes at its peak, for the tiles of the run."""
+    """Peak memory of a call, bytes, for the tiles of the run."""
 
     def network(self) -> Predictor:
         """The network in this process.
@@ -93,22 +95,22 @@ class DistantPredictor:
         ------
         UsageError : it is another one here, which would mix two kinds of results in a cube.
         """
-        found = _load(self.wanted, str(self.settings["digest"]))
-        here = dict(found.settings)
+        predictor = _load(self.wanted, str(self.settings["digest"]))
+        here = dict(predictor.settings)
         if here != dict(self.settings):
             both = here.keys() | self.settings.keys()
             names = sorted(name for name in both if here.get(name) != self.settings.get(name))
             raise UsageError(
-                "the network is another one on this worker",
+                "the network on this worker differs from the plan",
                 got=", ".join(f"{name} {here.get(name)}" for name in names),
                 expected=", ".join(f"{name} {self.settings.get(name)}" for name in names),
                 remedy="use workers of one kind, or name --device and --dtype",
             )
-        return found
+        return predictor
 
     @property
     def batch(self) -> int:
-        """How many tiles a call takes best."""
+        """The best number of tiles in a call."""
         return self.network().batch
 
     def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
@@ -116,18 +118,18 @@ class DistantPredictor:
         return self.network().predict(batch, samples)
 
     def memory(self, tile: int) -> int:
-        """What a call takes at its peak for tiles of the run."""
+        """Peak memory of a call for tiles of the run."""
         assert tile == self.wanted.tile, tile
         return self.bytes_per_call
 
 
 def describe_network(wanted: Settings) -> DistantPredictor:
-    """What a worker says of the network that it loads for these settings."""
+    """A worker's description of the network that it loads for these settings."""
     with _ONE_AT_A_TIME:
-        found = _load(wanted)
+        predictor = _load(wanted)
         return DistantPredictor(
-            wanted, found.bands, found.inputs, found.stride, found.calibration, dict(found.settings),
-            found.memory(wanted.tile),
+            wanted, predictor.bands, predictor.inputs, predictor.stride, predictor.reach,
+            predictor.calibration, dict(predictor.settings), predictor.memory(wanted.tile),
         )  # fmt: skip
 
 
@@ -148,7 +150,7 @@ class _Failures:
 
 
 class Job(WorkerPlugin):
-    """What every worker holds of a run: the settings, and the cube to write."""
+    """What every worker knows of a run: the settings, and the cube to write."""
 
     def __init__(self, prepared: Prepared, cube: Cube) -> None:
         self.name = f"spectile-{uuid4().hex}"
@@ -161,7 +163,7 @@ class Job(WorkerPlugin):
         self._blocks = {block.name: block for block in self._cube.plan.blocks}
 
     def teardown(self, worker: Worker) -> None:
-        """Let a run end after its block: the job is over or was stopped."""
+        """Let a group end after its current block: the job is over or was stopped."""
         self._stopped = True
 
     def make(self, names: Sequence[str]) -> dict[str, Any]:
@@ -188,11 +190,11 @@ class Job(WorkerPlugin):
 
 
 def make_blocks(job: str, names: Sequence[str]) -> dict[str, Any]:
-    """The facts of a run of blocks of a job; this is what a worker is asked for."""
+    """The facts of a group of blocks of a job; the function that a worker runs."""
     with _ONE_AT_A_TIME:
-        held = get_worker().plugins[job]
-        assert isinstance(held, Job)
-        return held.make(names)
+        plugin = get_worker().plugins[job]
+        assert isinstance(plugin, Job)
+        return plugin.make(names)
 
 
 class Crew:
@@ -216,13 +218,13 @@ class Crew:
         wanted = Settings(out="", tile=settings.tile, **{**given, "device": self._device})
         asked = self.client.submit(describe_network, wanted, pure=False, resources=self._resources)
         try:
-            found = asked.result()
+            answer = asked.result()
         except ModuleNotFoundError as err:
             raise UsageError(
                 "a worker lacks a module", got=err.name, remedy="install spectile where the workers run"
             ) from err
-        assert isinstance(found, DistantPredictor)
-        return found
+        assert isinstance(answer, DistantPredictor)
+        return answer
 
     def process_blocks(
         self, prepared: Prepared, cube: Cube, blocks: Sequence[Block], *, tally: Tally, observer: Observer
@@ -241,13 +243,13 @@ class Crew:
                 retries=prepared.settings.block_retries, tally=tally, observer=observer,
             ).run()  # fmt: skip
         finally:
-            # Also what makes runs end that go on where the client was stopped. A worker that is lost at this
-            # moment need not be told.
+            # This also ends groups that still run after the client was stopped. A worker that is lost now
+            # needs no call.
             with suppress(OSError, ValueError):
                 self.client.unregister_worker_plugin(job.name)
 
     def _hand_out(self, job: Job) -> None:
-        """Give a job to all workers; again where one is lost meanwhile, as the scheduler then gives up."""
+        """Give a job to all workers; again if one is lost meanwhile, because the scheduler then gives up."""
         for pause in (0.2, 0.5, 1, 2, 5):
             with suppress(OSError):
                 self.client.register_plugin(job, name=job.name)
@@ -256,7 +258,7 @@ class Crew:
         raise SpectileError("the dask cluster was lost", remedy="start it again, then use --resume")
 
     def close(self) -> None:
-        """End the workers that were started for this run, and leave others."""
+        """End the workers that were started for this run, and no others."""
         self.client.close()
         if self._cluster is not None:
             self._cluster.close()
@@ -279,7 +281,7 @@ def assemble(settings: Settings, gpus: Sequence[str]) -> Crew:
     count = settings.workers or len(gpus)
     if gpus and count > len(gpus):
         raise UsageError(
-            "two workers on one GPU take each other's memory", got=f"--workers {count}",
+            "more workers than GPUs", got=f"--workers {count}",
             expected=f"up to {len(gpus)}", remedy="use --device cpu for more",
         )  # fmt: skip
     cluster = start_workers(count, threads=settings.threads or 1, gpus=gpus)
@@ -301,7 +303,7 @@ def start_workers(count: int, *, threads: int = 1, gpus: Sequence[str] = ()) -> 
     threads : of a network on the CPU.
     gpus : the first workers see one of them each, and nothing else of CUDA.
     """
-    # Whoever reaches a scheduler can let it run anything; so only those who hold this key can.
+    # Everyone who reaches a scheduler can run any code on it; so a key is needed to reach it.
     security = Security.temporary()
     reach = {"host": "127.0.0.1", "protocol": "tls://", "security": security, "dashboard": False}
     spec = {}
@@ -323,8 +325,8 @@ def start_workers(count: int, *, threads: int = 1, gpus: Sequence[str] = ()) -> 
     chosen: dict[str, Any] = {
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
-        # Without dask's MALLOC_TRIM_THRESHOLD_, with which every tile's memory goes back to the system and
-        # comes again page by page: workers were a third as fast.
+        # Without dask's MALLOC_TRIM_THRESHOLD_: with it every tile's memory is returned to the system and
+        # allocated again page by page, and workers were a third as fast.
         "distributed.nanny.pre-spawn-environ": {},
     }
     with dask.config.set(chosen):

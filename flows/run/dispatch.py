@@ -1,4 +1,4 @@
-"""Runs of blocks handed to a dask cluster, a few for each worker at a time; what is done, from the ledger."""
+"""Groups of blocks for a dask cluster, a few for each worker at a time; the ledger says what is done."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from spectile.pipeline.geometry.tiling import Block
 LOG = logging.getLogger("spectile")
 
 RUN_SECONDS = 120.0
-"""What a run of blocks takes at most, if a block does not take longer: losing a worker costs no more."""
+"""Longest time of a group of blocks, if one block does not take longer; a lost worker costs no more."""
 RUNS_A_WORKER = 2
-"""Runs that a worker has at hand: one that it makes, one that it need not wait for."""
+"""Groups that a worker has: one in work, one waiting."""
 DESERTED_SECONDS = 300.0
-"""How long a run goes on without any worker: one that is started again, or comes late, is there by then."""
+"""Longest time without any worker: enough for one to start again."""
 POLL_SECONDS = 2.0
-"""How often the ledger is read at most."""
+"""Shortest time between two reads of the ledger."""
 
 
 class Dispatch:
-    """The blocks of a job that are still to do, and who is at them."""
+    """The blocks of a job that are still to do, and the workers that have them."""
 
     def __init__(
         self,
@@ -50,17 +50,17 @@ class Dispatch:
         self._retries = retries
         self._waiting = deque(blocks)
         self._alone: deque[Block] = deque()
-        """Blocks whose run lost its workers; each is a run of its own."""
+        """Blocks whose group lost its workers; each is now a group of its own."""
         self._running: dict[Future[Any], list[Block]] = {}
         self._open = dict.fromkeys(blocks)
         """Blocks that are neither done nor given up."""
         self._lost: Counter[Block] = Counter()
         self._seconds: list[float] = []
-        """What the latest blocks took."""
+        """Seconds of the latest blocks."""
         self._batch: int | None = None
         self._next_poll = 0.0
         self._deserted: float | None = None
-        """When the last worker was found to be gone; None while there is one."""
+        """When the last worker was lost; None while there is one."""
 
     def run(self) -> None:
         """Have all blocks made; return when each is done or given up.
@@ -109,7 +109,7 @@ class Dispatch:
             )  # fmt: skip
 
     def _next_run(self, workers: int) -> list[Block]:
-        """Contiguous blocks: one until it is known how long one takes, and fewer towards the end."""
+        """Contiguous blocks: one until the time of a block is known, and fewer towards the end."""
         if self._alone:
             return [self._alone.popleft()]
         count = 1
@@ -141,18 +141,18 @@ class Dispatch:
                 self._give_up(block, why)
         self._tally.peak_memory_bytes = max(self._tally.peak_memory_bytes, facts["peak_memory_bytes"])
         if self._batch is not None and facts["batch"] < self._batch:
-            LOG.warning("not enough memory on a worker; %d tile(s) a call there from now on", facts["batch"])
+            LOG.warning("not enough memory on a worker; its batch is now %d tile(s)", facts["batch"])
         self._batch = min(facts["batch"], self._batch or facts["batch"])
 
     def _settle_lost(self, blocks: list[Block]) -> None:
-        """Try what is left of a run block by block: one of them may be what ends its workers."""
+        """Try the rest of a group block by block: one of them may kill its workers."""
         done = finished_blocks(self._cube, blocks)
         left = [block for block in blocks if block not in done]
         for block in left:
             self._lost[block] += len(blocks) == 1
             if self._lost[block] > self._retries:
                 why = "every worker that made it died, for lack of memory perhaps"
-                note_failure(self._cube, block, why)  # of other failures the worker does it
+                note_failure(self._cube, block, why)  # the worker does it for other failures
                 self._give_up(block, why)
             else:
                 self._alone.append(block)
@@ -172,6 +172,6 @@ class Dispatch:
             self._tally.add(self._cube.plan, block, marker)
             self._observer.tiles(self._cube.plan.tiling.count(block.window))
             self._observer.block(block, marker.seconds)
-        # A store far away, or a ledger of many blocks, is asked less often.
+        # A slow store, or a ledger of many blocks, is read less often.
         ended = time.monotonic()
         self._next_poll = ended + max(POLL_SECONDS, 10 * (ended - started))

@@ -1,4 +1,4 @@
-"""A prepared run, carried out: a cube is started, its blocks are made, it is finished."""
+"""Execute a prepared run: start a cube, make its blocks, finish it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ tasks cost nothing."""
 
 
 def start_cube(prepared: Prepared, storage: Storage | None = None) -> Cube:
-    """The cube to write: a new one, or with ``resume`` the one that is there.
+    """The cube to write: a new one, or with ``resume`` the existing one.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def start_cube(prepared: Prepared, storage: Storage | None = None) -> Cube:
 
     Raises
     ------
-    CubeError : the cube that is there was made from other settings.
+    CubeError : the existing cube was made from other settings.
     """
     settings, plan, predictor = prepared.settings, prepared.plan, prepared.predictor
     storage = storage or open_storage(settings.out)
@@ -98,15 +98,15 @@ def check_same(prepared: Prepared, facts: Mapping[str, Any], where: str) -> None
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
     """The first settings that differ, as ``name new instead of old``."""
-    found = []
+    differences = []
     for key in sorted(old.keys() | new.keys()):
         was, now = old.get(key), new.get(key)
         if isinstance(was, Mapping) and isinstance(now, Mapping):
             if was != now:
-                found.append(_difference(was, now, f"{prefix}{key}."))
+                differences.append(_difference(was, now, f"{prefix}{key}."))
         elif was != now:
-            found.append(f"{prefix}{key} {str(now)[:40]} instead of {str(was)[:40]}")
-    return ", ".join(found[:3])
+            differences.append(f"{prefix}{key} {str(now)[:40]} instead of {str(was)[:40]}")
+    return ", ".join(differences[:3])
 
 
 def remaining(cube: Cube) -> list[Block]:
@@ -116,7 +116,7 @@ def remaining(cube: Cube) -> list[Block]:
 
 
 def runs(prepared: Prepared, blocks: Sequence[Block]) -> Iterator[list[Block]]:
-    """Contiguous blocks, as many as one Prefect task takes: all where a crew makes runs of its own."""
+    """Contiguous blocks for one Prefect task: all blocks if a crew makes groups of its own."""
     size = BLOCKS_A_RUN if prepared.crew is None else max(len(blocks), 1)
     for start in range(0, len(blocks), size):
         yield list(blocks[start : start + size])
@@ -153,7 +153,7 @@ def finish_cube(
     markers: Mapping[Block, Marker] | None = None,
     on_region: Callable[[], None] = lambda: None,
 ) -> tuple[str, str | None]:
-    """Make overviews and quicklook, declare the cube complete, report on it; where both are.
+    """Make overviews and quicklook, declare the cube complete, write its report; the places of both.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def finish_cube(
         cube,
         attributes={
             "valid_pixels": sum(marker.valid_pixels for marker in done),
-            # Kept ones too: a cube does not tell in how many runs it was made.
+            # Kept tiles count too: a cube does not record in how many runs it was made.
             "tiles": sum(marker.tiles + marker.tiles_kept for marker in done),
             "tiles_skipped": sum(marker.tiles_skipped for marker in done),
             **told,
@@ -186,7 +186,7 @@ def finish_cube(
 
 
 def told_by(prepared: Prepared) -> dict[str, Any]:
-    """When the scene was taken, if anybody knows, and what the user was told of it."""
+    """When the scene was taken, if known, and the notices about it."""
     taken = taken_of(prepared.settings, prepared.source)
     return {
         TAKEN: None if taken is None else [to_text(moment) for moment in taken],
@@ -199,7 +199,7 @@ def _report(storage: Storage, markers: Mapping[Block, Marker]) -> str | None:
     """Write the report of a cube; its place, or None where it cannot be made."""
     try:
         return write_report(storage, markers=markers)
-    except Exception as err:  # the cube is whole, whatever goes wrong with a description of it
+    except Exception as err:  # the cube is complete, even if its description fails
         why = " ".join(str(err).split()) or repr(err)
         LOG.warning("%s: no report was written: %s", storage.name, shown(why))
         return None
@@ -235,7 +235,7 @@ def carry_out(prepared: Prepared, cube: Cube, observer: Observer, started: float
 
 
 def conclude(prepared: Prepared, cube: Cube, tally: Tally, observer: Observer, started: float) -> Result:
-    """Finish the cube if nothing is missing, write its STAC item, and say what the run did.
+    """Finish the cube if nothing is missing, write its STAC item, and return what the run did.
 
     Parameters
     ----------
@@ -273,7 +273,7 @@ def conclude(prepared: Prepared, cube: Cube, tally: Tally, observer: Observer, s
 
 
 def report(prepared: Prepared, result: Result | None = None) -> dict[str, Any]:
-    """The plan and what came of it, for programs."""
+    """The plan and the results, for programs."""
     plan = prepared.plan
     model = prepared.predictor.settings
     facts: dict[str, Any] = {
@@ -306,7 +306,7 @@ def report(prepared: Prepared, result: Result | None = None) -> dict[str, Any]:
 
 
 def _draw(storage: Storage) -> str:
-    """Write the pictures beside a cube; where the first is."""
+    """Write the pictures beside a cube; the place of the first."""
     try:
         return write_quicklook(storage)
     except OSError as err:

@@ -1,4 +1,4 @@
-"""A run holds its cube: the lease, and the observer through which its beat says how the run goes."""
+"""A run holds its cube: the lease, and the observer that writes the run's progress into it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def holding(settings: Settings) -> Iterator[Lease]:
     Raises
     ------
     LeaseHeld : another run is writing the cube.
-    CubeError : something else is there; nothing is put beside it.
+    CubeError : something else is there; nothing is written beside it.
     StoreError : the store cannot be written.
     """
     storage = open_storage(settings.out)

@@ -56,7 +56,7 @@ def check_line_start(settings: LineSettings) -> None:
 
 
 def _prepare_more(settings: LineSettings, *, dry: bool) -> Prepared:
-    """As ``prepare_line``, of a cube that is there, with scenes added: its grid and its gain stay."""
+    """As ``prepare_line``, for an existing cube, with scenes added: its grid and its gain do not change."""
     chosen = [name for name in ("crs", "resolution", "extent") if getattr(settings, name) is not None]
     if settings.frame != "north-up":
         chosen.append("frame")
@@ -93,13 +93,14 @@ def prepare_line_again(network: CubeSettings, scenes: Sequence[str], plan: Plan)
     """
     line: Any = plan.settings["line"]
     facts: list[Any] = [share.facts for share in plan.scenes]
-    first, *others = (tuple(each["channels"]) for each in facts)
+    first, *others = (tuple(scene["channels"]) for scene in facts)
     settings = LineSettings.like(
         network, scenes=tuple(scenes), nodata=facts[0]["nodata"], checksum="sha256" in facts[0],
-        bands=first if all(each == first for each in others) else None,
+        bands=first if all(channels == first for channels in others) else None,
         combine=line["combine"], resampling=line["resampling"],
         radiometry=tuple(
-            f"{each['name']}={radiometry_option(each['radiometry'], measured=line['gain'])}" for each in facts
+            f"{scene['name']}={radiometry_option(scene['radiometry'], measured=line['gain'])}"
+            for scene in facts
         ),
     )  # fmt: skip
     named = _in_order(list_scenes(scenes), plan, settings)
@@ -107,11 +108,11 @@ def prepare_line_again(network: CubeSettings, scenes: Sequence[str], plan: Plan)
 
 
 def radiometry_option(radiometry: Mapping[str, Any], *, measured: float | None = None) -> str:
-    """The value of ``--radiometry`` that declares what a plan holds.
+    """The value of ``--radiometry`` that declares the radiometry of a plan.
 
     Parameters
     ----------
-    measured : a gain that is not the user's, and left out.
+    measured : a gain that was measured, not set by the user; it is left out.
     """
     kind, gain, scale = radiometry["kind"], radiometry["gain"], radiometry["scale"][0]
     if kind == "dn":
@@ -124,7 +125,7 @@ def radiometry_option(radiometry: Mapping[str, Any], *, measured: float | None =
 
 
 def _in_order(scenes: list[NamedScene], plan: Plan, settings: LineSettings) -> list[NamedScene]:
-    """The scenes in the order in which the cube knows them, then those that it does not know yet."""
+    """The scenes in the order of the cube, then the new ones."""
     known = [str(share.facts["name"]) for share in plan.scenes]
     by_name = {scene.name: scene for scene in scenes}
     if missing := [name for name in known if name not in by_name]:
@@ -162,7 +163,7 @@ def _prepare(settings: LineSettings, scenes: list[NamedScene], *, dry: bool, **f
 
 
 def start_line(prepared: Prepared, settings: LineSettings, storage: Storage | None = None) -> Cube:
-    """The cube to write: a new one, the one that is there, or that one with scenes added.
+    """The cube to write: a new one, the existing one, or the existing one with scenes added.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Telling someone who is not looking: a JSON POST to the one URL that the environment or a block names.
+"""Notifications: a JSON POST to the one URL that the environment or a block names.
 
 Such URLs are secrets in themselves. This one is no parameter, and nothing but its host is ever shown.
 """
@@ -23,13 +23,13 @@ LOG = logging.getLogger("spectile")
 VARIABLE = "SPECTILE_NOTIFY_URL"
 """The environment variable that holds the URL."""
 BLOCK = "spectile-notify-url"
-"""The Prefect Secret block that holds it, where the variable is not set and a server is."""
+"""The Prefect Secret block with the URL, used with a server if the variable is not set."""
 SECONDS = 15.0
-"""What a notification may take."""
+"""Timeout of a notification, seconds."""
 
 
 def notify_location() -> Location | None:
-    """Where notifications go; None where nobody asked for any.
+    """The place for notifications; None if none is set.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def notify_location() -> Location | None:
     except UsageError:
         place = None
     if not isinstance(place, Location) or not place.scheme.startswith("http"):
-        # The URL itself is not shown: its path may be what keeps others out.
+        # The URL itself is not shown: its path may be a secret.
         raise UsageError(
             "notifications cannot be sent", got=f"another URL in {VARIABLE}",
             expected="https://HOST/PATH, or http:// on this machine",
@@ -52,7 +52,7 @@ def notify_location() -> Location | None:
 
 
 def notify(text: str, **facts: object) -> None:
-    """Post a line of text and facts as JSON, where that is set; a failure to is logged and no more.
+    """Post a line of text and facts as JSON, if a URL is set; a failure is only logged.
 
     URLs in them lose their secrets.
     """
@@ -74,8 +74,8 @@ def _redacted(value: object) -> object:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
-        return {key: _redacted(each) for key, each in value.items()}
-    return [_redacted(each) for each in value] if isinstance(value, list | tuple) else value
+        return {key: _redacted(part) for key, part in value.items()}
+    return [_redacted(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def tell_failure(flow: Any, flow_run: Any, state: Any) -> None:
@@ -104,7 +104,7 @@ def _block() -> str | None:
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *given: Any) -> None:
-        """Nowhere: what was checked is where it goes."""
+        """Refuse redirects: only the checked URL may get the message."""
 
 
 def _post(place: Location, body: object) -> None:

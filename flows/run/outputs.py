@@ -1,4 +1,4 @@
-"""Whether a cube may be written where a user wants it, told before any work is done for it."""
+"""Checks before any work that a cube can be written to its place."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_place(out: str) -> None:
 
 
 def _check_writable(root: Path) -> None:
-    """Make a file without a name in the folder where the first will be."""
+    """Create a file without a name in the folder of the first output."""
     there = root
     # A link that leads nowhere is there.
     while not os.path.lexists(there) and there != there.parent:
@@ -78,7 +78,7 @@ def _check_writable(root: Path) -> None:
 
 
 def _check_item(storage: Storage) -> None:
-    """Refuse to replace an item beside the cube that is none of a cube."""
+    """Refuse to replace a file beside the cube that is not the item of a cube."""
     key = beside_name(storage.name)
     try:
         value = storage.parent.get_bounded(key, MOST_BYTES)

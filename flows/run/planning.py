@@ -1,7 +1,7 @@
-"""From settings to a run that is ready to start: the scene is opened, the model loaded, the run planned.
+"""From settings to a run that is ready to start: open the scene, load the model, plan the run.
 
-The command line and the Prefect flow both call these functions and nothing else, so that a run is the
-same through either door.
+The command line and the Prefect flow both call these functions and nothing else, so that both give the same
+run.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.catalog.inputs import InputSpec
+from spectile.catalog.sensors import FILE_SENSORS
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.urls import locate
 from spectile.flows.run import predictors
@@ -38,8 +39,8 @@ from spectile.pipeline.plan.layers import choose_layers
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.quality_layers import choose_quality
 from spectile.pipeline.plan.shares import Share
-from spectile.pipeline.scene.raster import SceneSource
-from spectile.pipeline.scene.source import check_opens, open_source
+from spectile.pipeline.scene.source import Scene, check_opens, open_source
+from spectile.pipeline.scene.stack import StackSource
 from spectile.pipeline.store.opening import open_storage
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("spectile")
 
-Opened = tuple[SceneSource | LineSource, Mapping[str, object]]
+Opened = tuple[Scene | LineSource, Mapping[str, object]]
 """A source, and everything of it beside geometry that can change a value; nothing of a dry run."""
 
 
@@ -73,7 +74,8 @@ def prepare(
     """
     check_output(settings, [settings.scene], dry=dry)
     choose_layers(settings.layers, settings.samples)  # refuses what cannot be, before the scene is read
-    check_opens(settings.scene, allow_vrt=settings.allow_vrt)  # a network takes seconds to load
+    # Before the network, which takes seconds to load.
+    check_opens(settings.scene, sensor=settings.sensor, allow_vrt=settings.allow_vrt)
 
     def open_for(spec: InputSpec) -> Opened:
         source = open_source(
@@ -173,22 +175,27 @@ def _plan_run(
     if estimate in ("posterior mean", "regression") and settings.samples > 1:
         what = "one solver step" if estimate == "posterior mean" else "a regression"
         raise UsageError(
-            f"{what} gives every sample alike", got=f"--samples {settings.samples}",
-            remedy="leave out --samples, or take a model and steps that draw",
+            f"{what} gives equal samples", got=f"--samples {settings.samples}",
+            remedy="leave out --samples, or choose a model and steps that draw noise",
         )  # fmt: skip
     fitted = predictor.calibration
     if layers and fitted is not None and fitted.samples != settings.samples:
         LOG.warning(
-            "the layers were calibrated with %d samples; with %d they hold less well",
+            "the layers were calibrated with %d samples; with %d they are less accurate",
             fitted.samples, settings.samples,
         )  # fmt: skip
     bands = len(predictor.bands)
-    decided = {} if dry else {**facts, "software": software_version(), "model": dict(predictor.settings)}
-    held = predictor.memory(settings.tile) + source.memory()
+    decided: dict[str, object] = {}
+    if not dry:
+        # The network is known by its digest; pictures need to know the camera that it was made for.
+        response = predictor.inputs[0].bands.to_json()
+        model = dict(predictor.settings)
+        decided = {**facts, "software": software_version(), "model": model, "response": response}
+    resident = predictor.memory(settings.tile) + source.memory()
     scenes: tuple[Share, ...] = ()
     if isinstance(source, LineSource):
         scenes = source.shares(tiling, window, identified=not dry, checksum=settings.checksum)
-    # The block changes no value, but any block must do for the checks of the plan.
+    # The block changes no value; any size passes the checks of the plan.
     draft = Plan(
         grid,
         window,
@@ -202,11 +209,11 @@ def _plan_run(
         choose_quality(settings.layers),
     )
     channels = input_channels(predictor.inputs)
-    plan = draft if settings.block else _with_block(Workload(draft, channels, held), settings)
+    plan = draft if settings.block else _with_block(Workload(draft, channels, resident), settings)
     seconds = like.seconds_per_tile if like is not None else None
     if dry and seconds is None:
         seconds = predictors.time_tile(predictor, settings.tile)
-    workload = Workload(plan, channels, held)
+    workload = Workload(plan, channels, resident)
     overlapped = workload.overlaps(settings.memory)
     estimate = workload.estimate(overlapped=overlapped, seconds_per_tile=seconds)
     return Prepared(settings, source, predictor, plan, estimate, crew)
@@ -251,21 +258,28 @@ def check_start(settings: CubeSettings, scenes: Sequence[str]) -> None:
     refuse_held(storage)
     folder = locate(settings.out)
     if isinstance(folder, Path):
-        folder = next(each for each in folder.absolute().parents if each.exists())
+        folder = next(parent for parent in folder.absolute().parents if parent.exists())
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise StoreError(
                 "the cube cannot be written there", where=str(folder), remedy="choose another --out"
             )
 
 
-def _facts(settings: SceneSettings, source: SceneSource) -> dict[str, object]:
+def _facts(settings: SceneSettings, source: Scene) -> dict[str, object]:
     """Everything of the scene beside geometry that can change a value. Names the file, never its folder."""
     return {
         "scene": {"name": locate(settings.scene).name, **source.identity(checksum=settings.checksum)},
         "channels": list(source.channels),
+        **_numbering(settings, source),
         **source.mask_facts,
         "radiometry": source.radiometry.to_json(),
     }
+
+
+def _numbering(settings: SceneSettings, source: Scene) -> dict[str, object]:
+    """The sensor whose bands the numbers count, of a scene of several files that do not say it."""
+    known = settings.sensor is not None and settings.sensor.partition(":")[0] in FILE_SENSORS
+    return {"sensor": settings.sensor} if known and isinstance(source, StackSource) else {}
 
 
 def _with_block(draft: Workload, settings: CubeSettings) -> Plan:

@@ -1,4 +1,4 @@
-"""A run's item: beside the cube always, and in the catalog where one is named."""
+"""A run's STAC item: always beside the cube, and in the catalog if one is set."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from spectile.pipeline.stac.item import cube_facts
 
 if TYPE_CHECKING:
     from spectile.flows.run.settings import Settings
-    from spectile.pipeline.scene.raster import SceneSource
+    from spectile.pipeline.scene.source import Scene
     from spectile.pipeline.store.base import Storage
 
 
 def check_catalog(settings: Settings) -> None:
-    """Refuse a catalog or a time that would be found out only after the run.
+    """Check catalog and time before the run.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def check_catalog(settings: Settings) -> None:
         collection.place(settings.out)
 
 
-def taken_of(settings: Settings, source: SceneSource | LineSource) -> Span | None:
+def taken_of(settings: Settings, source: Scene | LineSource) -> Span | None:
     """When the scene, or all scenes of a line, were taken: as the user says, else by their own metadata."""
     if settings.datetime is not None:
         return parse_span(settings.datetime)

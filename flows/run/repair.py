@@ -1,4 +1,4 @@
-"""A damaged cube is made whole from its own plan: blocks that are damaged or missing, and metadata."""
+"""Repairs a damaged cube from its own plan: damaged or missing blocks, and metadata."""
 
 from __future__ import annotations
 
@@ -45,39 +45,41 @@ def repair_cube(
     SpectileError : the scene or the model cannot be used, or the store cannot be written.
     """
     with holding(Settings(out=place)) as lease:
-        found = inspect_cube(lease.storage)
-        if not found.problems:
-            return found, found
-        cube, blocks = found.cube, found.blocks
+        findings = inspect_cube(lease.storage)
+        if not findings.problems:
+            return findings, findings
+        cube, blocks = findings.cube, findings.blocks
         plan, told = cube.plan, told_of(lease.storage)
         if blocks:
             with _prepare(plan, place, scenes, model) as prepared:
-                _renew(found, prepared.predictor)
-                failed = _make(prepared, found, Beating(lease, observer or Silent()))
+                _renew(findings, prepared.predictor)
+                failed = _make(prepared, findings, Beating(lease, observer or Silent()))
         else:
-            if found.metadata:
-                _renew(found, _load(plan, place, model))
+            if findings.metadata:
+                _renew(findings, _load(plan, place, model))
             failed = 0
-            _void(found)
+            _void(findings)
         if not failed:
             execute.finish_cube(cube, told)
-        return found, inspect_cube(lease.storage)
+        return findings, inspect_cube(lease.storage)
 
 
-def _void(found: Findings) -> None:
-    ledger.void(found.cube.storage, [ledger.key_of(block) for block in found.shards])
-    void_regions(found.cube.storage, found.overviews)
+def _void(findings: Findings) -> None:
+    ledger.void(findings.cube.storage, [ledger.key_of(block) for block in findings.shards])
+    void_regions(findings.cube.storage, findings.overviews)
 
 
-def _renew(found: Findings, predictor: Predictor) -> None:
-    if found.metadata:
-        put_layout(found.cube.storage, found.cube.plan, predictor.bands, calibration=predictor.calibration)
+def _renew(findings: Findings, predictor: Predictor) -> None:
+    if findings.metadata:
+        put_layout(
+            findings.cube.storage, findings.cube.plan, predictor.bands, calibration=predictor.calibration
+        )
 
 
-def _make(prepared: Prepared, found: Findings, observer: Beating) -> int:
+def _make(prepared: Prepared, findings: Findings, observer: Beating) -> int:
     """Make the blocks again; how many failed."""
-    _void(found)  # or another run would take them for done while they are made
-    cube, blocks = found.cube, found.blocks
+    _void(findings)  # otherwise another run would count them as done while they are made
+    cube, blocks = findings.cube, findings.blocks
     done = [block for block in cube.plan.blocks if block not in set(blocks)]
     observer.begin(cube.plan, prepared.estimate, done)
     tally = Tally()
@@ -103,7 +105,7 @@ def _prepare(plan: Plan, place: str, scenes: Sequence[str], model: str | None) -
     elif len(where) == 1:
         prepared = planning.prepare(_settings(network, where[0], plan))
     else:
-        raise UsageError("the cube is of one scene", where=place, got=f"{len(where)} scenes")
+        raise UsageError("the cube has one scene", where=place, got=f"{len(where)} scenes")
     again = replace(prepared, plan=replace(prepared.plan, window=plan.window))
     try:
         execute.check_same(again, _facts(plan), place)
@@ -115,9 +117,9 @@ def _prepare(plan: Plan, place: str, scenes: Sequence[str], model: str | None) -
 
 def _known(plan: Plan) -> list[str]:
     """The URLs of a plan's scenes; none where it does not know them all."""
-    said: Any = plan.settings
-    facts: list[Any] = [share.facts for share in plan.scenes] or [said["scene"]]
-    return [each["url"] for each in facts] if all("url" in each for each in facts) else []
+    settings: Any = plan.settings
+    facts: list[Any] = [share.facts for share in plan.scenes] or [settings["scene"]]
+    return [scene["url"] for scene in facts] if all("url" in scene for scene in facts) else []
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
@@ -144,20 +146,21 @@ def _load(plan: Plan, place: str, model: str | None) -> Predictor:
 
 def _network(plan: Plan, place: str, model: str | None) -> CubeSettings:
     """Settings that load the model of a plan."""
-    said: Any = plan.settings["model"]
+    settings: Any = plan.settings["model"]
     return CubeSettings(
-        out=place, model=model or said["name"], steps=said["steps"] or None, seed=said["seed"],
-        samples=plan.samples, layers=(*plan.layers, *plan.quality), device=said["device"],
-        dtype=said["dtype"],
-        compiled=said.get("compiled", False), tile=plan.tiling.tile, halo=plan.tiling.halo, block=plan.block,
+        out=place, model=model or settings["name"], steps=settings["steps"] or None, seed=settings["seed"],
+        samples=plan.samples, layers=(*plan.layers, *plan.quality), device=settings["device"],
+        dtype=settings["dtype"], compiled=settings.get("compiled", False),
+        tile=plan.tiling.tile, halo=plan.tiling.halo, block=plan.block,
         resume=True,
     )  # fmt: skip
 
 
 def _settings(network: CubeSettings, scene: str, plan: Plan) -> SceneSettings:
     """The settings of the run that made the cube of a scene, as far as they change a value."""
-    said: Any = plan.settings
+    settings: Any = plan.settings
     return SceneSettings.like(
-        network, scene=scene, radiometry=radiometry_option(said["radiometry"]), nodata=said["nodata"],
-        bands=tuple(said["channels"]), checksum="sha256" in said["scene"],
+        network, scene=scene, radiometry=radiometry_option(settings["radiometry"]), nodata=settings["nodata"],
+        bands=tuple(settings["channels"]), sensor=settings.get("sensor"),
+        checksum="sha256" in settings["scene"],
     )  # fmt: skip

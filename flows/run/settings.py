@@ -74,8 +74,8 @@ class Settings:
     layers: Annotated[
         tuple[Choice, ...] | None,
         Field(
-            description="What it holds beside the mean: standard deviation, quantiles q05 and q95 (4 samples "
-            "or more), quality, rgb_consistency, overlap_disagreement; or none."
+            description="Layers beside the mean: standard deviation sd, quantiles q05 and q95 (4 samples or "
+            "more), quality, rgb_consistency, overlap_disagreement; or none."
         ),
         Option(
             parser=parse_layers,
@@ -98,16 +98,16 @@ class Settings:
     ] = None
     batch: Annotated[
         int | None,
-        Field(ge=1, description="Tiles a network call."),
+        Field(ge=1, description="Tiles in one call of the network."),
         Option(metavar="N", show_default="the device's"),
     ] = None
     memory: Annotated[
         int,
-        Field(ge=1, description="Memory to stay within, bytes, e.g. 500MB, 2GiB."),
+        Field(ge=1, description="Memory limit, bytes, e.g. 500MB, 2GiB."),
         Option(parser=parse_bytes, metavar="SIZE", show_default="4GB"),
     ] = 4_000_000_000
     nodata: Annotated[
-        NodataRule, Field(description="Mask a pixel where all or any channels hold the nodata value.")
+        NodataRule, Field(description="Mask a pixel if all, or any, of its channels are nodata.")
     ] = "all"
     bands: Annotated[
         tuple[int | str, ...] | None,
@@ -128,7 +128,7 @@ class Settings:
     device: Annotated[Device, Field(description="Where the network runs.")] = "auto"
     dtype: Annotated[
         Dtype,
-        Field(description="What the network computes in; auto is the fastest that was held to float32."),
+        Field(description="Number type of the network; auto is the fastest that was compared with float32."),
     ] = "auto"
     compiled: Annotated[
         bool,
@@ -137,38 +137,38 @@ class Settings:
     ] = False
     workers: Annotated[
         int | None,
-        Field(ge=1, description="Processes of this machine that make blocks."),
+        Field(ge=1, description="Processes on this machine that compute blocks."),
         Option(metavar="N", show_default="this one; one for each of several GPUs"),
     ] = None
     threads: Annotated[
         int | None,
-        Field(ge=1, description="A network's threads on the CPU."),
+        Field(ge=1, description="CPU threads of a network."),
         Option(metavar="N", show_default="the cores; 1 in workers"),
     ] = None
     dask_address: Annotated[
         str | None,
-        Field(description="Use a running dask cluster, by its scheduler, tcp:// or tls://."),
+        Field(description="Scheduler of a running dask cluster to use, tcp:// or tls://."),
         Option(metavar="tcp://HOST:PORT"),
     ] = None
     block_retries: Annotated[
-        int, Field(ge=0, description="How often a block that fails is tried again."), Option(metavar="N")
+        int, Field(ge=0, description="Retries of a failed block."), Option(metavar="N")
     ] = 2
     region: Annotated[_Region, Field(description="Part of the scene, in units of its CRS."), _REGION] = None
-    overwrite: Annotated[bool, Field(description="Replace a cube that is there.")] = False
+    overwrite: Annotated[bool, Field(description="Replace an existing cube.")] = False
     allow_private: Annotated[bool, Field(description="Let URLs lead to addresses that are not public.")] = (
         False
     )
     checksum: Annotated[
-        bool, Field(description="Read a scene by URL whole for its sha256, not just its ETag.")
+        bool, Field(description="Identify a scene by URL by its sha256, not its ETag; reads all of it.")
     ] = False
     max_block_time: Annotated[
         float | None,
-        Field(gt=0, description="Fail a block that takes the network longer, s."),
+        Field(gt=0, description="Fail a block if its prediction takes longer, s."),
         Option(metavar="S", show_default="none"),
     ] = None
     lease: Annotated[
         float,
-        Field(ge=1, description="After so long without a sign of life another run takes over, s."),
+        Field(ge=1, description="Time without a sign of life until another run may take over, s."),
         Option(metavar="S"),
     ] = 60.0
     datetime: Annotated[
@@ -230,7 +230,7 @@ class CubeSettings(Settings):
 
     resume: Annotated[bool, Field(description="Continue an unfinished cube.")] = False
     allow_vrt: Annotated[
-        bool, Field(description="Take a VRT of TIFFs in its folder or below as the scene.")
+        bool, Field(description="Accept a VRT as the scene, if its TIFFs are in its folder or below.")
     ] = False
 
 
@@ -240,7 +240,10 @@ class SceneSettings(CubeSettings):
 
     scene: Annotated[
         str,
-        Field(description="The RGB raster, a path or URL: GeoTIFF, JPEG 2000, PNG, JPEG, ENVI."),
+        Field(
+            description="The scene, a path or URL: GeoTIFF, JPEG 2000, PNG, JPEG, ENVI; or a Sentinel-2 "
+            "folder (.SAFE), a folder of files of one band each, or a STAC item (.json)."
+        ),
         Argument(metavar="SCENE"),
     ]
     radiometry: _Radiometry = None
@@ -259,13 +262,13 @@ class LineSettings(CubeSettings):
         tuple[str, ...],
         Field(
             min_length=1,
-            description="RGB rasters, a folder of them, or a STAC item collection (.json).",
+            description="Rasters, Sentinel-2 folders, a folder of them, or a STAC item collection (.json).",
         ),
         Argument(metavar="SCENES..."),
     ]
     add: Annotated[
         tuple[str, ...],
-        Field(description="Add this scene to a cube that is there; give it again for more."),
+        Field(description="Add this scene to an existing cube; repeat it for more."),
         Option(metavar="SCENE"),
     ] = ()
     crs: Annotated[
@@ -278,10 +281,12 @@ class LineSettings(CubeSettings):
         Field(gt=0, description="Side of a pixel, in units of the CRS."),
         Option(metavar="SIDE", show_default="the finest of the scenes"),
     ] = None
-    frame: Annotated[Frame, Field(description="Whether rows run along the map or the line.")] = "north-up"
+    frame: Annotated[Frame, Field(description="Direction of the rows: of the map or of the line.")] = (
+        "north-up"
+    )
     extent: Annotated[
         _Region,
-        Field(description="What the grid covers, in units of its CRS."),
+        Field(description="Area of the grid, in units of its CRS."),
         Option(parser=parse_region, metavar="XMIN,YMIN,XMAX,YMAX", show_default="what the scenes cover"),
     ] = None
     combine: Annotated[
@@ -291,12 +296,12 @@ class LineSettings(CubeSettings):
             "the one whose centre line is nearest."
         ),
     ] = "feather"
-    resampling: Annotated[Resampling, Field(description="How RGB comes between the pixels of a scene.")] = (
+    resampling: Annotated[Resampling, Field(description="Interpolation between a scene's pixels.")] = (
         "bilinear"
     )
     radiometry: Annotated[
         tuple[str, ...],
-        Field(description="What numbers mean, as for run; with NAME= of one scene. Give it again for more."),
+        Field(description="What numbers mean, as for run; with NAME= for one scene. Repeat it for more."),
         Option(metavar="[NAME=]KIND", show_default="the files' own metadata"),
     ] = ()
 
@@ -313,8 +318,8 @@ class WatchSettings(Settings):
     inbox: Annotated[
         str,
         Field(
-            description="A folder, looked through with all below it, or a STAC catalogue, collection or "
-            "item, path or URL."
+            description="A folder, with all folders below it, or a STAC catalogue, collection or item, "
+            "path or URL."
         ),
         Argument(metavar="INBOX"),
     ]
@@ -322,11 +327,11 @@ class WatchSettings(Settings):
         str, Field(description="Where the cubes go, a path, s3:// or gs://."), Option(metavar="FOLDER")
     ]
     at_once: Annotated[
-        int, Field(ge=1, description="Scenes at a time; each takes --memory."), Option(metavar="N")
+        int, Field(ge=1, description="Scenes at a time; each may use --memory."), Option(metavar="N")
     ] = 1
     settle: Annotated[
         float,
-        Field(ge=0, description="A file that changes within that is left for later, s."),
+        Field(ge=0, description="A file that changes within this time waits for the next sweep, s."),
         Option(parser=parse_time, metavar="TIME", show_default="10s"),
     ] = 10.0
     radiometry: _Radiometry = None

@@ -1,4 +1,4 @@
-"""A run on its way: what is prepared, who is told, what has been done."""
+"""The state of a run: what is prepared, who observes it, what has been done."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.line.source import LineSource
 from spectile.pipeline.plan.cost import Estimate
 from spectile.pipeline.plan.plan import Plan
-from spectile.pipeline.scene.raster import SceneSource
+from spectile.pipeline.scene.source import Scene
 
 LOG = logging.getLogger("spectile")
 
 
 class Observer(Protocol):
-    """Who is told how a run goes."""
+    """Observes the progress of a run."""
 
     def begin(self, plan: Plan, estimate: Estimate, done: Sequence[Block]) -> None:
         """Told once, before the first block; ``done`` are those of an earlier run."""
@@ -76,7 +76,7 @@ class Prepared:
 
     settings: SceneSettings | LineSettings
     """What the user set."""
-    source: SceneSource | LineSource
+    source: Scene | LineSource
     """The scene, or the flight line."""
     predictor: Predictor
     """The network."""
@@ -88,7 +88,7 @@ class Prepared:
     """The processes that make the blocks; None is this one."""
 
     @property
-    def sources(self) -> Mapping[str, SceneSource | LineSource]:
+    def sources(self) -> Mapping[str, Scene | LineSource]:
         """The scene by the name of the network's input."""
         return {spec.name: self.source for spec in self.predictor.inputs}
 
@@ -135,7 +135,7 @@ class Result:
     tiles_kept: int
     """Tiles that this run had predicted for another block already."""
     redundancy: float
-    """Tiles predicted for the cube so far, for each of its lattice; less than 1 where some are masked."""
+    """Tiles predicted so far, divided by the tiles of the cube's lattice; below 1 if some are masked."""
     peak_memory_bytes: int
     """Most memory that this process, or a worker, has held."""
 
@@ -206,6 +206,6 @@ def peak_memory_bytes() -> int:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    # On Linux it counts what the process was started from, which may be larger.
+    # On Linux it also counts the program that started the process, which may be larger.
     unit = 1 if os.uname().sysname == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

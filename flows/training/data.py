@@ -1,4 +1,4 @@
-"""The scenes of a recipe: from files, libraries and the simulator, checked before a step is taken."""
+"""The scenes of a recipe: from files, libraries and the simulator, checked before the first step."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MOST_REFLECTANCE = 1.6
 
 @dataclass(frozen=True)
 class SceneSets:
-    """Scenes by what they are for."""
+    """Scenes for training, validation and the held-out table."""
 
     training: list[TrainingScene]
     """To learn from."""
@@ -151,7 +151,7 @@ def _simulate(plan: SimulatedScenes, config: Config, sets: SceneSets) -> None:
 def _read_scenes(
     source: SceneSource, data_dir: Path, sets: SceneSets, bands: Bands, cameras: Sequence[Bands]
 ) -> None:
-    """Read the file of a source, or every file of its folder; all that are bad go into one error."""
+    """Read the file of a source, or every file of its folder; one error names all bad files."""
     place = data_dir / source.path
     own = None if source.bands_of is None else _bands_of(source, data_dir)
     files = scene_files(place, source.glob)
@@ -180,7 +180,7 @@ def _read_scenes(
 
 def _bands_of(source: SceneSource, data_dir: Path) -> Bands:
     name = source.bands_of or ""
-    # The layout is that of the scene; the other file's own format says the rest.
+    # The layout is that of the scene; the rest comes from the other file's own format.
     unit = Layout(wavelength_unit=source.wavelength_unit)
     return SENSORS[name] if name in SENSORS else read_bands(data_dir / name, layout=unit)
 
@@ -205,8 +205,14 @@ def _read_scene(path: Path, source: SceneSource, bands: Bands | None) -> Hypersp
     middle = float(np.median(scene.cube[:, scene.valid]))
     if middle > MOST_REFLECTANCE:
         raise SceneError(
-            "the values are no reflectance", where=path.name, got=f"a median of {middle:g}",
+            "the values are not reflectance", where=path.name, got=f"a median of {middle:g}",
             remedy="check its scale",
+        )  # fmt: skip
+    # Scenes are kept as float16, which would make infinity of it.
+    if (largest := float(scene.cube.max())) > float(np.finfo(np.float16).max):
+        raise SceneError(
+            "a value is no reflectance", where=path.name, got=f"{largest:g}",
+            remedy="mask it with nodata or despike, or check the scale",
         )  # fmt: skip
     return scene
 
@@ -251,7 +257,7 @@ def _part(
     if zoom > 1:
         cube = enlarged(cube, (1, zoom, zoom), order=1, grid_mode=True, mode="nearest")
         valid = enlarged(valid.astype(np.uint8), zoom, order=0, grid_mode=True, mode="nearest").astype(bool)
-    # Noise takes dark pixels below zero, which no reflectance is.
+    # Noise makes dark pixels negative, which reflectance cannot be.
     positive = np.maximum(cube, 0.0).astype(np.float16)
     return TrainingScene(name, positive, scene.bands, valid, weight, source.site or source.path)
 
@@ -263,8 +269,8 @@ def _read_library(
     library = read_spectral_library(path, wavelength_unit=source.wavelength_unit)
     usable, spectra, keep = _usable(library)
     bands = library.bands.subset(keep)
-    held = held_out_spectra([library.names[i] for i in usable], source.held_out)
-    for what, part in (("to train on", ~held), ("to hold out", held)):
+    is_held_out = held_out_spectra([library.names[i] for i in usable], source.held_out)
+    for what, part in (("to train on", ~is_held_out), ("to hold out", is_held_out)):
         if not part.any():
             raise UsageError(
                 f"no spectrum is left {what}",
@@ -272,7 +278,7 @@ def _read_library(
                 got=f"{len(spectra)} usable ones, held_out = {source.held_out:g}",
                 remedy="samples are held out whole; choose another share",
             )
-    training, held_out = spectra[~held], spectra[held]
+    training, held_out = spectra[~is_held_out], spectra[is_held_out]
     stem = Path(source.path).stem
     for number in range(source.scenes):
         cube = _mosaic(training, source, number)
@@ -296,8 +302,8 @@ def held_out_spectra(names: Sequence[str], share: float) -> NDArray[np.bool_]:
     _, sample, count = np.unique([sample_of(name) for name in names], return_inverse=True, return_counts=True)
     order = np.random.default_rng(0).permutation(len(count))
     fits = np.cumsum(count[order]) <= round(share * len(names))
-    held: NDArray[np.bool_] = np.isin(sample, order[fits])
-    return held
+    chosen: NDArray[np.bool_] = np.isin(sample, order[fits])
+    return chosen
 
 
 def _usable(library: SpectralLibrary) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]]:

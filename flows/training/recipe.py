@@ -21,6 +21,7 @@ from spectile.model.diffusion.truncation import TruncationTarget
 from spectile.model.kernel.config import KernelConfig, KernelTraining
 from spectile.model.networks.unet_shared_encoder import SharedEncoderSizes
 from spectile.model.scdm.preset import GUIDANCE, ScdmPreset, TrainingPreset, scdm_paper
+from spectile.pipeline.store.base import read_bounded
 
 
 def sensor_bands(name: str) -> Bands:
@@ -39,11 +40,11 @@ class Recipe(Sources):
     sensor: str | EvenBands = "vnir48"
     """The bands it predicts, by name or at equal spacing."""
     responses: tuple[str | ResponseSource, ...] = ("rgb_camera",)
-    """Of the camera: the expected one, then others that varied crops draw too. A name is a sensor's."""
+    """Responses of the camera: the expected one, then others for varied crops. A name is a sensor's."""
     coarse: Count = 12
     """Bands of the first stage."""
     members: Members = 1
-    """Networks a stage, which take turns in training and in drawing samples."""
+    """Networks of each stage; they take turns in training and in drawing samples."""
     steps: Steps = 4
     """Solver steps by default."""
     stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES
@@ -68,14 +69,14 @@ class Recipe(Sources):
 
 @dataclass(frozen=True, kw_only=True)
 class PaperRecipe(Sources):
-    """A training run of SCDM as published; every default is the published value, ours where there is none."""
+    """A training run of SCDM as published; defaults are the published values, or ours if there is none."""
 
     kind: Literal["scdm-paper"]
     """Of the model."""
     dataset: Literal["houston", "pavia"] = "houston"
     """Whose bands, input channels, coarse bands, normalisation and percentiles are taken."""
     counts: Positive = 10_000.0
-    """Digital numbers of reflectance 1, which the normalisation is in."""
+    """The digital number of reflectance 1, for the normalisation."""
     network: SharedEncoderSizes = field(default_factory=SharedEncoderSizes)
     """The sizes of both stages' networks."""
     guidance: Finite = GUIDANCE
@@ -89,7 +90,7 @@ class PaperRecipe(Sources):
 
     @property
     def responses(self) -> tuple[()]:
-        """None but the model's own: three of its bands."""
+        """Only the model's own response: three of its bands."""
         return ()
 
     def config(self, response: Bands | None = None) -> ScdmPreset:
@@ -112,7 +113,7 @@ class PaperRecipe(Sources):
         )
 
     def varied(self, responses: tuple[CameraResponse, ...]) -> PaperRecipe:
-        """The recipe as it is: its model knows one response."""
+        """The recipe unchanged: its model has one response."""
         return self
 
 
@@ -153,14 +154,15 @@ class KernelRecipe(Sources):
 
 
 LONGEST = 1_000_000
-"""Characters of a recipe at most."""
+"""Bytes of a recipe at most."""
 AnyRecipe = Recipe | KernelRecipe | PaperRecipe
 RECIPES: dict[str, type[AnyRecipe]] = {
     "cascade": Recipe, "kernel-ridge": KernelRecipe, "scdm-paper": PaperRecipe
 }  # fmt: skip
 """By the key ``kind``, which is ``cascade`` where a recipe has none; the kinds are those of the registry.
 
-A recipe stands here, and not in its system's room, because it names files, which the model knows nothing of.
+Recipes are here, not beside their system in ``model/``, because they name files, and the model knows no
+files.
 """
 
 
@@ -173,12 +175,7 @@ def read_recipe(path: Path) -> AnyRecipe:
         Where the file is missing or no TOML, a key is unknown or missing, or a value is of a wrong type.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        if len(text) > LONGEST:
-            raise UsageError(
-                "too long for a recipe", where=str(path), got=len(text), expected=f"up to {LONGEST}"
-            )
-        table = tomllib.loads(text)
+        table = tomllib.loads(read_bounded(path, LONGEST).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
         raise UsageError(f"not a recipe: {err}", where=str(path)) from err
     except RecursionError as err:
@@ -189,7 +186,8 @@ def read_recipe(path: Path) -> AnyRecipe:
         raise UsageError("unknown kind of model", where=path.name, got=kind, expected=", ".join(RECIPES))
     _reject_unknown(form, table, path.name)
     training = table.get("training")
-    if isinstance(training, dict) and "responses" in (training.get("augmentation") or {}):
+    augmentation = training.get("augmentation") if isinstance(training, dict) else None
+    if isinstance(augmentation, dict) and "responses" in augmentation:
         raise UsageError("responses are a key of the recipe itself", where=path.name)
     try:
         # As JSON, in which a list may stand for a tuple while a text is no number.

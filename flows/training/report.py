@@ -13,13 +13,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from spectile.catalog.bands import Bands
+from spectile.catalog.colour import colour_infrared, linear_to_srgb, picture_gain, true_colour
 from spectile.catalog.files import replacing
 from spectile.flows.console.console import duration
 
 Floats = NDArray[np.float32]
 NOT_DRAWN = ("step", "of", "seconds_a_step")
-FALSE_COLOUR_NM = (860.0, 660.0, 560.0)
-TRUE_COLOUR_NM = (640.0, 550.0, 460.0)
 
 
 def record_line(record: Mapping[str, Any]) -> str:
@@ -66,6 +65,7 @@ def draw_samples(
     path: Path,
     *,
     bands: Bands,
+    response: Bands,
     rgb: Floats,
     truth: Floats,
     known: NDArray[np.bool_],
@@ -79,25 +79,28 @@ def draw_samples(
     ----------
     path : of the picture.
     bands : B bands.
+    response : the camera's.
     rgb : (N, 3, h, w) reflectance, the input.
     truth, sample, mean : (N, B, h, w) reflectance.
     known : (N, B) False where the truth lacks the band.
     title : of the picture.
     """
     nm = np.asarray(bands.centre_nm)
-    wanted = FALSE_COLOUR_NM if nm.max() >= FALSE_COLOUR_NM[0] else TRUE_COLOUR_NM
-    shown = [bands.nearest(wavelength) for wavelength in wanted]
+    infrared = colour_infrared(bands)
+    # True colour would show the input again; infrared shows what the model adds to it.
+    shown, kind = (
+        (infrared, "colour infrared") if infrared.covered else (true_colour(bands, response), "true colour")
+    )
     figure = Figure(figsize=(15, 3 * len(rgb) + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{title}; false colour {', '.join(f'{nm[band]:.0f}' for band in shown)} nm")
+    figure.suptitle(f"{title}; {kind}")
     rows = figure.subplots(len(rgb), 6, squeeze=False)
     for row, axes in enumerate(rows):
-        colours = truth[row, shown], sample[row, shown], mean[row, shown]
-        top = max(float(np.quantile(truth[row, shown], 0.98)), 1e-3)
-        own = max(float(np.quantile(rgb[row], 0.98)), 1e-3)
-        _picture(axes[0], rgb[row] / own, "input" if row == 0 else "")
+        colours = [shown.of(cubes[row, list(shown.bands)]) for cubes in (truth, sample, mean)]
+        gain = np.float32(picture_gain(colours[0]))
+        _picture(axes[0], rgb[row] * np.float32(picture_gain(rgb[row])), "input" if row == 0 else "")
         for panel, colour, name in zip(axes[1:4], colours, ("truth", "one sample", "mean"), strict=True):
-            _picture(panel, colour / top, name if row == 0 else "")
+            _picture(panel, colour * gain, name if row == 0 else "")
         brightness = rgb[row].mean(axis=0)
         order = np.argsort(brightness, axis=None)
         for panel, share in zip(axes[4:], (0.2, 0.8), strict=True):
@@ -112,7 +115,7 @@ def draw_samples(
 
 
 def _picture(axes: Axes, colour: Floats, title: str) -> None:
-    axes.imshow(np.clip(np.moveaxis(colour, 0, -1), 0.0, 1.0) ** 0.6)
+    axes.imshow(np.moveaxis(linear_to_srgb(colour), 0, -1))
     axes.set(title=title, xticks=[], yticks=[])
 
 

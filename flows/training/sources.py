@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import UsageError
+from spectile.catalog.fields import Count, Finite, Positive, Share, Side, Whole
 from spectile.pipeline.scene.formats import Axes, Layout, Unit
+
+Scenes = Annotated[int, Field(ge=1, le=100_000)]
+"""A number of scenes that are made up."""
+Elevation = Annotated[float, Field(gt=0, le=90)]
+"""Of the sun above the horizon, degrees."""
+OneOrMore = Field(min_length=1)
 
 
 @dataclass(frozen=True)
 class SimulatedScenes:
     """Scenes from the simulator's materials for training."""
 
-    scenes: int = 160
+    scenes: Scenes = 160
     """For training."""
-    validation: int = 8
+    validation: Whole = 8
     """For choosing the baselines and watching."""
-    held_out: int = 12
+    held_out: Whole = 12
     """For the table in the checkpoint."""
-    size: int = 192
+    size: Side = 192
     """Side, pixels."""
-    pixel_sizes_m: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
+    pixel_sizes_m: Annotated[tuple[Positive, ...], OneOrMore] = (0.1, 0.2, 0.4, 0.8)
     """Scenes take these in turn."""
-    sun_elevations_deg: tuple[float, ...] = (35.0, 48.0, 62.0)
+    sun_elevations_deg: Annotated[tuple[Elevation, ...], OneOrMore] = (35.0, 48.0, 62.0)
     """And these."""
-    weight: float = 0.8
+    weight: Positive = 0.8
     """How often all of them together are drawn."""
 
 
@@ -40,16 +51,16 @@ class SceneSource:
     licence: str
     """Its terms."""
     site: str = ""
-    """The place that it shows, the same for all sources of one place; its path, if unsaid. Places are left
+    """The place that it shows, the same for all sources of one place; by default its path. Places are left
     out in turn to learn how far to trust the model in others."""
     glob: str = "*"
     """Which files of a folder."""
-    scale: float | None = None
+    scale: Positive | None = None
     """Reflectance per count, where the file does not carry it."""
     nodata: float | None = None
     """What a missing sample holds, counts, where the file does not carry it."""
     bands_of: str | None = None
-    """Whose bands these are, where the file does not carry them: a sensor's name, or a file below the
+    """The source of the bands, if the file does not have them: a sensor's name, or a file below the
     data folder (CSV with columns wavelength and fwhm, or a hyperspectral one)."""
     dataset: str | None = None
     """The array inside a MATLAB, HDF5 or Zarr file."""
@@ -61,26 +72,26 @@ class SceneSource:
     """The order of the array's axes in a MATLAB or HDF5 file: b band, y row, x column; ``yxb`` if unsaid."""
     wavelength_unit: Unit = "nm"
     """Of wavelengths whose file does not say it."""
-    good_nm: tuple[float, float] = (400.0, 1100.0)
+    good_nm: tuple[Finite, Finite] = (400.0, 1100.0)
     """Bands outside are left out, after pixels were masked that lack any band."""
-    bad_nm: tuple[tuple[float, float], ...] = ()
+    bad_nm: tuple[tuple[Finite, Finite], ...] = ()
     """Ranges of bands that are left out before, as those are that the file itself calls bad."""
-    despike: float | None = None
+    despike: Positive | None = None
     """Pixels are masked where a band stands out from its neighbours by this many robust deviations."""
-    weight: float = 0.05
+    weight: Positive = 0.05
     """How often it, or all scenes of a folder together, are drawn."""
-    zoom: int = 1
+    zoom: Annotated[int, Field(ge=1, le=16)] = 1
     """What is trained on is enlarged by this factor, bilinear; what is measured on never is."""
-    gap_columns: int = 4
+    gap_columns: Whole = 4
     """Columns between parts of the scene that no part has: a sensor mixes neighbours."""
-    held_out_columns: int = 0
+    held_out_columns: Whole = 0
     """Columns at the right that are never looked at in training."""
     held_out: bool = False
     """Whether all of it is not."""
-    validation_columns: int = 0
+    validation_columns: Whole = 0
     """Columns to watch the training by, left of those held out."""
     validation: bool = False
-    """Whether all of it is for that."""
+    """Whether all of it is for validation."""
 
     def __post_init__(self) -> None:
         if self.held_out and self.validation:
@@ -104,29 +115,33 @@ class LibrarySource:
     """What it is."""
     licence: str
     """Its terms."""
-    scenes: int = 12
+    scenes: Scenes = 12
     """Mosaics for training."""
-    size: int = 192
+    size: Side = 192
     """Side, pixels."""
-    cell: int = 12
+    cell: Count = 12
     """Mean side of a cell, pixels."""
-    held_out: float = 0.1
+    held_out: Share = 0.1
     """Share of the spectra that is never trained on: all of a sample, or none (``sample_of``)."""
-    weight: float = 0.08
+    weight: Positive = 0.08
     """How often all mosaics together are drawn."""
     wavelength_unit: Unit = "nm"
     """Where the header does not say it."""
+
+    def __post_init__(self) -> None:
+        if self.cell > self.size:
+            raise UsageError("a cell is larger than its mosaic", where=self.path, got=self.cell)
 
 
 @dataclass(frozen=True)
 class EvenBands:
     """Bands at equal spacing, each as wide as that."""
 
-    first_nm: float
+    first_nm: Positive
     """Centre of the first."""
-    last_nm: float
+    last_nm: Positive
     """Centre of the last."""
-    count: int
+    count: Annotated[int, Field(ge=2, le=10_000)]
     """How many."""
 
     def __post_init__(self) -> None:
@@ -153,7 +168,7 @@ class ResponseSource:
     """Where the file does not say it."""
     licence: str = "not stated"
     """The file's terms."""
-    nearest_nm: tuple[float, ...] | None = None
+    nearest_nm: tuple[Positive, ...] | None = None
     """The scene's single bands nearest to these."""
     weight: float = 1.0
     """How often a varied crop draws it."""
@@ -165,7 +180,7 @@ class ResponseSource:
             raise UsageError("a response of a file names its channels")
         if self.channels is not None and self.nearest_nm is not None:
             raise UsageError("nearest_nm are the channels themselves")
-        if not self.weight > 0:
+        if not 0 < self.weight < math.inf:
             raise UsageError("a response has a positive weight", got=self.weight)
 
 
@@ -181,7 +196,7 @@ class Sources:
     """Real scenes."""
     libraries: tuple[LibrarySource, ...] = ()
     """Spectral libraries."""
-    samples: int = 20
+    samples: Count = 20
     """Draws a crop in the held-out table."""
-    crops: int = 2
+    crops: Count = 2
     """Crops of each held-out scene in it."""

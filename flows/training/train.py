@@ -63,7 +63,7 @@ def train_from_recipe(
         Where the recipe, the data or the folder cannot be used.
     """
     recipe = read_recipe(recipe_path)
-    resolve_device(device)  # refuses what is not there, before the data are read
+    resolve_device(device)  # refuses a missing device before the data are read
     check_folder(out_dir)
     responses = camera_responses(recipe, data_dir)
     config, system = recipe.config(responses[0].bands), SYSTEMS[recipe.kind]
@@ -122,13 +122,13 @@ def is_storage_failure(task: object, run: object, state: Any) -> bool:
         state.result()
     except OSError:
         return True
-    except Exception:  # every other failure would be the same again
+    except Exception:  # other failures would only repeat
         return False
     return False
 
 
 def _log_of(out_dir: Path) -> list[dict[str, Any]]:
-    """The records of a run; what was repeated after an interruption counts as it was repeated."""
+    """The records of a run; after an interruption repeated steps replace the earlier ones."""
     lines = (out_dir / LOG).read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     latest = {(record["step"], is_validation(record)): record for record in records}
@@ -151,7 +151,7 @@ def _draw_samples(
     )
     count = min(len(batch.rgb), of)
     rgb, target, bands = (part[:count].numpy() for part in (batch.rgb, batch.target, batch.bands))
-    # Masked pixels hold the fill already; what lies around a window is shown though it does not count.
+    # Masked pixels have the fill already; pixels around a window are shown although they do not count.
     valid = np.ones((count, *rgb.shape[2:]), dtype=bool)
     origins = np.zeros((count, 2), dtype=np.int64)
     origins[:, 1] = np.arange(count) * recipe.training.crop
@@ -159,6 +159,7 @@ def _draw_samples(
     draw_samples(
         out_dir / SAMPLES,
         bands=config.bands,
+        response=config.response,
         rgb=rgb,
         truth=target,
         known=bands > 0,

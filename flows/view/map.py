@@ -124,7 +124,7 @@ class MapPane:
         )  # fmt: skip
         self.stretch = Select(
             name="stretch", value="scene", width=220,
-            options=[("scene", "Stretch: 2–98 % of scene"), ("screen", "Stretch: 2–98 % of view")],
+            options=[("scene", "Stretch: whole scene"), ("screen", "Stretch: this view")],
         )  # fmt: skip
         self.whole = Button(name="whole", label="Whole scene", width=100)
         self.subject.on_change("value", lambda attr, old, new: self.refresh())
@@ -223,9 +223,7 @@ class MapPane:
         values = whole[(slice(None), *at.slices)]
         if level != coarsest:
             values = view.read(subject, level, at) if at.size else whole[:, :0, :0]
-        limits = (stretch(values) if wanted.of_screen else None) or stretch(whole) or (0.0, 1.0)
-        if subject.flags:
-            limits = -0.5, len(subject.flags) + 0.5
+        limits = _limits(subject, whole, values if wanted.of_screen else None)
         palette = np.array([_bytes(colour) for colour in _colours(subject)], dtype=np.uint8)
         piece = picture(values, limits, palette) if level != coarsest and at.size else None
         return Drawn(wanted, limits, picture(whole, limits, palette), piece, covered, f)
@@ -249,8 +247,8 @@ class MapPane:
         told = ["full resolution" if self.drawn.factor == 1 else f"1 : {self.drawn.factor}"]
         subject = self.drawn.wanted.subject
         if subject.is_colour:
-            centres = [self.view.bands.centre_nm[band] for band in subject.bands]
-            told += [f"{name} {nm:.0f} nm" for name, nm in zip("RGB", centres, strict=True)]
+            told.append(f"white is a reflectance of {self.drawn.limits[1]:.2f}")
+            told += [subject.note] if subject.note else []
         self.session.say(" · ".join(told))
 
     def _placed(self, image: NDArray[np.uint32], window: Window) -> dict[str, list[Any]]:
@@ -273,6 +271,20 @@ class MapPane:
         middle = (x.start + x.end) / 2, (y.start + y.end) / 2
         keep_square(self.map, *middle, x.end - x.start, y.end - y.start)
         self.refresh()
+
+
+def _limits(subject: Subject, whole: Array, screen: Array | None) -> Limits:
+    """What the first and the last colour stand for; by what is on the screen unless that is None or empty.
+
+    A colour picture's black is black, and its channels have one white, so that its colours stay true.
+    """
+    if subject.flags:
+        return -0.5, len(subject.flags) + 0.5
+    if subject.is_colour:
+        if screen is not None and np.isfinite(screen).any():
+            return 0.0, replace(subject, white=None).white_of(screen)
+        return 0.0, subject.white_of(whole)
+    return (None if screen is None else stretch(screen)) or stretch(whole) or (0.0, 1.0)
 
 
 def _nothing() -> dict[str, list[Any]]:

@@ -183,8 +183,8 @@ class SpectraPane:
 
     def _mark_bands(self, subject: Subject) -> None:
         """Mark in the chart what the map shows."""
-        tints = ["#c62828", "#2e7d32", "#1565c0"] if subject.is_colour else ["#52606d"] * len(subject.bands)
-        self.shown.data = {"x": [self.view.bands.centre_nm[at] for at in subject.bands], "colour": tints}
+        tints = ["#c62828", "#2e7d32", "#1565c0"] if subject.is_colour else ["#52606d"] * len(subject.marked)
+        self.shown.data = {"x": [self.view.bands.centre_nm[at] for at in subject.marked], "colour": tints}
 
     def _show_band(self, wavelength_nm: float) -> None:
         """Show on the map the band at a wavelength of the chart."""

@@ -45,7 +45,7 @@ class StageConfig:
     norm: Literal["channel", "group"] = "channel"
     """Normalisation per pixel, or over the tile in groups."""
     kernels: Annotated[int, Field(ge=0, le=65_536)] = 0
-    """Gaussian kernels of the colour that the mean is linear in, beside the polynomial features."""
+    """Gaussian kernels of the colour, as features of the mean beside the polynomial ones."""
     guidance: Finite = 0.0
     """ICMG scale s: x̂ = (1 + s)·x̂(c) − s·x̂(∅); 0 is off and costs nothing (SCDM, equation 15)."""
 
@@ -79,7 +79,7 @@ class CascadeConfig:
     stages: tuple[StageConfig, StageConfig] = DEFAULT_STAGES
     """RGB → coarse, RGB and coarse → all."""
     members: Members = 1
-    """Networks a stage, alike but for their first weights; sample k is drawn with number k modulo this."""
+    """Networks of each stage, which differ in their first weights; sample k uses number k modulo this."""
     timesteps: Steps = 1000
     """T of the linear schedule, beta 1e-4 to 0.02."""
     steps: Steps = 4
@@ -111,7 +111,7 @@ class CascadeConfig:
         return {"sampler": "dpm_solver_pp_2m", "guidance": guidance, "members": self.members}
 
     def estimate(self, steps: int) -> str:
-        """What so many steps give: one draws no noise."""
+        """What a number of steps gives: one step draws no noise."""
         return "posterior mean" if steps == 1 else "sample"
 
     def to_json(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class CascadeConfig:
 
 
 class Encoded(NamedTuple):
-    """What a network makes of the condition, once for all steps."""
+    """A network's output for the condition, once for all steps."""
 
     prepared: Prepared
     """With the mean corrected."""
@@ -144,12 +144,12 @@ class Encoded(NamedTuple):
 class Stage(nn.Module):
     """A mean plus a diffused residual: y = W·f + b + u(f)·(A·m(f) + A_K·(σ ∘ z)), z diffused given f.
 
-    W, b, u and A are the closed form's (``model/closed/closed_form.py``), A_K the first K columns of A.
-    m is what the condition branch makes of the surroundings; σ (K,), ``deviation``, is what it leaves of
-    each component, measured as it learns, so that z stays white. ``spread`` multiplies σ in samples: a
-    network leaves less of its training data than of others, and calibration says by how much.
-    ``grain`` (K, scales) is how what it leaves hangs together in space (``diffusion.grain``); the noise
-    of the diffusion has the same, so that the network need not make it.
+    W, b, u and A are the closed form's (``model/closed/closed_form.py``), A_K the first K columns of A. m is
+    the output of the condition branch for the surroundings; σ (K,), ``deviation``, is the deviation of each
+    component that remains, measured while it learns, so that z stays white. ``spread`` multiplies σ in
+    samples: a network leaves less of its training data than of others, and calibration says by how much.
+    ``grain`` (K, scales) is how what it leaves hangs together in space (``diffusion.grain``); the noise of
+    the diffusion has the same, so that the network need not make it.
     """
 
     deviation: Tensor
@@ -180,7 +180,7 @@ class Stage(nn.Module):
         return self.closed.basis[:, : self.config.components]
 
     def encode(self, prepared: Prepared, member: int = 0) -> Encoded:
-        """What one of the networks makes of the condition: a corrected mean and features."""
+        """One network's output for the condition: a corrected mean and features."""
         network = self.networks[member]
         assert isinstance(network, CompactUNet)
         correction, features = network.encode(prepared.condition)
@@ -200,9 +200,9 @@ class Stage(nn.Module):
     ) -> Tensor:
         """One sample of z, (N, K, h, w).
 
-        The first estimate, which is made of noise alone, is what the denoiser thinks z to be on average.
-        It is taken off: the mean is the condition branch's to say, and what the denoiser remembers of its
-        training data would shift every sample alike.
+        The first estimate, from noise alone, is the denoiser's average of z. It is subtracted: the mean is
+        the task of the condition branch, and the denoiser's memory of its training data would shift all
+        samples equally.
         """
         scale = self.config.guidance
         null = encoded
@@ -251,7 +251,7 @@ class Begun:
     prepared: Prepared
     """Of the first stage."""
     encoded: dict[int, Encoded] = field(default_factory=dict)
-    """Of the first stage, by number of the network; filled as they are needed."""
+    """Outputs of the first stage, by number of the network; filled when needed."""
 
 
 class SpectralCascade(GrainedNetwork):
@@ -279,6 +279,11 @@ class SpectralCascade(GrainedNetwork):
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @property
+    def reach(self) -> int | None:  # type: ignore[override]
+        """That of its networks; norms over the tile make it the whole tile."""
+        return CompactUNet.reach if all(stage.norm == "channel" for stage in self.config.stages) else None
+
     def stage(self, index: int) -> Stage:
         """The first (0) or second (1) stage."""
         stage = self.stages[index]
@@ -287,19 +292,19 @@ class SpectralCascade(GrainedNetwork):
 
     @property
     def begun_bytes_per_pixel(self) -> int:  # type: ignore[override]
-        """Of ``Begun``, once every network was asked."""
+        """Outputs in ``Begun`` when every network has been used."""
         first, coarse = self.config.stages[0], self.config.coarse
         condition = self.stage(0).closed.condition_channels
         features = first.width / 4 + first.width * 1.5 / 16
         return int(4 * (COLOUR_FEATURES + coarse + 1 + condition + self.config.members * (features + coarse)))
 
     def begin(self, rgb: Tensor) -> Begun:
-        """What the colour (N, 3, h, w) alone says, once for all samples of it."""
+        """All that depends only on the colour (N, 3, h, w), once for all samples of it."""
         colour = colour_features(rgb)
         return Begun(colour, self.stage(0).closed.prepare(colour))
 
     def finish(self, begun: Begun, draw: DrawStage, *, steps: int | None = None, number: int = 0) -> Tensor:
-        """One sample as of ``sample``; ``begun`` keeps what its networks made of the colour."""
+        """One sample as in ``sample``; ``begun`` keeps the outputs of its networks for the colour."""
         count = steps or self.config.steps
         if count == 1:
             coarse = _bounded(self.stage(0).posterior_mean(begun.prepared))
@@ -318,13 +323,13 @@ class SpectralCascade(GrainedNetwork):
         return self._second(given, steps or self.config.steps, number, draw)
 
     def closed_form(self, rgb: Tensor) -> Tensor:
-        """(N, B, h, w) what the means of both stages give without any network."""
+        """(N, B, h, w) the means of both stages without any network."""
         colour = colour_features(rgb)
         coarse = self.stage(0).closed.prepare(colour).mean
         return self.stage(1).closed.prepare(torch.cat([colour, coarse], dim=1)).mean
 
     def estimates(self, rgb: Tensor) -> Mapping[str, Tensor]:
-        """What the closed forms give."""
+        """The closed forms' estimate."""
         return {"closed_form": self.closed_form(rgb)}
 
     def parts(self, stage: int) -> Sequence[tuple[object, str, str]]:

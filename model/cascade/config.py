@@ -28,7 +28,7 @@ class TrainConfig:
     weight_decay: NotNegative = 1e-3
     """AdamW's."""
     ema_decay: Share = 0.998
-    """Of the averaged weights, which are the ones that are saved."""
+    """Decay of the averaged weights, which are the saved ones."""
     condition_dropout: Share = 0.0
     """Share of crops whose condition is zeroed, which guidance needs (p_unc of SCDM: 0.1)."""
     angle: NotNegative = 2.0

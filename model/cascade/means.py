@@ -30,7 +30,7 @@ def training_pixels(
 ) -> tuple[Tensor, Tensor]:
     """Spectra for closed-form fits: rgb (P, 3) and reflectance (P, B) of valid pixels.
 
-    Bands that a scene lacks are those that its others make likely: ridge regression on complete pixels.
+    Missing bands are estimated from the others by ridge regression on complete pixels.
     """
     if not any(source.complete):
         raise UsageError("no training scene has every band of the model", remedy="add one that covers them")
@@ -56,10 +56,10 @@ def fit_means(model: SpectralCascade, source: CropSource, config: TrainConfig) -
 def perturb(
     stage: Stage, prepared: Prepared, coarse: Tensor, scale: float, generator: torch.Generator
 ) -> Tensor:
-    """Coarse bands (N, n, h, w) as an imperfect first stage would give them.
+    """Coarse bands (N, n, h, w) with the errors of an imperfect first stage.
 
     The error has the residual's covariance and a random size per crop; half of its variance is shared by
-    the crop, because the first stage errs by objects rather than by pixels.
+    the crop, because the first stage's errors concern whole objects rather than pixels.
     """
     count, _, height, width = coarse.shape
     components = stage.config.components

@@ -1,4 +1,4 @@
-"""Whether a cascade's second stage listens to its first."""
+"""Whether a cascade's second stage uses its first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spectile.model.data.crops import Batch
 
 @torch.inference_mode()
 def shuffle_factor(model: SpectralCascade, batch: Batch, *, seed: int) -> float:
-    """By how much the second stage's RMSE grows when its coarse bands are of other pixels that count."""
+    """How much the second stage's RMSE grows if its coarse bands come from other pixels."""
     generator = torch.Generator().manual_seed(seed)
     batch = batch.to(next(model.parameters()).device)
     coarse = batch.target[:, list(model.config.coarse_bands)]

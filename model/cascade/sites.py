@@ -1,10 +1,9 @@
-"""How much more a cascade errs in places that it was not trained on, by leaving out each place it was.
+"""How much errors grow in places without training data, measured by leaving out each place in turn.
 
-Validation strips lie beside training columns: what is calibrated on them is too sure of every other place.
-The unit that is exchangeable with a user's scene is a place, so places are what is held out (grouped
-cross-validation, Roberts et al. 2017). Trainings without each would take as long as as many trainings;
-the closed form is fitted again in seconds, and in new places the networks add nothing to it on average
-(docs/evaluation.md).
+Validation strips lie beside training columns, so intervals calibrated on them are too narrow in every other
+place. A user's scene is like a new place, so whole places are held out (grouped cross-validation, Roberts et
+al. 2017). A training without each place would take too long. The closed form is fitted again in seconds, and
+in new places the networks add nothing to it on average (docs/evaluation.md).
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ class SiteErrors(NamedTuple):
     """RMSE on the validation crops of a place, reflectance."""
 
     own: float
-    """Of the model's mean, which was trained there."""
+    """RMSE of the model's mean, which was trained there."""
     left_out: float
-    """Of the closed form without that place."""
+    """RMSE of the closed form without that place."""
 
 
 @torch.inference_mode()
@@ -76,7 +75,7 @@ def leave_sites_out(
 
 
 def site_factor(errors: Mapping[str, SiteErrors]) -> float:
-    """By how much errors grow in a new place: the geometric mean over places, each at least one."""
+    """How much errors grow in a new place: the geometric mean over places, each at least one."""
     if not errors:
         return 1.0
     ratios = [max(site.left_out / site.own, 1.0) for site in errors.values()]

@@ -1,9 +1,9 @@
-"""How far a cascade's samples must spread, measured on data that it was not trained on.
+"""How large the spread of a cascade's samples must be, measured on data that it was not trained on.
 
 Two things are measured. The spread and the grain of each stage's components: a network leaves less of its
-training data than of others, and what it leaves there is whiter, so that its samples are too sure and too
-rough. Then, per band of the finished cube, the factors
-that turn the standard deviation of K samples into a standard deviation and quantiles of the truth.
+training data than of others, and what it leaves there is whiter, so that the spread of its samples is too
+small and their noise too rough. Then, per band of the finished cube, the factors that turn the standard
+deviation of K samples into a standard deviation and quantiles of the truth.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spectile.model.data.crops import Batch
 from spectile.model.diffusion.grain import fit_grain
 
 CALIBRATION_CROPS = 4
-"""Of each validation scene at most; of scenes no larger than a crop it is one, which shows every pixel."""
+"""Most crops of each validation scene; a scene no larger than a crop has one, with every pixel."""
 SPREAD_SAMPLES = 8
 """Draws of each stage's components, over all networks."""
 LEAST_SPREAD = 0.1
@@ -32,7 +32,7 @@ GREATEST_SPREAD = 5.0
 def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None:
     """Set both stages' ``grain`` and ``spread`` to those of each component's error on the crops, in place.
 
-    The second stage is given true coarse bands, so that it does not answer for the first one's errors.
+    The second stage gets true coarse bands, so that the first stage's errors do not count for it.
     """
     positions = list(model.config.coarse_bands)
     colour = colour_features(batch.rgb)
@@ -63,12 +63,12 @@ def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None
             sums += _moments(torch.stack(left), torch.stack(drawn), weight)
             total += weight.sum((1, 2))
         matched = _matching(sums, model.config.members * repeats)
-        # A component that no crop shows keeps its spread.
+        # A component without data in any crop keeps its spread.
         stage.spread.copy_(torch.where(total > 0, matched, stage.spread))
 
 
 def _calibrate_grain(stage: Stage, given: Tensor, target: Tensor, bands: Tensor, batch: Batch) -> None:
-    """Set the grain to that of the mean's error, where a crop shows it."""
+    """Set the grain to that of the mean's error, if a crop has data for it."""
     left, weights = [], []
     for n in range(len(given)):
         prepared = stage.closed.prepare(given[n : n + 1])
@@ -97,10 +97,10 @@ def _moments(left: Tensor, drawn: Tensor, weight: Tensor) -> Tensor:
 
 
 def _matching(sums: Tensor, draws: int) -> Tensor:
-    """(K,) by what the drawn must be multiplied for the truth to be like one more draw.
+    """(K,) factors on the draws, so that the truth is like one more draw.
 
-    Then the mean of R draws errs by (1 + 1/R) times their variance; both are quadratic in it. What the
-    networks disagree about is spread already; what they draw on average is error.
+    Then the mean of R draws errs by (1 + 1/R) times their variance; both are quadratic in it. The
+    disagreement of the networks is spread already; the average of their draws is error.
     """
     constant, linear, square = sums[0] - (1.0 + 1.0 / draws) * sums[1]
     root = (linear.square() - square * constant).clamp_min(0.0).sqrt()

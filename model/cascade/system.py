@@ -12,7 +12,7 @@ from spectile.model.system import System
 
 
 def _checks(model: SpectralCascade, batch: Batch, seed: int) -> Mapping[str, float]:
-    """Whether the second stage listens to the first, where every crop has every band."""
+    """Whether the second stage uses the first, if every crop has every band."""
     if float(batch.bands.min()) == 0.0:
         return {}
     return {"shuffle_factor": round(shuffle_factor(model, batch, seed=seed), 2)}

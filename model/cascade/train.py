@@ -3,8 +3,8 @@
 A stage learns two things at once: the correction of its mean, under the squared error and the spectral
 angle, and the denoiser of what the corrected mean leaves over.
 
-The stages do not wait for each other: the second is trained on true coarse bands with noise of the
-first stage's residual added (noise conditioning, Ho et al. 2022), as the paper's Table III asks for.
+The stages are trained at the same time: the second one on true coarse bands with noise of the first stage's
+residual added (noise conditioning, Ho et al. 2022), as the paper's Table III asks for.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ al. (2023), whose weight for x̂_0 is min(SNR, 5)."""
 MAX_COMPONENT = 4.0
 """Whitened residuals are clipped to ±4 deviations in training."""
 DEVIATION_RATE = 0.02
-"""By how much a batch moves the running deviation of the components …"""
+"""Share of a batch in the running deviation of the components …"""
 GRAIN_RATE = 0.01
 """… and their grain."""
 CALIBRATION_SAMPLES = 16
 VALIDATION_CROPS = 2
-"""Of each validation scene at most, to watch by."""
+"""Most validation crops of each scene."""
 
 
 def train(
@@ -69,8 +69,8 @@ def train(
     Parameters
     ----------
     config, cascade : what to train and how.
-    scenes, validation : to learn from; to watch, and to calibrate the spread, the grain, the factors of the
-        bands and that of new places by. No weight of a network depends on validation.
+    scenes, validation : training scenes; scenes to measure on, and to calibrate the spread, the grain, the
+        factors of the bands and the factor of new places. No weight of a network depends on validation.
     out_dir : the checkpoint's folder.
     metadata : facts for the checkpoint: name, recipe, data, held-out metrics.
     device : ``auto``, ``cpu`` or ``cuda``; the closed forms are fitted on the CPU, in float64.
@@ -130,7 +130,7 @@ def train(
 def _finish(
     model: SpectralCascade, source: CropSource, watch: CropSource, config: TrainConfig
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Round the networks to half precision, calibrate what was rounded; its tensors and its facts."""
+    """Round the networks to half precision and calibrate the rounded ones; their tensors and facts."""
     networks = dict(model.named_parameters())
     model.load_state_dict({k: v.half() if k in networks else v for k, v in model.state_dict().items()})
     batch = watch.every_pixel((config.seed, 8), size=config.crop, crops=CALIBRATION_CROPS)
@@ -242,7 +242,7 @@ def stage_loss(
     alpha_bar = schedule.alpha_bar_of(t, truth)
     eps = random_grained(stage.grain, len(truth), truth.shape[2], truth.shape[3], generator)
     estimate = stage.estimate(add_noise(truth, eps, alpha_bar), t, alpha_bar, encoded)
-    # Components count as their deviation: equal weights spend the network on sensor noise.
+    # Components are weighted by their deviation: equal weights would train the network on sensor noise.
     share = stage.diffused.norm(dim=0) * stage.deviation
     share = share / share.mean()
     snr_weight = (alpha_bar / (1.0 - alpha_bar) + 1.0).clamp_max(MAX_WEIGHT)
@@ -264,12 +264,13 @@ def mean_loss(mean: Tensor, target: Tensor, mask: Tensor, variance: Tensor, angl
 def _whitened(stage: Stage, left: Tensor, weight: Tensor) -> Tensor:
     """The components (N, K, h, w) of a batch, clipped to ±4 of the stage's deviations, in units of these.
 
-    Deviation and grain move towards those of the batch, as it was clipped. That the clipping feeds the
-    deviation which sets its limit is meant: they settle where the clipped components have unit variance,
-    which is Huber's scale (proposal 2, 1964), from any start, unless fifteen in sixteen values are zero. Of
-    what was not clipped the deviation would be that of spikes, and what is learnt narrower than it says.
+    Deviation and grain move towards those of the batch, as it was clipped. The clipping depends on the
+    deviation, and the deviation on the clipped values. This is intended: from any start they converge to the
+    deviation at which the clipped components have unit variance, which is Huber's scale (proposal 2, 1964),
+    unless fifteen in sixteen values are zero. Without the clipping the deviation would be that of spikes, and
+    the learnt distribution narrower than it says.
     """
-    # Spikes of real sensors lie further out, and would own the gradient.
+    # Spikes of real sensors are larger, and would dominate the gradient.
     limit = MAX_COMPONENT * stage.deviation[:, None, None]
     left = left.clamp(-limit, limit)
     stage.grain.lerp_(fit_grain(left, weight).to(stage.grain.device), GRAIN_RATE)
@@ -283,9 +284,9 @@ def _whitened(stage: Stage, left: Tensor, weight: Tensor) -> Tensor:
 def random_times(count: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
     """(count,) integer times: a quarter at T, the rest even in log-SNR.
 
-    At T lies the first of the solver's four evaluations by default. What the denoiser says there is its
-    average, which is taken off every sample, so it must be learnt well; other steps than four visit other
-    times, so the rest is spread over all.
+    By default the first of the solver's four evaluations is at T. The denoiser's output there is its average,
+    which is subtracted from every sample, so it must be learnt well. Other numbers of steps use other times,
+    so the rest is spread over all.
     """
     low, high = schedule.log_snr(schedule.steps), schedule.log_snr(1)
     at = torch.rand(count, generator=generator)

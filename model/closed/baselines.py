@@ -1,4 +1,4 @@
-"""What the model must beat: ridge regression and nearest-neighbour lookup, fitted on its training data.
+"""The baselines: ridge regression and nearest-neighbour lookup, fitted on the model's training data.
 
 Each is chosen (degree, penalty, neighbours) on validation spectra. The lookup is a codebook of cluster
 means, so that it holds no training pixel.
@@ -29,7 +29,7 @@ from spectile.model.closed.regressions import (
 )
 
 NAMES = ("ridge/weight", "ridge/low", "ridge/high", "lookup/codes", "lookup/spectra", "lookup/neighbours")
-"""Of the tensors that a checkpoint stores them as."""
+"""Names of their tensors in a checkpoint."""
 PENALTIES = (1e-8, 1e-6, 1e-4, 1e-2)
 DEGREES = (1, 2, 3, 4)
 MOST_TERMS = 300
@@ -118,7 +118,7 @@ def baselines_of(loaded: Checkpoint) -> dict[str, Baseline]:
     Raises
     ------
     CheckpointError
-        Where they are incomplete, or their shapes do not go together.
+        Where they are incomplete, or their shapes do not match.
     """
     if not loaded.baselines:
         return {}
@@ -130,7 +130,7 @@ def baselines_of(loaded: Checkpoint) -> dict[str, Baseline]:
     channels = codes.shape[-1] if codes.ndim else 0
     shapes = [(channels,), (channels,), (len(codes), channels), (len(codes), bands)] if channels else []
     if [array.shape for array in (low, high, codes, spectra)] != shapes or neighbours.shape not in ((), (1,)):
-        raise CheckpointError("baselines whose shapes do not go together", where=where)
+        raise CheckpointError("the shapes of the baselines do not match", where=where)
     degrees = {len(monomials(degree, channels)) + 1: degree for degree in DEGREES}
     if terms not in degrees:
         raise CheckpointError("a ridge of an unknown degree", where=where, got=f"{terms} terms")

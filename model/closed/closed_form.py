@@ -19,20 +19,20 @@ INPUT_LIMIT = 1.5
 CONDITION_LIMIT = 8.0
 """Standardised conditions are clipped to ±8 before the network; training stays within."""
 SIZE_LIMITS = (0.1, 5.0)
-"""The residual's expected size is held within these, in units of its mean."""
+"""Limits of the residual's expected size, in units of its mean."""
 DEGREES_OF_FREEDOM = 4.0
 """Of the multivariate t whose scatter whitens the residual."""
 SCATTER_ITERATIONS = 20
 COLOUR_FEATURES = 19
 CHUNK = 1024
-"""Pixels whose kernel features are held at once: they stay in the cache."""
+"""Pixels whose kernel features are computed at once: they stay in the cache."""
 NEIGHBOURS = 6
 """A kernel is as wide as its centre is from this many others …"""
 LEAST_WIDTH = 0.05
 """… and at least this, in deviations of the tint."""
 WIDEN = 1.5
 FAINTEST = -60.0
-"""A kernel's exponent is held above this: e⁻⁶⁰ is nothing, but no denormal number, which is slow."""
+"""Smallest exponent of a kernel: e⁻⁶⁰ is almost zero but not a denormal number, which would be slow."""
 
 
 def colour_features(rgb: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def polynomial_features(values: Tensor, degree: int) -> Tensor:
 
 
 class Prepared(NamedTuple):
-    """What a stage knows before anything is drawn."""
+    """The values of a stage that need no noise."""
 
     mean: Tensor
     """(N, T, h, w) reflectance."""
@@ -156,7 +156,7 @@ class ClosedForm(nn.Module):
             getattr(self, name).copy_(value)
 
     def _design(self, features: Tensor) -> Iterator[Tensor]:
-        """What the mean is linear in, of features (P, F): float64, some pixels at a time."""
+        """The regressors of the mean from features (P, F): float64, some pixels at a time."""
         for part in torch.split(features, CHUNK):
             raw = part.T[None]
             yield self.regressors(raw, self.standardise(raw[..., None])[..., 0])[0].T.double()

@@ -74,7 +74,7 @@ class Neighbours:
 
 
 class NormalEquations:
-    """The moments of a linear regression: all that any penalty and any error need of the pixels."""
+    """The moments of a linear regression: all that any penalty and any error need."""
 
     def __init__(self, regressors: NDArray[np.float64], spectra: Floats) -> None:
         """Sum up (P, F) regressors and the (P, B) spectra that they are to give."""

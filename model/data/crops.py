@@ -1,7 +1,7 @@
 """Training scenes as arrays, and the augmented crops that are drawn from them.
 
-Nothing here knows files or geography. Whatever is random in batch i is a function of (seed, i), which is
-what makes a resumed training run exactly the one that was never interrupted.
+Nothing here knows files or geography. Everything random in batch i is a function of (seed, i). So a resumed
+training equals one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class CameraResponse:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How the input is varied in training; every width of zero turns its part off."""
+    """How the input is varied in training; a width of zero turns a variation off."""
 
     nominal: float = 0.6
     """Share of crops through exactly the expected response and gain; the rest is varied as below."""
@@ -87,7 +87,7 @@ class Augmentation:
     texture: float = 0.15
     """Largest deviation of a shading texture (lognormal), on truth and input alike."""
     input_gain: float = 0.03
-    """Standard deviation of a gain on the input alone: radiometry is never quite right."""
+    """Standard deviation of a gain on the input alone, because radiometry is never exact."""
     channel_gain: float = 0.02
     """The same for each channel by itself."""
     sensor_noise: float = 0.006
@@ -97,7 +97,7 @@ class Augmentation:
     gamma: float = 0.0
     """Standard deviation of ln γ, the input alone being raised to the power γ: tone curves of displays."""
     responses: tuple[CameraResponse, ...] = ()
-    """What a varied crop draws its response from, by weight; none is the expected one alone."""
+    """Responses of varied crops, drawn by weight; if empty, only the expected one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ class Batch:
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def rmse(self, estimate: Tensor) -> float:
-        """RMSE, reflectance, of an estimate (N, B, h, w) over what is known and counts."""
+        """RMSE, reflectance, of an estimate (N, B, h, w) over known values of pixels that count."""
         weight = (self.weight[:, None, None] * self.valid)[:, None] * self.bands[:, :, None, None]
         return math.sqrt(float(((estimate - self.target).square() * weight).sum() / weight.sum()))
 
@@ -190,8 +190,8 @@ class CropSource:
         """Crops of every scene through the nominal response, in which no pixel counts twice.
 
         Scenes are cut into windows of at most ``size`` pixels a side. A crop shows a window with what lies
-        around it, and counts the window alone. A scene weighs as much as any other, however many pixels of
-        it count.
+        around it, and counts the window alone. All scenes have the same weight, however many pixels of them
+        count.
 
         Parameters
         ----------
@@ -316,7 +316,7 @@ def _square(scene: TrainingScene, row: int, col: int, size: int) -> _Crop:
     missing = [(0, size - extent) for extent in real.shape]
     cube = np.pad(cube, [(0, 0), *missing], mode="symmetric")
     shown = np.pad(real, missing, mode="symmetric")
-    # A masked pixel's value must be finite, or a weight of zero could not silence it.
+    # A masked pixel's value must be finite, because NaN times a weight of zero is NaN.
     cube[:, ~shown] = 0.0
     return _Crop(cube, shown, np.pad(real, missing))
 

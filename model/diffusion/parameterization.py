@@ -28,11 +28,6 @@ def to_x0(output: Tensor, x_t: Tensor, alpha_bar: float | Tensor, kind: Predicti
     return output if kind == "x0" else a * x_t - s * output
 
 
-def to_eps(x_0: Tensor, x_t: Tensor, alpha_bar: float | Tensor) -> Tensor:
-    """The noise in x_t if the data are x_0; alpha_bar must be below one."""
-    return (x_t - _sqrt(alpha_bar) * x_0) / _sqrt(1.0 - alpha_bar)
-
-
 def target(x_0: Tensor, eps: Tensor, alpha_bar: float | Tensor, kind: Prediction) -> Tensor:
     """The training target of the network's output."""
     if kind == "eps":

@@ -14,7 +14,6 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from spectile.model.diffusion.parameterization import to_eps
 from spectile.model.diffusion.schedule import Schedule
 
 Denoiser = Callable[[Tensor, float], Tensor]
@@ -47,25 +46,6 @@ def ancestral(
         weight_0 = math.sqrt(alpha_bar_s) * beta / (1.0 - alpha_bar_t)
         weight_t = math.sqrt(1.0 - beta) * (1.0 - alpha_bar_s) / (1.0 - alpha_bar_t)
         x = weight_0 * x_0 + weight_t * x + math.sqrt(beta) * draw(i)
-    raise AssertionError("times must end at 0")
-
-
-def ddim(
-    denoise: Denoiser, schedule: Schedule, *, times: Sequence[float], draw: Draw, eta: float = 0.0
-) -> Tensor:
-    """A sample by DDIM (Song et al. 2021, equations 12 and 16); eta = 0 is deterministic in x_T."""
-    x = draw(0)
-    for i, (t, s) in enumerate(pairwise(times), start=1):
-        x_0 = denoise(x, t)
-        if s == 0:
-            return x_0
-        alpha_bar_t, alpha_bar_s = schedule.alpha_bar_at(t), schedule.alpha_bar_at(s)
-        eps = to_eps(x_0, x, alpha_bar_t)
-        # Equation 16: the posterior's standard deviation, times eta.
-        sigma = eta * math.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s))
-        x = math.sqrt(alpha_bar_s) * x_0 + math.sqrt(1.0 - alpha_bar_s - sigma**2) * eps
-        if eta > 0.0:
-            x = x + sigma * draw(i)
     raise AssertionError("times must end at 0")
 
 

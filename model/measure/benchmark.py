@@ -1,4 +1,4 @@
-"""What a network costs: multiply-adds, counted, and seconds, measured, of each of its parts."""
+"""The cost of a network: counted multiply-adds and measured seconds of each part."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from spectile.model.registry import SYSTEMS
 from spectile.model.system import DrawStage, Network
 
 Key = tuple[int, str]
-"""(stage from 1, name of the part); stage 0 is what belongs to neither."""
+"""(stage from 1, name of the part); stage 0 is for parts without a stage."""
 REST: Key = (0, "rest")
 """Solver, truncation, clipping and transfers."""
 
@@ -103,7 +103,7 @@ def probed(network: Network, read: Callable[[], Any]) -> Iterator[list[tuple[Key
 
 @contextmanager
 def _replaced(owner: object, name: str, call: Callable[..., Any]) -> Iterator[None]:
-    """Let an object have another method of that name inside."""
+    """Replace a method of an object inside the block."""
     before = vars(owner).get(name)
     setattr(owner, name, call)
     try:
@@ -148,7 +148,7 @@ class Pass:
     seconds: float
     """From numpy arrays to numpy arrays."""
     cpu_seconds: float
-    """Of all threads of the process: what it would take were the machine its own."""
+    """CPU time of all threads: the time on an otherwise idle machine."""
     parts: dict[Key, float]
     """Seconds of each part; they add up to ``seconds``."""
     forwards: tuple[int, int]

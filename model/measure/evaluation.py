@@ -1,4 +1,4 @@
-"""How a network does on scenes it never saw, beside the baselines."""
+"""The errors of a network on scenes that it never saw, beside the baselines."""
 
 from __future__ import annotations
 

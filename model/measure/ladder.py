@@ -1,4 +1,4 @@
-"""What every model is compared with: the rungs from a global mean up to networks, behind one protocol.
+"""The ladder of baselines: rungs from a global mean up to networks, with one protocol.
 
 A rung chooses its settings (penalty, neighbours, length of training) on validation pixels after fitting
 on training pixels, then fits again on both. It never sees test pixels. Values are scaled by the caller
@@ -116,11 +116,11 @@ CLOSED_FORM: dict[str, Fit] = {
     },
     "knn": fit_neighbours,
 }
-"""The rungs that need no training by steps; they draw nothing, so that one seed says everything."""
+"""The rungs without training steps; nothing in them is random, so one seed is enough."""
 
 
 def rmse(estimate: Floats, truth: Floats) -> float:
-    """Root mean squared error over everything."""
+    """Root mean squared error over all values."""
     return float(np.sqrt(np.mean(np.square(estimate - truth, dtype=np.float64))))
 
 

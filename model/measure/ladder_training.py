@@ -22,7 +22,7 @@ from spectile.model.training.ema import Ema
 CROP = 32
 BATCH = 8
 WATCH_SAMPLES = 8
-"""Draws on validation of those that can draw."""
+"""Samples on validation, for models that draw samples."""
 STILL = Augmentation(
     nominal=1.0, illumination=(1.0, 1.0), texture=0.0, input_gain=0.0, channel_gain=0.0,
     sensor_noise=0.0, masked=0.0,
@@ -82,7 +82,7 @@ class PairSource(CropSource):
 
 
 class Estimator(Protocol):
-    """A network on its way: what can be trained, watched and used."""
+    """A network in training: what can be trained, measured and used."""
 
     @property
     def module(self) -> nn.Module:
@@ -117,8 +117,8 @@ def fit_length(
 ) -> Fitted:
     """Choose one of the lengths of training on validation, then train for as long on everything.
 
-    Each length is a run of its own with its own schedule of the learning rate: a long run that is cut
-    short has not come to rest. ``build`` takes what to train on, a seed and a number of steps.
+    Each length is a run of its own with its own schedule of the learning rate: a long run that is cut short
+    has not converged. ``build`` takes what to train on, a seed and a number of steps.
     """
 
     def run(source: PairSource, length: int) -> tuple[Estimator, nn.Module]:

@@ -1,4 +1,4 @@
-"""Errors of spectral cubes, and how well samples know their own error (docs/model.md has the formulas).
+"""Errors of spectral cubes, and how well the spread of samples matches the error (formulas: docs/model.md).
 
 All take float arrays or tensors of shape (…, B, h, w), reference first where it matters, and compute in
 float64. Pixels are selected by the caller: ``valid`` broadcasts against (…, h, w).
@@ -112,7 +112,7 @@ def energy_score(truth: Tensor, samples: Tensor, valid: Tensor) -> float:
     """The fair energy score of whole spectra (Gneiting and Raftery 2007), in the unit of the input.
 
     Mean over pixels of E‖x − y‖ − ½·E‖x − x′‖ over pairs of different samples (K, …, B, h, w), K ≥ 2:
-    unlike the CRPS it also judges how bands err together.
+    unlike the CRPS it also judges the correlation of errors between bands.
     """
     reference = _pixels(truth, valid)
     drawn = torch.stack([_pixels(sample, valid) for sample in samples])
@@ -152,7 +152,7 @@ class Reliability:
 
     @property
     def spread_skill(self) -> float:
-        """Spread ÷ skill: one when the samples know their error, below when they are too sure."""
+        """Spread ÷ skill: one if the spread matches the error, below one if the spread is too small."""
         return self.spread / self.skill if self.skill > 0 else math.inf
 
 

@@ -1,4 +1,4 @@
-"""What a denoiser says of its calls, so that they can be made faster and timed."""
+"""The methods that a denoiser names, so that they can be accelerated and timed."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ class Denoiser(nn.Module):
     calls: ClassVar[tuple[str, str]]
     """The methods that do its work: the condition branch, the denoiser."""
     narrow: ClassVar[tuple[str, ...]] = ()
-    """Those whose results may stay in bfloat16, whatever their size."""
+    """Methods whose results may stay in bfloat16 at any size."""

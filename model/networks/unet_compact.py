@@ -98,6 +98,10 @@ class CompactUNet(Denoiser):
     calls = ("encode", "forward")
     stride = 8
     """Tiles are folded by 2 and halved twice in the condition branch."""
+    reach = 24
+    """Pixels beyond which a neighbour changes less than a stored count (1e-4 reflectance), with ``channel``
+    norms: docs/model.md has the measurement. By its convolutions a stage reaches twice as far, but blocks
+    are residual and start from zero, so that the outer part has next to no weight."""
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
@@ -153,7 +157,7 @@ class CompactUNet(Denoiser):
         quarter = quarter + _twice(self.condition_raise(eighth))
         half = self.condition_last(half + _twice(self.condition_up(quarter)))
         correction: Tensor = self.unfold(self.correction(functional.silu(self.norm_mean(half))))
-        # The denoiser's gradient does not reach the branch, so the mean is that of a plain regression.
+        # The denoiser's gradient does not reach the branch, so the mean is that of a simple regression.
         return correction, (self.feature_half(half.detach()), self.feature_quarter(quarter.detach()))
 
     def forward(self, noisy: Tensor, t: Tensor, features: Features) -> Tensor:

@@ -30,7 +30,7 @@ RUNTIME_BYTES = 290 * 2**20
 
 
 class NetworkPredictor:
-    """Predicts cubes with a network; what a tile holds depends on its pixels and position alone.
+    """Predicts cubes with a network; a tile's values depend on its pixels and position alone.
 
     ``dtype`` and ``compiled`` say how the model's networks were accelerated; ``load_predictor`` does it.
 
@@ -88,13 +88,18 @@ class NetworkPredictor:
         return self._network.stride
 
     @property
+    def reach(self) -> int | None:
+        """How many pixels away the network looks; None where at the whole tile."""
+        return self._network.reach
+
+    @property
     def batch(self) -> int:
-        """How many tiles a call takes best."""
+        """The best number of tiles in a call."""
         return self._batch
 
     @property
     def calibration(self) -> Calibration | None:
-        """What the checkpoint knows of the error of its samples; None where it says nothing."""
+        """The checkpoint's calibration; None if it has none."""
         return self._calibration
 
     @property
@@ -148,7 +153,7 @@ class NetworkPredictor:
         def padded(values: NDArray[Any]) -> Tensor:
             return torch.from_numpy(np.concatenate([values, np.repeat(values[-1:], -count % group, axis=0)]))
 
-        places = padded(origins)  # stay on the host, where the noise's key is made of them
+        places = padded(origins)  # stay on the host, where the noise's key is computed from them
         with _torch_errors():
             tiles = [self._send(padded(values)) for values in rasters]
         begun: dict[int, Any] = {}
@@ -208,11 +213,11 @@ class NetworkPredictor:
 
 @contextmanager
 def _torch_errors() -> Iterator[None]:
-    """Torch's errors as ours: those of memory, on a device or on the host, as MemoryError."""
+    """Turn torch's errors into ours; those of memory, on device or host, into MemoryError."""
     try:
         yield
     except RuntimeError as err:
-        # On the host it is a plain RuntimeError, known by its text alone.
+        # On the host it is a plain RuntimeError; only its text tells.
         if not isinstance(err, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(err):
             raise NetworkError("the network failed", got=repr(str(err).partition("\n")[0])) from err
         if torch.cuda.is_available():
@@ -231,7 +236,7 @@ def check_steps(config: Config, steps: int) -> None:
 
 
 def load_calibration(loaded: checkpoint.Checkpoint, bands: Bands) -> Calibration | None:
-    """What a checkpoint says of its bands' uncertainty; None where it says nothing.
+    """The calibration of a checkpoint's bands; None if it has none.
 
     Raises
     ------
@@ -253,6 +258,6 @@ def fill_of(loaded: checkpoint.Checkpoint) -> NDArray[np.float32]:
     if (fill := loaded.metadata.get("fill")) is None:
         raise CheckpointError(
             "the checkpoint does not say what masked pixels hold",
-            where=str(loaded.folder), remedy="one of an evaluation takes counts of its scene: train another",
+            where=str(loaded.folder), remedy="use one of spectile train; evaluations make others",
         )  # fmt: skip
     return np.asarray(fill, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""A model's name as its predictor: the one way from ``vnir48``, ``vnir48:ridge`` or a folder to spectra."""
+"""The predictor of a model's name, such as ``vnir48``, ``vnir48:ridge`` or a folder."""
 
 from __future__ import annotations
 

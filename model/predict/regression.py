@@ -1,4 +1,4 @@
-"""The baselines of a checkpoint as predictors of their own: they draw nothing, and cost next to nothing."""
+"""The baselines of a checkpoint as predictors: they draw nothing, and cost almost nothing."""
 
 from __future__ import annotations
 
@@ -40,14 +40,16 @@ class RegressionPredictor:
         """A colour scene as the model's camera sees it; masked pixels hold the training data's mean."""
         self.stride = 1
         """It looks at single pixels."""
+        self.reach: int | None = 0
+        """It looks at single pixels."""
         self.batch = batch or BATCH
-        """How many tiles a call takes best."""
+        """The best number of tiles in a call."""
         self.calibration: Calibration | None = None
         """None: it has no samples."""
         if not (baselines := baselines_of(loaded)):
             raise CheckpointError("no baselines in the checkpoint", where=str(loaded.folder))
         self.regression: Baseline = baselines[kind]
-        """What predicts the pixels of a tile."""
+        """The regression that predicts the pixels of a tile."""
         self._check_bands(str(loaded.folder))
         self._settings: dict[str, object] = {
             "name": f"{loaded.metadata['name']}:{kind}",
@@ -70,9 +72,8 @@ class RegressionPredictor:
 
     def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
         """Yield the same (N, B, h, w) float32 reflectance for each sample; one tile is made at a time."""
-        out = np.stack(
-            [np.ascontiguousarray(self.regression.predict(tile)) for tile in batch.rasters["rgb"].values]
-        )
+        tiles = batch.rasters[self.inputs[0].name].values
+        out = np.stack([np.ascontiguousarray(self.regression.predict(tile)) for tile in tiles])
         for _ in samples:
             yield out
 

@@ -1,6 +1,6 @@
 """SCDM as published (Chen et al. 2024), as data, for both of its band plans.
 
-Where a value comes from is noted with it: the paper, the authors' code, or, where neither says, us.
+The source of each value is noted: the paper, the authors' code, or, if neither states one, us.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class ScdmPreset:
         }
 
     def estimate(self, steps: int) -> str:
-        """A sample, after however many steps."""
+        """A sample, for any number of steps."""
         return "sample"
 
     def to_json(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from spectile.model.training.ema import Ema
 from spectile.model.training.run import Progress, generator_of, run_steps, scene_facts
 
 KIND = "scdm-paper"
-"""What a checkpoint of this cascade says it is."""
+"""The kind in a checkpoint of this cascade."""
 VALIDATION_CROPS = 4
 """Of each validation scene at most."""
 
@@ -127,7 +127,7 @@ def _step(
     losses = {}
     for index, name in enumerate(("first", "second")):
         loss = stage_loss(model, index, batch, generator)
-        # By stage, so that one stage's activations are gone before the other's are made.
+        # Stage by stage, so that one stage's activations are freed before the other's are made.
         loss.backward()  # type: ignore[no-untyped-call]
         losses[name] = round(loss.item(), 5)
     optimiser.step()
@@ -135,7 +135,7 @@ def _step(
 
 
 def stage_loss(model: ScdmCascade, index: int, batch: Batch, generator: torch.Generator) -> Tensor:
-    """SCDM equation 15 for one stage; what a scene lacks is 0 after normalisation and does not count."""
+    """SCDM equation 15 for one stage; missing bands are 0 after normalisation and do not count."""
     preset, network = model.config, model.stage(index)
     stage, training, coarse = preset.stages[index], preset.training, list(preset.coarse)
     device = next(network.parameters()).device

@@ -24,7 +24,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Take in the module's weights after one step of the optimiser."""
+        """Update with the module's weights after one step of the optimiser."""
         self.step += 1
         for name, value in module.state_dict().items():
             average = self.tensors[name]

@@ -1,6 +1,6 @@
 """A training run on disk: its steps, its log, and a state that continues to the same weights.
 
-Nothing random is kept: what is random in step i is a function of the seed and i alone.
+No random state is kept: everything random in step i is a function of the seed and i alone.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def run_steps(
             progress(line)
 
         def follow(done: int) -> None:
-            """What follows a state: the checkpoint, and then whoever is told finds what was measured."""
+            """What follows a state: the checkpoint, and then a call to the observer, which finds both."""
             measured = validate()
             tensors, more = finish() if finish is not None and done == steps else (ema.state()[0], {})
             checkpoint.save(out_dir, tensors, {**facts, **more, "trained_steps": done})
@@ -126,7 +126,7 @@ def _drop_part_of_a_line(path: Path) -> None:
 
 
 def scene_facts(scenes: Sequence[TrainingScene]) -> list[dict[str, Any]]:
-    """What of the scenes a state must agree on: everything, their values as a sha256."""
+    """The part of a state's identity from the scenes: everything, their values as a sha256."""
     return [
         {
             "name": scene.name,

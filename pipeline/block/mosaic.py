@@ -49,7 +49,7 @@ class Reading:
     """What a block needs of the scene."""
 
     window: Window
-    """All of the tiles that have a share in the block, on the cube's grid."""
+    """The pixels of all tiles that contribute to the block, on the cube's grid."""
     rasters: Mapping[str, Raster]
     """The inputs by name, each on its own grid; NaN where not valid."""
     valid: NDArray[np.bool_]
@@ -82,7 +82,7 @@ class Mosaic:
     """The blended samples of one block."""
 
     samples: NDArray[np.float32]
-    """(K, B, h, w) float32, reflectance. Where not valid the values mean nothing."""
+    """(K, B, h, w) float32, reflectance; values of masked pixels have no meaning."""
     valid: NDArray[np.bool_]
     """(h, w) bool, where the scene is valid."""
     tiles: int
@@ -94,7 +94,7 @@ class Mosaic:
     tiles_kept: int = 0
     """Tiles that had gone through the network for the block before."""
     evidence: QualityEvidence | None = None
-    """What its quality layers are made of, if they were asked for."""
+    """The evidence for its quality layers, if they were asked for."""
 
 
 @dataclass
@@ -174,9 +174,8 @@ def mosaic_block(
             shared = tile.window.intersection(block.window)
             assert evidence is not None
             flag_tile(
-                evidence, shared.relative_to(block.window).slices,
-                padded=not Window(0, 0, *tiling.shape).contains(tile.window),
-                masked=not valid[tile.window.relative_to(window).slices].all(),
+                evidence, tile.window, block.window, scene=Window(0, 0, *tiling.shape),
+                valid=valid[tile.window.relative_to(window).slices], reach=predictor.reach,
             )  # fmt: skip
             if overlap is not None:
                 comparisons[tile] = overlap.compare_with(
@@ -210,7 +209,7 @@ def mosaic_block(
 
 
 def extent(tiling: Tiling, window: Window) -> Window:
-    """What must be read to make a window: all of the tiles that have a share in it."""
+    """The pixels to read for a window: those of all tiles that contribute to it."""
     tiles = [tile.window for tile in tiling.tiles(window)]
     return tiles[0].union(tiles[-1])
 
@@ -225,7 +224,7 @@ def _predict(
 
 
 def stack_tiles(tiles: Sequence[Tile], size: int, inputs: Sequence[InputSpec], reading: Reading) -> Batch:
-    """Tiles of every input that lie in what was read, as a batch; masked pixels hold the inputs' fill."""
+    """Tiles of every input as a batch, cut from what was read; masked pixels hold the inputs' fill."""
     rasters = {}
     for spec in inputs:
         raster, whole = reading.rasters[spec.name], reading.window.coarser(spec.ratio)
@@ -239,11 +238,11 @@ def stack_tiles(tiles: Sequence[Tile], size: int, inputs: Sequence[InputSpec], r
 
 
 def _check_finite(spectrum: NDArray[np.float32], tile: Tile) -> None:
-    """Refuse what would be stored as a reflectance of 0 or of the largest count."""
+    """Refuse NaN and infinity, which would be stored as a reflectance of 0 or as the largest count."""
     finite = np.isfinite(spectrum)
     if not finite.all():
         raise BlockError(
-            "the network gave no number", where=f"tile {tile.name}",
+            "the prediction is not finite", where=f"tile {tile.name}",
             got=f"{finite.size - np.count_nonzero(finite)} of {finite.size} values NaN or infinite",
             remedy="look at the scene there, or try --dtype float32",
         )  # fmt: skip

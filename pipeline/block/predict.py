@@ -35,13 +35,21 @@ class Predictor(Protocol):
         ...
 
     @property
+    def reach(self) -> int | None:
+        """How many rows and columns away a pixel still changes what is predicted, by a stored count or more.
+
+        0 for what looks at single pixels, None for what looks at the whole tile.
+        """
+        ...
+
+    @property
     def batch(self) -> int:
-        """How many tiles a call takes best; a run that lacks memory gives it fewer."""
+        """The best number of tiles in a call; a run that lacks memory uses fewer."""
         ...
 
     @property
     def calibration(self) -> Calibration | None:
-        """What its samples' spread is worth as an error; None where that is not known."""
+        """What the spread of its samples says about the error; None if that is not known."""
         ...
 
     @property
@@ -85,6 +93,8 @@ class BandsRepeat:
     """Tiles a call."""
     stride: int = 1
     """It looks at single pixels."""
+    reach: int | None = 0
+    """It looks at single pixels."""
     sensor: str = ""
     """The sensor of whose bands it takes a scene, as of ``find_sensor``; empty for a colour scene."""
 
@@ -115,7 +125,7 @@ class BandsRepeat:
         order = np.argsort(centre)
         one = np.eye(len(centre))[:, order]
         weights = np.array([np.interp(self.bands.centre_nm, centre[order], row) for row in one], np.float32)
-        # Tile by tile and band after band in memory: what blends them goes through it in that order.
+        # Tile by tile and band by band in memory: the blending reads them in that order.
         spectra = weights.T @ scene.reshape(len(scene), len(centre), -1)
         for _ in samples:
             yield spectra.reshape(len(scene), -1, *scene.shape[2:])

@@ -1,4 +1,4 @@
-"""A cube's arrays, opened only if they are what its plan says: a cube may come from anybody.
+"""A cube's arrays, opened only if they match its plan, because a cube may come from anybody.
 
 What a store claims decides how much memory reading it takes. So the shape, type, chunks and codecs of
 every array are held against the plan before a number is read, and the plan itself is bounded.
@@ -24,7 +24,7 @@ CODECS = {"bytes", "blosc", "zstd", "crc32c", "sharding_indexed"}
 
 _DAMAGE = (
     LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError,
-    FileNotFoundError, ImportError,
+    FileNotFoundError, ImportError, SystemError,
 )  # fmt: skip
 """What zarr, xarray, codecs and our own reading raise over metadata and bytes that are no cube's."""
 
@@ -76,12 +76,12 @@ def _check(array: Any, spec: ArraySpec, expected: ArrayLayout, where: str) -> No
     packing = {name: array.attrs.get(name) for name in spec.packing}
     if packing != spec.packing:
         raise CubeError(
-            "the array's counts mean something else", where=where, got=str(packing)[:200],
+            "the array's scale, offset or fill value is not the plan's", where=where, got=str(packing)[:200],
             expected=str(spec.packing), remedy="see spectile verify --repair",
         )  # fmt: skip
     if others := _names(metadata.to_dict()["codecs"]) - CODECS:
         raise CubeError(
-            "no codec of a cube", where=where, got=min(others), expected=", ".join(sorted(CODECS))
+            "a codec that cubes do not use", where=where, got=min(others), expected=", ".join(sorted(CODECS))
         )
 
 
@@ -97,7 +97,7 @@ def _names(codecs: Any) -> set[str]:
 
 @contextmanager
 def reading_metadata(where: object) -> Iterator[None]:
-    """Tell what damaged or hostile metadata make fail as one of our errors.
+    """Turn errors over damaged or hostile metadata into a CubeError.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def reading_metadata(where: object) -> Iterator[None]:
 
 @contextmanager
 def readable(where: object, what: str = "cube") -> Iterator[None]:
-    """Tell in one line whatever zarr and its codecs raise over metadata and bytes that are no cube's.
+    """Turn what zarr and its codecs raise over foreign metadata and bytes into an error of one line.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Blocks that could not be made: a note for each in the ledger, for whoever looks at the cube.
+"""Blocks that could not be made: a note for each in the ledger, to show to the user.
 
 A note decides nothing: a block that has one is done as soon as its marker says so.
 """
@@ -41,16 +41,16 @@ def note_failure(cube: Cube, block: Block, error: object) -> None:
 
 
 def read_failures(cube: Cube, blocks: Iterable[Block]) -> dict[Block, Failure]:
-    """The notes of blocks that were given up under this very plan, those that are done by now included."""
+    """The notes of blocks that were given up under this plan, also of blocks that are done now."""
     there = set(cube.storage.keys(ledger.PREFIX))
     noted = [block for block in blocks if ledger.failure_key(block) in there]
     with ThreadPoolExecutor(16) as pool:
         values = pool.map(lambda block: cube.storage.get(ledger.failure_key(block)), noted)
-        found = {
+        failures = {
             block: _parse(value, cube.plan.digest_of(block))
             for block, value in zip(noted, values, strict=True)
         }
-    return {block: failure for block, failure in found.items() if failure}
+    return {block: failure for block, failure in failures.items() if failure}
 
 
 def _parse(value: bytes | None, digest: str) -> Failure | None:

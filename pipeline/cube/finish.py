@@ -1,4 +1,4 @@
-"""The end of a run: overviews are made, leftovers of other cubes go, and the cube is declared complete."""
+"""The end of a run: make overviews, remove objects of other cubes, declare the cube complete."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _OF_CUBES = re.compile(
     rf"({FOLDER}/\d+/)?\w+/({re.escape(ROOT)}|c(/\d+)+)|{FOLDER}(/\d+)?/{re.escape(ROOT)}"
     rf"|{ledger.PREFIX}/({re.escape(ROOT)}|(overview-\d+-)?r\d+c\d+(\.failed)?\.json)"
 )
-"""The keys of metadata, shards and markers; whatever else lies in a cube's folders is somebody else's."""
+"""The keys of metadata, shards and markers; other objects in a cube's folders are not ours."""
 TOLD = ("taken", "channels", "warnings")
-"""What only the run that finishes a cube knows, of what ``finalise`` is given."""
+"""The attributes of ``finalise`` that only the run that finishes a cube knows."""
 
 
 def told_of(storage: Storage) -> dict[str, Any]:
-    """The attributes TOLD of a cube, from whichever of their two copies is whole."""
+    """The attributes TOLD of a cube, from the copy of the two that is not damaged."""
     record = read_record(storage)
     if record is not None:
         return dict(record.get("told", {}))
@@ -56,7 +56,7 @@ def told_of(storage: Storage) -> dict[str, Any]:
 
 
 def strays(cube: Cube) -> list[str]:
-    """The keys of objects that look like a cube's and are none of this one's.
+    """The keys of objects that look like a cube's but do not belong to this one.
 
     They are left by one that was replaced: shards of a larger extent, arrays of layers that this one lacks,
     markers of blocks of another size.
@@ -85,7 +85,7 @@ def finalise(
     on_region: Callable[[], None] = lambda: None,
     draw: Callable[[], None] = lambda: None,
 ) -> None:
-    """Make overviews that are missing, then declare a cube complete, in one step, with consolidated metadata.
+    """Make missing overviews, then declare a cube complete, in one step, with consolidated metadata.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def finalise(
         root["attributes"]["spectile"].update(attributes, status="complete")
         changed[ROOT] = json.dumps(root).encode()
         sums = {key: [record["objects"][key][0], ledger.checksum(value)] for key, value in changed.items()}
-        # A process that is killed on the way leaves objects that are one of those noted. The root comes last.
+        # If the process is killed here, every object matches a noted checksum. The root comes last.
         told = {name: attributes[name] for name in TOLD if name in attributes}
         put_record(storage, {**record, "objects": {**record["objects"], **sums}, "told": told})
         for key, value in changed.items():

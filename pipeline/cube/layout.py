@@ -1,6 +1,6 @@
 """What a cube's store holds beside its blocks: metadata and coordinates, made from the plan in memory.
 
-They are the same bytes whenever they are made, so that what is damaged can be made again.
+They always have the same bytes, so damaged ones can be made again.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _create_arrays(
 
 
 def _grid_attributes(grid: Grid) -> dict[str, dict[str, Any]]:
-    """What is said of the coordinates of a grid, by their names."""
+    """The attributes of a grid's coordinates, by name."""
     reference = _spatial_ref(grid)
     mapping = str(reference.get("grid_mapping_name"))
     axes = {
@@ -122,8 +122,8 @@ def _grid_attributes(grid: Grid) -> dict[str, dict[str, Any]]:
 def _axis_attributes(axis: str, mapping: str, crs_wkt: str) -> dict[str, str]:
     """How CF calls an axis, ``y`` or ``x``, of a grid mapping, and its unit as UDUNITS writes it.
 
-    ``pyproj.CRS.cs_to_cf`` is not asked: it takes grads for degrees, and the axes of a site's own CRS for two
-    of one name.
+    ``pyproj.CRS.cs_to_cf`` is not used: it takes grads for degrees, and gives both axes of a local CRS the
+    same name.
     """
     crs = CRS.from_wkt(crs_wkt)
     factor = crs.units_factor[1]

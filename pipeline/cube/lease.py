@@ -1,9 +1,9 @@
-"""One run writes a cube: the lease that says which, and the fence that holds back the writes of all others.
+"""One run writes a cube: the lease names the run, and the fence stops the writes of all others.
 
 Each run that takes a cube gets the next epoch, with an object of its own, created under the condition that
-it is new. The holder renews it; a run that finds it unrenewed for its whole duration, by its own clock, takes
-the next epoch and removes the object of the one before. That removal is the moment at which the other is out:
-every write asks whether the object is there. See docs/decisions/0006-lease-and-fencing.md.
+it is new. The holder renews it. A run that sees no renewal for the whole duration, by its own clock, takes
+the next epoch and removes the object of the epoch before. From that moment the other run is out: every write
+asks whether its object is still there. See docs/decisions/0006-lease-and-fencing.md.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ STALLED = 600.0
 
 @dataclass(frozen=True)
 class Beat:
-    """What the object of a lease says."""
+    """The content of a lease's object."""
 
     owner: str
     """A random name of the run, so that no two runs write the same bytes."""
     pid: int
     """Number of the process."""
     machine: str
-    """A hash that says whether another process can look the number up: of the boot and the PID namespace."""
+    """A hash of the boot and the PID namespace: it tells whether another process can look up the number."""
     born: str
-    """When the process began, in the kernel's ticks: numbers are used again."""
+    """When the process began, in the kernel's ticks, because process numbers are used again."""
     since: str
     """When the run took the cube, UTC by its own clock."""
     at: str
-    """When this was written, UTC by the run's own clock; for people, nothing is decided by it."""
+    """When this was written, UTC by the run's own clock; only for people, nothing depends on it."""
     seconds: float
-    """Without renewal for so long, it may be taken over."""
+    """Seconds without renewal after which it may be taken over."""
     count: int = 0
     """Renewals."""
     ended: bool = False
@@ -74,7 +74,7 @@ class Beat:
 
     @property
     def dead(self) -> bool:
-        """Whether its process is known to be dead: it ran on this machine, and is no more."""
+        """Whether its process is known to be dead: it ran on this machine, and does not exist any more."""
         return self.machine == _machine() != "" and _born(self.pid) != self.born
 
     @property
@@ -86,7 +86,7 @@ class Beat:
 
 
 def read_beat(storage: Storage) -> Beat | None:
-    """What the latest lease of a cube says; None where there is none that can be read."""
+    """The content of a cube's latest lease; None if there is none that can be read."""
     epochs = _epochs(storage)
     return _parse(storage.get(ledger.lease_key(epochs[-1]))) if epochs else None
 
@@ -123,8 +123,8 @@ class Fence:
         LeaseLost : another run took the cube over, or it was removed.
         StoreError : the store cannot be asked.
         """
-        found = _parse(self.storage.get(ledger.lease_key(self.epoch)))
-        if found is not None and found.owner == self.owner:
+        current = _parse(self.storage.get(ledger.lease_key(self.epoch)))
+        if current is not None and current.owner == self.owner:
             return
         other = read_beat(self.storage)
         raise LeaseLost(
@@ -154,7 +154,7 @@ class Fenced(Storage):
 
     @property
     def parent(self) -> Fenced:
-        """The storage that this one lies in, under the same fence."""
+        """The storage that contains this one, under the same fence."""
         return Fenced(self.inner.parent, self.fence)
 
     def at(self, key: str) -> str:
@@ -187,7 +187,7 @@ class Fenced(Storage):
         self.inner.put_guarded(key, value, self._and(guard))
 
     def put_new(self, key: str, value: bytes, guard: Callable[[], None] = agree) -> str:
-        """Write an object that is not there yet, if the lease is held and the guard agrees."""
+        """Write an object that does not exist yet, if the lease is held and the guard agrees."""
         return self.inner.put_new(key, value, self._and(guard))
 
     def _and(self, guard: Callable[[], None]) -> Callable[[], None]:
@@ -224,13 +224,13 @@ class Fenced(Storage):
         return self.inner.walk()
 
     def sweep(self, *, beside: Sequence[str] = ()) -> None:
-        """Remove what is no object, if the lease is held."""
+        """Remove unfinished objects, if the lease is held."""
         self.fence.check()
         self.inner.sweep(beside=beside)
 
 
 class Lease:
-    """A lease that is held: its fenced storage, and what its beat says of the run."""
+    """A lease that is held: its fenced storage, and the state of the run in its beat."""
 
     def __init__(self, fence: Fence, beat: Beat) -> None:
         self.storage = Fenced(fence.storage, fence)
@@ -271,11 +271,11 @@ class Lease:
                 self._lost = err
                 return
             except (StoreError, OSError) as err:
-                # The store may come back. What is written meanwhile asks the store itself.
+                # The store may work again later. Until then every write asks the store itself.
                 LOG.warning("the lease could not be renewed: %s", err)
 
     def end(self) -> None:
-        """Say that the run has ended, so that the next one need not wait."""
+        """Note that the run has ended, so that the next one does not wait."""
         self._end.set()
         with self._lock:
             self._beat = replace(self._beat, ended=True)
@@ -284,7 +284,7 @@ class Lease:
         except LeaseLost:
             pass
         except (StoreError, OSError):
-            # No room even for this. To remove it takes none, and nobody waits for what is not there.
+            # No space even for this. Removing the lease needs none, and without a lease nobody waits.
             with suppress(StoreError, OSError):
                 self.storage.delete(ledger.lease_key(self._fence.epoch))
 
@@ -330,11 +330,11 @@ def _acquire(storage: Storage, beat: Beat) -> Fence:
         holder = _parse(value)
         free = not epochs or (holder is not None and (holder.ended or holder.dead))
         if not free:
-            # One that cannot be read is given as much time as this one would take.
+            # A lease that cannot be read gets as much time as this run's own.
             seconds = holder.seconds if holder else beat.seconds
             if watched is None:
                 watched, began = (last, value), time.monotonic()
-                LOG.info("the cube was not let go; watching for %g s whether its run is alive", seconds)
+                LOG.info("the cube's last run has not ended; watching for %g s whether it is alive", seconds)
             if watched != (last, value):
                 raise _held(storage, holder)
             left = seconds - (time.monotonic() - began)
@@ -347,7 +347,7 @@ def _acquire(storage: Storage, beat: Beat) -> Fence:
             raise _held(storage, read_beat(storage)) from None
         fence = Fence(storage, last + 1, beat.owner)
         if max(_epochs(storage)) > last + 1:
-            # This run stood still before it put; that epoch was over already.
+            # This run was paused before it wrote; that epoch was over already.
             storage.delete(ledger.lease_key(last + 1))
             raise _held(storage, read_beat(storage))
         for epoch in epochs:

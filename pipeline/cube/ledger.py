@@ -19,9 +19,9 @@ from spectile.pipeline.store.base import Storage
 PREFIX = "ledger"
 _LEASE = f"{PREFIX}/lease-"
 AT_ONCE = 16
-"""Small objects that are asked for at once."""
+"""Number of small objects that are read at the same time."""
 SHARDS_AT_ONCE = 4
-"""Shards that are read at once."""
+"""Number of shards that are read at the same time."""
 
 T = TypeVar("T", bound=Hashable)
 
@@ -63,7 +63,7 @@ def _to_bytes(marker: Marker) -> bytes:
 
 
 def void(storage: Storage, keys: Iterable[str]) -> None:
-    """Take back that blocks are done, whose markers have these keys.
+    """Mark blocks as not done, by the keys of their markers.
 
     The markers stay and say nothing: a delete that comes late would hit one that a successor has written.
     """
@@ -72,7 +72,7 @@ def void(storage: Storage, keys: Iterable[str]) -> None:
 
 
 def void_all(storage: Storage) -> None:
-    """Take back that any block is done, those of other plans included."""
+    """Mark all blocks as not done, also those of other plans."""
     void(storage, [key for key in storage.keys(PREFIX) if key.startswith(f"{PREFIX}/r")])
 
 
@@ -87,16 +87,11 @@ def lease_key(epoch: int) -> str:
 
 
 def read_markers(storage: Storage, blocks: Iterable[Block]) -> dict[Block, Marker]:
-    """The markers of blocks; those that have none, or none that can be read, are left out."""
+    """The markers of blocks; blocks without a readable marker are left out."""
     there = set(storage.keys(PREFIX))
     wanted = [block for block in blocks if key_of(block) in there]
     markers = map(_parse, get_all(storage, map(key_of, wanted)))
     return {block: marker for block, marker in zip(wanted, markers, strict=True) if marker}
-
-
-def read_marker(storage: Storage, block: Block) -> Marker | None:
-    """The marker of a block; None where there is none, or where it is damaged."""
-    return _parse(storage.get(key_of(block)))
 
 
 def _parse(text: bytes | None) -> Marker | None:
@@ -117,7 +112,7 @@ def checksum(value: bytes) -> str:
 
 
 def damaged(storage: Storage, wanted: Mapping[T, Mapping[str, str]]) -> dict[T, list[str]]:
-    """What is wrong with objects, a line each, by owner; those whose bytes are as written are left out.
+    """What is wrong with objects, a line each, by owner; undamaged objects are left out.
 
     Parameters
     ----------
@@ -158,5 +153,5 @@ def key_of(block: Block) -> str:
 
 
 def failure_key(block: Block) -> str:
-    """The key of the note that a block was given up; ``void_all`` takes it back too."""
+    """The key of the note that a block was given up; ``void_all`` removes its content too."""
     return f"{PREFIX}/{block.name}.failed.json"

@@ -1,8 +1,8 @@
 """The overviews of a cube, each made from the level before: means over two by two pixels.
 
 A shard of an overview is made from up to four shards. Its marker in the ledger holds the checksums of its
-bytes and a digest of all that it was made from. So what is missing, or was made from blocks that have been
-made again, is known by the ledger alone, and the same cube has the same overviews however it came about.
+bytes and a digest of all that it was made from. So the ledger alone tells what is missing or was made from
+blocks that have been made again, and equal cubes have equal overviews.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from spectile.pipeline.plan.plan import SHARD
 from spectile.pipeline.store.base import Storage
 
 BUDGET = 1_000_000_000
-"""Bytes that the regions in hand may take together."""
+"""Bytes that the regions in work may take together."""
 THREADS = 4
 """Regions that are made at once at most."""
 _RULE = "1"
-"""Of how values are made; with another one all overviews are made again."""
+"""Version of how values are made; a new version makes all overviews again."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def inspect_overviews(
 
 
 def void_regions(storage: Storage, regions: Iterable[Region]) -> None:
-    """Take back that regions are made."""
+    """Mark regions as not made."""
     ledger.void(storage, [region.key for region in regions])
 
 
@@ -270,7 +270,7 @@ def _sums(markers: Mapping[Any, Made | ledger.Marker]) -> dict[str, str]:
 
 
 def _read_markers(storage: Storage, finer: Level, level: Level) -> dict[Region, Made]:
-    """The markers of a level that are there and can be read."""
+    """The readable markers of a level."""
     there = set(storage.keys(ledger.PREFIX))
     regions = [region for region in _regions(finer, level) if region.key in there]
     markers = {}

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 RECORD = f"{ledger.PREFIX}/plan.json"
-"""The key of the second copy of the plan, with the checksums of all that ``lay_out`` made. It is put last."""
+"""The key of the second copy of the plan, with the checksums of all that ``lay_out`` made; written last."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def read_record(storage: Storage) -> dict[str, Any] | None:
 
 
 def is_laid_out(storage: Storage) -> bool:
-    """Whether the creation of a cube came to its end, so that blocks can be written."""
+    """Whether the creation of a cube is complete, so that blocks can be written."""
     return read_record(storage) is not None
 
 
@@ -95,7 +95,7 @@ def occupied(storage: Storage) -> bool:
 
 
 def read_status(storage: Storage) -> dict[str, Any]:
-    """What a cube says of itself: the ``spectile`` attributes of the store.
+    """The ``spectile`` attributes of a cube's store.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def open_cube(path: str | Path, *, overview: int = 1) -> xr.Dataset:
 
 
 def _decoded(counts: xr.DataArray) -> xr.DataArray:
-    """Counts as reflectance, lazy. Xarray itself would decode to float64, twice the memory for nothing."""
+    """Counts as reflectance, lazy. Xarray itself would decode to float64, which takes twice the memory."""
     import xarray as xr
 
     reflectance: xr.DataArray = xr.apply_ufunc(
@@ -235,7 +235,7 @@ def _decoded(counts: xr.DataArray) -> xr.DataArray:
 
 @contextmanager
 def writing(storage: Storage, block: Block | None = None) -> Iterator[None]:
-    """Tell what a disk refuses as one of our errors.
+    """Turn errors of the disk into a StoreError.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a cube's arrays hold, in numbers: gathered block by block in exact integers, told once in the end."""
+"""Statistics of a cube's arrays: summed block by block in exact integers, computed once at the end."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Findings:
     """What is wrong with a cube."""
 
     cube: Cube
-    """With the plan of its group, or where that is damaged of its ledger."""
+    """The cube, with the plan of its group, or of its ledger if that is damaged."""
     undone: tuple[Block, ...]
     """Blocks that are not done, or whose marker is damaged."""
     shards: dict[Block, list[str]]
@@ -38,7 +38,7 @@ class Findings:
     metadata: dict[str, str]
     """Keys of objects that are not as they were laid out; what is wrong with each."""
     extra: tuple[str, ...]
-    """Keys of objects that are none of this cube's."""
+    """Keys of objects that do not belong to this cube."""
     status: str
     """``incomplete``, ``complete``, or ``unknown`` where the group's metadata are damaged."""
 
@@ -106,7 +106,7 @@ def _inspect(storage: Storage) -> Findings:
         shards=ledger.damaged(storage, {block: marker.checksums for block, marker in done.items()}),
         overviews=overviews,
         metadata=metadata,
-        # Without the record, what was laid out cannot be told from what is extra.
+        # Without the record one cannot tell which objects are extra.
         extra=() if RECORD in metadata else tuple(strays(cube)),
         status=facts["status"],
     )

@@ -1,4 +1,4 @@
-"""How a cube is laid out and its blocks are written: every object is made in memory and put whole."""
+"""How a cube is laid out and its blocks are written: every object is made in memory and written whole."""
 
 from __future__ import annotations
 

@@ -104,12 +104,14 @@ def _geometry(lon: Degrees, lat: Degrees) -> dict[str, Any]:
     parts = []
     for turns in range(first, last):
         part = shapely.intersection(ring, shapely.box(360 * turns - 180, -90, 360 * turns + 180, 90))
-        parts += [_moved(each, turns) for each in shapely.get_parts(part) if each.geom_type == "Polygon"]
+        parts += [
+            _moved(polygon, turns) for polygon in shapely.get_parts(part) if polygon.geom_type == "Polygon"
+        ]
     # Two parts of a ring around the globe may share a side; a MultiPolygon must not have that.
-    found = shapely.orient_polygons(shapely.union_all(parts))
-    if found.is_empty:
+    outline = shapely.orient_polygons(shapely.union_all(parts))
+    if outline.is_empty:
         raise _nowhere("an area of nothing")
-    geometry: dict[str, Any] = json.loads(shapely.to_geojson(found))
+    geometry: dict[str, Any] = json.loads(shapely.to_geojson(outline))
     return geometry
 
 

@@ -52,10 +52,10 @@ def levels(shape: tuple[int, int], shards: Iterable[tuple[int, int]]) -> list[Le
     shape : (rows, columns) of the cube.
     shards : (row, column) of its written shards.
     """
-    found = [Level(1, shape, tuple(sorted(shards)))]
-    while max(found[-1].shape) > SMALLEST:
-        last = found[-1]
+    made = [Level(1, shape, tuple(sorted(shards)))]
+    while max(made[-1].shape) > SMALLEST:
+        last = made[-1]
         halved = sorted({(row // 2, col // 2) for row, col in last.shards})
         rows, cols = (-(-size // 2) for size in last.shape)
-        found.append(Level(2 * last.factor, (rows, cols), tuple(halved)))
-    return found
+        made.append(Level(2 * last.factor, (rows, cols), tuple(halved)))
+    return made

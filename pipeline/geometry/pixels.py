@@ -95,19 +95,19 @@ def _pixels(grid: Grid, x: NDArray[np.float64], y: NDArray[np.float64], crs: Any
 
 
 def _geometry(polygon: Any) -> shapely.Geometry:
-    said = getattr(polygon, "__geo_interface__", polygon)
-    if isinstance(said, Mapping) and said.get("type") == "Feature":
-        said = said.get("geometry")
-    kind = said.get("type") if isinstance(said, Mapping) else type(polygon).__name__
+    geometry = getattr(polygon, "__geo_interface__", polygon)
+    if isinstance(geometry, Mapping) and geometry.get("type") == "Feature":
+        geometry = geometry.get("geometry")
+    kind = geometry.get("type") if isinstance(geometry, Mapping) else type(polygon).__name__
     if kind not in ("Polygon", "MultiPolygon"):
         raise UsageError("not a polygon", got=kind, expected="Polygon or MultiPolygon, of shapely or GeoJSON")
     try:
-        found = shapely.force_2d(shape(said))
+        flat = shapely.force_2d(shape(geometry))
     except (ValueError, TypeError, KeyError, IndexError, shapely.errors.ShapelyError) as err:
         raise UsageError("the polygon is damaged", got=err) from err
-    if found.is_empty:
+    if flat.is_empty:
         raise UsageError("the polygon is empty")
-    return found
+    return flat
 
 
 def _outside(what: str, grid: Grid, got: str | None = None) -> UsageError:

@@ -79,7 +79,7 @@ def _is_elsewhere(grid: Grid) -> bool:
 
 def _broken(where: str, got: str) -> SceneError:
     return SceneError(
-        "the scene's place is broken", where=where, got=got,
+        "the scene's georeference is invalid", where=where, got=got,
         expected="a CRS and a transform that place its pixels on a map",
         remedy="assign the right ones, e.g. rio edit-info --crs EPSG:… --transform …",
     )  # fmt: skip

@@ -98,8 +98,8 @@ def transform_points(x: NDArray[np.float64], y: NDArray[np.float64], start: str,
     """X and y of points in another CRS, both given as WKT; not finite where a point has no place there."""
     from odc.geo.crs import CRS as MapCRS
 
-    found = MapCRS(start).transformer_to_crs(MapCRS(end))(x, y)
-    return np.asarray(found[0], dtype=np.float64), np.asarray(found[1], dtype=np.float64)
+    transformed = MapCRS(start).transformer_to_crs(MapCRS(end))(x, y)
+    return np.asarray(transformed[0], dtype=np.float64), np.asarray(transformed[1], dtype=np.float64)
 
 
 def reduce_scene(

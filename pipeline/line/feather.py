@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spectile.catalog.errors import BlockError
 from spectile.pipeline.geometry.grid import Window
-from spectile.pipeline.scene.raster import SceneSource
+from spectile.pipeline.scene.source import Scene
 
 FOOTPRINT_CELLS = 1_000_000
 """Most cells of a footprint (4 MB of distances); a scene of 40,000 × 2,000 px gets cells of 9 px."""
@@ -52,14 +52,14 @@ class Footprint:
             return sides[0] * rows[-1], sides[1] * cols[-1]
         found_rows, found_cols = [], []
         for row in np.flatnonzero(self.some.any(axis=1)):
-            held = np.flatnonzero(self.some[row])
+            filled = np.flatnonzero(self.some[row])
             for edge in (row, row + 1):
                 found_rows += [rows[edge]] * 2
-                found_cols += [cols[held[0]], cols[held[-1] + 1]]
+                found_cols += [cols[filled[0]], cols[filled[-1] + 1]]
         return np.array(found_rows), np.array(found_cols)
 
 
-def take_footprint(source: SceneSource, *, multiple: int = 1) -> Footprint:
+def take_footprint(source: Scene, *, multiple: int = 1) -> Footprint:
     """The footprint of a scene, from one pass over its mask.
 
     Unreadable parts of the file count as valid: the blocks there fail with an error, the others are made.

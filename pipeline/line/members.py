@@ -14,7 +14,7 @@ from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.inputs import RGB_SCENE, InputSpec
 from spectile.catalog.stac.scenes import NamedScene
 from spectile.pipeline.geometry.grid import Grid, Window
-from spectile.pipeline.geometry.placing import Placement, reduce_scene, resample, valid_at
+from spectile.pipeline.geometry.placing import Placement
 from spectile.pipeline.line.feather import (
     Footprint,
     axis_distance,
@@ -22,9 +22,10 @@ from spectile.pipeline.line.feather import (
     feather_weight,
     take_footprint,
 )
+from spectile.pipeline.scene.placed import centres, read_placed
 from spectile.pipeline.scene.radiometry import common_gain, parse_radiometry
 from spectile.pipeline.scene.raster import SceneSource
-from spectile.pipeline.scene.source import open_source
+from spectile.pipeline.scene.source import Scene, open_source
 
 MOST_SCENES = 65534
 """Most scenes that the source index can number."""
@@ -36,7 +37,7 @@ class Member:
 
     name: str
     """Its name in the line."""
-    source: SceneSource
+    source: Scene
     """The source that reads it."""
     footprint: Footprint
     """Its valid area."""
@@ -69,7 +70,7 @@ class Member:
         if combine == "first":
             return np.ones(rows.shape, dtype=np.float32)
         if combine == "nadir":
-            return (1 / (1 + axis_distance(*_centres(at), self.axis))).astype(np.float32)
+            return (1 / (1 + axis_distance(*centres(at), self.axis))).astype(np.float32)
         return feather_weight(
             rows, cols, footprint=self.footprint, distance=self.distance, pixel=self.placement.pixel
         )
@@ -77,7 +78,7 @@ class Member:
     def read(
         self, at: Window, combine: Combine, resampling: Resampling
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """RGB (3, h, w) and weight (h, w), float32, on a window of the line; None if it does not reach it.
+        """Values (C, h, w) and weight (h, w), float32, on a window of the line; None if it does not reach it.
 
         Both are zero where the scene is not valid.
 
@@ -85,26 +86,11 @@ class Member:
         ------
         BlockError : the file cannot be read there.
         """
-        rows, cols = self.placement.to_scene(*_centres(at))
-        high, wide = self.footprint.shape
-        inside = (rows >= 0) & (rows < high) & (cols >= 0) & (cols < wide)
-        if not inside.any():
+        placed = read_placed(self.source, self.placement, at, resampling=resampling, factor=self.factor)
+        if placed is None:
             return None
-        rows, cols = np.where(inside, rows, -1e6), np.where(inside, cols, -1e6)
-        factor = self.factor
-        reach = 3 * factor  # the reach of the widest kernel
-        first_row, last_row = int(rows[inside].min()) - reach, int(rows[inside].max()) + reach
-        first_col, last_col = int(cols[inside].min()) - reach, int(cols[inside].max()) + reach
-        row, col = max(0, first_row // factor * factor), max(0, first_col // factor * factor)
-        held = Window(row, col, min(last_row + 1, high) - row, min(last_col + 1, wide) - col)
-        rgb, valid = self.source.read(held)
-        if factor > 1:
-            more = ((0, -held.height % factor), (0, -held.width % factor))
-            rgb, valid = reduce_scene(np.pad(rgb, ((0, 0), *more)), np.pad(valid, more), factor)
-        place = rows / factor - row // factor, cols / factor - col // factor
-        shown = valid_at(valid, *place)
-        weight = np.where(shown, self.weight(rows, cols, at, combine), np.float32(0))
-        return np.where(shown, resample(rgb, valid, *place, resampling), np.float32(0)), weight
+        rgb, shown, rows, cols = placed
+        return rgb, np.where(shown, self.weight(rows, cols, at, combine), np.float32(0))
 
     def facts(self, *, checksum: bool) -> dict[str, object]:
         """The identity of the scene and of its pixels, as plain JSON values.
@@ -123,15 +109,7 @@ class Member:
         }
 
 
-def _centres(at: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rows and columns (h, w) of the centres of a window's pixels."""
-    rows, cols = np.meshgrid(
-        np.arange(at.row, at.row_stop) + 0.5, np.arange(at.col, at.col_stop) + 0.5, indexing="ij"
-    )
-    return rows, cols
-
-
-def place_scene(name: str, source: SceneSource, footprint: Footprint, grid: Grid) -> Member:
+def place_scene(name: str, source: Scene, footprint: Footprint, grid: Grid) -> Member:
     """A scene on a line's grid.
 
     Raises
@@ -150,7 +128,7 @@ def place_scene(name: str, source: SceneSource, footprint: Footprint, grid: Grid
         extent = Window(row, col, int(last[met].max()) + 1 - row, int(stop[met].max()) + 1 - col)
     if not met.any() or not extent.intersection(grid.window).size:
         raise SceneError(
-            "the scene does not meet the line's extent",
+            "the scene does not overlap the line's extent",
             where=name,
             expected="pixels within " + ",".join(f"{value:.10g}" for value in grid.bounds),
             remedy="leave it out, or start a new line with a larger --extent",
@@ -165,12 +143,12 @@ def _boxes(footprint: Footprint, placement: Placement) -> NDArray[np.int64]:
     at = placement.to_line(*np.meshgrid(rows, cols, indexing="ij"))
     # A pixel's centre on the edge of a cell must count in spite of rounding errors.
     slack = 1e-6 if placement.same_crs else 1e-2
-    found = []
+    ends = []
     for points in at:
         corners = (points[:-1, :-1], points[1:, :-1], points[:-1, 1:], points[1:, 1:])
         low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
-        found += [np.ceil(low[footprint.some] - 0.5 - slack), np.floor(high[footprint.some] - 0.5 + slack)]
-    boxes = np.stack(found)
+        ends += [np.ceil(low[footprint.some] - 0.5 - slack), np.floor(high[footprint.some] - 0.5 + slack)]
+    boxes = np.stack(ends)
     return boxes[:, np.isfinite(boxes).all(axis=0)].astype(np.int64)
 
 
@@ -205,7 +183,7 @@ def open_scenes(
     measure: bool = True,
     allow_vrt: bool = False,
     allow_private: bool = False,
-) -> tuple[list[SceneSource], float | None]:
+) -> tuple[list[Scene], float | None]:
     """The sources of a line's scenes, and the common gain of the display pictures among them.
 
     Parameters
@@ -230,7 +208,12 @@ def open_scenes(
         )
         for scene in scenes
     ]  # fmt: skip
-    display = [i for i, source in enumerate(sources) if source.radiometry.kind == "display"]
+    # Only single files can be display pictures.
+    display = {
+        i: source
+        for i, source in enumerate(sources)
+        if isinstance(source, SceneSource) and source.radiometry.kind == "display"
+    }
     for i in display:
         if len(display) < len(sources) and scenes[i].name not in own:
             raise SceneError(
@@ -240,9 +223,9 @@ def open_scenes(
             )
     ungained = [i for i in display if not _has_gain(own.get(scenes[i].name, common))]
     if ungained and measure and gain is None:
-        gain = common_gain([(*sources[i].survey(), sources[i].radiometry) for i in ungained])
+        gain = common_gain([(*display[i].survey(), display[i].radiometry) for i in ungained])
     for i in ungained:
-        sources[i] = replace(sources[i], radiometry=replace(sources[i].radiometry, gain=gain))
+        sources[i] = replace(display[i], radiometry=replace(display[i].radiometry, gain=gain))
     return sources, gain
 
 

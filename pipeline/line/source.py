@@ -70,10 +70,10 @@ class LineSource:
         """
         rows = reflected(window.row, window.row_stop, self.grid.shape[0])
         cols = reflected(window.col, window.col_stop, self.grid.shape[1])
-        held = Window(int(rows.min()), int(cols.min()), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
-        rgb, index = self._combined(held)
-        if held != window:
-            at_rows, at_cols = rows - held.row, cols - held.col
+        inner = Window(int(rows.min()), int(cols.min()), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
+        rgb, index = self._combined(inner)
+        if inner != window:
+            at_rows, at_cols = rows - inner.row, cols - inner.col
             rgb, index = rgb[:, at_rows[:, None], at_cols], index[at_rows[:, None], at_cols]
         return Raster(rgb, index > 0), index
 
@@ -81,7 +81,7 @@ class LineSource:
     def ceiling(self) -> NDArray[np.float32] | None:
         """(C,) reflectance of the largest number of the scenes' data types; None if they differ."""
         first, *rest = (member.source.ceiling for member in self.members)
-        same = first is not None and all(each is not None and (each == first).all() for each in rest)
+        same = first is not None and all(other is not None and (other == first).all() for other in rest)
         return first if same else None
 
     def _combined(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
@@ -102,10 +102,10 @@ class LineSource:
         total, most = np.zeros(at.shape, dtype=np.float32), np.zeros(at.shape, dtype=np.float32)
         for number, member in enumerate(self.members, 1):
             part = member.extent.intersection(at)
-            found = member.read(part, self.combine, self.resampling) if part.size else None
-            if found is None:
+            piece = member.read(part, self.combine, self.resampling) if part.size else None
+            if piece is None:
                 continue
-            colours, weight = found
+            colours, weight = piece
             place = part.relative_to(at).slices
             ahead = weight > most[place]
             index[place][ahead] = number
@@ -113,8 +113,8 @@ class LineSource:
             total[place] += weight
             # A running mean: where there is only one scene, its values stay the same to the last bit.
             shared = weight / np.where(total[place] > 0, total[place], np.float32(1))
-            held = mean[(slice(None), *place)]
-            held += (shared if self.combine == "feather" else ahead) * (colours - held)
+            blended = mean[(slice(None), *place)]
+            blended += (shared if self.combine == "feather" else ahead) * (colours - blended)
         rgb[:] = np.where(index > 0, mean, np.float32(np.nan))
 
     @property
@@ -212,10 +212,10 @@ def _notices(members: Sequence[Member], grid: Grid) -> tuple[str, ...]:
     kinds: dict[str, list[str]] = {}  # by what follows the scene's name
     for notice in (notice for member in members for notice in member.source.notices):
         kinds.setdefault(notice.partition(": ")[2], []).append(notice)
-    said = [
+    notices = [
         first if not more else f"{first} (and of {len(more)} more scenes)" for first, *more in kinds.values()
     ]
     cut = [member.name for member in members if not grid.window.contains(member.extent)]
     if cut:
-        said.append(f"cut at the line's extent: {', '.join(cut)}")
-    return tuple(said)
+        notices.append(f"cut at the line's extent: {', '.join(cut)}")
+    return tuple(notices)

@@ -1,4 +1,4 @@
-"""Which arrays a cube has: the one table by which they are laid out, checked, written and read. Pure."""
+"""The table of a cube's arrays: by it they are laid out, checked, written and read. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spectile.pipeline.plan.plan import CHUNK, SHARD, Plan
 from spectile.pipeline.plan.quality_layers import FLAGS, QUALITY, quality_attributes
 
 CHUNK_BANDS = 16
-"""Bands of a chunk; of all where they are fewer."""
+"""Bands of a chunk; all bands if there are fewer."""
 
 Values = Literal["reflectance", "flags", "mask", "scene", "coordinate"]
 """What an array's numbers mean, which decides how they are stored, averaged and summed up.
@@ -79,7 +79,7 @@ class ArraySpec:
 
     @property
     def packing(self) -> dict[str, Any]:
-        """The attributes that say what its counts mean; none where it holds no reflectance."""
+        """The attributes that say what its counts mean; none if it holds no reflectance."""
         return dict(_PACKING) if self.values == "reflectance" else {}
 
     @property
@@ -103,7 +103,7 @@ class ArraySpec:
 
 
 def spectral_depths(bands: int) -> tuple[int, int]:
-    """(bands of a chunk, bands of a shard) of an array of so many: a shard is whole chunks that hold all."""
+    """(bands of a chunk, bands of a shard) for a number of bands: a shard is whole chunks with all bands."""
     chunk = min(bands, CHUNK_BANDS)
     return chunk, -(-bands // chunk) * chunk
 
@@ -136,7 +136,7 @@ def block_arrays(plan: Plan) -> dict[str, ArraySpec]:
 
 
 def array_attributes(spec: ArraySpec, plan: Plan, calibration: Calibration | None = None) -> dict[str, Any]:
-    """What the cube says of an array; of ``y``, ``x`` and ``spatial_ref`` its grid says it, not the plan.
+    """The attributes of an array; those of ``y``, ``x`` and ``spatial_ref`` come from the grid, not the plan.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ LARGEST_BLOCK = 2048
 """Rows and columns of the largest block chosen by itself; larger ones save few tiles and lose much
 work when a run is stopped."""
 PROCESS_BYTES = 450_000_000
-"""What the process holds whatever the block: interpreter, libraries, raster cache."""
+"""Memory of the process without any block: interpreter, libraries, raster cache."""
 
 
 def input_channels(inputs: Iterable[InputSpec]) -> float:
@@ -27,14 +27,14 @@ def input_channels(inputs: Iterable[InputSpec]) -> float:
 
 @dataclass(frozen=True)
 class Workload:
-    """A plan as work: with it what changes the cost of a run, and no value of the cube."""
+    """A plan, with what changes the cost of a run but no value of the cube."""
 
     plan: Plan
     """What is done."""
     channels: float
     """Numbers that are read for each pixel of the cube; see ``input_channels``."""
     predictor_bytes: int = 0
-    """What the predictor and the open scenes take at their peak."""
+    """Peak memory of the predictor and the open scenes."""
 
     def block_bytes(self, block: int, window: Window, *, overlapped: bool = False) -> int:
         """Bytes that a block of a window holds at its peak: what it reads, sums, what is being written.
@@ -49,7 +49,7 @@ class Workload:
         height, width = min(block, window.height), min(block, window.width)
         pixels, reach = height * width, tiling.tile + tiling.core
         read = ceil((height + reach) * (width + reach) * (self.channels * 4 * 3 + 2))
-        # With the evidence for quality layers: colours, flags, how tiles differ.
+        # Includes the evidence for quality layers: colours, flags, differences of tiles.
         sums = ceil(pixels * (plan.bands * 4 * plan.samples + self.channels * 4 + 9))
         # Arrays are made and written one at a time in strips of a shard's rows: the mean, the counts before
         # and after rounding, and their chunks; with layers also the deviation and the layer itself.
@@ -57,8 +57,8 @@ class Workload:
         strip = min(SHARD, height) * width * depth * (20 if plan.layers else 12)
         if not overlapped or window.size == pixels:
             return read + sums + strip
-        # Of the tiles across a border no more than this lies beyond it; one row of them stands twice while
-        # the kept ones of this border are used up and those of the next are put aside.
+        # Tiles across a border reach no further than this beyond it. One row of them is in memory twice:
+        # while the kept tiles of this border are used up, those of the next are stored.
         rows = -(-(height + reach) // tiling.core) + 1
         border = rows * tiling.tile * (tiling.tile + 2 * tiling.halo) * plan.bands * 4 * plan.samples
         return 2 * read + 2 * sums + strip + border
@@ -71,7 +71,7 @@ class Workload:
     def choose_block(self, budget: int) -> int:
         """The largest block, up to LARGEST_BLOCK, with which a run stays within ``budget`` bytes.
 
-        If any block does with the work on neighbouring blocks overlapped, it is the largest of those.
+        If some block fits with overlapped work on neighbouring blocks, it is the largest of those.
 
         Raises
         ------
@@ -146,6 +146,6 @@ class Estimate:
     """Memory of the process at its peak."""
     overlapped: bool
     """Whether the next block is read and the last one written while one is predicted, and tiles that two
-    blocks share are kept from one for the other."""
+    blocks share are kept."""
     hours: float | None
     """Time of the network, if it was measured."""

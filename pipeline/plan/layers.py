@@ -1,4 +1,4 @@
-"""The layers that say how sure a cube is: spread and quantiles of its samples, calibrated per band."""
+"""The layers of uncertainty: spread and quantiles of a cube's samples, calibrated for each band."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from spectile.catalog.errors import UsageError
 LAYERS: tuple[Layer, ...] = get_args(Layer)
 
 QUANTILE_SAMPLES = 4
-"""Samples below which a standard deviation is too rough to put a quantile on it."""
+"""With fewer samples a standard deviation is too rough for a quantile."""
 NORMAL_Q95 = 1.6449
-"""Where no calibration says better, quantiles lie this many standard deviations from the mean."""
+"""Without a calibration, quantiles are this many standard deviations from the mean."""
 
 _LONG_NAMES: dict[Layer, str] = {
     "sd": "standard deviation of the estimated surface reflectance",
@@ -63,7 +63,7 @@ def array_name(layer: Layer) -> str:
 
 
 def layer_attributes(layer: Layer, *, samples: int, calibration: Calibration | None) -> dict[str, Any]:
-    """What the cube says of a layer, beside how its counts are stored."""
+    """The attributes of a layer, without those of how its counts are stored."""
     if calibration is None:
         how = "taken as it is" if layer == "sd" else "a normal distribution is assumed"
     else:
@@ -86,8 +86,7 @@ def summarise(
     """Yield the name and the (B, h, w) float32 reflectance of the mean and of each layer.
 
     With s the standard deviation (ddof 1) of the samples, ``sd`` is spread·s, ``q05`` is mean + low·s and
-    ``q95`` is mean + high·s. They are not clipped, and nothing keeps a skewed pair of factors around the
-    mean.
+    ``q95`` is mean + high·s. They are not clipped, and skewed factors can put the mean outside them.
 
     Parameters
     ----------

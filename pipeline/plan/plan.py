@@ -22,16 +22,16 @@ CHUNK = 256
 SHARD = 512
 """Rows and columns of a shard, the file that is written whole. Blocks are multiples of it."""
 MOST_BANDS = 1024
-"""Bands of a cube at most; a shard of them has half a GB before compression."""
+"""Most bands of a cube; a shard of them has half a GB before compression."""
 MOST_SHARDS = 2**20
-"""Shards of an array at most, 275 gigapixels: plans list them."""
+"""Most shards of an array, 275 gigapixels; plans list them."""
 LONGEST_SIDE = 10_000_000
-"""Rows or columns of a cube at most: its coordinates list them."""
+"""Most rows or columns of a cube; its coordinates list them."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides a cube."""
+    """Everything that decides a cube's values."""
 
     grid: Grid
     """The whole scene's grid; the lattice and the noise are anchored to it."""
@@ -46,7 +46,7 @@ class Plan:
     samples: int = 1
     """Number of samples drawn at each pixel; the cube holds their mean."""
     layers: tuple[Layer, ...] = ()
-    """What the cube holds beside it, as ``choose_layers`` orders them."""
+    """Layers beside the mean, as ``choose_layers`` orders them."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Everything else that can change a value, as plain JSON values: scene, radiometry, model."""
     scenes: tuple[Share, ...] = ()
@@ -57,7 +57,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.window.size == 0 or not self.grid.window.contains(self.window):
             raise UsageError(
-                "the region does not meet the scene",
+                "the region does not overlap the scene",
                 expected="bounds within " + ",".join(f"{value:.10g}" for value in self.grid.bounds),
                 remedy="give --region XMIN,YMIN,XMAX,YMAX in the scene's CRS",
             )
@@ -168,8 +168,8 @@ class Plan:
     def digest_of(self, block: Block) -> str:
         """The sha256 of everything that can change a value of a block.
 
-        Of a flight line's scenes only those count that one of the block's tiles shows: a scene that is added
-        elsewhere leaves the block as it is.
+        Of a flight line's scenes only those count that lie in one of the block's tiles: a scene added
+        elsewhere does not change the block.
         """
         if not self.scenes:
             return self.digest
@@ -185,7 +185,7 @@ class Plan:
 
     @cached_property
     def _digests(self) -> dict[Block, str]:
-        """Those that were asked for: the ledger is read again and again."""
+        """Results are kept: the ledger is read again and again."""
         return {}
 
     @cached_property

@@ -1,6 +1,6 @@
 """The quality layers: flags, agreement with the scene's colours, agreement of overlapping tiles.
 
-They cost no network: what they need is at hand while a block is made.
+They need no extra network time: their inputs are in memory while a block is made.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from spectile.catalog.choices import QualityLayer
 from spectile.pipeline.geometry.grid import Window
 
 QUALITY: tuple[QualityLayer, ...] = get_args(QualityLayer)
-"""In this order; the names are those of the arrays."""
+"""The layers in order; the names are those of the arrays."""
 MEASURES: tuple[QualityLayer, ...] = QUALITY[1:]
 """Those in reflectance."""
 DEFAULT: tuple[QualityLayer, ...] = ("quality", "rgb_consistency")
-"""Those that cost next to nothing."""
+"""The layers that cost almost nothing."""
 
 FLAGS = {"nodata": 1, "padded": 2, "masked_input": 4, "saturated": 8, "extrapolating": 16}
 """The bits of ``quality`` by their meanings."""
 RANGE = (0.0, 1.5)
 """Reflectance of colours beyond which the model is taken to extrapolate."""
 NEGLIGIBLE = 1e-6
-"""Share of a band in a colour below which it is left out."""
+"""A band with a smaller share in a colour is left out."""
 _ROUNDING = np.float32(1 - 1e-6)
-"""Resampled colours may stay this much under the ceiling that all of their pixels have reached."""
+"""Resampled colours may be this much below the ceiling although all of their pixels have reached it."""
 
 _ATTRIBUTES: dict[QualityLayer, dict[str, Any]] = {
     "quality": {
         "long_name": "quality flags",
         "flag_masks": list(FLAGS.values()),
         "flag_meanings": " ".join(FLAGS),
-        "comment": "padded: a tile with a share in the pixel reaches beyond the scene, which is mirrored "
-        "there; masked_input: one holds masked pixels; saturated: a channel is at the largest number that "
-        "its data type holds; extrapolating: a channel is below "
+        "comment": "padded: the network looks beyond the scene, which is mirrored there; masked_input: it "
+        "looks at masked pixels, which are filled; saturated: a channel is at the largest number that its "
+        "data type holds; extrapolating: a channel is below "
         f"{RANGE[0]:g} or above {RANGE[1]:g} reflectance",
     },
     "rgb_consistency": {
         "long_name": "difference of the cube, seen through the colour response, from the scene's colours",
-        "comment": "root mean square over red, green and blue, reflectance",
+        "comment": "root mean square over the channels that its bands cover, reflectance",
     },
     "overlap_disagreement": {
         "long_name": "difference of overlapping tiles",
@@ -60,13 +60,13 @@ def choose_quality(wanted: Sequence[str] | None) -> tuple[QualityLayer, ...]:
 
 
 def quality_attributes(layer: QualityLayer) -> dict[str, Any]:
-    """What the cube says of a layer, beside how it is stored."""
+    """The attributes of a layer, without those of how it is stored."""
     return dict(_ATTRIBUTES[layer])
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is looked at while a block is made."""
+    """What to inspect while a block is made."""
 
     layers: tuple[QualityLayer, ...]
     """The layers that are wanted."""
@@ -76,18 +76,18 @@ class Inspection:
 
 @dataclass
 class QualityEvidence:
-    """What a block's pixels and tiles say of its quality."""
+    """The evidence for a block's quality layers, from its pixels and tiles."""
 
     flags: NDArray[np.uint8]
     """(h, w) the bits of ``quality``."""
     rgb: NDArray[np.float32]
-    """(C, h, w) the scene's colours, reflectance; where not valid they mean nothing."""
+    """(C, h, w) the scene's colours, reflectance; those of masked pixels have no meaning."""
     matrix: NDArray[np.float32]
     """(C, B) the responses of the channels that the bands cover."""
     channels: NDArray[np.intp]
-    """(C,) which channels they are."""
+    """(C,) the numbers of these channels."""
     disagreement: NDArray[np.float32]
-    """(h, w) of tiles, reflectance; NaN where they do not overlap; (0, 0) where it is not wanted."""
+    """(h, w) difference of tiles, reflectance; NaN where they do not overlap; (0, 0) if not wanted."""
 
 
 def begin(
@@ -97,7 +97,7 @@ def begin(
     bands: Bands,
     response: Bands,
 ) -> QualityEvidence:
-    """What the colours of a block say by themselves.
+    """The evidence from the colours of a block alone.
 
     Parameters
     ----------
@@ -124,17 +124,47 @@ def _flag(name: str, where: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return where.view(np.uint8) * np.uint8(FLAGS[name])
 
 
-def flag_tile(evidence: QualityEvidence, at: tuple[slice, slice], *, padded: bool, masked: bool) -> None:
-    """Add to ``evidence`` what is known of a tile that has a share in these pixels of the block."""
-    bits = FLAGS["padded"] * padded + FLAGS["masked_input"] * masked
-    if bits:
-        part = evidence.flags[at]
-        part |= np.where(part & np.uint8(FLAGS["nodata"]), 0, bits).astype(np.uint8)
+def flag_tile(
+    evidence: QualityEvidence,
+    tile: Window,
+    block: Window,
+    *,
+    scene: Window,
+    valid: NDArray[np.bool_],
+    reach: int | None,
+) -> None:
+    """Add to ``evidence`` what is known of a tile that has a share in the block.
+
+    Parameters
+    ----------
+    tile, block, scene : on the scene's grid.
+    valid : (h, w) validity of the tile, mirrored beyond the scene.
+    reach : of the predictor.
+    """
+    shared = tile.intersection(block)
+    part = evidence.flags[shared.relative_to(block).slices]
+    known = part & np.uint8(FLAGS["nodata"]) == 0
+    beyond = np.ones(tile.shape, dtype=bool)
+    beyond[tile.intersection(scene).relative_to(tile).slices] = False
+    for name, unseen in (("padded", beyond), ("masked_input", ~valid)):
+        if unseen.any():
+            near = _within(unseen, reach)[shared.relative_to(tile).slices]
+            part |= _flag(name, near & known)
+
+
+def _within(there: NDArray[np.bool_], reach: int | None) -> NDArray[np.bool_]:
+    """Where a pixel of ``there`` is at most ``reach`` rows and columns away; everywhere for None."""
+    if reach is None:
+        return np.ones_like(there)
+    from scipy.ndimage import maximum_filter
+
+    near: NDArray[np.bool_] = maximum_filter(there, size=2 * reach + 1, mode="constant", cval=False)
+    return near
 
 
 @dataclass
 class OverlapComparison:
-    """How much a tile differs, in a part of it, from the tiles that were summed there before."""
+    """The difference of a part of a tile from the tiles that were summed there before."""
 
     pixels: Window
     """On the scene's grid."""
@@ -157,7 +187,7 @@ class OverlapComparison:
 
 
 class Overlap:
-    """How much each tile of a block differs from those before it."""
+    """The difference of each tile of a block from the tiles before it."""
 
     def __init__(self, evidence: QualityEvidence, halo: int, block: Window) -> None:
         self._evidence = evidence
@@ -168,14 +198,14 @@ class Overlap:
     def compare_with(
         self, shared: Window, tile: Window, weights: NDArray[np.float32]
     ) -> list[OverlapComparison]:
-        """Where a tile meets those before it, which from now on it is one of.
+        """The parts where a tile overlaps the tiles before it; then it counts as one of them.
 
         Parameters
         ----------
         shared, tile : the tile's pixels in the block, and all of them.
         weights : (h, w) of the tile in ``shared``.
         """
-        # In the lattice's order those before lie above, to the left, and above to the right.
+        # In the lattice's order the tiles before are above, to the left, and above to the right.
         overlap = 2 * self._halo
         above = Window(tile.row, tile.col, overlap, tile.width).intersection(shared)
         left = Window(tile.row + overlap, tile.col, tile.height - overlap, overlap).intersection(shared)
@@ -189,7 +219,7 @@ class Overlap:
         return met
 
     def note(self, met: list[OverlapComparison], samples: int) -> None:
-        """Put what a tile's samples have shown into the evidence."""
+        """Add the differences of a tile's samples to the evidence."""
         for comparison in met:
             disagreement = self._evidence.disagreement[comparison.pixels.relative_to(self._block).slices]
             rms = np.sqrt(comparison.squares / np.float32(samples))

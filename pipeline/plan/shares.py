@@ -34,7 +34,7 @@ class Share:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Share:
-        """The share that ``to_json`` told."""
+        """The share that ``to_json`` wrote."""
         facts = {key: value for key, value in stored.items() if key not in ("shards", "tiles")}
         return cls(facts, *(tuple((r, c, s) for r, c, s in stored[key]) for key in ("shards", "tiles")))
 
@@ -58,16 +58,16 @@ def cells(runs: Iterable[tuple[int, int, int]]) -> set[tuple[int, int]]:
     return {(row, col) for row, start, stop in runs for col in range(start, stop)}
 
 
-def to_runs(held: NDArray[np.bool_]) -> Runs:
-    """The cells where ``held`` (rows, columns) bool is True, as runs."""
-    edges = np.diff(np.pad(held, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+def to_runs(cells: NDArray[np.bool_]) -> Runs:
+    """The cells where ``cells`` (rows, columns) bool is True, as runs."""
+    edges = np.diff(np.pad(cells, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(edges == 1)
     stops = np.nonzero(edges == -1)[1]
     return tuple((int(r), int(a), int(b)) for r, a, b in zip(rows, starts, stops, strict=True))
 
 
 def shards_met(boxes: NDArray[np.int64], window: Window, shard: int) -> NDArray[np.bool_]:
-    """Which shards of a window rectangles of pixels meet: (rows, columns) bool.
+    """The shards of a window that rectangles of pixels touch: (rows, columns) bool.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def _filled(
     first_col: NDArray[np.int64],
     last_col: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """Rectangles of cells, painted: differences at their corners, summed along both axes."""
+    """A mask of rectangles of cells: differences at their corners, summed along both axes."""
     rows, cols = shape[0] + 1, shape[1] + 1
     corners = (
         (first_row, first_col, 1), (first_row, last_col + 1, -1),

@@ -1,7 +1,7 @@
 """``.spectile`` on xarray objects that hold spectra: bands, pictures, indices, spectra of places.
 
-Importing this module registers it. Everything is lazy: nothing is read before a result is. Results are
-float32 (pictures uint8) and keep coordinates and grid mapping, so that ``.rio`` goes on working.
+Importing this module registers it. Everything is lazy: nothing is read before a result is used. Results are
+float32 (pictures uint8) and keep coordinates and grid mapping, so that ``.rio`` still works.
 """
 
 from __future__ import annotations
@@ -14,13 +14,19 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from spectile.catalog.bands import SENSORS, WATER_VAPOUR_NM, Bands, resampling_matrix
+from spectile.catalog.bands import RGB_CAMERA, SENSORS, WATER_VAPOUR_NM, Bands, resampling_matrix
 from spectile.catalog.choices import Layer
-from spectile.catalog.colour import COLOUR_INFRARED_NM, TRUE_COLOUR_NM, linear_to_srgb
+from spectile.catalog.colour import (
+    Composite,
+    colour_infrared,
+    linear_to_srgb,
+    true_colour,
+)
 from spectile.catalog.errors import UsageError
 from spectile.catalog.indices import INDICES
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.plan.layers import array_name
+from spectile.pipeline.product.colour import response_of
 
 if TYPE_CHECKING:
     from spectile.pipeline.geometry.pixels import Shape
@@ -94,20 +100,22 @@ class SpectraAccessor:
         return self._placed(self._spectra.isel(wavelength=self.bands.at(wavelength_nm)))
 
     def rgb(self, *, white: float = 0.4) -> xr.DataArray:
-        """True colour for the eye, (band, y, x) uint8: the bands nearest to 640, 550 and 460 nm.
+        """True colour for the eye, (band, y, x) uint8: as the camera of the cube's scene sees it.
+
+        Of a Dataset that is a cube it is the camera that the cube was made for, else ``RGB_CAMERA``.
 
         A level is 1 + 254 · sRGB(reflectance / white), rounded: one gain for the three bands and for every
-        cube, so that colours are true and pictures compare. 0 is nodata.
+        cube, so that colours are true and pictures can be compared. 0 is nodata.
 
         Parameters
         ----------
         white : the reflectance that is shown as white; what is brighter is white too.
         """
-        return self._picture("true colour", TRUE_COLOUR_NM, white)
+        return self._picture("true colour", true_colour(self.bands, self._response), white)
 
     def false_colour(self, *, white: float = 0.6) -> xr.DataArray:
         """Colour infrared, (band, y, x) uint8: 860, 650, 550 nm as red, green, blue, as in ``rgb``."""
-        return self._picture("colour infrared", COLOUR_INFRARED_NM, white)
+        return self._picture("colour infrared", colour_infrared(self.bands), white)
 
     def index(self, name: str) -> xr.DataArray:
         """A spectral index, (y, x) float32, by its name; docs/indices.md lists them.
@@ -223,24 +231,40 @@ class SpectraAccessor:
             return spectra.isel(y=row, x=col)
         window, inside = pixels_in(grid, x, crs=crs, all_touched=all_touched)
         rows, cols = window.slices
-        held = spectra.isel(y=rows, x=cols).where(xr.DataArray(inside, dims=("y", "x"))).astype(np.float64)
-        pixels = held.count(("y", "x"))
-        mean = held.sum(("y", "x")) / pixels.where(pixels > 0)
-        squares = ((held - mean) ** 2).sum(("y", "x"))
+        area = spectra.isel(y=rows, x=cols).where(xr.DataArray(inside, dims=("y", "x"))).astype(np.float64)
+        pixels = area.count(("y", "x"))
+        mean = area.sum(("y", "x")) / pixels.where(pixels > 0)
+        squares = ((area - mean) ** 2).sum(("y", "x"))
         sd: xr.DataArray = (squares / (pixels - 1).where(pixels > 1)) ** 0.5
-        found = xr.Dataset({"mean": mean.astype(np.float32), "sd": sd.astype(np.float32), "pixels": pixels})
-        found["mean"].attrs = _described(spectra) | {"cell_methods": "area: mean"}
-        found["sd"].attrs = _described(spectra) | {"cell_methods": "area: standard_deviation"}
-        found["pixels"].attrs = {"long_name": "pixels that are not masked", "units": "1"}
-        return found.drop_vars("spatial_ref", errors="ignore")
+        result = xr.Dataset({"mean": mean.astype(np.float32), "sd": sd.astype(np.float32), "pixels": pixels})
+        result["mean"].attrs = _described(spectra) | {"cell_methods": "area: mean"}
+        result["sd"].attrs = _described(spectra) | {"cell_methods": "area: standard_deviation"}
+        result["pixels"].attrs = {"long_name": "pixels that are not masked", "units": "1"}
+        return result.drop_vars("spatial_ref", errors="ignore")
 
-    def _picture(self, title: str, wavelength_nm: tuple[float, ...], white: float) -> xr.DataArray:
+    @property
+    def _response(self) -> Bands:
+        """The camera that the cube was made for."""
+        facts = self._object.attrs.get("spectile")
+        if not isinstance(facts, Mapping):  # no cube, or one that went through a format without nested values
+            return RGB_CAMERA
+        try:
+            return response_of(facts["plan"]["settings"])
+        except (KeyError, TypeError, ValueError, AttributeError) as err:
+            raise UsageError(
+                "the attribute spectile does not tell the cube's camera", got=repr(err)[:80]
+            ) from err
+
+    def _picture(self, title: str, composite: Composite, white: float) -> xr.DataArray:
         if not white > 0:
             raise UsageError("white is a reflectance above zero", got=white)
-        found = [self.bands.at(nm) for nm in wavelength_nm]
-        bands = self._spectra.isel(wavelength=xr.DataArray(found, dims="band"))
+        if not composite.covered:
+            raise UsageError(f"the cube does not reach the bands of {title}", got=str(self.bands))
+        taken = self._spectra.isel(wavelength=list(composite.bands))
+        weights = xr.DataArray(np.array(composite.weights, np.float32), dims=("band", "wavelength"))
+        light = xr.dot(weights, taken, dim="wavelength")
         picture: xr.DataArray = xr.apply_ufunc(
-            _levels, bands, kwargs={"white": white}, dask="parallelized", output_dtypes=[np.uint8]
+            _levels, light, kwargs={"white": white}, dask="parallelized", output_dtypes=[np.uint8]
         )
         picture.attrs = {"long_name": title, "white": white, "_FillValue": 0}
         picture = picture.assign_coords(band=["red", "green", "blue"])
@@ -259,21 +283,21 @@ class SpectraAccessor:
         return Grid(shape, spectra.rio.transform(), spectra.rio.crs.to_wkt())
 
     def _placed(self, result: xr.DataArray) -> xr.DataArray:
-        """The result with the grid mapping of what it was made from, also for files that are made of it."""
+        """The result with the grid mapping of its source, also for files written from it."""
         return _with_mapping(result, self._spectra)
 
 
 @xr.register_dataset_accessor("spectile")  # type: ignore[no-untyped-call]
 class CubeAccessor(SpectraAccessor):
-    """Of a cube: what its reflectance offers, and masks made of its layers."""
+    """For a cube: the methods of its reflectance, and masks made from its layers."""
 
     def __init__(self, cube: xr.Dataset) -> None:
         self._object = cube
 
     def mask(self, *flags: str, max_sd: float | None = None, max_interval: float | None = None) -> xr.Dataset:
-        """The cube with NaN in reflectance and its layers where it is not valid, flagged or not sure enough.
+        """The cube with NaN in reflectance and its layers where it is masked, flagged or too uncertain.
 
-        A flag takes out all bands of a pixel; sureness is each band's own, so a pixel may keep some of them.
+        A flag takes out all bands of a pixel; uncertainty is checked band by band, so some may stay.
 
         Parameters
         ----------
@@ -326,7 +350,7 @@ def _edges(bands: Bands) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _described(spectra: xr.DataArray) -> dict[str, Any]:
-    """The attributes that stay true of reflectance however it is averaged."""
+    """The attributes of reflectance that are still true after averaging."""
     return {name: value for name, value in spectra.attrs.items() if name in ("units", "long_name", "comment")}
 
 

@@ -1,7 +1,7 @@
 """A cube, or a part of it, written as a file that other software opens.
 
-The part is read square by square and each is written once, so that memory does not grow with the scene.
-Everything is made in a folder of its own beside the target and renamed when it is whole.
+The part is read square by square, and each square is written once, so memory does not grow with the scene.
+Everything is made in a temporary folder beside the target and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ Box = tuple[float, float, float, float]
 _V2 = re.compile(r"\.z(group|attrs|array|metadata)|\d+(\.\d+)*")
 """The names of the files of a Zarr v2 store."""
 _ENVI = (".img", ".dat", ".raw", ".bil", "")
-"""How names of ENVI data may end: those under which every reader looks for them, given the header."""
+"""Endings of ENVI data under which every reader finds them from the header."""
 _FULL_BYTES = 1_000_000
-"""Less free space than this is a full disk: GDAL and HDF5 do not pass on why they could not write."""
+"""With less free space the disk counts as full: GDAL and HDF5 do not say why they could not write."""
 
 
 def export_cube(
@@ -155,7 +155,7 @@ def _window(grid: Grid, region: Box | None, crs: str | None) -> Window:
     window = grid.window_of(bounds) if all(map(math.isfinite, bounds)) else Window(0, 0, 0, 0)
     if not window.size:
         raise UsageError(
-            "the region does not meet the cube", got=",".join(f"{side:.10g}" for side in bounds),
+            "the region does not overlap the cube", got=",".join(f"{side:.10g}" for side in bounds),
             expected="bounds within " + ",".join(f"{side:.10g}" for side in grid.bounds),
             remedy="give its CRS with --region-crs if it is not the cube's",
         )  # fmt: skip
@@ -187,7 +187,7 @@ def _target(out: str | Path, cube: str) -> Path:
 
 
 def _check_free(target: Path, to: Format, replace: bool) -> None:
-    """Refuse a target that is taken, and in any case one that no export of this format can have made."""
+    """Refuse an existing target without ``replace``, and always one that is no export of this format."""
     header = target.with_suffix(".hdr")
     if to == "envi" and target.suffix not in (*_ENVI, *map(str.upper, _ENVI)):
         ending = target.suffix if target.suffix == ".hdr" else ""
@@ -209,16 +209,16 @@ def _check_free(target: Path, to: Format, replace: bool) -> None:
 def _is_export(folder: Path) -> bool:
     """Whether a folder is a Zarr v2 store that was exported from a cube, with nothing else in it."""
     try:
-        told = json.loads((folder / ".zattrs").read_bytes())
+        attributes = json.loads((folder / ".zattrs").read_bytes())
     except (OSError, ValueError):
         return False
     files = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
-    return "spectile_digest" in told and all(_V2.fullmatch(path.name) for path in files)
+    return "spectile_digest" in attributes and all(_V2.fullmatch(path.name) for path in files)
 
 
 @contextmanager
 def _folder_beside(target: Path) -> Iterator[Path]:
-    """A folder next to the target that is gone afterwards; what fails in it is told as one of our errors."""
+    """A temporary folder beside the target, removed afterwards; failures in it become our errors."""
     try:
         with tempfile.TemporaryDirectory(
             prefix=f".{target.name}.", suffix=".partial", dir=target.parent, ignore_cleanup_errors=True
@@ -246,7 +246,7 @@ def _not_written(target: Path, err: BaseException, *, full: bool) -> StoreError:
 
 
 def _publish(folder: Path, target: Path) -> None:
-    """Rename what was made: what stands beside the target first, the target itself last."""
+    """Rename what was made: files beside the target first, the target itself last."""
     made = sorted(folder.iterdir(), key=lambda path: path.name == target.name)
     if target.is_dir():
         # A folder cannot be renamed over one; the old one goes with ours.

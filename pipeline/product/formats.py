@@ -1,4 +1,4 @@
-"""How each format is written: the part of a cube comes square by square and is never held whole."""
+"""How each format is written, square by square; a part of a cube is never in memory as a whole."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ def write_cog(part: Part, path: Path, read: Read) -> None:
         write_geotiff(part, plain, read)
         with rasterio.open(plain, "r+") as dataset:
             dataset.build_overviews(factors, Resampling.average)
-        rasterio.shutil.copy(plain, path, driver="COG", blocksize=CHUNK, **_tiff(part))
+        # Small rasters have none yet, which the driver then makes itself, cubic unless it is told.
+        rasterio.shutil.copy(
+            plain, path, driver="COG", blocksize=CHUNK, overview_resampling="average", **_tiff(part)
+        )
         rasterio.shutil.delete(plain)
 
 
@@ -71,7 +74,7 @@ def write_envi(part: Part, path: Path, read: Read) -> None:
             header["reflectance_scale_factor"] = f"{1 / part.scale:.10g}"  # divides, unlike the others'
     with rasterio.Env(**_RASTER):
         _write_raster(part, path, read, "ENVI", header, interleave="bil")
-    # GDAL describes the data by their path, whatever it is given.
+    # GDAL always describes the data by their path.
     written = path.with_suffix(".hdr")
     described = f"description = {{{part.facts['title']}}}".encode()
     written.write_bytes(
@@ -122,13 +125,13 @@ def _braces(numbers: tuple[float, ...]) -> str:
 
 
 class _KeepsItsError(io.FileIO):
-    """A file that keeps what fails for ``check``: HDF5 crashes the process at its end if a write raises."""
+    """A file that keeps errors for ``check``: HDF5 crashes the process at its end if a write raises."""
 
     error: OSError | None = None
     """The first error."""
 
     def write(self, data: Any) -> int:
-        """Write all of it, or nothing more once the disk has refused."""
+        """Write all of it; write nothing more after a failure."""
         left = memoryview(data).cast("B")
         size = len(left)
         while left and self.error is None:
@@ -139,7 +142,7 @@ class _KeepsItsError(io.FileIO):
         return size
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the length, unless the disk has refused."""
+        """Set the length, unless a write has failed."""
         if self.error is None:
             try:
                 return super().truncate(size)
@@ -267,4 +270,4 @@ WRITERS: dict[Format, Callable[[Part, Path, Read], None]] = {
     "netcdf": write_netcdf,
     "zarr2": write_zarr2,
 }
-"""Each writes a part at a path that is free, in a folder that holds nothing else."""
+"""The writers by format; each writes to a free path in an empty folder."""

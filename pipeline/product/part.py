@@ -16,14 +16,14 @@ from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.plan.plan import CHUNK, SHARD
 
 _SQUARE_BYTES = 16_000_000
-"""What a square of all bands in float32 may hold; while it is read, zarr holds several times as much."""
+"""Most bytes of a square of all bands in float32; zarr needs several times as much while it reads."""
 
 Format = Literal["cog", "geotiff", "envi", "netcdf", "zarr2"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """What of a cube is exported: one layer, some bands, a window."""
+    """The exported part of a cube: one layer, some bands, a window."""
 
     source: Any
     """The cube's group."""
@@ -40,11 +40,11 @@ class Part:
     dtype: np.dtype[Any]
     """Of the values that are written."""
     scale: float | None
-    """Reflectance of one stored count; None where the values are what they mean."""
+    """Reflectance of one stored count; None if the values are not counts."""
     nodata: float | None
-    """What stands for no value; NaN in float32."""
+    """The value of missing pixels; NaN in float32."""
     facts: Mapping[str, str]
-    """Where it is from, for readers."""
+    """The source, to show to readers."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Whether the tiles show: seam measures on what the network adds to a scene."""
+"""Whether tiles are visible: seam measures on what the network adds to a scene."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEIGHBOURS = 6
 
 @dataclass(frozen=True)
 class Seams:
-    """How much the lattice of tiles shows in a texture; (1, 1) where it does not at all."""
+    """How visible the lattice of tiles is in a texture; (1, 1) if it is not visible at all."""
 
     sd_ratio: float
     """Standard deviation where tiles overlap ÷ where they do not. Averaging independent noise gives

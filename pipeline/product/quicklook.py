@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -12,12 +13,27 @@ import zarr
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
-from spectile.catalog.colour import COLOUR_INFRARED_NM, TRUE_COLOUR_NM, picture_gain, srgb_bytes
+from spectile.catalog.bands import Bands
+from spectile.catalog.colour import (
+    COLOUR_INFRARED_NM,
+    Composite,
+    colour_infrared,
+    picture_gain,
+    srgb_bytes,
+    true_colour,
+)
+from spectile.pipeline.cube.record import load_plan
 from spectile.pipeline.cube.shards import read_bands
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.levels import FOLDER
 from spectile.pipeline.plan.counts import decode
-from spectile.pipeline.plan.plan import SHARD
+from spectile.pipeline.product.colour import (
+    ONE_SAMPLE,
+    is_one_sample,
+    read_composite,
+    response_of,
+    scene_white,
+)
 from spectile.pipeline.product.points import choose_points
 from spectile.pipeline.store.base import Storage, stem
 
@@ -42,39 +58,31 @@ def write_quicklook(storage: Storage) -> str:
     # Any: zarr types an item of a group as everything that it could be.
     group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
     wavelength = np.asarray(group["wavelength"][:])
-    wanted = TRUE_COLOUR_NM + COLOUR_INFRARED_NM
-    bands = [int(np.argmin(np.abs(wavelength - nm))) for nm in wanted]
-    small, valid, step = _decimated(group, bands)
-    true_colour = _for_display(small[:3], valid)
-    png, cog = quicklook_names(storage.name)
-    beside = storage.parent
-    beside.put(cog, _cog(true_colour, valid, _grid(group, step, valid.shape)))
-    infrared = _for_display(small[3:], valid)
-    spectra = _spectra(group, step)
-    beside.put(png, _png(true_colour, infrared, valid, spectra, wavelength))
-    return beside.at(png)
-
-
-def _decimated(group: Any, bands: list[int]) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
-    """Some bands (N, h, w) of the overview that fits, where they are valid (else 0), and its factor."""
+    bands, plan = Bands.from_arrays(wavelength, group["fwhm"][:]), load_plan(storage)
     step = 1
     while max(group["valid"].shape) > step * LARGEST_SIDE:
         step *= 2
     level = group if step == 1 else group[f"{FOLDER}/{step}"]
-    cube, valid = level["reflectance"], level["valid"][:].astype(bool)
-    distinct = sorted(set(bands))
-    small: NDArray[np.float32] = np.empty((len(bands), *valid.shape), dtype=np.float32)
-    for row in range(0, len(valid), SHARD):
-        strip = read_bands(cube, distinct, (slice(row, row + SHARD), slice(None)))
-        for place, band in zip(small, bands, strict=True):
-            place[row : row + SHARD] = decode(strip[distinct.index(band)])
-    small[:, ~valid] = 0
-    return small, valid, step
+    valid = level["valid"][:].astype(bool)
+    colours = _picture(level, true_colour(bands, response_of(plan.settings)), valid, scene_white(plan))
+    png, cog = quicklook_names(storage.name)
+    beside = storage.parent
+    beside.put(cog, _cog(colours, valid, _grid(group, step, valid.shape)))
+    note = f"; {ONE_SAMPLE}" if is_one_sample(plan) else ""
+    infrared = _picture(level, colour_infrared(bands), valid, None)
+    beside.put(png, _png(colours, infrared, valid, _spectra(group, step), wavelength, note))
+    return beside.at(png)
 
 
-def _for_display(bands: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """SRGB bytes (3, h, w)."""
-    return srgb_bytes(bands * np.float32(picture_gain(bands[:, valid])))
+def _picture(
+    level: Any, composite: Composite, valid: NDArray[np.bool_], white: float | None
+) -> NDArray[np.uint8]:
+    """SRGB bytes (3, h, w) of a level, black where it is not valid."""
+    rows, cols = valid.shape
+    read = partial(read_bands, level["reflectance"])
+    light = read_composite(read, composite, (slice(0, rows), slice(0, cols)))
+    light[:, ~valid] = 0
+    return srgb_bytes(light * np.float32(1 / white if white else picture_gain(light[:, valid])))
 
 
 def _grid(group: Any, step: int, shape: tuple[int, int]) -> Grid:
@@ -108,11 +116,12 @@ def _spectra(group: Any, step: int) -> list[tuple[float, float, NDArray[np.float
 
 
 def _png(
-    true_colour: NDArray[np.uint8],
+    colours: NDArray[np.uint8],
     infrared: NDArray[np.uint8],
     valid: NDArray[np.bool_],
     spectra: list[tuple[float, float, NDArray[np.float32]]],
     wavelength: NDArray[np.float64],
+    note: str,
 ) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -125,10 +134,10 @@ def _png(
     top, bottom = subfigures
     panels = top.subplots(1, 2)
     titles = (
-        "true colour ({:.0f}, {:.0f}, {:.0f} nm)".format(*TRUE_COLOUR_NM),
-        "colour infrared ({:.0f}, {:.0f}, {:.0f} nm)".format(*COLOUR_INFRARED_NM),
+        "true colour, as the camera sees the cube",
+        "colour infrared ({:.0f}, {:.0f}, {:.0f} nm)".format(*COLOUR_INFRARED_NM) + note,
     )
-    for axes, picture, title in zip(panels, (true_colour, infrared), titles, strict=True):
+    for axes, picture, title in zip(panels, (colours, infrared), titles, strict=True):
         alpha = np.where(valid, 255, 0).astype(np.uint8)
         axes.imshow(np.dstack([*picture, alpha]), interpolation="antialiased")
         axes.set_title(title, fontsize=11)

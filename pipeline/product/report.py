@@ -16,6 +16,7 @@ from rasterio.crs import CRS
 
 from spectile.catalog.errors import CubeError
 from spectile.catalog.sizes import width_by_height
+from spectile.pipeline.cube.arrays import reading_metadata
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, load_plan
 from spectile.pipeline.geometry.tiling import Block
@@ -60,12 +61,13 @@ def write_report(
 
     Raises
     ------
-    CubeError : there is no cube, or it is not finished.
+    CubeError : there is no cube, it is not finished, or what it says of itself cannot be read.
     StoreError, OSError : the cube cannot be read, or the report not be written.
     """
     from spectile.pipeline.product.report_page import render
 
-    page = render(gather(storage, markers))
+    with reading_metadata(storage):
+        page = render(gather(storage, markers))
     beside, name = (storage.parent, report_name(storage.name)) if to is None else (to.parent, to.name)
     beside.put(name, page)
     return beside.at(name)
@@ -154,6 +156,7 @@ def _scenes(plan: Plan) -> dict[str, str]:
     names = []
     for scene in scenes:
         known = [f"{key} {str(scene[key])[:12]}" for key in ("sha256", "etag") if scene.get(key)]
+        known += [f"{len(scene['files'])} files"] if "files" in scene else []
         names.append(" ".join([_named(scene.get("name", "unknown")), *known]))
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     kinds = {str((facts.get("radiometry") or {}).get("kind", "unknown")): None for facts in facts_of_scenes}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spectile.catalog.colour import TRUE_COLOUR_NM
+from spectile.catalog.bands import RGB_CAMERA
 from spectile.pipeline.cube.arrays import reading_metadata
 from spectile.pipeline.cube.attempts import read_failures
 from spectile.pipeline.cube.ledger import Marker
@@ -203,7 +203,7 @@ def _texture(view: View, at: Window, valid: NDArray[np.bool_]) -> Array:
     some = slice(None, None, -(-len(view.bands) // SEAM_BANDS))
     values: Array = decode(view.group["reflectance"][(some, *at.slices)][:, valid])
     centre = np.asarray(view.bands.centre_nm[some])
-    colours = sorted({int(np.argmin(np.abs(centre - nm))) for nm in TRUE_COLOUR_NM})
+    colours = sorted({int(np.argmin(np.abs(centre - nm))) for nm in RGB_CAMERA.centre_nm})
     seen = np.vstack([values[colours], np.ones((1, values.shape[1]), np.float32)])
     rest = np.delete(values, colours, axis=0) if len(colours) < len(values) else values
     weights = np.linalg.lstsq(seen @ seen.T, seen @ rest.T, rcond=None)[0]

@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spectile.catalog.colour import (
-    COLOUR_INFRARED_NM,
-    TRUE_COLOUR_NM,
-    linear_to_srgb,
-    picture_gain,
-    stretch,
-)
+from spectile.catalog.colour import linear_to_srgb, stretch
 from spectile.catalog.sizes import width_by_height
 from spectile.pipeline.plan.layers import array_name
 from spectile.pipeline.plan.quality_layers import FLAGS
@@ -119,18 +113,17 @@ def _webp(figure: Any) -> str:
 
 def _maps(report: Report) -> Iterator[Figure]:
     view = report.view
-    for title, wanted in (("True colour", TRUE_COLOUR_NM), ("Colour infrared", COLOUR_INFRARED_NM)):
-        bands = tuple(view.bands.nearest(nm) for nm in wanted)
-        values = view.read(Subject(title, "reflectance", bands), report.level)
-        centres = ", ".join(f"{view.bands.centre_nm[band]:.0f}" for band in bands)
-        yield _colour_map(report, title, f"red, green and blue are {centres} nm", values)
+    yield _colour_map(report, view.pictures["true"], "as the scene's camera sees the cube")
+    infrared = view.pictures["infrared"]
+    centres = ", ".join(f"{view.bands.centre_nm[band]:.0f}" for band in infrared.marked)
+    yield _colour_map(report, infrared, f"red, green and blue are {centres} nm")
     if "sd" in view.layers:
         values = view.read(Subject("", array_name("sd"), (view.bands.nearest(860.0),)), report.level)[0]
         nm = view.bands.centre_nm[view.bands.nearest(860.0)]
         yield _scalar_map(report, "Uncertainty", f"standard deviation at {nm:.0f} nm, reflectance", values)
     if report.agreement is not None:
         values = flat(view, report.level, "rgb_consistency")
-        unit = "root mean square over red, green and blue, reflectance"
+        unit = "root mean square over the scene's channels, reflectance"
         yield _scalar_map(report, "Difference from the scene's colours", unit, values)
     if "overlap_disagreement" in view.arrays:
         values = flat(view, report.level, "overlap_disagreement")
@@ -170,14 +163,18 @@ def _mark(report: Report, axes: Any) -> None:
         )  # fmt: skip
 
 
-def _colour_map(report: Report, title: str, channels: str, values: Array) -> Figure:
+def _colour_map(report: Report, subject: Subject, channels: str) -> Figure:
+    values = report.view.read(subject, report.level)
     figure, axes = _frame(report)
     known = np.isfinite(values).all(axis=0)
-    gain = picture_gain(values[np.isfinite(values)])
-    picture = linear_to_srgb(np.nan_to_num(values) * np.float32(gain)).transpose(1, 2, 0)
+    white = subject.white_of(values)
+    picture = linear_to_srgb(np.nan_to_num(values) / np.float32(white)).transpose(1, 2, 0)
     axes.imshow(np.dstack([picture, known.astype(np.float32)]), interpolation="antialiased")
     _mark(report, axes)
-    return Figure(title, f"{channels}; white is a reflectance of {1 / gain:.2f}", _webp(figure))
+    as_scene = ", as in the scene" if subject.white else ""
+    note = f"; {subject.note}" if subject.note else ""
+    caption = f"{channels}; white is a reflectance of {white:.2f}{as_scene}{note}"
+    return Figure(subject.title, caption, _webp(figure))
 
 
 def _scalar_map(report: Report, title: str, unit: str, values: Array) -> Figure:

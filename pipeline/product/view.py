@@ -1,7 +1,7 @@
-"""What people look at in a cube: pieces of maps at the level that suits the screen, and spectra of places.
+"""Views of a cube: pieces of maps at the level that fits the screen, and spectra of places.
 
-Nothing here knows of a page. What is read at once is bounded whatever the size of the cube: a piece has
-``LARGEST_SIDE`` pixels a side at most, an area ``LARGEST_AREA`` pixels.
+Nothing here depends on the page. The size of a read is limited for any cube: a piece has at most
+``LARGEST_SIDE`` pixels a side, an area at most ``LARGEST_AREA`` pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rasterio.crs import CRS
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.choices import Layer
-from spectile.catalog.colour import COLOUR_INFRARED_NM, TRUE_COLOUR_NM, Limits, srgb_bytes
+from spectile.catalog.colour import Composite, Limits, colour_infrared, picture_gain, srgb_bytes, true_colour
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.indices import INDICES
 from spectile.pipeline.cube.arrays import open_arrays, readable, reading_metadata
@@ -36,8 +36,15 @@ from spectile.pipeline.geometry.placing import to_map, transform_points
 from spectile.pipeline.plan.arrays import ArraySpec, block_arrays
 from spectile.pipeline.plan.counts import decode
 from spectile.pipeline.plan.layers import LAYERS, array_name
-from spectile.pipeline.plan.plan import SHARD
+from spectile.pipeline.plan.plan import SHARD, Plan
 from spectile.pipeline.plan.quality_layers import FLAGS, QUALITY
+from spectile.pipeline.product.colour import (
+    ONE_SAMPLE,
+    is_one_sample,
+    read_composite,
+    response_of,
+    scene_white,
+)
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
 
@@ -71,10 +78,26 @@ class Subject:
     flags: tuple[tuple[str, int], ...] = ()
     """Meanings and bits, where numbers are sets of flags; a later one hides those before."""
 
+    composite: Composite | None = None
+    """How red, green and blue are made of them, where it is a colour picture."""
+    note: str = ""
+    """What must be known of it."""
+    white: float | None = None
+    """The reflectance that such a picture shows as white; None where that hangs on what it shows."""
+
     @property
     def is_colour(self) -> bool:
-        """Whether three bands are red, green and blue."""
-        return len(self.bands) == 3 and self.index is None
+        """Whether it is a colour picture."""
+        return self.composite is not None
+
+    @property
+    def marked(self) -> tuple[int, ...]:
+        """The bands that stand for it in a chart: of a colour picture the heaviest in red, green and blue."""
+        return self.bands if self.composite is None else self.composite.heaviest
+
+    def white_of(self, values: Array) -> float:
+        """The reflectance that a colour picture with these values (3, h, w) shows as white."""
+        return self.white or 1 / picture_gain(values[np.isfinite(values)])
 
 
 @dataclass(frozen=True)
@@ -115,7 +138,7 @@ class Spectrum:
 
 @dataclass
 class View:
-    """A cube that is looked at. Reads may come from several threads."""
+    """A cube that is shown. Several threads may read it."""
 
     storage: Storage
     """Where it is."""
@@ -131,6 +154,8 @@ class View:
     """From fine to coarse, the first being the cube itself; the last has ``COARSE_SIDE`` a side at most."""
     arrays: Mapping[str, ArraySpec]
     """The arrays that its plan has, by name; others are not looked at."""
+    pictures: Mapping[str, Subject]
+    """Its colour pictures, by key."""
     group: Any = field(repr=False)
     """The store, opened by zarr."""
     _kept: dict[tuple[str, int], Future[NDArray[Any]]] = field(default_factory=dict, repr=False)
@@ -144,12 +169,11 @@ class View:
     @cached_property
     def subjects(self) -> dict[str, str]:
         """What maps can show, by key: the title. Of ``band``, ``sd`` there is one for each wavelength."""
-        titles = {}
-        for key, title, wanted in (
-            ("true", "True colour", TRUE_COLOUR_NM), ("infrared", "Colour infrared", COLOUR_INFRARED_NM),
-        ):  # fmt: skip
-            if self._bands_at(wanted):
-                titles[key] = title
+        titles = {
+            key: subject.title
+            for key, subject in self.pictures.items()
+            if subject.composite and subject.composite.covered
+        }
         titles["band"] = "Single band"
         for name, index in INDICES.items():
             taken = self._bands_at(index.wavelength_nm)
@@ -171,9 +195,7 @@ class View:
         UsageError : there is no such subject.
         """
         if key not in self.subjects:
-            raise UsageError(
-                "the cube has nothing of this to show", got=key, expected=", ".join(self.subjects)
-            )
+            raise UsageError("the cube cannot show this", got=key, expected=", ".join(self.subjects))
         band = self.bands.nearest(wavelength_nm)
         centre = self.bands.centre_nm[band]
         if key == "band":
@@ -182,11 +204,10 @@ class View:
             return Subject(f"Standard deviation at {centre:.0f} nm", array_name("sd"), (band,))
         if key in QUALITY:
             return Subject(self.subjects[key], key, flags=tuple(FLAGS.items()) if key == "quality" else ())
-        wanted = {"true": TRUE_COLOUR_NM, "infrared": COLOUR_INFRARED_NM}.get(key)
-        index = None if wanted else key
-        bands = self._bands_at(wanted or INDICES[key].wavelength_nm)
+        if key in self.pictures:
+            return self.pictures[key]
         title = self.subjects[key].partition(",")[0]
-        return Subject(title, "reflectance", bands, index)
+        return Subject(title, "reflectance", self._bands_at(INDICES[key].wavelength_nm), key)
 
     def _bands_at(self, wavelengths_nm: Sequence[float]) -> tuple[int, ...]:
         """The bands at wavelengths; none where one of them is missing."""
@@ -217,6 +238,11 @@ class View:
         window : of the level's own pixels, inside its grid; None is all of them.
         """
         at = (window or level.grid.window).slices
+        if subject.composite is not None:
+            return read_composite(
+                lambda bands, part: self._counts(Subject("", subject.array, bands), level, part),
+                subject.composite, at,
+            )  # fmt: skip
         counts = self._counts(subject, level, at)
         if subject.flags:
             return _last_flag(counts, subject.flags)[None]
@@ -286,7 +312,7 @@ class View:
         """
         rows, cols = self.grid.shape
         if not (0 <= row < rows and 0 <= col < cols):
-            raise UsageError("no pixel of the cube", got=f"row {row}, column {col}")
+            raise UsageError("outside the cube", got=f"row {row}, column {col}")
         with readable(self.storage):
             spectra = {
                 name: decode(self.group[name][:, row, col])
@@ -365,7 +391,7 @@ class View:
 
 
 def open_view(place: str | Storage) -> View:
-    """The cube at a path or URL, finished or not, to look at.
+    """The cube at a path or URL, finished or not, to show.
 
     Overviews are used where it is finished and has them; else its coarsest level is every n-th pixel.
 
@@ -383,11 +409,23 @@ def open_view(place: str | Storage) -> View:
         bands = Bands.from_arrays(group["wavelength"][:], group["fwhm"][:])
         CRS.from_wkt(grid.crs_wkt)
         levels = _levels(group, grid, complete)
-    return View(storage, grid, bands, complete, facts, levels, block_arrays(plan), group)
+        pictures = _pictures(plan, bands)
+    return View(storage, grid, bands, complete, facts, levels, block_arrays(plan), pictures, group)
+
+
+def _pictures(plan: Plan, bands: Bands) -> dict[str, Subject]:
+    colours, infrared = true_colour(bands, response_of(plan.settings)), colour_infrared(bands)
+    note = ONE_SAMPLE if is_one_sample(plan) else ""
+    return {
+        "true": Subject(
+            "True colour", "reflectance", colours.bands, composite=colours, white=scene_white(plan)
+        ),
+        "infrared": Subject("Colour infrared", "reflectance", infrared.bands, composite=infrared, note=note),
+    }
 
 
 def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Resolution, ...]:
-    """The cube and the overviews that it names, and what they lack at the coarse end."""
+    """The cube and the overviews that it names, and the coarse levels that are missing."""
     multiscales = group.attrs.get("multiscales") if complete else None
     layout = multiscales.get("layout") if isinstance(multiscales, dict) else None
     named = layout if isinstance(layout, list) else []
@@ -400,7 +438,7 @@ def _levels(group: Any, grid: Grid, complete: bool) -> tuple[Resolution, ...]:
         rows, cols = grid.shape
         if rows * cols > LARGEST_PASS:
             raise CubeError(
-                "the cube is too large to be looked at without overviews", where=str(group.store),
+                "the cube is too large to be shown without overviews", where=str(group.store),
                 got=f"{rows:,} × {cols:,} px", expected=f"{LARGEST_PASS:,} px at most",
                 remedy="finish its run, which makes them",
             )  # fmt: skip

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,21 +20,9 @@ from spectile.pipeline.geometry.places import check_place
 from spectile.pipeline.scene.addresses import resolve
 from spectile.pipeline.scene.bands import Chosen, FileBand, describe_bands
 from spectile.pipeline.scene.opening import block_bytes, check_listed, gdal_errors, open_raster
-from spectile.pipeline.scene.radiometry import declare, display_gain
+from spectile.pipeline.scene.radiometry import Stated, declare, display_gain
 from spectile.pipeline.scene.raster import SceneSource
 from spectile.pipeline.scene.remote import RemoteFile, ask, reading
-
-
-@dataclass(frozen=True)
-class Stated:
-    """What is said of a file outside of it, and counts more than its own metadata."""
-
-    scale: float = 1.0
-    """Reflectance per number, as in GDAL: value = number · scale + offset."""
-    offset: float = 0.0
-    """Reflectance of the number 0."""
-    nodata: float | None = None
-    """The number of missing pixels."""
 
 
 def open_file(
@@ -42,7 +30,7 @@ def open_file(
     choose: Callable[[tuple[FileBand, ...]], Chosen],
     *,
     pictures: bool = True,
-    stated: Stated | None = None,
+    stated: Sequence[Stated] = (),
     radiometry: str | None = None,
     nodata_rule: NodataRule = "all",
     allow_vrt: bool = False,
@@ -55,7 +43,7 @@ def open_file(
     ----------
     choose : the bands to read, from those that the file has.
     pictures : whether display pictures can be used: the channels are red, green and blue.
-    stated : scale, offset and nodata value if they are not in the file.
+    stated : what is said of each channel elsewhere, if anything is.
 
     Other parameters are as in ``open_source``.
 
@@ -79,17 +67,22 @@ def open_file(
         chosen = choose(describe_bands(dataset))
         channels = tuple(band.number for band in chosen.bands)
         dtype = _dtype(dataset, name, channels)
+        offsets, scales = _of(dataset.offsets, channels), _of(dataset.scales, channels)
+        # The word of a catalogue stands in for the file's, and the user's for the catalogue's.
+        known = [each.scale for each in stated if each.scale is not None]
+        if radiometry in (None, "reflectance") and known and len(known) == len(channels):
+            offsets, scales = tuple(each.offset for each in stated), tuple(known)
         declared, notice = declare(
             radiometry,
             where=shown,
             dtype=dtype,
-            offsets=_of(dataset.offsets, channels) if stated is None else (stated.offset,) * len(channels),
-            scales=_of(dataset.scales, channels) if stated is None else (stated.scale,) * len(channels),
+            offsets=offsets,
+            scales=scales,
         )
         nodata = tuple(dataset.nodatavals[band - 1] for band in channels)
         mask = _mask(dataset, channels)
-        if stated is not None and stated.nodata is not None and mask in ("none", "nodata"):
-            mask, nodata = "nodata", (stated.nodata,) * len(channels)
+        if mask in ("none", "nodata") and any(each.nodata is not None for each in stated):
+            mask, nodata = "nodata", tuple(each.nodata for each in stated)
         alpha = _alpha(dataset) if mask == "alpha" else None
         block = block_bytes(dataset)
     if declared.kind == "display" and not pictures:

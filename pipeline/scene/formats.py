@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import h5py
 import numpy as np
-import rasterio
 import xarray as xr
+import zarr
 from numpy.typing import ArrayLike, NDArray
-from rasterio.errors import NotGeoreferencedWarning
 from scipy.io import loadmat
 
 from spectile.catalog.bands import Bands
+from spectile.pipeline.scene.opening import open_raster
+from spectile.pipeline.scene.untrusted import check_decoded
+from spectile.pipeline.store.zarr_files import ZarrFiles
 
 Axes = Literal["yxb", "xyb", "byx", "bxy", "ybx", "xby"]
 Unit = Literal["nm", "um"]
@@ -103,10 +103,10 @@ def _refuse(layout: Layout, *keys: str) -> None:
 
 def _read_geotiff(path: Path, layout: Layout) -> Raw:
     _refuse(layout, "dataset", "wavelengths", "fwhm", "axes")
-    with _opened(path) as source:
+    with open_raster(str(path)) as source:
         tags = [source.tags(i) for i in source.indexes]
         imagery = [source.tags(i, ns="IMAGERY") for i in source.indexes]
-        raster = _raster(source)
+        raster = _raster(path, source)
     bands = None
     if all("wavelength" in tag for tag in tags):
         widths = [float(tag["fwhm"]) for tag in tags if "fwhm" in tag]
@@ -121,17 +121,9 @@ def _read_geotiff(path: Path, layout: Layout) -> Raw:
     return Raw(bands=bands, good=good, **raster)
 
 
-@contextmanager
-def _opened(path: Path, **options: str) -> Iterator[Any]:
-    """An open raster; it needs no georeference."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, **options) as source:
-            yield source
-
-
-def _raster(source: Any) -> dict[str, Any]:
+def _raster(path: Path, source: Any) -> dict[str, Any]:
     """Counts, scale, offset and nodata of an open raster; GDAL returns 1 for a missing scale."""
+    check_decoded(path, (source.count, *source.shape), source.dtypes[0])
     for name, numbers in (("scales", source.scales), ("offsets", source.offsets)):
         if len(set(numbers)) > 1:
             raise ValueError(f"its bands have different {name}")
@@ -149,9 +141,9 @@ def _read_envi(path: Path, layout: Layout) -> Raw:
     _refuse(layout, "dataset", "wavelengths", "fwhm", "axes")
     if _envi_header(path) is None:
         raise ValueError("no ENVI header (.hdr) beside it")
-    with _opened(path, driver="ENVI") as source:
+    with open_raster(str(path)) as source:
         header = source.tags(ns="ENVI")
-        raster = _raster(source)
+        raster = _raster(path, source)
 
     def numbers(key: str) -> list[float] | None:
         return [float(x) for x in header[key].strip("{} \r\n").split(",")] if key in header else None
@@ -172,14 +164,15 @@ def _read_hdf5(path: Path, layout: Layout) -> Raw:
             _refuse(layout, "wavelengths", "fwhm", "axes")
             return _read_neon(file, layout)
         data = _h5(file, layout.dataset)
-        widths = _h5(file, layout.fwhm)[()] if layout.fwhm is not None else None
+        widths = h5_values(file, _h5(file, layout.fwhm)) if layout.fwhm is not None else None
         bands = None
         if layout.wavelengths is not None:
             centre = _h5(file, layout.wavelengths)
-            bands = bands_in(centre[()], widths, _text(centre.attrs, "units", "Units"), layout)
+            unit = _text(centre.attrs, "units", "Units")
+            bands = bands_in(h5_values(file, centre), widths, unit, layout)
         scale, nodata = _number(data.attrs, "scale_factor"), _number(data.attrs, "_FillValue")
         offset = _number(data.attrs, "add_offset") or 0.0
-        return Raw(_band_first(data[()], layout), bands, scale, offset, nodata)
+        return Raw(_band_first(h5_values(file, data), layout), bands, scale, offset, nodata)
 
 
 def _h5(file: h5py.File, name: str) -> Any:
@@ -189,6 +182,19 @@ def _h5(file: h5py.File, name: str) -> Any:
     cubes: list[str] = []
     file.visititems(lambda path, item: cubes.append(path) if isinstance(item, h5py.Dataset) else None)
     raise ValueError(f"no array {name}; it holds {', '.join(cubes[:12])}")
+
+
+def h5_values(file: h5py.File, data: h5py.Dataset) -> NDArray[Any]:
+    """The values of an HDF5 array, which must be kept in the file itself.
+
+    Raises
+    ------
+    ValueError : it lies in another file, or is too large for this one.
+    """
+    if data.file.filename != file.filename or data.external or data.is_virtual:
+        raise ValueError(f"{data.name} refers to other files")
+    check_decoded(Path(file.filename), data.shape or (), data.dtype)
+    return np.asarray(data[()])
 
 
 def _text(attributes: Mapping[str, Any], *keys: str) -> str | None:
@@ -214,11 +220,11 @@ def _read_neon(file: h5py.File, layout: Layout) -> Raw:
     reflectance = site["Reflectance"]
     data = reflectance["Reflectance_Data"]
     spectral = reflectance["Metadata/Spectral_Data"]
-    fwhm = spectral["FWHM"][()] if "FWHM" in spectral else None
-    bands = bands_in(spectral["Wavelength"][()], fwhm, "nanometers", layout)
+    fwhm = h5_values(file, spectral["FWHM"]) if "FWHM" in spectral else None
+    bands = bands_in(h5_values(file, spectral["Wavelength"]), fwhm, "nanometers", layout)
     scale = float(np.ravel(data.attrs["Scale_Factor"])[0])
     nodata = float(np.ravel(data.attrs["Data_Ignore_Value"])[0])
-    return Raw(np.moveaxis(data[()], -1, 0), bands, 1.0 / scale, nodata=nodata)
+    return Raw(np.moveaxis(h5_values(file, data), -1, 0), bands, 1.0 / scale, nodata=nodata)
 
 
 def _read_matlab(path: Path, layout: Layout) -> Raw:
@@ -226,7 +232,9 @@ def _read_matlab(path: Path, layout: Layout) -> Raw:
     if h5py.is_hdf5(path):
         with h5py.File(path) as file:
             # Version 7.3: HDF5 lists the axes of MATLAB's column-major arrays from last to first.
-            content = {key: item[()].T for key, item in file.items() if isinstance(item, h5py.Dataset)}
+            content = {
+                key: h5_values(file, item).T for key, item in file.items() if isinstance(item, h5py.Dataset)
+            }
     else:
         content = {key: value for key, value in loadmat(path).items() if isinstance(value, np.ndarray)}
 
@@ -261,22 +269,26 @@ def _band_first(cube: NDArray[np.generic], layout: Layout) -> NDArray[np.generic
 def _read_zarr(path: Path, layout: Layout) -> Raw:
     """A Zarr store as xarray writes it: an array of three dimensions with a ``wavelength`` coordinate."""
     _refuse(layout, "wavelengths", "fwhm", "axes")
-    with xr.open_zarr(path, chunks=None, consolidated=False) as store:
+    files = ZarrFiles(path, read_only=True)
+    arrays = dict(zarr.open_group(files, mode="r", use_consolidated=False).arrays())
+    # Texts and objects of Python are not decoded.
+    others = [name for name, array in arrays.items() if array.dtype.kind not in "biuf"]
+    for array in arrays.values():
+        check_decoded(path, tuple(map(max, array.shape, array.shards or array.chunks)), array.dtype)
+    with xr.open_zarr(files, chunks=None, consolidated=False, drop_variables=others) as store:
         if "wavelength" not in store.coords or store.wavelength.ndim != 1:
             raise ValueError("it has no coordinate wavelength")
         band = str(store.wavelength.dims[0])
-        cubes = [
-            str(name) for name, array in store.data_vars.items() if array.ndim == 3 and band in array.dims
-        ]
+        cubes = [str(name) for name, held in store.data_vars.items() if held.ndim == 3 and band in held.dims]
         name = layout.dataset or ("reflectance" if "reflectance" in cubes else cubes[0] if cubes else "")
         if name not in cubes:
             raise ValueError(f"no array {name} of three dimensions; it holds {', '.join(cubes) or 'none'}")
-        array = store[name].transpose(band, ...)
+        cube = store[name].transpose(band, ...)
         widths = store["fwhm"].values if "fwhm" in store.variables else None
         bands = bands_in(store.wavelength.values, widths, store.wavelength.attrs.get("units"), layout)
         # xarray has applied the scale, and missing samples are NaN.
-        scaled = "scale_factor" in array.encoding or array.attrs.get("units") == "1"
-        return Raw(array.values, bands, 1.0 if scaled else None)
+        scaled = "scale_factor" in cube.encoding or cube.attrs.get("units") == "1"
+        return Raw(cube.values, bands, 1.0 if scaled else None)
 
 
 _READERS: dict[str, Callable[[Path, Layout], Raw]] = {

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from scipy.stats import median_abs_deviation
 
 from spectile.catalog.bands import Bands
-from spectile.catalog.errors import SceneError, UsageError
+from spectile.catalog.errors import SceneError
 from spectile.pipeline.scene.formats import KINDS, Layout, Raw, bands_in, kind_of, read_raw
+from spectile.pipeline.scene.untrusted import reading_file
 
 Floats = NDArray[np.float32]
 
@@ -146,14 +146,12 @@ def read_bands(path: Path, *, layout: Layout = AS_STORED) -> Bands:
         The file cannot be read or states no wavelengths.
     """
     if path.suffix.lower() == ".csv":
-        try:
+        with reading_file(path, "cannot be read as a table of bands"):
             with path.open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
             centre = [float(row["wavelength"]) for row in rows]
             widths = [float(row["fwhm"]) for row in rows] if rows and "fwhm" in rows[0] else None
             return bands_in(centre, widths, None, layout)
-        except (OSError, ValueError, KeyError, UsageError) as err:
-            raise SceneError(f"cannot be read as a table of bands: {err}", where=path.name) from err
     found = _read(path, layout).bands
     if found is None:
         raise SceneError("the file does not say its wavelengths", where=path.name)
@@ -170,7 +168,10 @@ def scene_files(path: Path, pattern: str) -> list[Path]:
     """
     if not path.is_dir() or kind_of(path):
         return [path]
-    found = sorted(each for each in path.glob(pattern) if kind_of(each))
+    try:
+        found = sorted(each for each in path.glob(pattern) if kind_of(each))
+    except (ValueError, NotImplementedError) as err:
+        raise SceneError(f"not a pattern of file names: {err}", where=path.name, got=pattern) from err
     if not found:
         raise SceneError(f"no hyperspectral file matches {pattern}", where=path.name, expected=KINDS)
     return found
@@ -181,7 +182,5 @@ def _read(path: Path, layout: Layout) -> Raw:
         raise SceneError("no such file", where=str(path))
     if not kind_of(path):
         raise SceneError("unknown kind of file", where=path.name, expected=KINDS)
-    try:
+    with reading_file(path):
         return read_raw(path, layout)
-    except (OSError, ValueError, KeyError, NotImplementedError, RasterioError, UsageError) as err:
-        raise SceneError(f"cannot be read: {err}", where=path.name) from err

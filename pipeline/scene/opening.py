@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 import rasterio
@@ -30,10 +31,17 @@ MOST_PIXELS = 2**40
 MOST_BLOCK_BYTES = 2**30
 """Decoded bytes of the largest block of a file, with all its bands. GDAL decodes whole blocks."""
 MOST_IMAGES = 1000
-"""Most images in one file; reading the headers of many takes long."""
+"""Most images in one file, overviews among them; reading the headers of many takes long."""
+MOST_HEADER_BYTES = 4_000_000
+"""Bytes of the longest ENVI header."""
+MOST_HEADER_FIELDS = 1000
+"""Fields of an ENVI header; GDAL's time grows with their square."""
 MOST_RATIO = 2**20
 """Most decoded bytes per byte of a file, checked above MOST_BLOCK_BYTES. An empty block of a sparse file
 takes 16 bytes."""
+
+MOST_DEFLATED = 1032
+"""Most decoded bytes per byte that deflate reaches."""
 
 _STARTS = {
     b"II*\0": "GTiff",
@@ -76,6 +84,8 @@ def open_raster(place: str, *, alone: bool = False, allow_vrt: bool = False) -> 
         for shown in (where, *(vrt_sources(where) if driver == "VRT" else ())):
             if shown != where:
                 _check_source(shown)
+            elif driver == "GTiff":
+                _check_images(shown)
             if not alone:
                 _check_beside(shown)
     with gdal_errors(place, "not a raster that can be opened"), reading(place):
@@ -176,8 +186,11 @@ def _driver(path: Path) -> str:
     for header in (path.with_suffix(".hdr"), path.with_name(f"{path.name}.hdr")):
         if header.is_file() and header.stat().st_size >= 4:
             with header.open("rb") as stream:
-                if stream.read(4) == b"ENVI":
-                    return "ENVI"
+                text = stream.read(MOST_HEADER_BYTES + 1)
+            if text.startswith(b"ENVI"):
+                if len(text) > MOST_HEADER_BYTES or text.count(b"=") > MOST_HEADER_FIELDS:
+                    raise SceneError("the ENVI header is too long", where=str(header), remedy="shorten it")
+                return "ENVI"
     raise SceneError(
         "not a raster that can be opened",
         where=str(path),
@@ -193,11 +206,17 @@ def _check_source(path: Path) -> None:
     check_file(path)
     if not is_tiff(path):
         _refuse(path, "not a TIFF")
+    _check_images(path)
     with (
         gdal_errors(str(path), "not a raster that can be opened"),
         _open(str(path), "GTiff", alone=True) as dataset,
     ):
         _check_overviews(dataset, str(path))
+
+
+def _starts(path: Path, beginning: bytes) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(beginning)) == beginning
 
 
 def is_tiff(path: Path) -> bool:
@@ -206,6 +225,40 @@ def is_tiff(path: Path) -> bool:
         return False
     with path.open("rb") as stream:
         return _STARTS.get(stream.read(4)) == "GTiff"
+
+
+def _check_images(path: Path) -> None:
+    """Refuse a TIFF of too many images. GDAL would read the header of each before it tells their number."""
+    with path.open("rb") as file:
+        start = file.read(16).ljust(16, b"\0")
+        order = "<" if start.startswith(b"II") else ">"
+        big = 43 in start[2:4]
+        entry = 20 if big else 12
+        count, place = (struct.Struct(order + code) for code in ("QQ" if big else "HI"))
+        (at,) = place.unpack_from(start, 8 if big else 4)
+        size = os.fstat(file.fileno()).st_size
+        seen: set[int] = set()
+        while 0 < at < size and at not in seen:
+            if len(seen) == MOST_IMAGES:
+                raise _too_many_images(path, f"more than {MOST_IMAGES}")
+            seen.add(at)
+            file.seek(at)
+            at += count.size + entry * _number(file, count)
+            file.seek(min(at, size))
+            at = _number(file, place)
+
+
+def _number(file: BinaryIO, kind: struct.Struct) -> int:
+    """The next number; zero where the file ends before it."""
+    (number,) = kind.unpack(file.read(kind.size).ljust(kind.size, b"\0"))
+    return int(number)
+
+
+def _too_many_images(where: object, got: object) -> SceneError:
+    return SceneError(
+        "the file holds too many images", where=str(where), got=got, expected=f"up to {MOST_IMAGES}",
+        remedy="write the scene alone",
+    )  # fmt: skip
 
 
 def _check_beside(path: Path) -> None:
@@ -222,6 +275,8 @@ def _check_beside(path: Path) -> None:
             _check_source(here)
         elif name.endswith((".ovr.aux.xml", ".msk.aux.xml")):
             _refuse(here, "metadata of overviews")
+        elif name.endswith(".aux") and here.is_file() and _starts(here, b"EHFA_HEADER_TAG"):
+            _refuse(here, "overviews of ERDAS, whose pixels any file may hold")
         elif here.exists() and not (here.is_file() or here.is_dir()):
             _refuse(here, "no file")
 
@@ -269,14 +324,9 @@ def check_size(dataset: rasterio.DatasetReader, where: str) -> None:
         raise SceneError(
             "the scene is too large", where=where, got=shown, expected=f"up to {MOST_PIXELS:.3g} px"
         )
-    if len(dataset.subdatasets) > MOST_IMAGES:
-        raise SceneError(
-            "the file holds too many images",
-            where=where,
-            got=len(dataset.subdatasets),
-            expected=f"up to {MOST_IMAGES}",
-            remedy="write the scene alone",
-        )
+    images = len(dataset.subdatasets) + len(dataset.overviews(1))
+    if images > MOST_IMAGES:
+        raise _too_many_images(where, images)
     block = block_bytes(dataset)
     if block > MOST_BLOCK_BYTES:
         high, wide = max(dataset.block_shapes, key=np.prod)
@@ -291,8 +341,9 @@ def check_size(dataset: rasterio.DatasetReader, where: str) -> None:
     decoded = rows * cols * dataset.count * min(_item_size(dtype) for dtype in dataset.dtypes)
     blocks = sum(-(-rows // high) * -(-cols // wide) for high, wide in dataset.block_shapes[:1])
     # Of TIFF where each block is, 4 bytes at least; of ENVI every number. GDAL would take zeros for the rest.
-    compressed = dataset.driver == "ENVI" and dataset.tags(ns="ENVI").get("file_compression", "0") != "0"
-    held = {"GTiff": 4 * blocks, "ENVI": 0 if compressed else decoded}.get(dataset.driver, 0)
+    held = {"GTiff": 4 * blocks, "ENVI": decoded}.get(dataset.driver, 0)
+    if dataset.driver == "ENVI" and size is not None and _starts(Path(where), b"\x1f\x8b"):
+        held = -(-decoded // MOST_DEFLATED)  # the whole file is packed by gzip
     if size is not None and (size < held or decoded > max(MOST_BLOCK_BYTES, size * MOST_RATIO)):
         raise SceneError(
             "the file is too small for its image size",

@@ -58,6 +58,18 @@ class Radiometry:
         }
 
 
+@dataclass(frozen=True)
+class Stated:
+    """What is said of a band outside of its file; value = number · scale + offset, as in GDAL."""
+
+    scale: float | None = None
+    """Reflectance per number; None if nobody says."""
+    offset: float = 0.0
+    """Reflectance of the number 0."""
+    nodata: float | None = None
+    """The number of missing pixels."""
+
+
 def parse_radiometry(text: str) -> tuple[str, tuple[float, ...]]:
     """The kind and the numbers of an option such as ``dn:1000,0.0001`` or ``display:0.6``.
 

@@ -127,7 +127,8 @@ def reading(place: str | Path) -> rasterio.Env:
     """
     # GDAL's default is a twentieth of the machine's memory, which large scenes would fill. The unit is bytes,
     # because rasterio reads this option differently from GDAL.
-    options: dict[str, object] = {"GDAL_CACHEMAX": CACHE_BYTES}
+    # It would also write a file beside an ENVI scene that is packed by gzip.
+    options: dict[str, object] = {"GDAL_CACHEMAX": CACHE_BYTES, "CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
     where = locate(place)
     if isinstance(where, Location):
         # GDAL would keep fetched bytes until the process ends, also when the object is replaced.

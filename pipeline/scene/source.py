@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -10,23 +12,43 @@ from spectile.catalog.choices import NodataRule
 from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.inputs import RGB_SCENE, InputSpec
 from spectile.catalog.redaction import redact_url
+from spectile.catalog.sensors import Sensor
 from spectile.catalog.urls import locate
 from spectile.pipeline.scene.bands import Chosen, FileBand, as_sensor, choose_bands, find_sensor
 from spectile.pipeline.scene.file import grid_of, measured, open_file
 from spectile.pipeline.scene.opening import open_raster
+from spectile.pipeline.scene.parts import Parts, folder_parts, item_parts
 from spectile.pipeline.scene.raster import SceneSource
+from spectile.pipeline.scene.safe import is_safe, safe_parts
+from spectile.pipeline.scene.stack import StackSource, open_stack
+
+Scene = SceneSource | StackSource
+"""A scene, of one file or of several."""
 
 
-def check_opens(path: str | Path, *, allow_vrt: bool = False) -> None:
+def check_opens(path: str | Path, *, sensor: str | None = None, allow_vrt: bool = False) -> None:
     """Refuse a scene that is no raster or has no place, before anything else is loaded; not of URLs.
 
     Raises
     ------
     SceneError : as in ``open_source``.
     """
-    if isinstance(locate(path), Path):
-        with open_raster(str(path), allow_vrt=allow_vrt) as dataset:
-            grid_of(dataset, str(path))
+    found = _parts_of(path, find_sensor(sensor) if sensor is not None else None)
+    file = found.parts[0].place if isinstance(found, Parts) else found
+    if isinstance(locate(file), Path):
+        with open_raster(file, allow_vrt=allow_vrt) as dataset:
+            grid_of(dataset, file)
+
+
+def _parts_of(path: str | Path, sensor: Sensor | None) -> Parts | str:
+    """The files of a scene; the path itself of a scene that is one file."""
+    place = locate(path)
+    if isinstance(place, Path):
+        if os.path.isdir(place):  # False where it cannot be reached; opening it says why
+            return safe_parts(place) if is_safe(place) else folder_parts(place, sensor, str(place))
+        if place.suffix.lower() in (".json", ".geojson"):
+            return item_parts(place, str(place))
+    return str(path)
 
 
 def open_source(
@@ -42,11 +64,13 @@ def open_source(
     allow_vrt: bool = False,
     listed: bool = False,
     allow_private: bool = False,
-) -> SceneSource:
+) -> Scene:
     """The source of a scene, with everything that reading needs.
 
     Parameters
     ----------
+    path : a raster, path or URL; of this machine also a Sentinel-2 folder, a folder of files of one band
+        each, or a STAC item.
     spec : what the model takes; None takes the ``bands`` that are named.
     radiometry : ``reflectance``, ``display``, ``display:GAIN``, ``display/PEAK``, ``display/PEAK:GAIN`` or
         ``dn:OFFSET,SCALE``; by default the file's own metadata decide.
@@ -74,11 +98,29 @@ def open_source(
         known = there if of_sensor is None else as_sensor(there, of_sensor, shown)
         return choose_bands(known, spec, bands, shown)
 
-    colours = spec.colours == ("red", "green", "blue") if spec is not None else len(bands or ()) == 3
-    source = open_file(
-        path, choose, pictures=colours, radiometry=radiometry, nodata_rule=nodata_rule, allow_vrt=allow_vrt,
-        listed=listed, allow_private=allow_private,
-    )  # fmt: skip
+    found = _parts_of(path, of_sensor)
+    source: Scene
+    if isinstance(found, str):
+        source = open_file(
+            found, choose, pictures=_is_picture(spec, bands), radiometry=radiometry, nodata_rule=nodata_rule,
+            allow_vrt=allow_vrt, listed=listed or found != str(path), allow_private=allow_private,
+        )  # fmt: skip
+    else:
+        chosen = choose(tuple(part.band for part in found.parts))
+        if found.is_one_file:
+            by_number = {part.band.number: part for part in found.parts}
+            own = [by_number[band.number] for band in chosen.bands]
+            indices = tuple(replace(part.band, number=part.index) for part in own)
+            source = open_file(
+                own[0].place, lambda _: replace(chosen, bands=indices), pictures=_is_picture(spec, bands),
+                stated=[part.stated for part in own], radiometry=radiometry, nodata_rule=nodata_rule,
+                listed=True, allow_private=allow_private,
+            )  # fmt: skip
+        else:
+            source = open_stack(
+                str(path), found.parts, chosen, tags=found.tags, notices=found.notices, radiometry=radiometry,
+                nodata_rule=nodata_rule, allow_private=allow_private,
+            )  # fmt: skip
     if memory is not None and source.memory() > memory:
         raise SceneError(
             "the file's blocks do not fit the memory", where=source.path,
@@ -86,4 +128,14 @@ def open_source(
             remedy="raise --memory, or write the file anew with tiles, e.g. rio convert --co TILED=YES",
         )  # fmt: skip
     source.check_ends()
-    return measured(source, declared_by_user=radiometry is not None) if measure else source
+    if not measure:
+        return source
+    said = radiometry is not None
+    if isinstance(source, SceneSource):
+        return measured(source, declared_by_user=said)
+    return replace(source, files=tuple(measured(file, declared_by_user=said) for file in source.files))
+
+
+def _is_picture(spec: InputSpec | None, bands: Sequence[int | str] | None) -> bool:
+    """Whether the channels are red, green and blue, so that a picture made for the eye gives them."""
+    return len(bands or ()) == 3 if spec is None else spec.colours == ("red", "green", "blue")

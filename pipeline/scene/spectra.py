@@ -12,12 +12,13 @@ import numpy as np
 import xlrd
 from numpy.typing import NDArray
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from spectile.catalog.bands import Bands, MeasuredBands
 from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.sensors import Sensor, colours_of
 from spectile.pipeline.scene.formats import Layout, Unit, bands_in
+from spectile.pipeline.scene.untrusted import reading_file
+from spectile.pipeline.store.base import read_bounded
 
 Floats = NDArray[np.float32]
 
@@ -26,6 +27,8 @@ SPECTROMETER = re.compile(r"\s+(ASD|BECK|NIC|AVIRIS)\S*\s+[A-Z]{4}$")
 NUMBERED = re.compile(r"[A-Za-z][\w-]*\d[\w-]*|\d{4,}")
 """A sample's number: the collection's letters, then digits; the grain size follows a dot."""
 TEMPERATURE = re.compile(r"\d+K")
+MOST_HEADER = 16_000_000
+"""Bytes of the longest ENVI header that is read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +62,15 @@ def read_spectral_library(path: Path, *, wavelength_unit: Unit = "nm") -> Spectr
     header = _read_envi_header(path.with_suffix(".hdr"))
     layout = Layout(wavelength_unit=wavelength_unit)
     unit = header.get("wavelength units")
-    try:
+    with reading_file(path, "the header does not describe the library"):
         count, samples = int(header["lines"]), int(header["samples"])
         kind = {"4": "f4", "5": "f8", "2": "i2", "12": "u2"}[header["data type"]]
         order = ">" if header.get("byte order", "0") == "1" else "<"
         scale = float(header.get("reflectance scale factor", "1"))
         names = [name.strip() for name in header["spectra names"].split(",")]
+        # numpy would take memory for what the header states.
+        if min(count, samples) < 1 or count * samples * int(kind[1]) > path.stat().st_size:
+            raise ValueError(f"{count} spectra of {samples} values are not in the file")
         spectra = np.fromfile(path, dtype=order + kind, count=count * samples).reshape(count, samples)
         spectra = spectra.astype(np.float64)
         ignored = float(header["data ignore value"]) if "data ignore value" in header else None
@@ -78,8 +84,8 @@ def read_spectral_library(path: Path, *, wavelength_unit: Unit = "nm") -> Spectr
         elif names[0].startswith("Wavelengths"):
             # USGS splib07 states micrometres in the record's own name.
             bands = bands_in(spectra[0], spectra[1], "micrometers", layout)
-    except (KeyError, ValueError, OSError, UsageError) as err:
-        raise SceneError(f"the header does not describe the library: {err}", where=path.name) from err
+        if bands is not None and len(bands) != samples:
+            raise ValueError(f"{len(bands)} wavelengths for {samples} values")
     if bands is None:
         raise SceneError("the library does not say its wavelengths", where=path.name)
     rows = [
@@ -109,12 +115,20 @@ def sample_of(name: str) -> str:
 
 def _read_envi_header(path: Path) -> dict[str, str]:
     """The fields of an ENVI header, keys in lower case, without braces."""
-    try:
-        text = path.read_text(encoding="latin-1")
-    except OSError as err:
-        raise SceneError("no ENVI header beside the library", where=path.name) from err
-    fields = re.findall(r"^\s*([^=\n{]+?)\s*=\s*(\{.*?\}|[^\n]*)", text, flags=re.MULTILINE | re.DOTALL)
-    return {key.lower(): value.strip("{} \r\n") for key, value in fields}
+    if not path.is_file():
+        raise SceneError("no ENVI header beside the library", where=path.name)
+    with reading_file(path):
+        lines = iter(read_bounded(path, MOST_HEADER).decode("latin-1").splitlines())
+    fields = {}
+    for line in lines:
+        key, _, value = line.partition("=")
+        if value.lstrip().startswith("{"):
+            parts = [value]
+            while "}" not in parts[-1] and (more := next(lines, None)) is not None:
+                parts.append(more)
+            value = "".join(parts).partition("}")[0]
+        fields[key.strip().lower()] = value.strip("{ ")
+    return fields
 
 
 def read_responses(
@@ -184,11 +198,9 @@ def _curves(path: Path, unit: Unit) -> tuple[list[str], NDArray[np.float64], NDA
         readers = {".csv": _csv_table, ".xls": _xls_table, ".mat": _mat_table}
         if path.suffix.lower() not in readers:
             raise SceneError("unknown kind of file", where=path.name, expected=".sli, .csv, .xls, .mat")
-        try:
+        with reading_file(path, "cannot be read as response curves"):
             names, table = readers[path.suffix.lower()](path)
             nm = np.asarray(bands_in(table[:, 0], None, None, Layout(wavelength_unit=unit)).centre_nm)
-        except (OSError, ValueError, IndexError, MatReadError, xlrd.XLRDError, UsageError) as err:
-            raise SceneError(f"cannot be read as response curves: {err}", where=path.name) from err
         curves = table[:, 1:].T
     return names, nm, curves
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
 from spectile.catalog.errors import SceneError
-
-MOST_BYTES = 16_000_000
-"""Bytes of the largest VRT that is read."""
+from spectile.pipeline.scene.xml import read_xml
 
 # Computed bands, warped bands and raw parts of files have other elements or a subClass.
 _ELEMENTS = {
@@ -37,7 +34,7 @@ def vrt_sources(path: Path) -> Iterator[Path]:
     """
     folder = Path(os.path.realpath(path.parent))
     named = set()
-    for element in _read(path).iter():
+    for element in read_xml(path, "VRT").iter():
         attributes = {name.lower(): value for name, value in element.attrib.items()}
         kind = attributes.get("subclass", "VRTSourcedRasterBand")
         relative = attributes.get("relativetovrt", "0")
@@ -61,15 +58,3 @@ def vrt_sources(path: Path) -> Iterator[Path]:
                 expected="files in its folder or below",
             )  # fmt: skip
         yield source
-
-
-def _read(path: Path) -> ElementTree.Element:
-    if path.stat().st_size > MOST_BYTES:
-        raise SceneError("the VRT is too large", where=str(path), expected=f"up to {MOST_BYTES} bytes")
-    text = path.read_bytes()
-    if b"<!" in text.replace(b"<!--", b""):
-        raise SceneError("the VRT declares entities of its own", where=str(path))
-    try:
-        return ElementTree.fromstring(text)
-    except ElementTree.ParseError as err:
-        raise SceneError("not a VRT that can be read", where=str(path), got=str(err)) from err

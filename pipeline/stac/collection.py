@@ -160,20 +160,22 @@ class Collection:
         root = locate(str(self.storage))
         # Hrefs may lead to the folder that contains the catalog, or to its bucket.
         above = 1 if isinstance(root, Path) else len(root.key.split("/"))
-        for each in (*item["links"], *item["assets"].values()):
-            href = from_root(each["href"], key)
+        for target in (*item["links"], *item["assets"].values()):
+            href = from_root(target["href"], key)
             if href.startswith("/") or href.split("/")[: above + 1] == [".."] * (above + 1):
-                raise UsageError("an href leads out of the catalog's place", where=key, got=each["href"][:80])
+                raise UsageError(
+                    "an href leads out of the catalog's place", where=key, got=target["href"][:80]
+                )
         return item
 
     def resolve(self, item: dict[str, Any]) -> dict[str, Any]:
         """The item with absolute hrefs."""
         key, root = item_key(item["id"]), locate(str(self.storage))
         base = root.resolve().as_uri() if isinstance(root, Path) else str(root)
-        for each in (*item["links"], *item["assets"].values()):
-            href = from_root(each["href"], key)
+        for target in (*item["links"], *item["assets"].values()):
+            href = from_root(target["href"], key)
             if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", href):
-                each["href"] = _joined(base, href)
+                target["href"] = _joined(base, href)
         return item
 
     def cube(self, item_id: str) -> str:
@@ -261,10 +263,10 @@ class Collection:
         from spectile.catalog.stac import index
 
         names = list(self.storage.keys(_PENDING))
-        found = self.storage.read(INDEX_FILE)
-        if found is None:
+        stored = self.storage.read(INDEX_FILE)
+        if stored is None:
             raise self._missing()
-        value, version = found
+        value, version = stored
         ids, rows = self._rows(names)
         table = index.replace_rows(index.from_parquet(value, str(self.storage)), ids, rows)
         try:

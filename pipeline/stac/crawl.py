@@ -18,6 +18,7 @@ from spectile.catalog.stac.documents import is_plain, one_line, parse_json
 from spectile.catalog.stac.scenes import checked_href, scene_asset
 from spectile.catalog.urls import Location, locate
 from spectile.pipeline.scene.addresses import resolve
+from spectile.pipeline.scene.parts import single_bands
 from spectile.pipeline.store.base import read_bounded
 from spectile.pipeline.store.objects import bounded, connect, told
 
@@ -65,15 +66,15 @@ def crawl(root: Path | Location, *, follow: bool, allow_private: bool = False) -
             at = document
             if isinstance(document, Location):
                 at = resolve(document, listed=elsewhere(document, root), allow_private=allow_private)
-            said = _document(at)
+            content = _document(at)
         except SpectileError as err:
             if document is root:
                 raise
             yield Met(_plain(document.name), problem=one_line(err))
             continue
-        for item in [said] if said["type"] == "Feature" else said["features"]:
-            yield _met(item, document, root)
-        for link in said["links"] if follow else ():
+        for item in [content] if content["type"] == "Feature" else content["features"]:
+            yield _met(item, document, root, alone=content["type"] == "Feature")
+        for link in content["links"] if follow else ():
             if link.get("rel") not in _LINKS or link.get("method", "GET") != "GET":
                 continue
             try:
@@ -100,7 +101,7 @@ def _address(place: Path | Location) -> str:
     return str(place.resolve()) if isinstance(place, Path) else place.url
 
 
-def _met(item: Mapping[str, Any], document: Path | Location, root: Path | Location) -> Met:
+def _met(item: Mapping[str, Any], document: Path | Location, root: Path | Location, *, alone: bool) -> Met:
     parts = [item[key] for key in ("collection", "id") if item.get(key)]
     name = "/".join(_plain(str(part)) for part in parts)
     where = f"{document} item {str(item.get('id'))[:80]}"
@@ -112,6 +113,9 @@ def _met(item: Mapping[str, Any], document: Path | Location, root: Path | Locati
     try:
         return Met(name, checked_href(scene_asset(item["assets"], where), document, root, where), item)
     except UsageError as err:
+        # A scene of several files is known by its item.
+        if isinstance(document, Path) and alone and single_bands(item["assets"]):
+            return Met(name, str(document.resolve()), item)
         return Met(name, problem=one_line(err))
 
 
@@ -129,23 +133,23 @@ def _document(place: Path | Location) -> dict[str, Any]:
     """
     try:
         # Not strict: one item with NaN must not keep the others of its page away.
-        said = parse_json(_bytes(place), str(place), strict=False)
+        parsed = parse_json(_bytes(place), str(place), strict=False)
     except FileNotFoundError as err:
         raise UsageError("no such file", where=str(place)) from err
     except OSError as err:
         raise UsageError("cannot be read", where=str(place), got=err.strerror or str(err)) from err
-    said = said if isinstance(said, dict) else {}
-    collected = said.get("type") == "FeatureCollection"
-    found = {"links": [], **({} if collected else {"features": []}), **said}
-    lists = [found["links"], found.get("features")]
-    if said.get("type") not in ("Catalog", "Collection", "Feature", "FeatureCollection") or not all(
+    parsed = parsed if isinstance(parsed, dict) else {}
+    collected = parsed.get("type") == "FeatureCollection"
+    complete = {"links": [], **({} if collected else {"features": []}), **parsed}
+    lists = [complete["links"], complete.get("features")]
+    if parsed.get("type") not in ("Catalog", "Collection", "Feature", "FeatureCollection") or not all(
         isinstance(each, list) and all(isinstance(one, dict) for one in each) for each in lists
     ):
         raise UsageError(
             "not a STAC item or document", where=str(place),
             expected="a Catalog, a Collection, an item (Feature) or a FeatureCollection of items",
         )  # fmt: skip
-    return found
+    return complete
 
 
 def _bytes(place: Path | Location) -> bytes:

@@ -1,4 +1,4 @@
-"""The scenes in an inbox: rasters of a folder, or items reached from a STAC document."""
+"""The scenes in an inbox: rasters and Sentinel-2 products of a folder, or items that a document names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from spectile.catalog.stac.documents import one_line
 from spectile.catalog.stac.scenes import RASTERS
 from spectile.catalog.urls import Location, locate
 from spectile.pipeline.scene.addresses import resolve
+from spectile.pipeline.scene.opening import check_listed
 from spectile.pipeline.scene.remote import ask
+from spectile.pipeline.scene.safe import is_safe
 from spectile.pipeline.stac.crawl import crawl, elsewhere
 
 
@@ -26,12 +28,14 @@ class Arrival:
     """The name of its cube: the path in the folder without the suffix, or the item's collection and id."""
     place: str = ""
     """Path or URL; do not show signed URLs."""
-    state: tuple[str | int, ...] | None = None
-    """A value that changes when the scene changes: size and time, or ETag and size; None if unknown."""
     listed: bool = False
     """Whether a catalogue named it that lies on another server."""
+    in_document: bool = False
+    """Whether a STAC document named it: then it must be GeoTIFF or JPEG 2000."""
     problem: str | None = None
     """Why it cannot be processed, in one line."""
+    state: tuple[str | int, ...] | None = None
+    """A value that changes when the scene changes: size and time, or ETag and size; None if unknown."""
 
 
 def list_arrivals(inbox: str, *, allow_private: bool = False) -> list[Arrival]:
@@ -52,7 +56,7 @@ def list_arrivals(inbox: str, *, allow_private: bool = False) -> list[Arrival]:
     """
     place = locate(inbox)
     if isinstance(place, Path) and place.is_dir():
-        found = [Arrival(_name(path, place), str(path)) for path in _rasters(place)]
+        listed = [Arrival(_name(path, place), str(path)) for path in _rasters(place)]
     elif isinstance(place, Path) and place.suffix.lower() not in (".json", ".geojson"):
         raise UsageError(
             "no such inbox", where=str(place), expected="a folder, or a STAC document (.json) or its URL"
@@ -60,16 +64,18 @@ def list_arrivals(inbox: str, *, allow_private: bool = False) -> list[Arrival]:
     else:
         met = crawl(place, follow=True, allow_private=allow_private)
         arrivals = (
-            Arrival(each.name, each.place, listed=elsewhere(locate(each.place), place), problem=each.problem)
+            Arrival(each.name, each.place, elsewhere(locate(each.place), place), True, each.problem)
             for each in met
         )
-        found = list(dict.fromkeys(arrivals))  # a page of an API may repeat what a link has shown
-    many = Counter(each.name for each in found)
+        listed = list(dict.fromkeys(arrivals))  # a page of an API may repeat what a link has shown
+    many = Counter(arrival.name for arrival in listed)
     return [
-        each
-        if many[each.name] == 1
-        else replace(each, problem=f"{many[each.name]} scenes would be the cube {each.name}; rename them")
-        for each in found
+        arrival
+        if many[arrival.name] == 1
+        else replace(
+            arrival, problem=f"{many[arrival.name]} scenes would be the cube {arrival.name}; rename them"
+        )
+        for arrival in listed
     ]
 
 
@@ -87,6 +93,10 @@ def look(arrival: Arrival, *, allow_private: bool = False) -> Arrival:
         if isinstance(place, Location):
             there = ask(resolve(place, listed=arrival.listed, allow_private=allow_private))
             return replace(arrival, state=(there.etag, there.size) if there.etag else None)
+        if arrival.in_document:
+            check_listed(place)
+        if place.is_dir() and is_safe(place):
+            return replace(arrival, state=_state_of(place))
         facts = place.stat()
         if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for its writer
             return replace(arrival, problem=f"{arrival.place}: not a file")
@@ -105,9 +115,21 @@ def _rasters(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and not name.endswith(".zarr")
         )
+        products = [name for name in folders if name.upper().endswith(".SAFE")]
+        # Not looked into: a product that is being copied has bands, and no metadata yet.
+        folders[:] = [name for name in folders if name not in products]
+        yield from (Path(here, name) for name in products if is_safe(Path(here, name)))
         for name in sorted(files):
             if name.lower().endswith(RASTERS) and not name.startswith("."):
                 yield Path(here, name)
+
+
+def _state_of(product: Path) -> tuple[int, ...]:
+    """The number, bytes and last change of the files of a product."""
+    facts = [
+        os.stat(os.path.join(here, name)) for here, _, files in os.walk(product) for name in sorted(files)
+    ]
+    return len(facts), sum(each.st_size for each in facts), max(each.st_mtime_ns for each in facts)
 
 
 def _name(path: Path, folder: Path) -> str:

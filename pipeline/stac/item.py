@@ -60,7 +60,7 @@ def cube_facts(storage: Storage, *, taken: Span | None = None) -> Facts:
 def _cube_facts(storage: Storage, taken: Span | None) -> Facts:
     status, plan = read_status(storage), load_plan(storage)
     complete = status["status"] == "complete"
-    said = taken or (parse_span("/".join(status[TAKEN])) if status.get(TAKEN) else None)
+    span = taken or (parse_span("/".join(status[TAKEN])) if status.get(TAKEN) else None)
     centre_nm, fwhm_nm = _bands(storage, plan)
     pictures, valid = _pictures(storage) if complete else ({}, None)
     geometry: dict[str, Any] | None
@@ -116,7 +116,7 @@ def _cube_facts(storage: Storage, taken: Span | None) -> Facts:
         properties=properties,
         assets={"cube": cube, **pictures},
         links=_sources(plan, model),
-        taken=said,
+        taken=span,
     )
 
 
@@ -128,18 +128,18 @@ def _bands(storage: Storage, plan: Plan) -> tuple[list[float], list[float]]:
 def _place(grid: Grid) -> dict[str, Any]:
     crs = CRS.from_wkt(grid.crs_wkt)
     authority = crs.to_authority()
-    found: dict[str, Any] = {
+    properties: dict[str, Any] = {
         "proj:code": ":".join(authority) if authority else None,
         "proj:shape": list(grid.shape),
         "proj:transform": list(grid.transform)[:6],
         "proj:bbox": list(grid.bounds),
     }
     if authority is None:
-        found["proj:wkt2"] = crs.to_wkt(version="WKT2_2019")
+        properties["proj:wkt2"] = crs.to_wkt(version="WKT2_2019")
     if crs.is_projected:
         side = abs(grid.transform.determinant) ** 0.5 * crs.linear_units_factor[1]
-        found["gsd"] = round(side, 6)
-    return found
+        properties["gsd"] = round(side, 6)
+    return properties
 
 
 def _dimensions(plan: Plan, centre_nm: list[float]) -> dict[str, Any]:
@@ -181,7 +181,8 @@ def _sources(plan: Plan, model: Mapping[str, Any]) -> list[dict[str, str]]:
     scene: Any = plan.settings.get("scene", {})
     scenes: list[Mapping[str, Any]] = [share.facts for share in plan.scenes] or [scene]
     links = []
-    for each in scenes:
+    files = [{"name": each.get("name"), **file} for each in scenes for file in each.get("files", [each])]
+    for each in files:
         known = {"sha256": str(each["sha256"])} if "sha256" in each else {"etag": str(each.get("etag"))}
         href = redact_url(str(each["url"])) if "url" in each else f"urn:spectile:scene:{each.get('sha256')}"
         said = {f"spectile:{name}": value for name, value in known.items()}
@@ -194,13 +195,13 @@ def _sources(plan: Plan, model: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _pictures(storage: Storage) -> tuple[dict[str, dict[str, Any]], NDArray[np.bool_] | None]:
     """The assets beside a finished cube, and the valid pixels of the decimated cube."""
-    found: dict[str, dict[str, Any]] = {}
+    assets: dict[str, dict[str, Any]] = {}
     valid = None
     png, cog = quicklook_names(storage.name)
     if (value := storage.parent.get(png)) is not None:
         # The picture is a figure with spectra, not a map.
         width, height = (int.from_bytes(value[at : at + 4], "big") for at in (16, 20))
-        found["quicklook"] = {
+        assets["quicklook"] = {
             **_file(png, value), "type": "image/png", "roles": ["overview"],
             "title": "True colour, colour infrared and six spectra",
             "proj:code": None, "proj:shape": [height, width],
@@ -209,16 +210,16 @@ def _pictures(storage: Storage) -> tuple[dict[str, dict[str, Any]], NDArray[np.b
         with rasterio.open(BytesIO(value)) as dataset:
             valid = dataset.dataset_mask() > 0
             place = {"proj:shape": list(dataset.shape), "proj:transform": list(dataset.transform)[:6]}
-        found["true_colour"] = {
+        assets["true_colour"] = {
             **_file(cog, value), "type": COG_TYPE, "roles": ["visual"], "title": "True colour", **place,
         }  # fmt: skip
     name = report_name(storage.name)
     if (value := storage.parent.get(name)) is not None:
-        found["report"] = {
+        assets["report"] = {
             **_file(name, value), "type": "text/html", "roles": ["metadata"],
             "title": "How it was made, and its quality",
         }  # fmt: skip
-    return found, valid
+    return assets, valid
 
 
 def _file(name: str, value: bytes) -> dict[str, Any]:
@@ -244,8 +245,8 @@ def _footprint(grid: Grid, valid: NDArray[np.bool_] | None) -> dict[str, Any]:
     side = step * 2 ** round(np.log2(max(grid.shape) / max(valid.shape)))  # the cube's pixels along a cell
     windows = []
     for row in np.flatnonzero(cells.any(axis=1)):
-        held = np.flatnonzero(cells[row])
-        for col in {held[0], held[-1]}:  # the hull needs only the first and the last cell of a row
+        filled = np.flatnonzero(cells[row])
+        for col in {filled[0], filled[-1]}:  # the hull needs only the first and the last cell of a row
             window = Window(int(row) * side, int(col) * side, side, side)
             windows.append(window.intersection(grid.window))
     parts = shapely.from_geojson([json.dumps(each) for each in footprints(grid, windows)])

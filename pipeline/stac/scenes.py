@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from spectile.catalog.errors import UsageError
 from spectile.catalog.stac.scenes import RASTERS, NamedScene, item_span
 from spectile.catalog.urls import Location, is_url, locate
+from spectile.pipeline.scene.safe import is_safe
 from spectile.pipeline.stac.crawl import crawl
 
 
@@ -17,7 +18,8 @@ def list_scenes(given: Sequence[str], *, last: Sequence[str] = ()) -> list[Named
 
     Parameters
     ----------
-    given : rasters, folders of rasters and local STAC item collections (``.json``, ``.geojson``).
+    given : rasters, Sentinel-2 folders, folders of both, and local STAC item collections (``.json``,
+        ``.geojson``).
     last : the same, to come after all others; also those that ``given`` holds already.
 
     Raises
@@ -27,16 +29,16 @@ def list_scenes(given: Sequence[str], *, last: Sequence[str] = ()) -> list[Named
     late = [scene for each in last for scene in _scenes_of(each)]
     places = {_place(scene) for scene in late}
     early = [scene for each in given for scene in _scenes_of(each) if _place(scene) not in places]
-    found = early + late
-    if not found:
+    scenes = early + late
+    if not scenes:
         raise UsageError(
             "no scenes", got=", ".join(given) or None, expected="RGB rasters, or a folder of them"
         )
-    if twice := [name for name, count in Counter(scene.name for scene in found).items() if count > 1]:
+    if twice := [name for name, count in Counter(scene.name for scene in scenes).items() if count > 1]:
         raise UsageError(
             f"two scenes are called {twice[0]}", remedy="rename one; a cube knows its scenes by their names"
         )
-    return found
+    return scenes
 
 
 def _place(scene: NamedScene) -> str:
@@ -47,9 +49,11 @@ def _scenes_of(given: str) -> Iterator[NamedScene]:
     place = locate(given)
     if isinstance(place, Location):
         yield NamedScene(place.name, place.url)
+    elif place.is_dir() and is_safe(place):
+        yield NamedScene(place.name, str(place))
     elif place.is_dir():
         for path in sorted(place.iterdir()):
-            if path.suffix.lower() in RASTERS and path.is_file():
+            if (path.suffix.lower() in RASTERS and path.is_file()) or (path.is_dir() and is_safe(path)):
                 yield NamedScene(path.name, str(path))
     elif place.suffix.lower() in (".json", ".geojson"):
         for met in crawl(place, follow=False):

@@ -141,8 +141,8 @@ class Storage(ABC):
 
     def get(self, key: str) -> bytes | None:
         """The object, or None if there is none."""
-        found = self.read(key)
-        return None if found is None else found[0]
+        stored = self.read(key)
+        return None if stored is None else stored[0]
 
 
 def stem(name: str) -> str:
@@ -224,7 +224,7 @@ def check_file(path: Path) -> None:
     FileNotFoundError, NotADirectoryError : there is no file.
     StoreError : it is not a regular file, or too large.
     """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise StoreError("not a file", where=str(path), remedy="remove it")
-    check_size(found.st_size, str(path))
+    check_size(status.st_size, str(path))

@@ -113,8 +113,8 @@ class LocalStorage(Storage):
     def put_if(self, key: str, value: bytes, version: str) -> str:
         """Compare and rename under a lock; returns the new version."""
         with self._part(key, value) as (part, path), _lock(path):
-            found = self.read(key)
-            if found is None or found[1] != version:
+            stored = self.read(key)
+            if stored is None or stored[1] != version:
                 raise Changed(key)
             os.replace(part, path)
         return _version(value)

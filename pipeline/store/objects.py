@@ -302,8 +302,8 @@ class ObjectStorage(Storage):
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys of the objects directly under a prefix, in order."""
         with told(str(self)):
-            found = obstore.list_with_delimiter(self._store, checked(prefix))
-        yield from sorted(each["path"] for each in found["objects"])
+            listing = obstore.list_with_delimiter(self._store, checked(prefix))
+        yield from sorted(entry["path"] for entry in listing["objects"])
 
     def _all(self) -> Iterator[Any]:
         with told(str(self)):
@@ -316,12 +316,12 @@ class ObjectStorage(Storage):
 
     def size(self) -> int:
         """Bytes of all objects."""
-        return sum(each["size"] for each in self._all())
+        return sum(entry["size"] for entry in self._all())
 
     def walk(self) -> Iterator[str]:
         """The keys of all objects."""
-        for each in self._all():
-            yield each["path"]
+        for entry in self._all():
+            yield entry["path"]
 
     def sweep(self, *, beside: Sequence[str] = ()) -> None:
         """Does nothing: an unfinished write leaves nothing behind."""

@@ -21,7 +21,9 @@ def open_storage(place: str | Path) -> Storage:
     if isinstance(where, Path):
         return LocalStorage(where)
     if where.scheme not in ("s3", "gs"):
-        raise UsageError("cubes cannot be kept there", where=str(where), expected="a path, s3:// or gs://")
+        raise UsageError(
+            "not a place for cubes or catalogs", where=str(where), expected="a path, s3:// or gs://"
+        )
     from spectile.pipeline.store.objects import ObjectStorage  # imported late: runs on files need no client
 
     return ObjectStorage(where)

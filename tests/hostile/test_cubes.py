@@ -14,16 +14,17 @@ from typing import Any
 import pytest
 
 from spectile.catalog.errors import SpectileError
-from spectile.flows.console.describe import describe_cube
+from spectile.flows.console.describe import describe_cube, describe_run
 from spectile.pipeline.cube.record import open_cube, plan_of, put_record, read_record
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.plan.plan import _sha256
 from spectile.pipeline.product.export import export_cube
+from spectile.pipeline.product.report import write_report
 from spectile.pipeline.product.view import open_view
 from spectile.pipeline.stac.item import cube_facts
 from spectile.pipeline.store.base import LARGEST_JSON
 from spectile.pipeline.store.local import LocalStorage
-from tests.pipeline.cube.test_record import make
+from tests.pipeline.cubes import make
 
 MEMORY = 400_000_000
 """Bytes that a refusal may take at its peak."""
@@ -323,3 +324,24 @@ def test_the_plan_that_tests_change_is_read_like_any_other(cube):
     record = read_record(LocalStorage(cube))
     assert record is not None
     assert plan_of(record, LocalStorage(cube)).digest == _sha256(record["plan"])
+
+
+def test_a_chunk_that_states_a_negative_size_is_refused(cube):
+    for path in (cube / "reflectance").glob("c/0/*/*"):
+        shard = bytearray(path.read_bytes())
+        shard[4:8] = (-128).to_bytes(4, "little", signed=True)  # of the first chunk, in blosc's header
+        path.write_bytes(shard)
+    for read in (lambda: open_view(str(cube)).spectrum(0, 0), lambda: export(cube)):
+        with pytest.raises(SpectileError, match="Negative size") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [[], 7, "x", {"a": []}, {"model": 7, "scene": [], "radiometry": "x"}])
+def test_a_report_of_a_cube_that_says_odd_things_is_made_or_refused_in_one_line(cube, value):
+    edit_plan(cube, lambda plan: plan.update(settings=value))
+    edit(cube / "zarr.json", lambda root: root["attributes"]["spectile"].update(
+        dict.fromkeys(("taken", "warnings", "version", "valid_pixels", "notices"), value)))  # fmt: skip
+    for door in (lambda: write_report(LocalStorage(cube)), lambda: describe_run(LocalStorage(cube))):
+        with suppress(SpectileError):
+            door()

@@ -228,7 +228,7 @@ BAD_SCENES: dict[str, str] = {
 def inbox(tmp_path: Path) -> Path:
     folder = tmp_path / "inbox"
     folder.mkdir()
-    (folder / "a.tif").write_bytes(b"II")
+    (folder / "a.tif").write_bytes(b"II*\0")
     (folder / "out").symlink_to("/etc")
     (folder / "circle").symlink_to("circle")
     return folder
@@ -250,6 +250,20 @@ def test_a_bad_scene_is_told_in_a_line_and_the_others_go_on(inbox: Path, what: s
     found = arrivals(inbox / "page.json")
     assert [each.name for each in found[False]] == ["good"]
     assert len(found[True]) == 1
+
+
+def test_an_item_names_no_vrt_and_no_other_format(inbox: Path) -> None:
+    (inbox / "a.vrt").write_text("<VRTDataset/>")
+    (inbox / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (inbox / "disguised.tif").write_text("<VRTDataset/>")
+    items = [
+        scene_item(name, **asset(href=href))
+        for name, href in (("one", "a.vrt"), ("two", "a.png"), ("three", "disguised.tif"), ("good", "a.tif"))
+    ]
+    (inbox / "page.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    found = arrivals(inbox / "page.json")
+    assert [each.name for each in found[False]] == ["good"]
+    assert len(found[True]) == 3
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spectile.catalog.errors import SpectileError
-from spectile.flows.run import execute, planning
+from spectile.flows.run import planning
 from spectile.flows.run.execute import run_scene
 from spectile.flows.run.settings import SceneSettings
 from spectile.pipeline.cube.record import open_cube
@@ -23,11 +23,6 @@ def settings(make_scene: Callable[..., Path], tmp_path: Path) -> SceneSettings:
         scene=str(make_scene()), out=str(tmp_path / "out" / "cube.zarr"), model="bands-repeat",
         radiometry="display", block=512,
     )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "write_report", lambda storage, **_: None)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import rasterio
 
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.pipeline.scene.opening import MOST_IMAGES
+from spectile.pipeline.scene.opening import MOST_IMAGES, check_size
 from spectile.pipeline.scene.source import open_source
 from tests.hostile.servers import listening
 
@@ -171,25 +172,63 @@ def test_gdal_s_own_kinds_of_names_ask_no_server(name, tmp_path, monkeypatch):
         assert server.requests == []
 
 
-def _with_images(path: Path, count: int) -> None:
-    """Write the first image of a TIFF again and again after it."""
+def _with_images(path: Path, count: int, *, overviews: bool = False) -> None:
+    """Write the first image of a TIFF again and again after it, or say that they are its overviews."""
     raw = bytearray(path.read_bytes())
     first = struct.unpack("<I", raw[4:8])[0]
     entries = struct.unpack("<H", raw[first : first + 2])[0]
     directory = bytes(raw[first : first + 2 + 12 * entries])
     at = len(raw)
     raw[first + len(directory) : first + len(directory) + 4] = struct.pack("<I", at)
+    if overviews:
+        reduced = struct.pack("<HHHII", entries + 1, 254, 4, 1, 1)
+        directory = reduced + directory[2:]
     for number in range(1, count + 1):
         following = at + number * (len(directory) + 4) if number < count else 0
         raw += directory + struct.pack("<I", following)
     path.write_bytes(raw)
 
 
-def test_a_file_of_very_many_images_is_refused(make_scene):
+@pytest.mark.parametrize("overviews", [False, True])
+def test_a_file_of_very_many_images_is_refused_before_gdal_counts_them(make_scene, overviews):
     path = make_scene()
-    _with_images(path, MOST_IMAGES + 5)
+    _with_images(path, 3, overviews=overviews)
+    assert open_source(path).grid.shape == (37, 53)
+    path = make_scene(seed=2)
+    _with_images(path, MOST_IMAGES + 5, overviews=overviews)
     with pytest.raises(SceneError, match="too many images"):
         open_source(path)
+    if not overviews:  # as it is done for URLs
+        with rasterio.open(path) as dataset, pytest.raises(SceneError, match="too many images"):
+            check_size(dataset, "a URL")
+    path.rename(f"{path}.ovr")
+    with pytest.raises(SceneError, match=r"\.ovr: the file holds too many images"):
+        open_source(make_scene(seed=3))
+
+
+def test_overviews_of_erdas_beside_a_scene_are_refused(write_scene):
+    path = write_scene(np.full((3, 256, 256), 50, np.uint8))
+    beside = path.with_suffix(".aux")
+    with rasterio.open(
+        beside, "w", driver="HFA", width=256, height=256, count=3, dtype="uint8", crs="EPSG:32619",
+        transform=rasterio.Affine(0.5, 0, 320_000, 0, -0.5, 4_881_000), DEPENDENT_FILE=path.name,
+        USE_SPILL="YES",
+    ) as made:  # fmt: skip
+        made.write(np.full((3, 256, 256), 200, np.uint8))
+    with rasterio.open(beside, "r+", driver="HFA") as made:
+        made.build_overviews([4])
+    with rasterio.open(path) as dataset:
+        assert (dataset.read(1, out_shape=(64, 64)) == 200).all(), "GDAL shows what a third file holds"
+    with pytest.raises(SceneError, match="it refers to other files"):
+        open_source(path)
+
+
+def test_an_envi_header_that_takes_gdal_long_is_refused(tmp_path):
+    (tmp_path / "scene.img").write_bytes(b"\7" * 1800)
+    for more in ("".join(f"k{number} = 1\n" for number in range(2000)), "x" * 5_000_000):
+        (tmp_path / "scene.hdr").write_text(f"ENVI\nsamples = 20\nlines = 30\nbands = 3\n{more}")
+        with pytest.raises(SceneError, match="header is too long"):
+            open_source(tmp_path / "scene.img")
 
 
 def _resized(path: Path, tags: dict[int, int]) -> None:
@@ -227,6 +266,15 @@ def test_envi_data_that_are_cut_off_are_refused(tmp_path):
     (tmp_path / "scene.img").write_bytes(b"\7" * 1800)
     assert open_source(tmp_path / "scene.img").grid.shape == (30, 20)
     (tmp_path / "scene.img").write_bytes(b"\7" * 1799)
+    with pytest.raises(SceneError, match="too small for its image size"):
+        open_source(tmp_path / "scene.img")
+    (tmp_path / "scene.img").write_bytes(gzip.compress(b"\7" * 1800))
+    packed = header.replace("bands", "file compression = 1\nbands")
+    (tmp_path / "scene.hdr").write_text(packed)
+    before = set(tmp_path.iterdir())
+    assert open_source(tmp_path / "scene.img").grid.shape == (30, 20)
+    assert set(tmp_path.iterdir()) == before, "GDAL would note beside it how large it is"
+    (tmp_path / "scene.hdr").write_text(packed.replace("lines = 30", "lines = 30000"))
     with pytest.raises(SceneError, match="too small for its image size"):
         open_source(tmp_path / "scene.img")
 

@@ -26,6 +26,7 @@ def test_a_scene_is_read_from_where_its_server_sends_us_on_the_same_kind_of_addr
         np.testing.assert_array_equal(
             source.read(source.grid.window)[0], open_source(path).read(source.grid.window)[0]
         )
+        assert set(server.requests) == {"/old.tif", "/scene.tif"}, "nothing beside it is asked for"
 
 
 @pytest.mark.parametrize(
@@ -118,3 +119,25 @@ def test_a_catalogue_names_geotiff_and_jpeg_2000_only(tmp_path):
     path.write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(SceneError, match="a catalogue may not name"):
         open_source(path, listed=True)
+
+
+def test_the_bands_of_an_item_are_asked_of_a_private_server_only_where_that_is_allowed(write_scene, tmp_path):
+    numbers = np.arange(3, dtype=np.uint16)[:, None, None] * 1000 + np.zeros((3, 20, 30), np.uint16)
+    with listening(tmp_path / "served") as server:
+        assets = {}
+        (tmp_path / "served").mkdir()
+        for at, colour in enumerate(("red", "green", "blue")):
+            write_scene(numbers[[at]], f"served/{colour}.tif")
+            bands = [{"name": colour, "eo:common_name": colour, "raster:scale": 1e-4}]
+            assets[colour] = {"href": f"{server.url}/{colour}.tif", "type": "image/tiff", "bands": bands}
+        document = tmp_path / "item.json"
+        document.write_text(json.dumps({**_item(""), "assets": assets}))
+        (scene,) = list_scenes([str(document)])
+        with pytest.raises(SceneError, match="--allow-private"):
+            open_source(document)
+        with pytest.raises(SceneError, match="--allow-private"):
+            open_scenes([scene])
+        assert server.requests == []
+        (source,), _ = open_scenes([scene], allow_private=True)
+        assert source.read(source.grid.window).values[:, 3, 4] == pytest.approx([0.0, 0.1, 0.2])
+        assert source.feeds[2] == "blue (460 nm): band 3 (blue)"

@@ -35,7 +35,7 @@ def test_a_fact_of_another_type_is_named_in_one_line_though_its_digest_holds(
     facts: dict[str, Any], named: str, tmp_path: Path
 ) -> None:
     checkpoint.save(tmp_path, {"a": torch.zeros(1)}, {"name": "tiny", **facts})
-    with pytest.raises(CheckpointError, match=f"a fact of the checkpoint cannot be used: {named}") as caught:
+    with pytest.raises(CheckpointError, match=f"the checkpoint's header is invalid: {named}") as caught:
         read_facts(tmp_path / FILE)
     assert "\n" not in str(caught.value)
 

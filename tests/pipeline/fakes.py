@@ -31,6 +31,7 @@ class Positional:
     bands: Bands = SIX
     response: Bands = RGB_CAMERA
     stride: int = 8
+    reach: int | None = None
     batch: int = 3
     leak: float = 0.0
     calibration: Calibration | None = None

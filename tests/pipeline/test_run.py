@@ -221,7 +221,7 @@ def test_a_network_that_gives_no_number_fails_its_block_alone_and_at_once(cube, 
     broken = cube.plan.blocks[1], cube.plan.blocks[2]
     assert len(watch.said) == len(cube.plan.blocks)
     for block, line in zip(broken, watch.said[1:], strict=False):
-        assert line.startswith(f"{block.name} tile r0001c0005: the network gave no number")
+        assert line.startswith(f"{block.name} tile r0001c0005: the prediction is not finite")
     assert Broken.asked == len(broken)
     assert checksums(cube) == {block: sums for block, sums in reference.items() if block not in broken}
     spans = [cube.plan.tiling.span(block.window).size for block in cube.plan.blocks if block not in broken]
@@ -245,7 +245,7 @@ def test_less_memory_halves_the_batch_once_and_for_all(cube, reference, caplog):
     assert predictor.calls[:3] == [8, 4, 2]
     assert set(predictor.calls[2:]) <= {1, 2}
     told = [record.message for record in caplog.records]
-    assert told == [f"not enough memory; {count} tile(s) a call from now on" for count in (4, 2)]
+    assert told == [f"not enough memory; the batch is now {count} tile(s)" for count in (4, 2)]
     assert checksums(cube) == reference
 
 
@@ -260,9 +260,7 @@ def test_memory_that_runs_out_while_reading_is_met_too(cube, reference, caplog):
     predictor = Failing(batch=8)
     run(cube, source=scene, predictor=predictor)
     assert checksums(cube) == reference
-    assert [record.message for record in caplog.records] == [
-        "not enough memory; 4 tile(s) a call from now on"
-    ]
+    assert [record.message for record in caplog.records] == ["not enough memory; the batch is now 4 tile(s)"]
 
 
 def test_a_store_that_fails_stops_the_run_after_its_retries(cube, monkeypatch):

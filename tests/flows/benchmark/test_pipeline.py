@@ -1,12 +1,10 @@
 """The command, on a scene of one block; nothing here depends on how long anything takes."""
 
 import json
-import time
 from dataclasses import fields
 from inspect import signature
 from statistics import median
 
-import numpy as np
 import pytest
 
 from spectile.flows.benchmark import pipeline
@@ -14,8 +12,6 @@ from spectile.flows.benchmark.pipeline import PARTS, PipelineBenchmark
 from spectile.flows.benchmark.table import COLUMNS, table
 from spectile.flows.commands import app as cli
 from spectile.flows.commands import benchmark
-from spectile.pipeline.benchmark import metered, write_scene
-from spectile.pipeline.scene.source import open_source
 
 TINY = ("--model", "bands-repeat", "--size", "520", "--block", "512", "--repeats", "1")
 
@@ -135,34 +131,3 @@ def test_what_cannot_be_measured_is_refused_in_one_line(capsys, arguments, messa
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("spectile: error:")]
     assert len(lines) == 1
     assert message in lines[0]
-
-
-def test_a_scene_repeats_its_landscape(tmp_path):
-    write_scene(tmp_path / "scene.tif", (70, 150))
-    source = open_source(tmp_path / "scene.tif", radiometry="display")
-    rgb = source.read(source.grid.window)[0]
-    assert rgb.shape == (3, 70, 150)
-    assert rgb.std() > 0.01
-    np.testing.assert_array_equal(rgb[:, :64, :64], rgb[:, :64, 64:128])
-    np.testing.assert_array_equal(rgb[:, :6, :64], rgb[:, 64:, :64])
-
-
-def test_metered_calls_count_their_own_time_alone_and_are_put_back():
-    class Slow:
-        def call(self):
-            time.sleep(0.05)
-            return 1
-
-        def each(self):
-            for number in range(2):
-                time.sleep(0.05)
-                yield number
-
-    before = vars(Slow)["call"], vars(Slow)["each"]
-    with metered((Slow, "call"), (Slow, "each")) as spent:
-        assert Slow().call() == 1
-        for _ in Slow().each():
-            Slow().call()  # what the caller does between two items is not the generator's
-    assert (vars(Slow)["call"], vars(Slow)["each"]) == before
-    assert spent["call"] >= 0.15
-    assert spent["each"] >= 0.1

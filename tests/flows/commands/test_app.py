@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 import zarr
 
 from spectile.flows.commands import app as cli
@@ -19,7 +18,6 @@ from spectile.flows.commands.run import run
 from spectile.flows.console import console
 from spectile.flows.run.execute import run_scene
 from spectile.flows.run.settings import SceneSettings
-from spectile.flows.run.texts import parse_bytes
 from spectile.pipeline.cube.lease import hold
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.cube.verify import verify_cube
@@ -80,21 +78,6 @@ def test_the_options_are_the_settings_with_their_defaults():
     assert left == SceneSettings(scene="s", out="o")
 
 
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [("4GB", 4_000_000_000), ("500MB", 500_000_000), ("2GiB", 2 * 1024**3), ("1.5 gb", 1_500_000_000),
-     ("1000000", 1_000_000), ("64kB", 64_000), ("1TB", 10**12)],
-)  # fmt: skip
-def test_memory_is_given_with_its_unit(text, count):
-    assert parse_bytes(text) == count
-
-
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "4XB", "0", "1e9", "inf"])
-def test_what_is_no_amount_of_memory_is_refused(text):
-    with pytest.raises(typer.BadParameter):
-        parse_bytes(text)
-
-
 @pytest.mark.parametrize("arguments", [("--version",), ("--help",), (), ("run", "--help"), ("models",)])
 def test_questions_are_answered(told, arguments):
     code, out, _ = told(*arguments)
@@ -112,7 +95,8 @@ def test_the_models_are_listed(told):
 
 @pytest.fixture
 def scene(write_scene) -> Path:
-    squares = np.random.default_rng(0).integers(1, 255, (3, 53, 54), dtype=np.uint8)
+    """A strip of two blocks."""
+    squares = np.random.default_rng(0).integers(1, 255, (3, 2, 54), dtype=np.uint8)
     return write_scene(np.kron(squares, np.ones((1, 10, 10), dtype=np.uint8)), photometric="RGB")
 
 
@@ -121,7 +105,7 @@ def test_a_run_says_what_it_made_and_writes_it_for_programs(told, scene, tmp_pat
     code, out, _ = told("run", scene, "--out", cube, *FAST, "--seed", 7, "--json", numbers)
     assert code == 0
     assert str(cube) in out
-    assert "540 × 530 px, 48 bands" in out
+    assert "540 × 20 px, 48 bands" in out
     assert "cube.quicklook.png" in out
     assert "MPix/s" in out
     facts = json.loads(numbers.read_text())
@@ -131,18 +115,18 @@ def test_a_run_says_what_it_made_and_writes_it_for_programs(told, scene, tmp_pat
     } <= facts["result"].keys()  # fmt: skip
     assert {"name", "digest"} <= facts["model"].keys()
     assert facts["seed"] == 7
-    assert (facts["result"]["blocks_done"], facts["result"]["blocks_failed"]) == (4, 0)
+    assert (facts["result"]["blocks_done"], facts["result"]["blocks_failed"]) == (2, 0)
 
     code, out, _ = told("info", cube)
     assert code == 0
-    for fact in ("complete, 4 of 4", "540 × 530 px, 48 bands", "380 to 1050 nm", "EPSG:32619"):
+    for fact in ("complete, 2 of 2", "540 × 20 px, 48 bands", "380 to 1050 nm", "EPSG:32619"):
         assert fact in out
     assert "complete, run done" in told("status", cube)[1]
     assert told("verify", cube)[0] == 0
 
     shard = cube / "reflectance" / "c" / "0" / "0" / "1"
     value = bytearray(shard.read_bytes())
-    value[1000] ^= 1
+    value[len(value) // 2] ^= 1
     shard.write_bytes(value)
     code, out, _ = told("verify", cube)
     assert code == 1
@@ -153,7 +137,7 @@ def test_a_run_that_is_no_terminal_says_how_it_goes_in_lines(scene, tmp_path, mo
     monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0)
     assert cli.main(["run", str(scene), "--out", str(tmp_path / "cube.zarr"), *FAST]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert any("blocks 2/4, tiles " in line and " MPix/s, " in line and " left" in line for line in lines)
+    assert any("blocks 1/2, tiles " in line and " MPix/s, " in line and " left" in line for line in lines)
     assert "\x1b" not in "".join(lines)
     assert len({line[:2].isdigit() for line in lines}) == 1, "each line begins with the time"
 
@@ -165,7 +149,7 @@ def test_a_dry_run_reads_no_pixel_and_writes_no_cube(told, scene, tmp_path):
     code, out, _ = told("run", scene, "--out", cube, *FAST, "--dry-run", "--json", numbers)
     assert code == 0
     assert all(word in out for word in ("tiles", "blocks", "redundancy", "peak memory", "hours", "output"))
-    assert "540 × 530 px, 48 bands" in out
+    assert "540 × 20 px, 48 bands" in out
     assert not cube.exists()
     facts = json.loads(numbers.read_text())
     assert facts["plan"]["hours"] > 0
@@ -195,9 +179,9 @@ def test_a_dry_run_refuses_a_cube_that_another_run_is_writing(scene, tmp_path, c
 
 def test_a_region_is_cut_out(told, scene, tmp_path):
     cube = tmp_path / "cube.zarr"
-    code, _, _ = told("run", scene, "--out", cube, *FAST, "--region", "320010,4880900,320060,4880990.5")
+    code, _, _ = told("run", scene, "--out", cube, *FAST, "--region", "320010,4880993,320060,4880997.5")
     assert code == 0
-    assert counts(cube).shape == (48, 181, 100)
+    assert counts(cube).shape == (48, 9, 100)
 
 
 def test_resuming_a_finished_cube_recomputes_nothing(told, scene, tmp_path):
@@ -206,7 +190,7 @@ def test_resuming_a_finished_cube_recomputes_nothing(told, scene, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (cube / "reflectance").rglob("*")}
     code, out, _ = told("run", scene, "--out", cube, *FAST, "--resume", "--json", numbers)
     assert code == 0
-    assert "4 of 4 done" in out
+    assert "2 of 2 done" in out
     assert json.loads(numbers.read_text())["result"]["megapixels"] == 0
     assert before == {path: path.stat().st_mtime_ns for path in (cube / "reflectance").rglob("*")}
 
@@ -235,7 +219,7 @@ def test_resuming_a_finished_cube_recomputes_nothing(told, scene, tmp_path):
         ({}, ("--memory", "500MB", "--model", "bands-repeat"), "the memory budget is too small"),
         ({}, ("--region", "1,2,3"), "--region"),
         ({}, ("--region", "3,2,1,4"), "invalid setting region (got (3.0, 2.0, 1.0, 4.0), expected XMIN"),
-        ({}, ("--region", "-9,-9,-1,-1"), "the region does not meet the scene"),
+        ({}, ("--region", "-9,-9,-1,-1"), "the region does not overlap the scene"),
         ({}, ("--device", "tpu"), "--device"),
         ({}, ("--nodata", "some"), "--nodata"),
         ({}, ("--resume", "--overwrite"), "exclude each other"),
@@ -358,8 +342,8 @@ def test_commands_on_what_is_no_cube_are_refused(told, tmp_path):
 # --- failures
 
 
-def test_an_unreadable_block_is_named_and_the_cube_stays_incomplete(told, scene, tmp_path):
-    cube, numbers = tmp_path / "cube.zarr", tmp_path / "run.json"
+def test_an_unreadable_block_is_named_and_the_cube_stays_incomplete(told, make_scene, tmp_path):
+    scene, cube, numbers = make_scene((530, 60)), tmp_path / "cube.zarr", tmp_path / "run.json"
     whole = scene.read_bytes()
     scene.write_bytes(whole[: len(whole) * 3 // 4])
     code, _, error = told("run", scene, "--out", cube, *FAST, "--json", numbers)
@@ -367,7 +351,7 @@ def test_an_unreadable_block_is_named_and_the_cube_stays_incomplete(told, scene,
     assert "block r000" in error
     result = json.loads(numbers.read_text())["result"]
     assert result["blocks_failed"] >= 1
-    assert result["blocks_done"] + result["blocks_failed"] == 4
+    assert result["blocks_done"] + result["blocks_failed"] == 2
     assert result["quicklook"] is None
     assert read_status(open_storage(cube))["status"] == "incomplete"
     assert "incomplete" in told("info", cube)[1]

@@ -10,7 +10,7 @@ from affine import Affine
 from pyproj import Transformer
 
 from spectile.flows.commands import app as cli
-from spectile.flows.run import execute, predictors
+from spectile.flows.run import predictors
 from spectile.flows.run.execute import finish_cube, process_blocks, remaining, start_cube
 from spectile.flows.run.holding import Beating, holding
 from spectile.flows.run.planning import prepare
@@ -21,11 +21,6 @@ from spectile.pipeline.store.opening import open_storage
 FAST = ("--model", "bands-repeat", "--block", "512", "--tile", "64", "--halo", "8")
 CRS = "EPSG:32619"  # of write_scene
 HALF_METRE = Affine.translation(320_000.0, 4_881_000.0) @ Affine.scale(0.5, -0.5)
-
-
-@pytest.fixture(autouse=True)
-def _plain_pictures(monkeypatch) -> None:
-    monkeypatch.setattr(execute, "write_quicklook", lambda storage: f"{storage}.png")
 
 
 @pytest.fixture
@@ -84,7 +79,8 @@ def test_a_plan_is_a_polygon_for_each_block_and_reads_no_pixel(spectile, scene, 
     assert sum(values(found, "cube_bytes")) == report["total"]["output_bytes"]
     assert sum(values(found, "seconds_estimated")) == pytest.approx(3600 * report["total"]["hours"], abs=0.01)
     assert 0 < max(values(found, "memory_bytes")) < report["total"]["peak_memory_bytes"]
-    assert len(told.splitlines()) == 2
+    assert len(told.splitlines()) == 3
+    assert told.startswith("channels  red (605 nm): band 1 (red); green (540 nm): band 2 (green); ")
     assert "scene.tif" in told
     polygons = [in_metres(feature) for feature in found]
     whole = shapely.box(320_000, 4_881_000 - 265, 320_550, 4_881_000)
@@ -152,7 +148,7 @@ def test_a_flight_line_shows_its_empty_blocks(spectile, tmp_path):
             ("--out", "plan.geojson", "--radiometry", "display", "--radiometry", "reflectance"),
             "two radiometries",
         ),
-        (("--out", "cube.zarr/plan.geojson", "--region", "0,0,1,1"), "does not meet the scene"),
+        (("--out", "cube.zarr/plan.geojson", "--region", "0,0,1,1"), "does not overlap the scene"),
     ],
 )
 def test_what_makes_no_map_is_refused(capsys, scene, tmp_path, monkeypatch, arguments, error):

@@ -100,6 +100,7 @@ def test_pools_limits_and_the_schedule_are_on_the_server(prefect, prefect_server
     assert choices["device"]["enum"] == ["auto", "cpu", "cuda"]
 
 
+@pytest.mark.slow
 def test_a_schedule_that_is_switched_on_gives_runs(prefect, prefect_server):
     """Prefect inserts them in a way that SQLAlchemy 2.1 refuses, and tells of it in the server's log only."""
     from prefect.client.orchestration import get_client
@@ -131,6 +132,7 @@ def test_every_deployment_names_a_flow_a_pool_and_parameters_that_the_flow_takes
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_deployment_refuses_parameters_outside_its_schema(prefect_server):
     from prefect.exceptions import ParameterTypeError
 

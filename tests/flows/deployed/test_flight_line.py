@@ -46,12 +46,6 @@ def write(tmp_path):
     return write
 
 
-@pytest.fixture(autouse=True)
-def _plain_pictures(monkeypatch) -> None:
-    """Quicklooks have tests of their own; drawing them takes longer than these cubes."""
-    monkeypatch.setattr(execute, "write_quicklook", lambda storage: f"{storage}.png")
-
-
 @pytest.fixture
 def neighbourly(monkeypatch) -> None:
     """A predictor whose tiles depend on all of their pixels, as a network's do."""
@@ -243,7 +237,7 @@ def test_what_cannot_be_added_is_refused_and_changes_nothing(write, scenes, tmp_
         "to a flight line only": settings_of(single, *scenes, add=(new,)),
         r"a scene of the cube is missing \(got b\.tif\)": settings_of(out, scenes[0], add=(new,)),
         r"not in the cube \(got far\.tif\)": settings_of(out, *scenes, far, add=(new,)),
-        r"far\.tif: the scene does not meet the line's extent": settings_of(out, *scenes, add=(far,)),
+        r"far\.tif: the scene does not overlap the line's extent": settings_of(out, *scenes, add=(far,)),
         "line.combine nadir instead of feather": settings_of(out, *scenes, add=(new,), combine="nadir"),
         "exclude each other": settings_of(out, *scenes, add=(new,), overwrite=True),
         "no cube of spectile": settings_of(tmp_path / "none.zarr", *scenes, add=(new,)),

@@ -28,11 +28,6 @@ from spectile.pipeline.store.opening import open_storage
 SECRET = "wJalrXUtnFEMI"
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    monkeypatch.setattr(execute, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
-
-
 @pytest.fixture
 def inbox(make_scene, tmp_path) -> Path:
     """Two scenes, one of them in a folder."""
@@ -303,6 +298,7 @@ def test_the_flows_parameters_are_those_of_the_settings():
     assert [each.name for each in parameters[:4]] == ["inbox", "out", "at_once", "settle"]
 
 
+@pytest.mark.slow
 def test_as_a_flow_each_scene_is_a_run_of_its_own_and_failures_are_told(
     inbox, settings, prefect_server, posts, caplog
 ):
@@ -350,6 +346,7 @@ def test_as_a_flow_each_scene_is_a_run_of_its_own_and_failures_are_told(
     assert SECRET not in json.dumps(posts) + caplog.text + signed.message
 
 
+@pytest.mark.slow
 def test_a_flow_run_that_fails_is_told_of(make_scene, prefect_server, posts, tmp_path):
     from spectile.flows.deployed.scene import process_scene
 

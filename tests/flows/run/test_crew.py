@@ -271,7 +271,7 @@ def test_a_worker_with_another_network_is_refused(settings):
     assert ours.network() is ours.network()
     for name, other in (("dtype", "bfloat16"), ("device", "cuda"), ("steps", 7), ("digest", "other")):
         theirs = replace(ours, settings={**ours.settings, name: other})
-        with pytest.raises(UsageError, match=rf"another one on this worker.*expected {name} {other}"):
+        with pytest.raises(UsageError, match=rf"differs from the plan.*expected {name} {other}"):
             theirs.network()
 
 

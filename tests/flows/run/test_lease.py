@@ -74,7 +74,6 @@ sys.exit(cli.main(sys.argv[3:]))
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch) -> None:
-    monkeypatch.setattr(execute, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
     monkeypatch.setitem(objects.RETRY, "max_retries", 2)
 
 

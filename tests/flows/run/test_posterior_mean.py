@@ -20,5 +20,5 @@ def test_one_step_is_announced_and_refuses_samples(tmp_path: Path, caplog: pytes
         prepared = prepare(SceneSettings(scene=str(scene), out=out, steps=1))
     assert "posterior mean" in caplog.text
     assert prepared.plan.settings["model"]["estimate"] == "posterior mean"  # type: ignore[index]
-    with pytest.raises(UsageError, match="every sample alike"):
+    with pytest.raises(UsageError, match="equal samples"):
         prepare(SceneSettings(scene=str(scene), out=out, steps=1, samples=4))

@@ -14,7 +14,6 @@ from rasterio.warp import transform
 from scipy.ndimage import map_coordinates
 
 from spectile.catalog.inputs import Batch
-from spectile.flows.run import execute
 from spectile.flows.run.execute import run_scene
 from spectile.flows.run.line import prepare_line, run_line
 from spectile.flows.run.planning import prepare
@@ -150,11 +149,9 @@ class Cubes:
 def cubes(flown, tmp_path_factory) -> Cubes:
     folder = tmp_path_factory.mktemp("cubes")
     whole, declared, left_in = (str(folder / f"{name}.zarr") for name in ("whole", "declared", "left_in"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execute, "write_quicklook", lambda storage: f"{storage}.png")
-        run_scene(replace(flown.whole, out=whole))
-        run_line(flown.line(out=declared, radiometry=flown.declared()))
-        run_line(flown.line(out=left_in, radiometry=LEFT_IN))
+    run_scene(replace(flown.whole, out=whole))
+    run_line(flown.line(out=declared, radiometry=flown.declared()))
+    run_line(flown.line(out=left_in, radiometry=LEFT_IN))
     opened = [open_cube(path).reflectance for path in (whole, declared, left_in)]
     for cube in opened[1:]:
         assert np.allclose(cube.rio.transform(), opened[0].rio.transform(), rtol=0, atol=1e-6)

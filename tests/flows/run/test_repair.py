@@ -9,7 +9,6 @@ import pytest
 from affine import Affine
 
 from spectile.flows.commands import app as cli
-from spectile.flows.run import execute
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.cube.verify import inspect_cube, verify_cube
 from spectile.pipeline.store.base import Storage
@@ -20,11 +19,6 @@ from tests.pipeline.fakes import NORTH_UP
 pytestmark = pytest.mark.slow  # whole runs, damaged and made again
 
 FAST = ("--model", "bands-repeat", "--block", "512")
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch) -> None:
-    monkeypatch.setattr(execute, "write_quicklook", lambda storage: "")  # drawing takes longer than all else
 
 
 @pytest.fixture

@@ -25,11 +25,6 @@ def settings(make_scene, tmp_path) -> SceneSettings:
     )
 
 
-@pytest.fixture(autouse=True)
-def _without_quicklook(monkeypatch) -> None:
-    monkeypatch.setattr(execute, "write_quicklook", lambda storage: "")
-
-
 @pytest.mark.usefixtures("with_reports")
 def test_a_run_leaves_a_report_that_the_item_names_and_the_command_makes_again(settings, tmp_path, capsys):
     _, result = run_scene(settings)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from spectile.catalog.bands import VNIR48
+from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.flows.training.recipe import Recipe
 from spectile.flows.training.report import draw_curves, draw_samples, record_line, table_rows
 from spectile.flows.training.sources import (
@@ -57,8 +57,9 @@ def test_samples_have_a_row_for_each_crop_and_false_colours(tmp_path: Path) -> N
     known[1, :20] = False
     for count in (1, 2):
         draw_samples(
-            tmp_path / f"{count}.png", bands=VNIR48, rgb=np.full((count, 3, 16, 16), 0.1, np.float32),
-            truth=truth[:count], known=known[:count], sample=truth[:count], mean=truth[:count], title="crops",
+            tmp_path / f"{count}.png", bands=VNIR48, response=RGB_CAMERA, truth=truth[:count],
+            rgb=np.full((count, 3, 16, 16), 0.1, np.float32), known=known[:count],
+            sample=truth[:count], mean=truth[:count], title="crops",
         )  # fmt: skip
     one, two = (imread(tmp_path / f"{count}.png") for count in (1, 2))
     assert two.shape[0] > 1.5 * one.shape[0]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.flows.conftest import chromium
 from tests.flows.view.test_page import served
-from tests.pipeline.cube.test_record import make
+from tests.pipeline.cubes import make
 
 STATIC = "/static/js/bokeh.min.js"
 UPGRADE = (

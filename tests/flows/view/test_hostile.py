@@ -27,7 +27,7 @@ from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.product.view import open_view
 from spectile.pipeline.store.local import LocalStorage
 from tests.flows.view.test_page import AtOnce
-from tests.pipeline.cube.test_record import BANDS, make
+from tests.pipeline.cubes import BANDS, make
 from tests.pipeline.fakes import NORTH_UP, UTM
 
 Edit = Callable[[dict[str, Any]], Any]

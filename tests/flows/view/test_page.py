@@ -32,7 +32,7 @@ from spectile.pipeline.product.view import Resolution, Subject, View, open_view
 from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.stac.item import cube_facts
 from spectile.pipeline.store.local import LocalStorage
-from tests.pipeline.cube.test_record import BANDS, ROTATED, content, make
+from tests.pipeline.cubes import BANDS, ROTATED, content, make
 
 SAMPLES = 4
 

@@ -17,7 +17,7 @@ from spectile.pipeline.store.local import LocalStorage
 from tests.catalog.items import made_up
 from tests.flows.view.test_hostile import tell
 from tests.flows.view.test_page import Page, served
-from tests.pipeline.cube.test_record import BANDS, make
+from tests.pipeline.cubes import BANDS, make
 
 
 def evil(name: str) -> str:

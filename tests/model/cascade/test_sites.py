@@ -88,10 +88,10 @@ def test_places_without_a_strip_or_without_which_nothing_is_left_are_passed_over
 
 
 def test_a_checkpoint_has_the_errors_and_a_calibration_as_wide(places, tmp_path, monkeypatch):
-    monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 20)
+    monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 10)
     monkeypatch.setattr("spectile.model.cascade.train.CALIBRATION_CROPS", 1)
     monkeypatch.setattr("spectile.model.cascade.train.CALIBRATION_SAMPLES", 4)
-    config = TrainConfig(steps=2, batch=2, crop=32, warmup=1, validate_every=2)
+    config = TrainConfig(steps=2, batch=2, crop=40, warmup=1, validate_every=2)  # whole strips
     cascade = CascadeConfig(VNIR48, RGB_CAMERA, stages=STAGES)
 
     def trained(name: str, scenes: list[TrainingScene], strips: list[TrainingScene]) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def test_another_preset_does_not_continue_a_run(tmp_path: Path) -> None:
         train(tmp_path, replace(TRAINING, noise_loss="mse"))
 
 
+@pytest.mark.slow
 def test_training_lowers_both_losses(tmp_path: Path) -> None:
     train(
         tmp_path,

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
+from affine import Affine
 from rasterio.crs import CRS
 
-from spectile.catalog.bands import VNIR48
+from spectile.catalog.bands import VNIR48, Bands
 from spectile.pipeline.cube.layout import lay_out
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
+from spectile.pipeline.plan.cost import Workload
 from spectile.pipeline.plan.layers import LAYERS
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.quality_layers import DEFAULT, QUALITY
 from spectile.pipeline.plan.shares import Share
-from tests.pipeline.fakes import NORTH_UP
+from tests.pipeline.cubes import BANDS
+from tests.pipeline.fakes import NORTH_UP, UTM
 
-UTM = CRS.from_epsg(32633).to_wkt()
+CRS_WKT = CRS.from_epsg(32633).to_wkt()
 
 
 def scene() -> Plan:
     """Of one scene, with every layer."""
     shape = (620, 700)
-    grid = Grid(shape, NORTH_UP, UTM)
+    grid = Grid(shape, NORTH_UP, CRS_WKT)
     return Plan(
         grid, grid.window, Tiling(shape), 512, 48, 4, LAYERS, {"scene": {"name": "a.tif"}}, (), QUALITY
     )
@@ -33,7 +37,7 @@ def scene() -> Plan:
 def line() -> Plan:
     """Of a flight line of two scenes."""
     shape = (620, 700)
-    grid = Grid(shape, NORTH_UP, UTM)
+    grid = Grid(shape, NORTH_UP, CRS_WKT)
     settings = {"line": {"combine": "feather", "resampling": "bilinear"}}
     scenes = (
         Share({"name": "a.tif"}, ((0, 0, 2),), ((0, 0, 2),)),
@@ -45,8 +49,8 @@ def line() -> Plan:
 @pytest.mark.parametrize(
     ("plan", "digest"),
     [
-        (scene(), "255b097a8fd4e6ee4e3d3f4d702cb981ce07bf959821083980ef156a62b520a6"),
-        (line(), "aa393c2a5429d715f3c688448bbf84d3b966d46c902d0c0dabea2d65fa927ad3"),
+        (scene(), "8fd7280d7fdf4c3b47d7c250251b9b5595ad93bd9aa0b62e37d141224cea62bb"),
+        (line(), "9d9672231832f8707349936c73be515ec136a4da0ba8906dd92494c2aca0958e"),
     ],
     ids=["scene", "line"],
 )
@@ -55,10 +59,55 @@ def test_the_metadata_of_a_cube_are_what_they_were(plan: Plan, digest: str) -> N
     for key, value in lay_out(plan, VNIR48).items():
         if not key.endswith(".json") or key.endswith("spatial_ref/zarr.json"):
             continue  # numbers; and how the library of projections writes a CRS
-        metadata = json.loads(value.decode().replace(json.dumps(UTM)[1:-1], "CRS"))
+        metadata = json.loads(value.decode().replace(json.dumps(CRS_WKT)[1:-1], "CRS"))
         if "spectile" in metadata["attributes"]:
             own = metadata["attributes"]["spectile"]
             del own["version"], own["digest"]
         found[key] = metadata
     # In the order in which they are written.
     assert hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest() == digest
+
+
+@pytest.mark.parametrize(
+    ("crs", "y", "x"),
+    [
+        ("EPSG:32619", ("projection_y_coordinate", "m"), ("projection_x_coordinate", "m")),
+        ("EPSG:2263", ("projection_y_coordinate", "0.304800609601219 m"),
+         ("projection_x_coordinate", "0.304800609601219 m")),
+        ("EPSG:2222", ("projection_y_coordinate", "0.3048 m"), ("projection_x_coordinate", "0.3048 m")),
+        ("EPSG:4326", ("latitude", "degrees_north"), ("longitude", "degrees_east")),
+        ("EPSG:4807", ("latitude", "0.0157079632679489 rad"), ("longitude", "0.0157079632679489 rad")),
+        ("+proj=ob_tran +o_proj=longlat +o_lat_p=30 +lon_0=10", ("grid_latitude", "degrees"),
+         ("grid_longitude", "degrees")),
+        ('LOCAL_CS["site",UNIT["kilometre",1000]]', ("projection_y_coordinate", "1000 m"),
+         ("projection_x_coordinate", "1000 m")),
+    ],
+)  # fmt: skip
+def test_the_axes_have_the_names_and_units_of_their_crs(crs, y, x):
+    wkt = CRS.from_user_input(crs).to_wkt()
+    grid = Grid((20, 30), Affine(0.001, 0, 10, 0, -0.001, 40), wkt)
+    objects = lay_out(Plan(grid, grid.window, Tiling(grid.shape), 512, len(BANDS)), BANDS)
+    for axis, expected in (("y", y), ("x", x)):
+        said = json.loads(objects[f"{axis}/zarr.json"])["attributes"]
+        assert (said["standard_name"], said["units"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("bands", "chunk", "shard"),
+    [
+        (6, 6, 6), (16, 16, 16), (17, 16, 32), (48, 16, 48), (102, 16, 112), (103, 16, 112), (191, 16, 192),
+    ],
+)  # fmt: skip
+def test_chunks_are_of_16_bands_whatever_their_number(bands, chunk, shard):
+    grid = Grid((600, 600), NORTH_UP, UTM)
+    plan = Plan(grid, grid.window, Tiling(grid.shape), 512, bands, 2, ("sd",))
+    objects = lay_out(plan, Bands.evenly_spaced(400, 2400, bands))
+    for name in ("reflectance", "reflectance_sd", "overviews/2/reflectance"):
+        metadata = json.loads(objects[f"{name}/zarr.json"])
+        assert metadata["shape"][0] == bands
+        assert metadata["chunk_grid"]["configuration"]["chunk_shape"] == [shard, 512, 512]
+        assert metadata["codecs"][0]["configuration"]["chunk_shape"] == [chunk, 256, 256]
+    # The bands that fill a shard up are written as chunks like the others, and so count as memory.
+    full = Workload(replace(plan, bands=shard), 3).estimate().peak_memory_bytes
+    sums = 512 * 512 * (shard - bands) * 4 * plan.samples
+    assert full - Workload(plan, 3).estimate().peak_memory_bytes == sums

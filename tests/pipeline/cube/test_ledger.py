@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from spectile.pipeline.cube.ledger import Marker, checksum, damaged, key_of, read_marker, write_marker
+from spectile.pipeline.cube.ledger import Marker, checksum, damaged, key_of, read_markers, write_marker
 from spectile.pipeline.cube.record import RECORD, put_record, read_record
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block
@@ -27,22 +27,24 @@ def flipped(value: bytes) -> list[bytes]:
 
 def test_a_marker_is_read_as_it_was_written(tmp_path):
     write_marker(LocalStorage(tmp_path), BLOCK, MARKER)
-    assert read_marker(LocalStorage(tmp_path), BLOCK) == MARKER
+    assert read_markers(LocalStorage(tmp_path), [BLOCK]) == {BLOCK: MARKER}
 
 
 def test_any_flipped_bit_of_a_marker_makes_its_block_undone(tmp_path):
     storage = LocalStorage(tmp_path)
     write_marker(storage, BLOCK, MARKER)
-    path = tmp_path / key_of(BLOCK)
-    for value in flipped(path.read_bytes()):
-        path.write_bytes(value)
-        assert read_marker(storage, BLOCK) is None, value
+    values = flipped((tmp_path / key_of(BLOCK)).read_bytes())
+    # Each under a block of its own, so that all are read at once.
+    flips = [Block(0, 2 + at, BLOCK.window) for at in range(len(values))]
+    for block, value in zip(flips, values, strict=True):
+        (tmp_path / key_of(block)).write_bytes(value)
+    assert read_markers(storage, [BLOCK, *flips]) == {BLOCK: MARKER}
 
 
 def test_a_marker_without_its_checksum_is_none(tmp_path):
     storage = LocalStorage(tmp_path)
     storage.put(key_of(BLOCK), json.dumps(asdict(MARKER)).encode())
-    assert read_marker(storage, BLOCK) is None
+    assert read_markers(storage, [BLOCK]) == {}
 
 
 class Together(LocalStorage):

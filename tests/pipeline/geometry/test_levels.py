@@ -32,3 +32,12 @@ def test_a_level_keeps_its_corner_on_a_rotated_map():
     half = levels(cube.shape, [(0, 0)])[1]
     assert half.key("reflectance") == "overviews/2/reflectance"
     assert half.grid(cube).transform @ (3, 4) == cube.transform @ (6, 8)
+
+
+def test_levels_end_with_the_first_that_fits_a_shard():
+    found = levels((16000, 9001), [(0, 0), (31, 17), (30, 17), (5, 4)])
+    assert [level.factor for level in found] == [1, 2, 4, 8, 16, 32]
+    assert found[-1].shape == (500, 282)
+    assert found[1].shards == ((0, 0), (2, 2), (15, 8))
+    assert found[-1].shards == ((0, 0),)
+    assert [level.factor for level in levels((512, 512), [])] == [1]

@@ -36,5 +36,5 @@ def test_a_climate_grid_may_have_the_centres_of_pixels_on_the_poles():
     ],
 )  # fmt: skip
 def test_a_place_that_is_none_is_refused_with_the_remedy(transform, wkt, got):
-    with pytest.raises(SceneError, match=rf"a\.tif: the scene's place is broken .*{got}.*rio edit-info"):
+    with pytest.raises(SceneError, match=rf"a\.tif: the scene's georeference .*{got}.*rio edit-info"):
         check_place(Grid((10, 10), transform, wkt), "a.tif")

@@ -48,7 +48,7 @@ def test_a_scene_weighs_more_towards_its_middle(source, combine):
 
 
 def test_a_scene_beside_the_line_is_refused_by_name(source):
-    with pytest.raises(SceneError, match=r"a\.tif: the scene does not meet the line's extent"):
+    with pytest.raises(SceneError, match=r"a\.tif: the scene does not overlap the line's extent"):
         place_scene("a.tif", source, take_footprint(source), moved(source.grid, cols=500))
 
 

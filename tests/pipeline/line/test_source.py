@@ -402,7 +402,7 @@ def test_what_makes_no_line_is_refused(write):
         open_line([scene], crs="EPSG:999999")
     with pytest.raises(UsageError, match="--resolution -1"):
         open_line([scene], resolution=-1)
-    with pytest.raises(SceneError, match=r"a\.tif: the scene does not meet the line's extent"):
+    with pytest.raises(SceneError, match=r"a\.tif: the scene does not overlap the line's extent"):
         open_line([scene], extent=(400_000, 3_000_000, 400_100, 3_000_100))
     cut = open_line([scene], extent=(500_010, 3_999_980, 500_100, 4_000_000))
     assert cut.notices == ("cut at the line's extent: a.tif",)

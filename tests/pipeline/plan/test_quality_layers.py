@@ -13,7 +13,6 @@ from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import lay_out
 from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.cube.reduce import reduce_flat
-from spectile.pipeline.cube.statistics import add_sums, describe, take_sums
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.cube.write import create_cube
 from spectile.pipeline.geometry.blend import tile_weights
@@ -78,6 +77,20 @@ def test_flags_say_what_a_pixel_was_made_from():
     np.testing.assert_array_equal(flags & FLAGS["masked_input"] > 0, masked & held.valid)
     assert 0 < masked.mean() < 0.3
     assert 0.2 < padded.mean() < 0.9
+
+
+@pytest.mark.parametrize(("reach", "size"), [(0, 1000), (5, 1000), (5, 50)])
+def test_only_pixels_from_which_the_network_looks_beyond_are_flagged(reach, size):
+    held = scene()
+    held.valid[60:62, 90] = False
+    flags, _ = evidence_of(held, Positional(reach=reach), size=size)
+    padded, masked = (np.zeros(held.valid.shape, bool) for _ in range(2))
+    if reach:
+        padded[...] = True
+        padded[reach:-reach, reach:-reach] = False
+        masked[60 - reach : 62 + reach, 90 - reach : 91 + reach] = held.valid[55:67, 85:96]
+    np.testing.assert_array_equal(flags & FLAGS["padded"] > 0, padded & held.valid)
+    np.testing.assert_array_equal(flags & FLAGS["masked_input"] > 0, masked)
 
 
 def test_disagreement_is_the_rms_difference_of_the_tiles():
@@ -212,17 +225,6 @@ def test_statistics_are_those_of_the_values_whatever_the_block(write_scene, tmp_
     # The group's consolidated metadata say the same.
     root = json.loads(cube.storage.get("zarr.json"))["consolidated_metadata"]["metadata"]
     assert root["reflectance"]["attributes"]["statistics"] == stored["reflectance"].attrs["statistics"]
-
-
-def test_of_nothing_there_are_no_statistics():
-    empty = np.full((2, 4, 4), NODATA, np.uint16)
-    full = np.full((2, 4, 4), 7, np.uint16)
-    assert describe(take_sums("reflectance", empty))["mean"] == [None, None]
-    parts = [{"a": take_sums("reflectance", counts)} for counts in (empty, full)]
-    both = describe(add_sums(parts)["a"])
-    assert both == {"valid_count": [16, 16], "minimum": [7e-4] * 2, "maximum": [7e-4] * 2,
-                    "mean": [7e-4] * 2, "stddev": [0.0] * 2}  # fmt: skip
-    assert take_sums("mask", np.ones((2, 2), np.uint8)) is None
 
 
 def test_layers_are_chosen_together():

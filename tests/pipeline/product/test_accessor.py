@@ -11,7 +11,7 @@ from shapely.geometry import LineString, Point, Polygon, box
 
 import spectile.pipeline.product.accessor  # noqa: F401
 from spectile.catalog.bands import SENSORS, VNIR48, Bands, resampling_matrix
-from spectile.catalog.colour import linear_to_srgb
+from spectile.catalog.colour import linear_to_srgb, true_colour
 from spectile.catalog.errors import UsageError
 from spectile.catalog.indices import INDICES
 from spectile.pipeline.plan.quality_layers import quality_attributes
@@ -135,11 +135,13 @@ def test_indices_that_are_unknown_or_that_wide_bands_blur_are_refused(cube):
 
 
 def test_pictures_show_white_as_white_and_masked_pixels_as_nodata(cube, values, tmp_path):
-    for found, wanted, white in (
-        (cube.spectile.rgb(), (640, 550, 460), 0.4),
-        (cube.spectile.false_colour(white=0.3), (860, 650, 550), 0.3),
+    camera = true_colour(cube.spectile.bands)
+    seen = camera.of(values[list(camera.bands)])
+    for found, light, white in (
+        (cube.spectile.rgb(), seen, 0.4),
+        (cube.spectile.false_colour(white=0.3), values[[at(nm) for nm in (860, 650, 550)]], 0.3),
     ):
-        expected = 1 + np.rint(254 * linear_to_srgb(values[[at(nm) for nm in wanted]] / np.float32(white)))
+        expected = 1 + np.rint(254 * linear_to_srgb(light / np.float32(white)))
         expected[np.isnan(expected)] = 0
         np.testing.assert_array_equal(found.values, expected)
         assert (found.values[:, *HOLE] == 0).all()
@@ -150,6 +152,13 @@ def test_pictures_show_white_as_white_and_masked_pixels_as_nodata(cube, values, 
         assert found.rio.nodata == 0
     with pytest.raises(UsageError, match="white"):
         cube.spectile.rgb(white=0)
+    with pytest.raises(UsageError, match="does not reach the bands of true colour"):
+        make_cube(bands=Bands.evenly_spaced(900, 1000, 6)).spectile.rgb()
+    other = Bands((650.0, 560.0, 480.0), (60.0, 60.0, 60.0))
+    told = {"plan": {"settings": {"response": other.to_json()}}}
+    own, camera = cube.assign_attrs(spectile=told).spectile.rgb(), true_colour(cube.spectile.bands, other)
+    expected = 1 + np.rint(254 * linear_to_srgb(camera.of(values[list(camera.bands)]) / np.float32(0.4)))
+    np.testing.assert_allclose(own.values[:, 3:], expected[:, 3:], atol=1)
 
 
 @pytest.mark.parametrize("turn", [0, 30])

@@ -9,7 +9,7 @@ from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.plan.plan import CHUNK, SHARD
 from spectile.pipeline.product import part as parts
 from spectile.pipeline.product.export import _select
-from tests.pipeline.product.test_export import make_cube
+from tests.pipeline.product.exports import make_cube
 
 
 @pytest.fixture(scope="module")

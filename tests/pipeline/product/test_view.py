@@ -22,7 +22,7 @@ from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.plan.counts import NODATA, SCALE
 from spectile.pipeline.product.view import Subject, View, open_view, picture, to_csv
 from spectile.pipeline.store.local import LocalStorage
-from tests.pipeline.cube.test_record import BANDS, ROTATED, content, make
+from tests.pipeline.cubes import BANDS, ROTATED, content, make
 from tests.pipeline.fakes import NORTH_UP
 
 SHAPE = (600, 1100)
@@ -120,7 +120,7 @@ def test_subjects_are_those_that_the_bands_reach(cubes: dict[str, Cube]) -> None
     found = view(cubes["whole"]).subjects
     assert {"true", "infrared", "band", "ndvi", "ndre", "sd"} <= found.keys()
     assert not {"ndwi_gao", "nbr", "mcari", "quality"} & found.keys()  # beyond 900 nm; one band for two
-    with pytest.raises(UsageError, match="nothing of this to show"):
+    with pytest.raises(UsageError, match="cannot show this"):
         view(cubes["whole"]).subject("nbr", 0)
 
 

@@ -51,6 +51,7 @@ NARROW = spec_of(SENSORS["sentinel2"], "rgb")
         (named("blue", "green", "red", "nir", "alpha"), RGBN, (3, 2, 1, 4)),
         (at(484.3, 558.4, 646.5, 804.6), RGBN, (3, 2, 1, 4)),
         (at(484.3, 558.4, 646.5, 804.6), RGB_SCENE, (3, 2, 1)),
+        (at(484.3, 558.4, 646.5), RGB_SCENE, (3, 2, 1)),
         (at(*range(400, 1000, 10)), RGB_SCENE, (21, 15, 7)),
         (of("sentinel2"), RGB_SCENE, (4, 3, 2)),
         (of("sentinel2"), RGBN, (4, 3, 2, 8)),

@@ -28,7 +28,7 @@ def test_gdal_gets_the_name_that_its_own_clients_know(place, name):
 def test_gdal_keeps_little_and_nothing_of_what_is_elsewhere(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9/path/")
     here, there = reading("a.tif").options, reading(URL).options
-    assert here == {"GDAL_CACHEMAX": CACHE_BYTES}
+    assert here == {"GDAL_CACHEMAX": CACHE_BYTES, "CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
     assert there["CPL_VSIL_CURL_NON_CACHED"] == "/vsis3/bucket/scenes/a.tif"
     assert there["GDAL_DISABLE_READDIR_ON_OPEN"] == "EMPTY_DIR"
     assert (there["AWS_S3_ENDPOINT"], there["AWS_HTTPS"]) == ("127.0.0.1:9/path", "NO")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from spectile.catalog.errors import SceneError
-from spectile.pipeline.scene import vrt
+from spectile.pipeline.scene import xml
 from spectile.pipeline.scene.vrt import vrt_sources
 
 SOURCE = '<SimpleSource><SourceFilename relativeToVRT="{relative}">{name}</SourceFilename></SimpleSource>'
@@ -41,6 +41,6 @@ def test_a_vrt_that_is_more_than_a_mosaic_is_refused(tmp_path, inside, more, why
 
 
 def test_a_vrt_that_is_too_large_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(vrt, "MOST_BYTES", 10)
+    monkeypatch.setattr(xml, "MOST_BYTES", 10)
     with pytest.raises(SceneError, match="too large"):
         list(vrt_sources(write(tmp_path, "")))

@@ -9,11 +9,10 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spectile.catalog.bands import PAVIA_CENTRE, RGB_CAMERA, VNIR48, Bands, resampling_matrix
+from spectile.catalog.bands import RGB_CAMERA, VNIR48, Bands, resampling_matrix
 from spectile.catalog.errors import UsageError
-from spectile.pipeline.simulate.landscape import noise, pixel_normal
-from spectile.pipeline.simulate.materials import FAMILIES, MODELS, SETS, Material, draw_materials
-from spectile.pipeline.simulate.reflectance import FINE, NM, leaf
+from spectile.pipeline.simulate.materials import SETS, Material
+from spectile.pipeline.simulate.reflectance import FINE
 from spectile.pipeline.simulate.scene import REFLECTANCE_SCALE, Simulator
 
 SIZE = 160
@@ -72,74 +71,6 @@ def test_seeds_and_sets_give_different_scenes() -> None:
     for first in range(4):
         for second in range(first):
             assert np.abs(scenes[first] - scenes[second]).mean() > 0.005
-
-
-def test_the_sets_share_no_parameter_value_and_demo_has_models_of_its_own() -> None:
-    for seed in range(5):
-        for name, parity in (("train", 0), ("demo", 1)):
-            drawn = draw_materials(seed, name)
-            bins = np.floor(16 * np.concatenate([m.parameters for m in drawn])).astype(int)
-            assert (bins % 2 == parity).all()
-            assert all(m.parameters for m in drawn)
-    models = {name: {m.name.rsplit("_", 1)[0] for m in draw_materials(0, name)} for name in SETS}
-    assert len(models["demo"] - models["train"]) >= 8
-    assert models["train"] | models["demo"] == set(MODELS)
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_every_family_has_materials_in_both_sets(name: str) -> None:
-    assert {m.family for m in draw_materials(11, name)} == set(FAMILIES)
-
-
-@pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("bands", [VNIR48, PAVIA_CENTRE])
-def test_spectra_are_reflectances_in_any_band_plan(name: str, bands: Bands) -> None:
-    for seed in range(3):
-        for material in draw_materials(seed, name):
-            spectra = material.resampled(bands)
-            assert spectra.shape == (len(material.spectra), len(bands))
-            assert np.isfinite(spectra).all()
-            assert 0.0 < spectra.min() <= spectra.max() <= 1.0
-
-
-def _band(spectrum: np.ndarray, low: float, high: float) -> np.ndarray:
-    return spectrum[..., (low <= NM) & (high >= NM)].mean(axis=-1)
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_materials_show_the_features_of_their_kind(name: str) -> None:
-    for seed in range(4):
-        for material in draw_materials(seed, name):
-            spectra, model = material.spectra, material.name.rsplit("_", 1)[0]
-            red, nir = _band(spectra, 660, 680), _band(spectra, 780, 880)
-            ndvi = (nir - red) / (nir + red)
-            if model in {"cereal", "beet", "lawn", "broadleaf", "conifer", "copper_tree", "meadow"}:
-                assert ndvi[1:].min() > 0.5, material.name
-                # Liquid water absorbs near 970 nm: a dip below the line between its shoulders.
-                shoulders = 0.5 * (_band(spectra, 885, 905) + _band(spectra, 1050, 1070))
-                assert (_band(spectra, 960, 985) < shoulders).all(), material.name
-            elif material.family in {"soil", "road", "paving", "marking"}:
-                assert np.abs(ndvi).max() < 0.45, material.name
-            elif material.family == "water":
-                assert nir.max() < 0.05, material.name
-                assert (_band(spectra, 960, 985) < _band(spectra, 540, 580)).all(), material.name
-            if model in {"laterite", "ferric_clay", "clay_tile"}:
-                # Ferric iron: steep in the green, an absorption near 870 to 910 nm.
-                dry = spectra[-1]
-                assert _band(dry, 620, 640) > 1.5 * _band(dry, 480, 500), material.name
-                assert _band(dry, 860, 920) < _band(dry, 1040, 1080), material.name
-
-
-def test_a_leaf_conserves_energy_and_is_nearly_clear_without_pigment() -> None:
-    reflected, passed = leaf(layers=1.5, chlorophyll=40.0, carotenoid=8.0)
-    assert (reflected > 0).all()
-    assert (passed > 0).all()
-    assert (reflected + passed < 1.0).all()
-    # PROSPECT's textbook leaf: reflectance near 0.45 on the infrared plateau, below 0.1 in red.
-    assert _band(reflected, 780, 880) == pytest.approx(0.45, abs=0.07)
-    assert _band(reflected, 665, 680) < 0.1
-    clear = leaf(layers=1.5, chlorophyll=0.0, carotenoid=0.0, dry=0.0, water_cm=0.0)
-    np.testing.assert_allclose(clear[0] + clear[1], 1.0, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -224,21 +155,3 @@ def test_a_file_of_an_unknown_kind_or_block_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="whole tiles"):
         SIMULATOR.write_rgb(tmp_path / "a.tif", block=300)
     assert not list(tmp_path.iterdir())
-
-
-def test_noise_at_points_equals_noise_on_a_grid() -> None:
-    y, x = np.arange(-40.0, 40.0, 1.7)[:, None], np.arange(-90.0, 20.0, 2.3)[None, :]
-    grid = noise((1, 2), y, x, 13.0)
-    points = noise((1, 2), *(axis.ravel() for axis in np.broadcast_arrays(y, x)), 13.0)
-    np.testing.assert_allclose(points, grid.ravel(), atol=1e-6)
-    assert 0.0 <= grid.min() < 0.2 < 0.8 < grid.max() < 1.0
-
-
-def test_pixel_noise_is_white_and_standard() -> None:
-    rows, cols = np.arange(-200, 200)[:, None], np.arange(300)[None, :]
-    draws = pixel_normal((7, 1), rows, cols)
-    # 120,000 draws: standard errors of 0.003 for means and correlations.
-    assert abs(float(draws.mean())) < 0.012
-    assert abs(float(draws.std()) - 1.0) < 0.012
-    assert abs(float((draws[1:] * draws[:-1]).mean())) < 0.015
-    assert abs(float((draws[:, 1:] * draws[:, :-1]).mean())) < 0.015

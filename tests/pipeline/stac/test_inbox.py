@@ -43,7 +43,7 @@ def test_an_item_that_two_pages_show_arrives_once(folder: Path) -> None:
     item = {"type": "Feature", "id": "b", "assets": {"image": {"href": "b.tif"}}}
     page = {"type": "FeatureCollection", "features": [item, item]}
     (folder / "page.json").write_text(json.dumps(page))
-    assert list_arrivals(str(folder / "page.json")) == [Arrival("b", str(folder / "b.tif"))]
+    assert list_arrivals(str(folder / "page.json")) == [Arrival("b", str(folder / "b.tif"), in_document=True)]
 
 
 def test_what_is_neither_a_folder_nor_a_document_is_no_inbox(folder: Path) -> None:

@@ -17,7 +17,7 @@ from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.stac import item as items
 from spectile.pipeline.stac.item import cube_facts
 from spectile.pipeline.store.local import LocalStorage
-from tests.pipeline.cube.test_record import BANDS, make
+from tests.pipeline.cubes import BANDS, make
 
 UTM60 = CRS.from_epsg(32660).to_wkt()
 

@@ -60,6 +60,7 @@ def test_the_parameter_schema_has_the_choices_and_the_limits():
     assert choices["items"]["enum"] == ["sd", "q05", "q95", *QUALITY]
 
 
+@pytest.mark.usefixtures("with_quicklooks")
 def test_the_flow_makes_the_same_cube_bit_for_bit(settings, prefect_server, monkeypatch):
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter

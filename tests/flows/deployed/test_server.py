@@ -11,6 +11,8 @@ import pytest
 
 from spectile.flows.deployed.server import LocalServer
 
+pytestmark = pytest.mark.slow  # on a Prefect server, which takes seconds to start
+
 
 def ask(
     server: LocalServer, path: str, origin: str, *, method: str, kind: str = "application/json"

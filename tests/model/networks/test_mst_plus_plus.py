@@ -1,4 +1,4 @@
-"""The published regressors: their size, their reach and what they must not depend on."""
+"""MST++: its published size, its attention, and images of any size."""
 
 from __future__ import annotations
 
@@ -6,22 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from spectile.model.networks.hscnn_plus import HSCNNPlus
 from spectile.model.networks.mst_plus_plus import MSTPlusPlus, SpectralAttention
-from spectile.model.networks.pixel_mlp import PixelMLP
 
 
 def _weights(module: nn.Module) -> int:
     return sum(weight.numel() for weight in module.parameters())
-
-
-def _reach(module: nn.Module) -> int:
-    """How far, in pixels, one output pixel sees."""
-    rgb = torch.randn(1, 3, 1, 89, requires_grad=True)
-    module(rgb)[0, :, 0, 44].sum().backward()
-    assert rgb.grad is not None
-    seen = torch.nonzero(rgb.grad.abs().sum((0, 1, 2)))[:, 0]
-    return int((seen - 44).abs().max())
 
 
 def test_mst_plus_plus_has_the_published_number_of_weights_at_width_31() -> None:
@@ -32,23 +21,6 @@ def test_mst_plus_plus_has_the_published_number_of_weights_at_width_31() -> None
 def test_the_bands_of_mst_plus_plus_do_not_change_its_body() -> None:
     few, many = MSTPlusPlus(31), MSTPlusPlus(102)
     assert _weights(few.body) == _weights(many.body)
-
-
-@pytest.mark.parametrize("size", [(16, 16), (9, 14)])
-def test_networks_keep_the_size_of_the_image(size: tuple[int, int]) -> None:
-    rgb = torch.randn(2, 3, *size)
-    for network in (MSTPlusPlus(7, width=8), HSCNNPlus(7, width=8, blocks=2), PixelMLP(7, width=8)):
-        assert network(rgb).shape == (2, 7, *size)
-
-
-def test_hscnn_plus_reaches_one_pixel_for_each_convolution() -> None:
-    # 34 layers: one in, sixteen blocks of two, one out (Shi et al. 2018).
-    torch.manual_seed(0)
-    assert _reach(HSCNNPlus(4, width=4)) == 34
-
-
-def test_the_pixel_mlp_sees_its_own_pixel_alone() -> None:
-    assert _reach(PixelMLP(4)) == 0
 
 
 def test_spectral_attention_is_that_of_a_loop_over_heads() -> None:
@@ -71,3 +43,15 @@ def test_spectral_attention_is_that_of_a_loop_over_heads() -> None:
         heads.append(weights @ value[rows])
     expected = layer.project(torch.cat(heads).reshape(1, 6, 3, 4))
     torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (9, 14)])
+def test_it_gives_the_bands_at_the_size_of_any_image(size: tuple[int, int]) -> None:
+    assert MSTPlusPlus(7, width=8)(torch.randn(2, 3, *size)).shape == (2, 7, *size)
+
+
+def test_what_is_padded_by_reflection_is_cut_off_again() -> None:
+    torch.manual_seed(0)
+    network, rgb = MSTPlusPlus(5, width=4, stages=1), torch.randn(1, 3, 10, 13)
+    whole = network(torch.nn.functional.pad(rgb, (0, 3, 0, 2), mode="reflect"))
+    torch.testing.assert_close(network(rgb), whole[..., :10, :13])

@@ -12,49 +12,28 @@ from spectile.flows.deployed.server import LocalServer
 from spectile.flows.training.train import is_storage_failure
 from spectile.model import checkpoint
 
-RECIPE = """
-name = "tiny"
-samples = 2
-crops = 1
-responses = ["rgb_camera", "worldview3", {nearest_nm = [640.0, 550.0, 460.0]}]
-[[stages]]
-components = 2
-condition_width = 8
-condition_blocks = 1
-width = 8
-kernels = 8
-[[stages]]
-components = 2
-condition_width = 8
-condition_blocks = 1
-width = 8
-[training]
-steps = 4
-batch = 2
-crop = 16
-log_every = 1
-validate_every = 2
-augmentation = {gamma = 0.1}
-[simulator]
-scenes = 2
-validation = 1
-held_out = 1
-size = 64
-"""
+
+@pytest.fixture
+def recipe(tiny_recipe: str) -> str:
+    """The tiny recipe with three cameras and the curves of each step."""
+    responses = 'responses = ["rgb_camera", "worldview3", {nearest_nm = [640.0, 550.0, 460.0]}]'
+    text = tiny_recipe.replace("[[stages]]", f"{responses}\n[[stages]]", 1)
+    return text.replace("[simulator]", "log_every = 1\naugmentation = {gamma = 0.1}\n[simulator]")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_fits")
 def test_the_flow_trains_and_shows_curves_samples_and_the_table(
-    prefect_server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prefect_server: LocalServer, recipe: str, tmp_path: Path
 ) -> None:
     from prefect.client.orchestration import get_client
 
     from spectile.flows.deployed.train import train_model
 
-    monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 20)
-    recipe, out = tmp_path / "recipe.toml", tmp_path / "out"
-    recipe.write_text(RECIPE)
+    path, out = tmp_path / "recipe.toml", tmp_path / "out"
+    path.write_text(recipe)
     with prefect_server.in_use():
-        state = train_model(str(recipe), str(out), str(tmp_path), return_state=True)
+        state = train_model(str(path), str(out), str(tmp_path), return_state=True)
         table = state.result()
         with get_client(sync_client=True) as client:
             run = state.state_details.flow_run_id
@@ -72,10 +51,13 @@ def test_the_flow_trains_and_shows_curves_samples_and_the_table(
         assert "](data:image/jpeg;base64," in artifacts[name].data
 
 
-def test_a_recipe_with_a_mistake_is_not_tried_again(prefect_server: LocalServer, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_recipe_with_a_mistake_is_not_tried_again(
+    prefect_server: LocalServer, recipe: str, tmp_path: Path
+) -> None:
     from spectile.flows.deployed.train import train_model
 
-    (tmp_path / "recipe.toml").write_text(RECIPE.replace("worldview3", "worldview9"))
+    (tmp_path / "recipe.toml").write_text(recipe.replace("worldview3", "worldview9"))
     with prefect_server.in_use():
         state = train_model(str(tmp_path / "recipe.toml"), str(tmp_path / "out"), return_state=True)
     assert state.is_failed()
