@@ -238,7 +238,9 @@ def _refuse(where: object, got: str) -> NoReturn:
 
 
 def _open(name: str, driver: str, *, alone: bool) -> rasterio.DatasetReader:
-    with warnings.catch_warnings(), rasterio.Env(**(_ALONE if alone else {})):
+    # GDAL would note the size of a compressed ENVI file in a file beside it.
+    options = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO", **(_ALONE if alone else {})}
+    with warnings.catch_warnings(), rasterio.Env(**options):
         # A scene without a georeference gets our own error, with a remedy.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(Path(name).absolute() if not name.startswith("/vsi") else name, driver=driver)
@@ -290,8 +292,9 @@ def check_size(dataset: rasterio.DatasetReader, where: str) -> None:
     size = _stored_bytes(dataset, where)
     decoded = rows * cols * dataset.count * min(_item_size(dtype) for dtype in dataset.dtypes)
     blocks = sum(-(-rows // high) * -(-cols // wide) for high, wide in dataset.block_shapes[:1])
+    packed = dataset.tags(ns="ENVI").get("file_compression", "0") != "0"
     # Of TIFF where each block is, 4 bytes at least; of ENVI every number. GDAL would take zeros for the rest.
-    held = {"GTiff": 4 * blocks, "ENVI": decoded}.get(dataset.driver, 0)
+    held = {"GTiff": 4 * blocks, "ENVI": 0 if packed else decoded}.get(dataset.driver, 0)
     if size is not None and (size < held or decoded > max(MOST_BLOCK_BYTES, size * MOST_RATIO)):
         raise SceneError(
             "the file is too small for its image size",

@@ -105,7 +105,7 @@ def test_no_sample_of_a_library_is_on_both_sides() -> None:
     names = [f"{name} {number}.{grain}B  {kind} AREF"
              for number, name in enumerate(f"Mineral HS{i}" for i in range(40))
              for grain in range(3) for kind in ("ASDFRb", "BECKb")]  # fmt: skip
-    held = held_out_spectra(names, 0.1)
+    held = held_out_spectra([sample_of(name) for name in names], 0.1)
     sides = [
         {sample_of(name) for name, out in zip(names, held, strict=True) if out == side} for side in (0, 1)
     ]
@@ -128,7 +128,7 @@ def test_a_library_of_one_sample_cannot_be_divided(tmp_path: Path) -> None:
 @pytest.mark.data
 def test_usgs_samples_are_on_one_side(data_dir: Path) -> None:
     library = read_spectral_library(data_dir / "spectral_libraries/s07_AV95_envi.sli")
-    held = held_out_spectra(library.names, 0.1)
+    held = held_out_spectra(library.samples, 0.1)
     numbers = [
         {name.split()[1].split(".")[0] for name, out in zip(library.names, held, strict=True)
          if out == side and " HS" in name}
