@@ -27,7 +27,7 @@ from spectile.model.data.crops import CameraResponse, CropSource, TrainingScene
 from spectile.model.system import Config
 from spectile.pipeline.scene.formats import Layout
 from spectile.pipeline.scene.hyperspectral import Hyperspectral, read_bands, read_hyperspectral, scene_files
-from spectile.pipeline.scene.spectra import SpectralLibrary, read_responses, read_spectral_library
+from spectile.pipeline.scene.spectra import SpectralLibrary, read_library_bands, read_responses, read_spectral_library
 from spectile.pipeline.simulate.scene import Simulator
 
 VALIDATION_SEED = 1_000_000
@@ -177,7 +177,9 @@ def _bands_of(source: SceneSource | LibrarySource, data_dir: Path) -> Bands | No
     if name is None or name in SENSORS:
         return None if name is None else SENSORS[name]
     # The layout is that of the scene; the other file's own format says the rest.
-    return read_bands(data_dir / name, layout=Layout(wavelength_unit=source.wavelength_unit))
+    layout = Layout(wavelength_unit=source.wavelength_unit)
+    read = read_library_bands if name.lower().endswith(".sli") else read_bands
+    return read(data_dir / name, layout=layout)
 
 
 def _read_scene(path: Path, source: SceneSource, bands: Bands | None) -> Hyperspectral:

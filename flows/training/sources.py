@@ -71,6 +71,14 @@ class SceneSource:
     """The array of band widths inside it."""
     axes: Axes | None = None
     """The order of the array's axes in a MATLAB or HDF5 file: b band, y row, x column; ``yxb`` if unsaid."""
+    shape: tuple[Count, Count, Count] | None = None
+    """The sizes of these axes, where a MATLAB array has its pixels in one."""
+    good: str | None = None
+    """The array inside a MATLAB file that is 0 for bad bands."""
+    band_numbers: str | None = None
+    """The array inside it that says which of ``bands_of`` these are, from 1."""
+    first_bands: Count | None = None
+    """How many bands of the file are read, from the first; all if unsaid."""
     wavelength_unit: Unit = "nm"
     """Of wavelengths whose file does not say it."""
     good_nm: tuple[Finite, Finite] = (400.0, 1100.0)
@@ -103,7 +111,10 @@ class SceneSource:
     @property
     def layout(self) -> Layout:
         """Where inside the file things are."""
-        return Layout(self.dataset, self.wavelengths, self.fwhm, self.axes, self.wavelength_unit)
+        return Layout(
+            self.dataset, self.wavelengths, self.fwhm, self.axes, self.wavelength_unit,
+            shape=self.shape, good=self.good, band_numbers=self.band_numbers, first_bands=self.first_bands,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,12 @@ class Layout:
     """The order of a MATLAB or HDF5 array: b band, y row, x column; ``yxb`` by default."""
     wavelength_unit: Unit = "nm"
     """The unit of wavelengths if the file does not state it."""
+    shape: tuple[int, int, int] | None = None
+    """The sizes of ``axes`` that the pixels of a MATLAB array of two axes are sorted into."""
+    good: str | None = None
+    """The array inside a MATLAB file that is 0 for bad bands."""
+    band_numbers: str | None = None
+    """The array inside a MATLAB file that says which of the given bands these are, from 1."""
     first_bands: int | None = None
     """How many bands are read, from the first; the others are as if they were not in the file."""
 
@@ -139,6 +145,9 @@ def bands_in(centre: ArrayLike, fwhm: ArrayLike | None, unit: str | None, layout
     return Bands.from_arrays(nm, None if fwhm is None else np.ravel(np.asarray(fwhm)) * factor)
 
 
+MATLAB_ONLY = ("shape", "good", "band_numbers")
+
+
 def _refuse(layout: Layout, *keys: str) -> None:
     for key in keys:
         if getattr(layout, key) is not None:
@@ -146,7 +155,7 @@ def _refuse(layout: Layout, *keys: str) -> None:
 
 
 def _read_geotiff(path: Path, layout: Layout) -> Raw:
-    _refuse(layout, "dataset", "wavelengths", "fwhm", "axes")
+    _refuse(layout, "dataset", "wavelengths", "fwhm", "axes", *MATLAB_ONLY)
     with open_raster(str(path)) as source:
         tags = [source.tags(i) for i in source.indexes]
         imagery = [source.tags(i, ns="IMAGERY") for i in source.indexes]
@@ -206,7 +215,7 @@ def read_envi_header(path: Path) -> dict[str, str]:
 
 def _read_envi(path: Path, layout: Layout) -> Raw:
     """An ENVI raster of any interleave, named by its data file."""
-    _refuse(layout, "dataset", "wavelengths", "fwhm", "axes")
+    _refuse(layout, "dataset", "wavelengths", "fwhm", "axes", *MATLAB_ONLY)
     beside = envi_header(path)
     if beside is None:
         raise ValueError("no ENVI header (.hdr) beside it")
@@ -228,6 +237,7 @@ def _read_envi(path: Path, layout: Layout) -> Raw:
 
 def _read_hdf5(path: Path, layout: Layout) -> Raw:
     """Any array of three axes in HDF5 (also NetCDF-4); NEON AOP reflectance if no array is named."""
+    _refuse(layout, *MATLAB_ONLY)
     with h5py.File(path) as file:
         if layout.dataset is None:
             _refuse(layout, "wavelengths", "fwhm", "axes")
@@ -325,7 +335,15 @@ def _read_matlab(path: Path, layout: Layout) -> Raw:
     if layout.wavelengths is not None or "wavelengths" in content:
         widths = array(layout.fwhm) if layout.fwhm is not None else None
         bands = bands_in(array(layout.wavelengths or "wavelengths"), widths, None, layout)
-    return Raw(_band_first(cube, layout), bands)
+    good = None if layout.good is None else array(layout.good).ravel() != 0
+    numbers = None if layout.band_numbers is None else array(layout.band_numbers).ravel().astype(np.intp)
+    if layout.shape is not None:
+        cube = cube.reshape(layout.shape)
+    cube = _band_first(cube, layout)
+    for name, of_bands in ((layout.good, good), (layout.band_numbers, numbers)):
+        if of_bands is not None and len(of_bands) != len(cube):
+            raise ValueError(f"{name} has {len(of_bands)} values for {len(cube)} bands")
+    return Raw(cube, bands, good=good, numbers=numbers)
 
 
 def _band_first(cube: NDArray[np.generic], layout: Layout) -> NDArray[np.generic]:
@@ -337,7 +355,7 @@ def _band_first(cube: NDArray[np.generic], layout: Layout) -> NDArray[np.generic
 
 def _read_zarr(path: Path, layout: Layout) -> Raw:
     """A Zarr store as xarray writes it: an array of three dimensions with a ``wavelength`` coordinate."""
-    _refuse(layout, "wavelengths", "fwhm", "axes")
+    _refuse(layout, "wavelengths", "fwhm", "axes", *MATLAB_ONLY)
     files = ZarrFiles(path, read_only=True)
     arrays = dict(zarr.open_group(files, mode="r", use_consolidated=False).arrays())
     # Texts and objects of Python are not decoded.

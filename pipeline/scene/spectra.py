@@ -107,6 +107,16 @@ def read_spectral_library(
     return SpectralLibrary(tuple(names), tuple(samples), spectra, known.subset(ascending))
 
 
+def read_library_bands(path: Path, *, layout: Layout = AS_STORED) -> Bands:
+    """The bands of an ENVI library in the order of the file, in which instruments number them.
+
+    Raises
+    ------
+    SceneError : as ``read_spectral_library``.
+    """
+    return _envi_library(path, layout)[1].known_bands(None, path.name)
+
+
 def _envi_library(path: Path, layout: Layout) -> tuple[list[str], Raw]:
     """The names and counts (B, N, 1) of an ENVI library, or those of a raster's pixels."""
     beside = envi_header(path)
