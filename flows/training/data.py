@@ -25,9 +25,15 @@ from spectile.flows.training.sources import (
 )
 from spectile.model.data.crops import CameraResponse, CropSource, TrainingScene
 from spectile.model.system import Config
+from spectile.pipeline.scene.alignment import check_wavelengths
 from spectile.pipeline.scene.formats import Layout
 from spectile.pipeline.scene.hyperspectral import Hyperspectral, read_bands, read_hyperspectral, scene_files
-from spectile.pipeline.scene.spectra import SpectralLibrary, read_library_bands, read_responses, read_spectral_library
+from spectile.pipeline.scene.spectra import (
+    SpectralLibrary,
+    read_library_bands,
+    read_responses,
+    read_spectral_library,
+)
 from spectile.pipeline.simulate.scene import Simulator
 
 VALIDATION_SEED = 1_000_000
@@ -205,6 +211,7 @@ def _read_scene(path: Path, source: SceneSource, bands: Bands | None) -> Hypersp
             "the values are no reflectance", where=path.name, got=f"a median of {middle:g}",
             remedy="check its scale",
         )  # fmt: skip
+    check_wavelengths(scene, path.name)
     # Scenes are kept as float16, which would make infinity of it.
     if (largest := float(scene.cube.max())) > float(np.finfo(np.float16).max):
         raise SceneError(
