@@ -45,9 +45,11 @@ class Bands:
         """Bands from arrays of shape (B,), nm; missing widths are set to the band spacing."""
         centre = np.asarray(centre_nm, dtype=np.float64).ravel()
         if fwhm_nm is None:
-            if centre.size < 2:
+            # Detectors overlap, so that wavelengths may be unsorted or repeated in the order of the file.
+            distinct, at = np.unique(centre, return_inverse=True)
+            if distinct.size < 2:
                 raise UsageError("one band alone needs its width")
-            fwhm = np.abs(np.gradient(centre))
+            fwhm = np.gradient(distinct)[at]
         else:
             fwhm = np.asarray(fwhm_nm, dtype=np.float64).ravel()
         return cls(tuple(map(float, centre)), tuple(map(float, fwhm)))

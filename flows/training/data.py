@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +26,23 @@ from spectile.flows.training.sources import (
 )
 from spectile.model.data.crops import CameraResponse, CropSource, TrainingScene
 from spectile.model.system import Config
+from spectile.pipeline.scene.alignment import check_wavelengths
 from spectile.pipeline.scene.formats import Layout
 from spectile.pipeline.scene.hyperspectral import Hyperspectral, read_bands, read_hyperspectral, scene_files
-from spectile.pipeline.scene.spectra import SpectralLibrary, read_responses, read_spectral_library, sample_of
+from spectile.pipeline.scene.spectra import (
+    SpectralLibrary,
+    read_library_bands,
+    read_responses,
+    read_spectral_library,
+)
 from spectile.pipeline.simulate.scene import Simulator
 
 VALIDATION_SEED = 1_000_000
 HELD_OUT_SEED = 2_000_000
 """Simulated scenes of the two sets are numbered from here; training scenes from zero."""
 
+PLAUSIBLE = (-0.01, 1.1)
+"""Reflectance that a library's spectra may have; noise takes dark ones a little below zero."""
 MOST_REFLECTANCE = 1.6
 """A scene whose median is above this is not in reflectance."""
 
@@ -153,7 +162,7 @@ def _read_scenes(
 ) -> None:
     """Read the file of a source, or every file of its folder; one error names all bad files."""
     place = data_dir / source.path
-    own = None if source.bands_of is None else _bands_of(source, data_dir)
+    own = _bands_of(source, data_dir)
     files = scene_files(place, source.glob)
     problems = []
     for path in files:
@@ -178,11 +187,14 @@ def _read_scenes(
         )
 
 
-def _bands_of(source: SceneSource, data_dir: Path) -> Bands:
-    name = source.bands_of or ""
-    # The layout is that of the scene; the rest comes from the other file's own format.
-    unit = Layout(wavelength_unit=source.wavelength_unit)
-    return SENSORS[name] if name in SENSORS else read_bands(data_dir / name, layout=unit)
+def _bands_of(source: SceneSource | LibrarySource, data_dir: Path) -> Bands | None:
+    name = source.bands_of
+    if name is None or name in SENSORS:
+        return None if name is None else SENSORS[name]
+    # The layout is that of the scene; the other file's own format says the rest.
+    layout = Layout(wavelength_unit=source.wavelength_unit)
+    read = read_library_bands if name.lower().endswith(".sli") else read_bands
+    return read(data_dir / name, layout=layout)
 
 
 def _read_scene(path: Path, source: SceneSource, bands: Bands | None) -> Hyperspectral:
@@ -208,6 +220,7 @@ def _read_scene(path: Path, source: SceneSource, bands: Bands | None) -> Hypersp
             "the values are not reflectance", where=path.name, got=f"a median of {middle:g}",
             remedy="check its scale",
         )  # fmt: skip
+    check_wavelengths(scene, path.name)
     # Scenes are kept as float16, which would make infinity of it.
     if (largest := float(scene.cube.max())) > float(np.finfo(np.float16).max):
         raise SceneError(
@@ -266,16 +279,17 @@ def _read_library(
     source: LibrarySource, data_dir: Path, sets: SceneSets, model_bands: Bands, cameras: Sequence[Bands]
 ) -> None:
     path = data_dir / source.path
-    library = read_spectral_library(path, wavelength_unit=source.wavelength_unit)
-    usable, spectra, keep = _usable(library)
-    bands = library.bands.subset(keep)
-    is_held_out = held_out_spectra([library.names[i] for i in usable], source.held_out)
+    library = read_spectral_library(
+        path, layout=source.layout, bands=_bands_of(source, data_dir), scale=source.scale, table=source.table
+    )
+    usable, spectra, bands, said = usable_spectra(library, source)
+    is_held_out = held_out_spectra([library.samples[i] for i in usable], source.held_out)
     for what, part in (("to train on", ~is_held_out), ("to hold out", is_held_out)):
         if not part.any():
             raise UsageError(
                 f"no spectrum is left {what}",
                 where=source.path,
-                got=f"{len(spectra)} usable ones, held_out = {source.held_out:g}",
+                got=f"{said}, held_out = {source.held_out:g}",
                 remedy="samples are held out whole; choose another share",
             )
     training, held_out = spectra[~is_held_out], spectra[is_held_out]
@@ -291,28 +305,61 @@ def _read_library(
         valid = np.ones(cube.shape[1:], dtype=bool)
         sets.held_out.append(TrainingScene(f"{stem}/held_out_{number}", cube, bands, valid))
     _check(sets.training[-1], model_bands, cameras)
-    sets.data.append(_facts(path, source.path, source.name, source.licence))
+    facts = _facts(path, source.path, source.name, source.licence)
+    sets.data.append({**facts, "spectra": said})
 
 
-def held_out_spectra(names: Sequence[str], share: float) -> NDArray[np.bool_]:
+def held_out_spectra(samples: Sequence[str], share: float) -> NDArray[np.bool_]:
     """(N,) which spectra of a library are held out: whole samples at random, at most the share of spectra.
 
     One sample measured by several spectrometers, or in several grain sizes, must not be on both sides.
     """
-    _, sample, count = np.unique([sample_of(name) for name in names], return_inverse=True, return_counts=True)
+    _, sample, count = np.unique(samples, return_inverse=True, return_counts=True)
     order = np.random.default_rng(0).permutation(len(count))
-    fits = np.cumsum(count[order]) <= round(share * len(names))
+    fits = np.cumsum(count[order]) <= round(share * len(samples))
     chosen: NDArray[np.bool_] = np.isin(sample, order[fits])
     return chosen
 
 
-def _usable(library: SpectralLibrary) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]]:
-    """Which spectra are without a gap up to 1100 nm and of plausible reflectance; those; the bands kept."""
-    keep = np.flatnonzero(np.asarray(library.bands.centre_nm) <= 1100.0)
+def usable_spectra(
+    library: SpectralLibrary, source: LibrarySource
+) -> tuple[NDArray[np.intp], NDArray[np.float32], Bands, str]:
+    """The spectra of a library that may be trained on.
+
+    Returns
+    -------
+    usable : (N,) their positions in the library.
+    spectra : (N, B) reflectance; small negative values, which noise makes, are zero.
+    bands : the B bands that are kept.
+    said : how many were left out, and why.
+
+    Raises
+    ------
+    SceneError : no band is in the range that the source names.
+    """
+    keep = _in_ranges(library.bands, source)
+    if not keep.any():
+        raise SceneError("no band in that range", where=source.path, got=str(library.bands))
     spectra = library.spectra[:, keep]
-    whole = np.isfinite(spectra).all(axis=1)
-    usable = np.flatnonzero(whole & (spectra.min(axis=1) > 0.0) & (spectra.max(axis=1) < 1.1))
-    return usable, spectra[usable], keep
+    named = np.array([fnmatchcase(name, source.names) for name in library.names], dtype=bool)
+    whole = named & np.isfinite(spectra).all(axis=1)
+    low, high = PLAUSIBLE
+    plausible = whole & (spectra >= low).all(axis=1) & (spectra <= high).all(axis=1)
+    said = (
+        f"{plausible.sum()} of {len(named)}: {(~named).sum()} have another name, "
+        f"{(named & ~whole).sum()} a gap, {(whole & ~plausible).sum()} values beyond {low:g} to {high:g}"
+    )
+    usable = np.flatnonzero(plausible)
+    return usable, np.maximum(spectra[usable], 0.0), library.bands.subset(np.flatnonzero(keep)), said
+
+
+def _in_ranges(bands: Bands, source: LibrarySource) -> NDArray[np.bool_]:
+    """(B,) whether a band is in good_nm and in none of bad_nm."""
+    nm, (first, last) = np.asarray(bands.centre_nm), source.good_nm
+    keep: NDArray[np.bool_] = (nm >= first) & (nm <= last)
+    for first, last in source.bad_nm:
+        keep &= (nm < first) | (nm > last)
+    return keep
 
 
 def _mosaic(spectra: NDArray[np.float32], source: LibrarySource, seed: int) -> NDArray[np.float16]:

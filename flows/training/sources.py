@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from spectile.catalog.bands import Bands
 from spectile.catalog.errors import UsageError
 from spectile.catalog.fields import Count, Finite, Positive, Share, Side, Whole
 from spectile.pipeline.scene.formats import Axes, Layout, Unit
+from spectile.pipeline.scene.spectra import Table
 
 Scenes = Annotated[int, Field(ge=1, le=100_000)]
 """A number of scenes that are made up."""
@@ -70,6 +71,14 @@ class SceneSource:
     """The array of band widths inside it."""
     axes: Axes | None = None
     """The order of the array's axes in a MATLAB or HDF5 file: b band, y row, x column; ``yxb`` if unsaid."""
+    shape: tuple[Count, Count, Count] | None = None
+    """The sizes of these axes, where a MATLAB array has its pixels in one."""
+    good: str | None = None
+    """The array inside a MATLAB file that is 0 for bad bands."""
+    band_numbers: str | None = None
+    """The array inside it that says which of ``bands_of`` these are, from 1."""
+    first_bands: Count | None = None
+    """How many bands of the file are read, from the first; all if unsaid."""
     wavelength_unit: Unit = "nm"
     """Of wavelengths whose file does not say it."""
     good_nm: tuple[Finite, Finite] = (400.0, 1100.0)
@@ -102,7 +111,10 @@ class SceneSource:
     @property
     def layout(self) -> Layout:
         """Where inside the file things are."""
-        return Layout(self.dataset, self.wavelengths, self.fwhm, self.axes, self.wavelength_unit)
+        return Layout(
+            self.dataset, self.wavelengths, self.fwhm, self.axes, self.wavelength_unit,
+            shape=self.shape, good=self.good, band_numbers=self.band_numbers, first_bands=self.first_bands,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -125,12 +137,40 @@ class LibrarySource:
     """Share of the spectra that is never trained on: all of a sample, or none (``sample_of``)."""
     weight: Positive = 0.08
     """How often all mosaics together are drawn."""
+    names: str = "*"
+    """Which spectra, as a pattern of their names like those of files: ``[!v]*`` is all but those in v."""
+    good_nm: tuple[Finite, Finite] = (300.0, 1100.0)
+    """Bands outside are left out, then spectra that lack a band or are not plausible in one."""
+    bad_nm: tuple[tuple[Finite, Finite], ...] = ()
+    """Ranges of bands inside that are left out too."""
+    scale: Positive | None = None
+    """Reflectance per count, where the file does not carry it; 1 where nothing does."""
+    bands_of: str | None = None
+    """Whose bands these are, as of a scene; the columns of a table are then numbers of them, from 1."""
+    first_bands: Count | None = None
+    """How many bands of the file are read, from the first; all if unsaid."""
     wavelength_unit: Unit = "nm"
-    """Where the header does not say it."""
+    """Where the file does not say it."""
+    spectra: Literal["rows", "columns"] = "rows"
+    """Whether a table has one spectrum a row, its columns named by wavelength, or one a column."""
+    band_prefix: str = ""
+    """What is before the number in the names of a table's columns."""
+    sample_column: str | None = None
+    """The column of a table that names each row's sample."""
 
     def __post_init__(self) -> None:
         if self.cell > self.size:
             raise UsageError("a cell is larger than its mosaic", where=self.path, got=self.cell)
+
+    @property
+    def layout(self) -> Layout:
+        """What the file does not say of its wavelengths."""
+        return Layout(wavelength_unit=self.wavelength_unit, first_bands=self.first_bands)
+
+    @property
+    def table(self) -> Table:
+        """How a table holds the spectra."""
+        return Table(self.spectra, self.band_prefix, self.sample_column)
 
 
 @dataclass(frozen=True)

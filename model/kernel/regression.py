@@ -70,6 +70,7 @@ class KernelRegression(GrainedNetwork):
 
     config: KernelConfig
     stride = 1
+    reach: int | None = 0
     bytes_per_pixel = 1024
     """A band's mean, the noise and a sample, beside the features."""
 

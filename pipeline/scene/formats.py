@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.io import loadmat
 
 from spectile.catalog.bands import Bands
+from spectile.catalog.errors import SceneError
 from spectile.pipeline.scene.opening import open_raster
-from spectile.pipeline.scene.untrusted import check_decoded
+from spectile.pipeline.scene.untrusted import check_decoded, reading_file
+from spectile.pipeline.store.base import read_bounded
 from spectile.pipeline.store.zarr_files import ZarrFiles
 
 Axes = Literal["yxb", "xyb", "byx", "bxy", "ybx", "xby"]
 Unit = Literal["nm", "um"]
 
+MOST_HEADER = 16_000_000
+"""Bytes of the longest ENVI header that is read."""
 PLAUSIBLE_NM = (200.0, 20_000.0)
 """Valid band centres, nm. Centres outside have the wrong unit: a value in µm is never in this range."""
 
@@ -40,6 +44,14 @@ class Layout:
     """The order of a MATLAB or HDF5 array: b band, y row, x column; ``yxb`` by default."""
     wavelength_unit: Unit = "nm"
     """The unit of wavelengths if the file does not state it."""
+    shape: tuple[int, int, int] | None = None
+    """The sizes of ``axes`` that the pixels of a MATLAB array of two axes are sorted into."""
+    good: str | None = None
+    """The array inside a MATLAB file that is 0 for bad bands."""
+    band_numbers: str | None = None
+    """The array inside a MATLAB file that says which of the given bands these are, from 1."""
+    first_bands: int | None = None
+    """How many bands are read, from the first; the others are as if they were not in the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +70,49 @@ class Raw:
     """The value of missing samples."""
     good: NDArray[np.bool_] | None = None
     """(B,) False where the file marks a band as bad."""
+    numbers: NDArray[np.intp] | None = None
+    """(B,) which bands of the instrument these are, from 1."""
+
+    def first(self, count: int) -> Raw:
+        """The first bands alone."""
+        if not 1 <= count <= len(self.counts):
+            raise ValueError(f"it has {len(self.counts)} bands, not the first {count}")
+        return replace(
+            self,
+            counts=self.counts[:count],
+            bands=None if self.bands is None else self.bands.subset(range(count)),
+            good=None if self.good is None else self.good[:count],
+            numbers=np.arange(1, count + 1) if self.numbers is None else self.numbers[:count],
+        )
+
+    def known_bands(self, given: Bands | None, where: str) -> Bands:
+        """The bands that the file states, or else those that are given, by their numbers if it has these.
+
+        Raises
+        ------
+        SceneError : there are none, or other ones than the array has.
+        """
+        found = self.bands or given
+        if found is None:
+            raise SceneError(
+                "the file does not say its wavelengths", where=where, remedy="give its bands (bands_of)"
+            )
+        if self.bands is None and self.numbers is not None:
+            if not ((self.numbers >= 1) & (self.numbers <= len(found))).all():
+                said = f"{self.numbers.min()} to {self.numbers.max()}"
+                raise SceneError("no such band numbers", where=where, got=said, expected=f"1 to {len(found)}")
+            found = found.subset(self.numbers - 1)
+        if len(found) != len(self.counts):
+            raise SceneError(
+                "wavelengths and bands do not match", where=where, got=len(found), expected=len(self.counts)
+            )
+        return found
 
 
 def read_raw(path: Path, layout: Layout) -> Raw:
     """The contents of a file, by the reader of its format; ValueError if it cannot be used."""
-    return _READERS[kind_of(path)](path, layout)
+    raw = _READERS[kind_of(path)](path, layout)
+    return raw if layout.first_bands is None else raw.first(layout.first_bands)
 
 
 def kind_of(path: Path) -> str:
@@ -72,7 +122,7 @@ def kind_of(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
-    return "envi" if suffix != ".hdr" and _envi_header(path) else ""
+    return "envi" if suffix != ".hdr" and envi_header(path) else ""
 
 
 def bands_in(centre: ArrayLike, fwhm: ArrayLike | None, unit: str | None, layout: Layout) -> Bands:
@@ -95,6 +145,9 @@ def bands_in(centre: ArrayLike, fwhm: ArrayLike | None, unit: str | None, layout
     return Bands.from_arrays(nm, None if fwhm is None else np.ravel(np.asarray(fwhm)) * factor)
 
 
+MATLAB_ONLY = ("shape", "good", "band_numbers")
+
+
 def _refuse(layout: Layout, *keys: str) -> None:
     for key in keys:
         if getattr(layout, key) is not None:
@@ -102,7 +155,7 @@ def _refuse(layout: Layout, *keys: str) -> None:
 
 
 def _read_geotiff(path: Path, layout: Layout) -> Raw:
-    _refuse(layout, "dataset", "wavelengths", "fwhm", "axes")
+    _refuse(layout, "dataset", "wavelengths", "fwhm", "axes", *MATLAB_ONLY)
     with open_raster(str(path)) as source:
         tags = [source.tags(i) for i in source.indexes]
         imagery = [source.tags(i, ns="IMAGERY") for i in source.indexes]
@@ -132,33 +185,59 @@ def _raster(path: Path, source: Any) -> dict[str, Any]:
     return {"counts": source.read(), **stated}
 
 
-def _envi_header(path: Path) -> Path | None:
+def envi_header(path: Path) -> Path | None:
+    """The header beside an ENVI file, ``NAME.hdr`` or ``NAME.SUFFIX.hdr``, if there is one."""
     return next((h for h in (path.with_suffix(".hdr"), Path(f"{path}.hdr")) if h.is_file()), None)
 
 
+def read_envi_header(path: Path) -> dict[str, str]:
+    """The fields of an ENVI header, keys in lower case, without braces.
+
+    GDAL leaves out fields of more than some thousand characters.
+
+    Raises
+    ------
+    SceneError : it cannot be read.
+    """
+    with reading_file(path):
+        lines = iter(read_bounded(path, MOST_HEADER).decode("latin-1").splitlines())
+    fields = {}
+    for line in lines:
+        key, _, value = line.partition("=")
+        if value.lstrip().startswith("{"):
+            parts = [value]
+            while "}" not in parts[-1] and (more := next(lines, None)) is not None:
+                parts.append(more)
+            value = "".join(parts).partition("}")[0]
+        fields[key.strip().lower()] = value.strip("{ ")
+    return fields
+
+
 def _read_envi(path: Path, layout: Layout) -> Raw:
-    """An ENVI raster of any interleave, named by its data file; GDAL keeps the header's fields."""
-    _refuse(layout, "dataset", "wavelengths", "fwhm", "axes")
-    if _envi_header(path) is None:
+    """An ENVI raster of any interleave, named by its data file."""
+    _refuse(layout, "dataset", "wavelengths", "fwhm", "axes", *MATLAB_ONLY)
+    beside = envi_header(path)
+    if beside is None:
         raise ValueError("no ENVI header (.hdr) beside it")
+    header = read_envi_header(beside)
     with open_raster(str(path)) as source:
-        header = source.tags(ns="ENVI")
         raster = _raster(path, source)
 
     def numbers(key: str) -> list[float] | None:
-        return [float(x) for x in header[key].strip("{} \r\n").split(",")] if key in header else None
+        return [float(x) for x in header[key].split(",")] if key in header else None
 
     bands = None
     if centre := numbers("wavelength"):
-        bands = bands_in(centre, numbers("fwhm"), header.get("wavelength_units"), layout)
-    if "reflectance_scale_factor" in header and raster["scale"] is None:
-        raster["scale"] = 1.0 / float(header["reflectance_scale_factor"])
+        bands = bands_in(centre, numbers("fwhm"), header.get("wavelength units"), layout)
+    if "reflectance scale factor" in header and raster["scale"] is None:
+        raster["scale"] = 1.0 / float(header["reflectance scale factor"])
     bad = numbers("bbl")
     return Raw(bands=bands, good=None if bad is None else np.array(bad) != 0, **raster)
 
 
 def _read_hdf5(path: Path, layout: Layout) -> Raw:
     """Any array of three axes in HDF5 (also NetCDF-4); NEON AOP reflectance if no array is named."""
+    _refuse(layout, *MATLAB_ONLY)
     with h5py.File(path) as file:
         if layout.dataset is None:
             _refuse(layout, "wavelengths", "fwhm", "axes")
@@ -256,7 +335,15 @@ def _read_matlab(path: Path, layout: Layout) -> Raw:
     if layout.wavelengths is not None or "wavelengths" in content:
         widths = array(layout.fwhm) if layout.fwhm is not None else None
         bands = bands_in(array(layout.wavelengths or "wavelengths"), widths, None, layout)
-    return Raw(_band_first(cube, layout), bands)
+    good = None if layout.good is None else array(layout.good).ravel() != 0
+    numbers = None if layout.band_numbers is None else array(layout.band_numbers).ravel().astype(np.intp)
+    if layout.shape is not None:
+        cube = cube.reshape(layout.shape)
+    cube = _band_first(cube, layout)
+    for name, of_bands in ((layout.good, good), (layout.band_numbers, numbers)):
+        if of_bands is not None and len(of_bands) != len(cube):
+            raise ValueError(f"{name} has {len(of_bands)} values for {len(cube)} bands")
+    return Raw(cube, bands, good=good, numbers=numbers)
 
 
 def _band_first(cube: NDArray[np.generic], layout: Layout) -> NDArray[np.generic]:
@@ -268,7 +355,7 @@ def _band_first(cube: NDArray[np.generic], layout: Layout) -> NDArray[np.generic
 
 def _read_zarr(path: Path, layout: Layout) -> Raw:
     """A Zarr store as xarray writes it: an array of three dimensions with a ``wavelength`` coordinate."""
-    _refuse(layout, "wavelengths", "fwhm", "axes")
+    _refuse(layout, "wavelengths", "fwhm", "axes", *MATLAB_ONLY)
     files = ZarrFiles(path, read_only=True)
     arrays = dict(zarr.open_group(files, mode="r", use_consolidated=False).arrays())
     # Texts and objects of Python are not decoded.

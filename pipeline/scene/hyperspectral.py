@@ -97,21 +97,10 @@ def read_hyperspectral(
     SceneError
         The file cannot be read, bands or scale are neither in it nor given, or no pixel is valid.
     """
-    raw = _read(path, layout)
-    found = raw.bands or bands
+    raw = read_file(path, layout)
+    found = raw.known_bands(bands, path.name)
     factor = raw.scale if raw.scale is not None else scale
     missing = raw.nodata if raw.nodata is not None else nodata
-    if found is None:
-        raise SceneError(
-            "the file does not say its wavelengths", where=path.name, remedy="give its bands (bands_of)"
-        )
-    if len(found) != raw.counts.shape[0]:
-        raise SceneError(
-            "wavelengths and bands do not match",
-            where=path.name,
-            got=len(found),
-            expected=raw.counts.shape[0],
-        )
     if factor is None:
         raise SceneError("the file does not say its scale", where=path.name, remedy="give its scale")
     centre = np.asarray(found.centre_nm)
@@ -152,7 +141,7 @@ def read_bands(path: Path, *, layout: Layout = AS_STORED) -> Bands:
             centre = [float(row["wavelength"]) for row in rows]
             widths = [float(row["fwhm"]) for row in rows] if rows and "fwhm" in rows[0] else None
             return bands_in(centre, widths, None, layout)
-    found = _read(path, layout).bands
+    found = read_file(path, layout).bands
     if found is None:
         raise SceneError("the file does not say its wavelengths", where=path.name)
     return found
@@ -177,7 +166,13 @@ def scene_files(path: Path, pattern: str) -> list[Path]:
     return found
 
 
-def _read(path: Path, layout: Layout) -> Raw:
+def read_file(path: Path, layout: Layout) -> Raw:
+    """The contents of a file of any known format, or one line that says why not.
+
+    Raises
+    ------
+    SceneError : it is missing, of no known format, or cannot be read.
+    """
     if not path.exists():
         raise SceneError("no such file", where=str(path))
     if not kind_of(path):

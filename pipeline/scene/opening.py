@@ -293,7 +293,9 @@ def _refuse(where: object, got: str) -> NoReturn:
 
 
 def _open(name: str, driver: str, *, alone: bool) -> rasterio.DatasetReader:
-    with warnings.catch_warnings(), rasterio.Env(**(_ALONE if alone else {})):
+    # GDAL would note the size of a compressed ENVI file in a file beside it.
+    options = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO", **(_ALONE if alone else {})}
+    with warnings.catch_warnings(), rasterio.Env(**options):
         # A scene without a georeference gets our own error, with a remedy.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(Path(name).absolute() if not name.startswith("/vsi") else name, driver=driver)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import xlrd
@@ -16,9 +18,9 @@ from scipy.io import loadmat
 from spectile.catalog.bands import Bands, MeasuredBands
 from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.sensors import Sensor, colours_of
-from spectile.pipeline.scene.formats import Layout, Unit, bands_in
+from spectile.pipeline.scene.formats import Layout, Raw, Unit, bands_in, envi_header, read_envi_header
+from spectile.pipeline.scene.hyperspectral import AS_STORED, read_file
 from spectile.pipeline.scene.untrusted import reading_file
-from spectile.pipeline.store.base import read_bounded
 
 Floats = NDArray[np.float32]
 
@@ -27,8 +29,22 @@ SPECTROMETER = re.compile(r"\s+(ASD|BECK|NIC|AVIRIS)\S*\s+[A-Z]{4}$")
 NUMBERED = re.compile(r"[A-Za-z][\w-]*\d[\w-]*|\d{4,}")
 """A sample's number: the collection's letters, then digits; the grain size follows a dot."""
 TEMPERATURE = re.compile(r"\d+K")
-MOST_HEADER = 16_000_000
-"""Bytes of the longest ENVI header that is read."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """How a CSV file holds spectra."""
+
+    spectra: Literal["rows", "columns"] = "rows"
+    """One a row, the names of columns being wavelengths or numbers of bands; or one a column, the first
+    column being the wavelength."""
+    band_prefix: str = ""
+    """What is before the number in the names of columns: ``band_`` for ``band_1``."""
+    sample_column: str | None = None
+    """The column that names the sample of a row; every row is its own without."""
+
+
+ROWS = Table()
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,65 +53,157 @@ class SpectralLibrary:
 
     names: tuple[str, ...]
     """The name of each spectrum."""
+    samples: tuple[str, ...]
+    """The sample that each was measured on."""
     spectra: Floats
     """(N, B) float32 reflectance, NaN where a channel was deleted."""
     bands: Bands
-    """Their B bands, in ascending order of wavelength."""
+    """Their B bands, in ascending order of wavelength, each once."""
 
 
-def read_spectral_library(path: Path, *, wavelength_unit: Unit = "nm") -> SpectralLibrary:
-    """The spectra of an ENVI spectral library (``.sli`` with ``.hdr`` beside it).
+def read_spectral_library(
+    path: Path,
+    *,
+    layout: Layout = AS_STORED,
+    bands: Bands | None = None,
+    scale: float | None = None,
+    table: Table = ROWS,
+) -> SpectralLibrary:
+    """The spectra of an ENVI library, of a table, or of a raster whose pixels are spectra.
 
-    In libraries that USGS made with PRISM the first two spectra are wavelengths and resolutions, and every
-    other spectrum is an error bar. The first two become the bands, the error bars are dropped.
+    An ENVI library (``.sli``, or what its header calls one) has its header beside it, as ``NAME.hdr`` or
+    ``NAME.sli.hdr``. In those that USGS made with PRISM the first two spectra are wavelengths and
+    resolutions, and every other spectrum is an error bar. The first two become the bands, the error bars
+    are dropped. Rasters are of any format that scenes have; their spectra are named by the header, or
+    numbered from 1 in the order of their pixels.
 
     Parameters
     ----------
-    path : the ``.sli`` file.
-    wavelength_unit : used if the header does not state it.
+    path : the file.
+    layout : the unit of the wavelengths, if the file does not state it, and how many bands are read.
+    bands : the bands, if the file does not state them; a table's columns are then numbers of these, from 1.
+    scale : reflectance per count, if the file does not state it; 1 if nobody does.
+    table : how a CSV file holds them.
 
     Raises
     ------
     SceneError
-        The header is missing or does not describe the file, or there are no wavelengths.
+        The file or its header is missing or damaged, or there are no wavelengths.
     """
-    header = _read_envi_header(path.with_suffix(".hdr"))
-    layout = Layout(wavelength_unit=wavelength_unit)
-    unit = header.get("wavelength units")
+    if path.suffix.lower() == ".csv":
+        with reading_file(path, "cannot be read as a table of spectra"):
+            names, samples, raw = _table_of_spectra(path, layout, bands, table)
+    else:
+        names, raw = _envi_library(path, layout)
+        samples = [sample_of(name) for name in names]
+    known = raw.known_bands(bands, path.name)
+    _, ascending = np.unique(known.centre_nm, return_index=True)
+    if raw.good is not None:
+        ascending = ascending[raw.good[ascending]]
+    factor = raw.scale if raw.scale is not None else scale if scale is not None else 1.0
+    counts = raw.counts.reshape(len(raw.counts), -1).T[:, ascending].astype(np.float64)
+    if raw.nodata is not None:
+        counts[np.isclose(counts, raw.nodata, rtol=1e-5)] = np.nan
+    spectra = (counts * factor + raw.offset).astype(np.float32)
+    return SpectralLibrary(tuple(names), tuple(samples), spectra, known.subset(ascending))
+
+
+def read_library_bands(path: Path, *, layout: Layout = AS_STORED) -> Bands:
+    """The bands of an ENVI library in the order of the file, in which instruments number them.
+
+    Raises
+    ------
+    SceneError : as ``read_spectral_library``.
+    """
+    return _envi_library(path, layout)[1].known_bands(None, path.name)
+
+
+def _envi_library(path: Path, layout: Layout) -> tuple[list[str], Raw]:
+    """The names and counts (B, N, 1) of an ENVI library, or those of a raster's pixels."""
+    beside = envi_header(path)
+    if beside is None and path.suffix.lower() == ".sli":
+        raise SceneError("no ENVI header beside the library", where=path.name)
+    header = {} if beside is None else read_envi_header(beside)
+    names = [name.strip() for name in header["spectra names"].split(",")] if "spectra names" in header else []
+    if path.suffix.lower() != ".sli" and "spectral library" not in header.get("file type", "").lower():
+        raw = read_file(path, layout)
+        pixels = raw.counts[0].size
+        return names if len(names) == pixels else _numbers(pixels), raw
     with reading_file(path, "the header does not describe the library"):
-        count, samples = int(header["lines"]), int(header["samples"])
-        kind = {"4": "f4", "5": "f8", "2": "i2", "12": "u2"}[header["data type"]]
-        order = ">" if header.get("byte order", "0") == "1" else "<"
-        scale = float(header.get("reflectance scale factor", "1"))
-        names = [name.strip() for name in header["spectra names"].split(",")]
-        # numpy would take memory for what the header states.
-        if min(count, samples) < 1 or count * samples * int(kind[1]) > path.stat().st_size:
-            raise ValueError(f"{count} spectra of {samples} values are not in the file")
-        spectra = np.fromfile(path, dtype=order + kind, count=count * samples).reshape(count, samples)
-        spectra = spectra.astype(np.float64)
-        ignored = float(header["data ignore value"]) if "data ignore value" in header else None
-        if ignored is not None:
-            spectra[np.isclose(spectra, ignored, rtol=1e-5)] = np.nan
-        bands = None
-        if "wavelength" in header:
-            centre = [float(x) for x in header["wavelength"].split(",")]
-            widths = [float(x) for x in header["fwhm"].split(",")] if "fwhm" in header else None
-            bands = bands_in(centre, widths, unit, layout)
-        elif names[0].startswith("Wavelengths"):
-            # USGS splib07 states micrometres in the record's own name.
-            bands = bands_in(spectra[0], spectra[1], "micrometers", layout)
-        if bands is not None and len(bands) != samples:
-            raise ValueError(f"{len(bands)} wavelengths for {samples} values")
-    if bands is None:
-        raise SceneError("the library does not say its wavelengths", where=path.name)
-    rows = [
-        i
-        for i, name in enumerate(names[:count])
-        if not name.startswith(("error bars", "Wavelengths in", "Resolution"))
+        raw = _read_sli(path, header, "" if not names else names[0], layout)
+        if layout.first_bands is not None:
+            raw = raw.first(layout.first_bands)
+    count = raw.counts.shape[1]
+    names = (names or _numbers(count))[:count]
+    of_others = ("error bars", "Wavelengths in", "Resolution")
+    kept = [at for at, name in enumerate(names) if not name.startswith(of_others)]
+    return [names[at] for at in kept], replace(raw, counts=raw.counts[:, kept])
+
+
+def _numbers(count: int) -> list[str]:
+    return [str(number) for number in range(1, count + 1)]
+
+
+def _read_sli(path: Path, header: Mapping[str, str], first: str, layout: Layout) -> Raw:
+    count, samples = int(header["lines"]), int(header["samples"])
+    kind = {"4": "f4", "5": "f8", "2": "i2", "12": "u2"}[header["data type"]]
+    order = ">" if header.get("byte order", "0") == "1" else "<"
+    # numpy would take memory for what the header states.
+    if min(count, samples) < 1 or count * samples * int(kind[1]) > path.stat().st_size:
+        raise ValueError(f"{count} spectra of {samples} values are not in the file")
+    spectra = np.fromfile(path, dtype=order + kind, count=count * samples).reshape(count, samples)
+    bands = None
+    if "wavelength" in header:
+        centre = [float(x) for x in header["wavelength"].split(",")]
+        widths = [float(x) for x in header["fwhm"].split(",")] if "fwhm" in header else None
+        bands = bands_in(centre, widths, header.get("wavelength units"), layout)
+    elif first.startswith("Wavelengths"):
+        # USGS splib07 states micrometres in the record's own name.
+        bands = bands_in(spectra[0], spectra[1], "micrometers", layout)
+    if bands is not None and len(bands) != samples:
+        raise ValueError(f"{len(bands)} wavelengths for {samples} values")
+    factor, ignored = header.get("reflectance scale factor"), header.get("data ignore value")
+    return Raw(
+        spectra.T[:, :, None],
+        bands,
+        scale=None if factor is None else 1.0 / float(factor),
+        nodata=None if ignored is None else float(ignored),
+    )
+
+
+def _table_of_spectra(
+    path: Path, layout: Layout, bands: Bands | None, table: Table
+) -> tuple[list[str], list[str], Raw]:
+    """The names, samples and counts (B, N, 1) of a CSV file."""
+    if table.spectra == "columns":
+        names, values = _csv_table(path)
+        names = names or _numbers(values.shape[1] - 1)
+        raw = Raw(values[:, 1:, None], bands_in(values[:, 0], None, None, layout))
+        return names, names, raw if layout.first_bands is None else raw.first(layout.first_bands)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        head, *rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    number = re.compile(re.escape(table.band_prefix) + r"(\d+(?:\.\d+)?)")
+    found = [
+        (at, float(match[1])) for at, cell in enumerate(head) if (match := number.fullmatch(cell.strip()))
     ]
-    ascending = np.argsort(bands.centre_nm)
-    values = (spectra[rows][:, ascending] / scale).astype(np.float32)
-    return SpectralLibrary(tuple(names[i] for i in rows), values, bands.subset(ascending))
+    if not found:
+        raise ValueError(f"no column is named {table.band_prefix}NUMBER; see spectra and band_prefix")
+    if table.sample_column is not None and table.sample_column not in head:
+        raise ValueError(f"no column {table.sample_column}")
+    columns, of_band = zip(*found, strict=True)
+    values = np.array([[_cell(row[at]) for at in columns] for row in rows])
+    if bands is None:
+        raw = Raw(values.T[:, :, None], bands_in(of_band, None, None, layout))
+    else:
+        raw = Raw(values.T[:, :, None], numbers=np.array(of_band, dtype=np.intp))
+    at = None if table.sample_column is None else head.index(table.sample_column)
+    named = _numbers(len(rows)) if at is None else [row[at].strip() for row in rows]
+    return named, named, raw if layout.first_bands is None else raw.first(layout.first_bands)
+
+
+def _cell(text: str) -> float:
+    """A number of a table, NaN where it is missing."""
+    return math.nan if text.strip() in ("", "NA") else float(text)
 
 
 def sample_of(name: str) -> str:
@@ -111,24 +219,6 @@ def sample_of(name: str) -> str:
     if number := NUMBERED.match(words[1]):
         return number[0]
     return words[0] if TEMPERATURE.fullmatch(words[1]) else " ".join(words[:2])
-
-
-def _read_envi_header(path: Path) -> dict[str, str]:
-    """The fields of an ENVI header, keys in lower case, without braces."""
-    if not path.is_file():
-        raise SceneError("no ENVI header beside the library", where=path.name)
-    with reading_file(path):
-        lines = iter(read_bounded(path, MOST_HEADER).decode("latin-1").splitlines())
-    fields = {}
-    for line in lines:
-        key, _, value = line.partition("=")
-        if value.lstrip().startswith("{"):
-            parts = [value]
-            while "}" not in parts[-1] and (more := next(lines, None)) is not None:
-                parts.append(more)
-            value = "".join(parts).partition("}")[0]
-        fields[key.strip().lower()] = value.strip("{ ")
-    return fields
 
 
 def read_responses(
@@ -191,7 +281,7 @@ def read_sensor(path: Path) -> Sensor:
 def _curves(path: Path, unit: Unit) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
     """The names of a file's curves, their wavelengths (W,), nm, and the curves (C, W)."""
     if path.suffix.lower() == ".sli":
-        library = read_spectral_library(path, wavelength_unit=unit)
+        library = read_spectral_library(path, layout=Layout(wavelength_unit=unit))
         names, curves = list(library.names), library.spectra.astype(np.float64)
         nm = np.asarray(library.bands.centre_nm)
     else:

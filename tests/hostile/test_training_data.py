@@ -91,6 +91,12 @@ def _csv(folder: Path) -> Path:
     return folder / "a.csv"
 
 
+def _rows(folder: Path) -> Path:
+    rows = [",".join(["oak", *(f"{number / 10}" for _ in NM)]) for number in range(5)]
+    (folder / "a.csv").write_text("\n".join([",".join(["tree", *map(str, NM)]), *rows]))
+    return folder / "a.csv"
+
+
 NAMED = Layout(dataset="cube", wavelengths="nm")
 FILES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "GeoTIFF": (_tif, lambda path: read_hyperspectral(path, scale=1e-4)),
@@ -100,6 +106,8 @@ FILES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "Zarr v3": (_zarr, lambda path: read_hyperspectral(path, scale=1e-4)),
     "Zarr v2": (lambda folder: _zarr(folder, 2), lambda path: read_hyperspectral(path, scale=1e-4)),
     "library": (_sli, read_spectral_library),
+    "raster as library": (_envi, read_spectral_library),
+    "table of spectra": (_rows, read_spectral_library),
     "table of bands": (_csv, read_bands),
     "table of curves": (_csv, lambda path: read_responses(path, (1, 2, 1))),
     "protocol": (_mat, lambda path: read_counts(path, len(NM))),

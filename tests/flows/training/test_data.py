@@ -16,7 +16,8 @@ from spectile.catalog.errors import SceneError, UsageError
 from spectile.flows.training.data import SceneSets, build_scenes, camera_responses, held_out_spectra
 from spectile.flows.training.recipe import Recipe, read_recipe
 from spectile.flows.training.sources import LibrarySource, ResponseSource, SceneSource, SimulatedScenes
-from spectile.model.data.crops import CameraResponse
+from spectile.model.cascade.means import training_pixels
+from spectile.model.data.crops import CameraResponse, CropSource
 from spectile.pipeline.scene.spectra import read_spectral_library, sample_of
 
 NM = np.arange(380.0, 1070.0, 10.0)
@@ -105,7 +106,7 @@ def test_no_sample_of_a_library_is_on_both_sides() -> None:
     names = [f"{name} {number}.{grain}B  {kind} AREF"
              for number, name in enumerate(f"Mineral HS{i}" for i in range(40))
              for grain in range(3) for kind in ("ASDFRb", "BECKb")]  # fmt: skip
-    held = held_out_spectra(names, 0.1)
+    held = held_out_spectra([sample_of(name) for name in names], 0.1)
     sides = [
         {sample_of(name) for name, out in zip(names, held, strict=True) if out == side} for side in (0, 1)
     ]
@@ -125,10 +126,40 @@ def test_a_library_of_one_sample_cannot_be_divided(tmp_path: Path) -> None:
         build_scenes(replace(RECIPE, libraries=(library,)), CASCADE, tmp_path)
 
 
+def test_spectra_of_a_library_are_chosen_and_counted_and_may_lack_bands(tmp_path: Path) -> None:
+    nm = np.arange(450.0, 1060.0, 10.0)
+    rows = {f"soil{i}": np.full(len(nm), 0.2 + 0.01 * i) for i in range(20)}
+    rows["soil20"] = rows["soil0"] - 0.205
+    rows["soil21"] = rows["soil0"] + 1.0
+    rows["v-model"] = rows["soil0"]
+    text = [",".join(["name", *(f"{x:g}" for x in nm)])]
+    text += [",".join([name, *(f"{x:g}" for x in row)]) for name, row in rows.items()]
+    (tmp_path / "a.csv").write_text("\n".join(text))
+    library = LibrarySource(
+        path="a.csv", name="a", licence="mine", names="[!v]*", sample_column="name", scenes=2, size=24,
+        good_nm=(440.0, 1100.0), bad_nm=((900.0, 920.0),),
+    )  # fmt: skip
+    simulated = SimulatedScenes(scenes=1, validation=1, held_out=0, size=32)
+    sets = build_scenes(replace(RECIPE, simulator=simulated, libraries=(library,)), CASCADE, tmp_path)
+    said = sets.data[-1]["spectra"]
+    assert said == "21 of 23: 1 have another name, 0 a gap, 1 values beyond -0.01 to 1.1"
+    mosaic = sets.training[-1]
+    assert len(mosaic.bands) == len(nm) - 3
+    assert mosaic.cube.min() >= 0.0
+    source = CropSource(sets.training, CASCADE.bands, CASCADE.response)
+    assert source.complete == [True, False, False]
+    _, spectra = training_pixels(source, 0, None, crop=16)
+    # The bands that the library lacks follow from those it has.
+    assert float(spectra[:, 0].min()) > 0.0
+    far = replace(library, good_nm=(2000.0, 2400.0))
+    with pytest.raises(SceneError, match="no band in that range"):
+        build_scenes(replace(RECIPE, libraries=(far,)), CASCADE, tmp_path)
+
+
 @pytest.mark.data
 def test_usgs_samples_are_on_one_side(data_dir: Path) -> None:
     library = read_spectral_library(data_dir / "spectral_libraries/s07_AV95_envi.sli")
-    held = held_out_spectra(library.names, 0.1)
+    held = held_out_spectra(library.samples, 0.1)
     numbers = [
         {name.split()[1].split(".")[0] for name, out in zip(library.names, held, strict=True)
          if out == side and " HS" in name}

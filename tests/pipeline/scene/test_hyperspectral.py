@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -14,8 +15,9 @@ from scipy.io import savemat
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import SceneError
+from spectile.pipeline.scene.formats import Layout
 from spectile.pipeline.scene.hyperspectral import read_hyperspectral
-from spectile.pipeline.scene.spectra import read_spectral_library
+from spectile.pipeline.scene.spectra import Table, read_spectral_library
 
 NM = np.array([450.0, 550.0, 650.0, 850.0])
 COUNTS = np.random.default_rng(0).integers(100, 5000, (4, 5, 6)).astype(np.int16)
@@ -159,3 +161,81 @@ def test_the_real_files_hold_plausible_reflectance() -> None:
     library = read_spectral_library(data / "spectral_libraries" / "s07_AV95_envi.sli")
     assert len(library.names) > 2000
     assert library.bands.centre_nm[0] == pytest.approx(383.15)
+
+
+def test_libraries_of_every_form_are_read(tmp_path: Path) -> None:
+    header = "ENVI\nsamples = 1\nlines = 3\nbands = 5\ndata type = 4\ninterleave = bil\nbyte order = 0\n"
+    # Two detectors: unsorted, and one wavelength twice.
+    header += "wavelength units = Micrometers\nwavelength = {.45, .65, .55, .65, .85}\n"
+    values = np.arange(15, dtype="<f4").reshape(3, 5) / 20
+    values.tofile(tmp_path / "raster")
+    (tmp_path / "raster.hdr").write_text(header)
+    raster = read_spectral_library(tmp_path / "raster")
+    assert raster.bands.centre_nm == pytest.approx(NM)
+    assert np.allclose(raster.spectra, values[:, [0, 2, 1, 4]])
+    assert raster.names == raster.samples == ("1", "2", "3")
+
+    more = "wavelength = {450, 550, 650, 850}"
+    library = _library(tmp_path / "b.sli", [NM / 1000], ["Leaf"], more)
+    library.with_suffix(".hdr").rename(tmp_path / "b.sli.hdr")
+    assert read_spectral_library(library).names == ("Leaf",)
+
+    rows = tmp_path / "rows.csv"
+    rows.write_text("tree,x,450,550,650,850\noak,7,10,20,30,40\noak,7,11,,31,41\nelm,7,1,2,3,4\n")
+    table = read_spectral_library(rows, scale=0.01, table=Table(sample_column="tree"))
+    assert table.samples == ("oak", "oak", "elm")
+    assert np.allclose(table.spectra[0], [0.1, 0.2, 0.3, 0.4])
+    assert np.isnan(table.spectra[1]).tolist() == [False, True, False, False]
+
+    rows.write_text("band_1,band_2,band_3\n1,2,3\n")
+    layout, given = Layout(first_bands=2), Bands.from_arrays(NM)
+    table = read_spectral_library(rows, layout=layout, bands=given, table=Table(band_prefix="band_"))
+    assert table.bands.centre_nm == (450.0, 550.0)
+    assert table.spectra.tolist() == [[1.0, 2.0]]
+
+    columns = tmp_path / "columns.csv"
+    columns.write_text('"nm","A1","A2"\n450,10,20\n550,11,21\n')
+    table = read_spectral_library(columns, table=Table("columns"))
+    assert table.names == ("A1", "A2")
+    assert table.spectra.tolist() == [[10.0, 11.0], [20.0, 21.0]]
+
+    for text, given, message in (
+        ("tree,450,550\noak,1\n", Table(), "cannot be read as a table of spectra"),
+        ("tree,450,550\noak,1,x\n", Table(), "could not convert"),
+        ("tree,450,550\noak,1,2\n", Table(sample_column="plot"), "no column plot"),
+        ("tree,a\noak,1\n", Table(), "no column is named NUMBER"),
+        ("1,2\n3,4\n", Table(), "not plausible"),
+        ("", Table(), "cannot be read as a table of spectra"),
+        ("", Table("columns"), "cannot be read as a table of spectra"),
+    ):
+        rows.write_text(text)
+        with pytest.raises(SceneError, match=message) as caught:
+            read_spectral_library(rows, table=given)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(SceneError, match="no such file"):
+        read_spectral_library(tmp_path / "none")
+
+
+def test_a_matlab_file_of_numbered_bands_with_pixels_in_one_axis(tmp_path: Path) -> None:
+    path, cube = tmp_path / "a.mat", np.arange(1, 25).reshape(4, 3, 2)
+    # As MATLAB's reshape makes it: columns of an image follow each other.
+    pixels = cube.transpose(0, 2, 1).reshape(4, 6)
+    savemat(path, {"Y": pixels, "picked": [[4], [1], [2], [3]], "bbl": [[1, 1, 0, 1]]})
+    layout = Layout("Y", axes="bxy", shape=(4, 2, 3), band_numbers="picked", good="bbl")
+    scene = read_hyperspectral(path, layout=layout, bands=Bands.from_arrays(NM), scale=1.0)
+    assert scene.bands.centre_nm == (450.0, 650.0, 850.0)
+    assert np.array_equal(scene.cube, cube[[1, 3, 0]])
+    first = read_hyperspectral(path, layout=replace(layout, first_bands=2), bands=scene.bands.subset([0] * 4),
+                               scale=1.0)  # fmt: skip
+    assert first.cube.shape == (2, 3, 2)
+    for changed, message in (
+        ({"shape": (4, 2, 4)}, "reshape"),
+        ({"good": "none"}, "no array none"),
+        ({"first_bands": 9}, "not the first 9"),
+    ):
+        with pytest.raises(SceneError, match=message):
+            read_hyperspectral(
+                path, layout=replace(layout, **changed), bands=Bands.from_arrays(NM), scale=1.0
+            )
+    with pytest.raises(SceneError, match="no such band numbers"):
+        read_hyperspectral(path, layout=layout, bands=Bands.from_arrays(NM[:3]), scale=1.0)
