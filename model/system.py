@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,6 +84,11 @@ class Network(nn.Module):
     begun_bytes_per_pixel: int = 0
     """What ``begin`` keeps."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are; a closed form has buffers alone."""
+        return next(chain(self.parameters(), self.buffers())).device
+
     def stage(self, index: int) -> Any:
         """A stage by its number from 0; its ``config.components`` are the channels that are diffused."""
         return self.stages[index]
@@ -121,7 +127,7 @@ class Network(nn.Module):
 
         def draw(stage: int, step: int) -> Tensor:
             shape = (count, self.stage(stage).config.components, height, width)
-            return torch.randn(shape, generator=generator).to(next(self.parameters()).device)
+            return torch.randn(shape, generator=generator).to(self.device)
 
         return draw
 

@@ -19,6 +19,7 @@ def predictor_of(settings: Settings, *, weights: bool = True) -> Predictor:
     predictor: Predictor = load_predictor(
         settings.model,
         steps=settings.steps,
+        samples=settings.samples,
         seed=settings.seed,
         batch=settings.batch,
         device=settings.device,

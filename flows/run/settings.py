@@ -64,7 +64,7 @@ class Settings:
     steps: Annotated[
         int | None,
         Field(ge=1, description="Solver steps of each stage."),
-        Option(metavar="N", show_default="the checkpoint's"),
+        Option(metavar="N", show_default="1, the mean; the checkpoint's where K is 2 or more"),
     ] = None
     samples: Annotated[
         int,

@@ -15,7 +15,7 @@ from spectile.model.data.crops import Batch
 def shuffle_factor(model: SpectralCascade, batch: Batch, *, seed: int) -> float:
     """How much the second stage's RMSE grows if its coarse bands come from other pixels."""
     generator = torch.Generator().manual_seed(seed)
-    batch = batch.to(next(model.parameters()).device)
+    batch = batch.to(model.device)
     coarse = batch.target[:, list(model.config.coarse_bands)]
     spectra, valid = coarse.movedim(1, -1).clone(), batch.valid > 0
     own = spectra[valid]

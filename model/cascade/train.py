@@ -180,7 +180,7 @@ def step_losses(
     model: SpectralCascade, batch: Batch, config: TrainConfig, generator: torch.Generator, member: int
 ) -> tuple[Tensor, Tensor]:
     """Both stages' losses of a batch, computed where the model is; the generator is the CPU's everywhere."""
-    batch = batch.to(next(model.parameters()).device)
+    batch = batch.to(model.device)
     positions = list(model.config.coarse_bands)
     colour, coarse = colour_features(batch.rgb), batch.target[:, positions]
     known = model.stage(0).closed.prepare(colour)
@@ -308,7 +308,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 def validate(model: SpectralCascade, source: CropSource, config: TrainConfig) -> dict[str, float]:
     """RMSE on fixed crops: the posterior mean, one sample, and the closed-form mean of both stages."""
     batch = source.every_pixel((0,), size=config.crop, crops=VALIDATION_CROPS)
-    batch = batch.to(next(model.parameters()).device)
+    batch = batch.to(model.device)
     draw = model.drawn_by(generator_of(0, 5, 0), len(batch.rgb), *batch.rgb.shape[2:])
     return {
         "closed_form_rmse": round(batch.rmse(model.closed_form(batch.rgb)), 5),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,9 +64,14 @@ class Group:
     values: Tensor
     """(P, C) the input."""
     spectra: Tensor
-    """(P, B) reflectance, complete."""
-    known: Tensor
-    """(B,) the share of pixels that have the band."""
+    """(P, B) reflectance; zero, or likely, where a band is missing."""
+    bands: Tensor
+    """(P, B) one where the pixel has the band."""
+
+    @property
+    def known(self) -> Tensor:
+        """(B,) the share of pixels that have the band."""
+        return self.bands.mean(0)
 
     @property
     def is_place(self) -> bool:
@@ -117,8 +122,22 @@ def train(
     UsageError : there are fewer than two places, or no scene has every band.
     """
     del validation, device
+    groups = draw_groups(config, training, scenes)
+    return fit(config, training, groups, out_dir, metadata=metadata, progress=progress)
+
+
+def fit(
+    config: KernelConfig,
+    training: KernelTraining,
+    groups: Sequence[Group],
+    out_dir: Path,
+    *,
+    metadata: Mapping[str, Any],
+    progress: Progress = lambda record: None,
+) -> KernelRegression:
+    """The regression fitted to groups, as of ``train``; others may be fitted to some of the same groups."""
     model = KernelRegression(config).eval()
-    groups = _groups(config, training, scenes)
+    groups = _completed(groups)
     places = [group for group in groups if group.is_place]
     if len(places) < 2:
         raise UsageError(
@@ -153,26 +172,32 @@ def train(
     return model
 
 
-def _groups(config: KernelConfig, training: KernelTraining, scenes: Sequence[TrainingScene]) -> list[Group]:
+def draw_groups(
+    config: KernelConfig, training: KernelTraining, scenes: Sequence[TrainingScene]
+) -> list[Group]:
     """The scenes by place, or by what their name begins with, with pixels of each."""
     by_name: dict[str, list[TrainingScene]] = {}
     for scene in scenes:
         by_name.setdefault(scene.site or scene.name.partition("/")[0], []).append(scene)
-    drawn = {
-        name: CropSource(part, config.bands, config.response).pixels(
-            training.seed, training.augmentation, crop=training.crop, crops=training.crops
-        )
-        for name, part in by_name.items()
-    }
-    bands = torch.cat([known for _, _, known in drawn.values()])
+    groups = []
+    for name, part in by_name.items():
+        source = CropSource(part, config.bands, config.response)
+        drawn = source.pixels(training.seed, training.augmentation, crop=training.crop, crops=training.crops)
+        groups.append(Group(name, tuple(part), sum(scene.weight for scene in part), *drawn))
+    return groups
+
+
+def _completed(groups: Sequence[Group]) -> list[Group]:
+    """The groups with shares that sum to one and likely values for missing bands."""
+    bands = torch.cat([group.bands for group in groups])
     if not bool((bands.min(dim=1).values > 0).any()):
         raise UsageError("no training scene has every band of the model", remedy="add one that covers them")
-    spectra = complete_spectra(torch.cat([target for _, target, _ in drawn.values()]), bands)
-    parts = torch.split(spectra, [len(values) for values, _, _ in drawn.values()])
-    weight = {name: sum(scene.weight for scene in part) for name, part in by_name.items()}
+    spectra = complete_spectra(torch.cat([group.spectra for group in groups]), bands)
+    parts = torch.split(spectra, [len(group.spectra) for group in groups])
+    weight = sum(group.share for group in groups)
     return [
-        Group(name, tuple(by_name[name]), weight[name] / sum(weight.values()), values, part, known.mean(0))
-        for (name, (values, _, known)), part in zip(drawn.items(), parts, strict=True)
+        replace(group, share=group.share / weight, spectra=part)
+        for group, part in zip(groups, parts, strict=True)
     ]
 
 

@@ -42,7 +42,7 @@ def evaluate(
     of values within the interval that the calibration's factors give. Only bands that every crop has are
     counted.
     """
-    device = next(model.parameters()).device
+    device = model.device
     draw = model.drawn_by(torch.Generator().manual_seed(seed), 1, *batch.rgb.shape[2:])
 
     def predict(count: int | None, number: int = 0) -> Tensor:

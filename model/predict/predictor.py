@@ -13,6 +13,7 @@ from spectile.model.predict.acceleration import accelerate, resolve_dtype
 from spectile.model.predict.network import NetworkPredictor, check_steps, fill_of, load_calibration
 from spectile.model.predict.regression import RegressionPredictor
 from spectile.model.registry import load_network, system_of
+from spectile.model.system import Config
 
 DEFAULT_BATCH = {"cpu": 4, "cuda": 16}
 
@@ -21,6 +22,7 @@ def load_predictor(
     model: str,
     *,
     steps: int | None = None,
+    samples: int | None = None,
     seed: int = 0,
     batch: int | None = None,
     device: str = "auto",
@@ -35,7 +37,9 @@ def load_predictor(
     ----------
     model : ``vnir48``, or the path of a folder that ``spectile train`` wrote, of any kind; with ``:ridge`` or
         ``:lookup`` a regression that comes with it.
-    steps : solver steps a stage; None is the checkpoint's default, 1 gives the posterior mean.
+    steps : solver steps a stage; 1 gives the posterior mean. None is 1 where one sample is drawn, since the
+        mean errs less than a sample, and else the checkpoint's default.
+    samples : how many will be drawn; None does not say.
     seed : of the noise, in [0, 2**32).
     batch : tiles a call; None is 4 on a CPU and 16 on CUDA. Changes no value on a CPU.
     device : ``auto``, ``cpu`` or ``cuda``.
@@ -66,7 +70,7 @@ def load_predictor(
         torch.set_num_threads(threads)
     fill, network = fill_of(loaded), load_network(loaded)
     config = network.config
-    count = config.steps if steps is None else steps
+    count = _default_steps(config, samples) if steps is None else steps
     check_steps(config, count)
     number = resolve_dtype(dtype, kind, tried=system_of(loaded).bfloat16)
     if weights:
@@ -86,3 +90,8 @@ def load_predictor(
         # Fitted at the checkpoint's own steps; with others the samples spread by another amount.
         calibration=load_calibration(loaded, config.bands) if count == config.steps else None,
     )
+
+
+def _default_steps(config: Config, samples: int | None) -> int:
+    means = config.estimate(1) == "posterior mean"
+    return 1 if samples == 1 and means else config.steps
