@@ -104,9 +104,13 @@ def _refuse(layout: Layout, *keys: str) -> None:
 def _read_geotiff(path: Path, layout: Layout) -> Raw:
     _refuse(layout, "dataset", "wavelengths", "fwhm", "axes")
     with _opened(path) as source:
-        tags = [source.tags(i) for i in source.indexes]
-        imagery = [source.tags(i, ns="IMAGERY") for i in source.indexes]
-        raster = _raster(source)
+        return Raw(source.read(), **stated_by_geotiff(source, layout))
+
+
+def stated_by_geotiff(source: rasterio.DatasetReader, layout: Layout) -> dict[str, Any]:
+    """What an open GeoTIFF states, as fields of ``Raw``; ValueError if it contradicts itself."""
+    tags = [source.tags(i) for i in source.indexes]
+    imagery = [source.tags(i, ns="IMAGERY") for i in source.indexes]
     bands = None
     if all("wavelength" in tag for tag in tags):
         widths = [float(tag["fwhm"]) for tag in tags if "fwhm" in tag]
@@ -118,7 +122,7 @@ def _read_geotiff(path: Path, layout: Layout) -> Raw:
         centre = [float(tag["CENTRAL_WAVELENGTH_UM"]) for tag in imagery]
         bands = bands_in(centre, widths if len(widths) == len(imagery) else None, "um", layout)
     good = np.array([tag["bbl"] != "0" for tag in tags]) if all("bbl" in tag for tag in tags) else None
-    return Raw(bands=bands, good=good, **raster)
+    return {"bands": bands, "good": good, **_numbers(source)}
 
 
 @contextmanager
@@ -130,14 +134,13 @@ def _opened(path: Path, **options: str) -> Iterator[Any]:
             yield source
 
 
-def _raster(source: Any) -> dict[str, Any]:
-    """Counts, scale, offset and nodata of an open raster; GDAL returns 1 for a missing scale."""
+def _numbers(source: Any) -> dict[str, Any]:
+    """Scale, offset and nodata of an open raster; GDAL returns 1 for a missing scale."""
     for name, numbers in (("scales", source.scales), ("offsets", source.offsets)):
         if len(set(numbers)) > 1:
             raise ValueError(f"its bands have different {name}")
     scale = source.scales[0]
-    stated = {"offset": source.offsets[0], "nodata": source.nodata, "scale": None if scale == 1.0 else scale}
-    return {"counts": source.read(), **stated}
+    return {"offset": source.offsets[0], "nodata": source.nodata, "scale": None if scale == 1.0 else scale}
 
 
 def _envi_header(path: Path) -> Path | None:
@@ -150,8 +153,12 @@ def _read_envi(path: Path, layout: Layout) -> Raw:
     if _envi_header(path) is None:
         raise ValueError("no ENVI header (.hdr) beside it")
     with _opened(path, driver="ENVI") as source:
-        header = source.tags(ns="ENVI")
-        raster = _raster(source)
+        return Raw(source.read(), **stated_by_envi(source, layout))
+
+
+def stated_by_envi(source: rasterio.DatasetReader, layout: Layout) -> dict[str, Any]:
+    """What the header of an open ENVI raster states, as fields of ``Raw``."""
+    header, stated = source.tags(ns="ENVI"), _numbers(source)
 
     def numbers(key: str) -> list[float] | None:
         return [float(x) for x in header[key].strip("{} \r\n").split(",")] if key in header else None
@@ -159,10 +166,10 @@ def _read_envi(path: Path, layout: Layout) -> Raw:
     bands = None
     if centre := numbers("wavelength"):
         bands = bands_in(centre, numbers("fwhm"), header.get("wavelength_units"), layout)
-    if "reflectance_scale_factor" in header and raster["scale"] is None:
-        raster["scale"] = 1.0 / float(header["reflectance_scale_factor"])
+    if "reflectance_scale_factor" in header and stated["scale"] is None:
+        stated["scale"] = 1.0 / float(header["reflectance_scale_factor"])
     bad = numbers("bbl")
-    return Raw(bands=bands, good=None if bad is None else np.array(bad) != 0, **raster)
+    return {"bands": bands, "good": None if bad is None else np.array(bad) != 0, **stated}
 
 
 def _read_hdf5(path: Path, layout: Layout) -> Raw:
@@ -262,21 +269,25 @@ def _read_zarr(path: Path, layout: Layout) -> Raw:
     """A Zarr store as xarray writes it: an array of three dimensions with a ``wavelength`` coordinate."""
     _refuse(layout, "wavelengths", "fwhm", "axes")
     with xr.open_zarr(path, chunks=None, consolidated=False) as store:
-        if "wavelength" not in store.coords or store.wavelength.ndim != 1:
-            raise ValueError("it has no coordinate wavelength")
-        band = str(store.wavelength.dims[0])
-        cubes = [
-            str(name) for name, array in store.data_vars.items() if array.ndim == 3 and band in array.dims
-        ]
-        name = layout.dataset or ("reflectance" if "reflectance" in cubes else cubes[0] if cubes else "")
-        if name not in cubes:
-            raise ValueError(f"no array {name} of three dimensions; it holds {', '.join(cubes) or 'none'}")
-        array = store[name].transpose(band, ...)
-        widths = store["fwhm"].values if "fwhm" in store.variables else None
-        bands = bands_in(store.wavelength.values, widths, store.wavelength.attrs.get("units"), layout)
-        # xarray has applied the scale, and missing samples are NaN.
-        scaled = "scale_factor" in array.encoding or array.attrs.get("units") == "1"
-        return Raw(array.values, bands, 1.0 if scaled else None)
+        array, stated = spectra_of_zarr(store, layout)
+        return Raw(array.values, **stated)
+
+
+def spectra_of_zarr(store: xr.Dataset, layout: Layout) -> tuple[xr.DataArray, dict[str, Any]]:
+    """The array (band, y, x) of an open store, and what is stated of it, as fields of ``Raw``."""
+    if "wavelength" not in store.coords or store.wavelength.ndim != 1:
+        raise ValueError("it has no coordinate wavelength")
+    band = str(store.wavelength.dims[0])
+    cubes = [str(name) for name, array in store.data_vars.items() if array.ndim == 3 and band in array.dims]
+    name = layout.dataset or ("reflectance" if "reflectance" in cubes else cubes[0] if cubes else "")
+    if name not in cubes:
+        raise ValueError(f"no array {name} of three dimensions; it holds {', '.join(cubes) or 'none'}")
+    array = store[name].transpose(band, ...)
+    widths = store["fwhm"].values if "fwhm" in store.variables else None
+    bands = bands_in(store.wavelength.values, widths, store.wavelength.attrs.get("units"), layout)
+    # xarray has applied the scale, and missing samples are NaN.
+    scaled = "scale_factor" in array.encoding or array.attrs.get("units") == "1"
+    return array, {"bands": bands, "scale": 1.0 if scaled else None}
 
 
 _READERS: dict[str, Callable[[Path, Layout], Raw]] = {

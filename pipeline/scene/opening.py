@@ -22,6 +22,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from spectile.catalog.errors import SceneError
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.urls import Location, locate
+from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.scene.remote import gdal_path, reading
 from spectile.pipeline.scene.vrt import vrt_sources
 
@@ -242,6 +243,38 @@ def _open(name: str, driver: str, *, alone: bool) -> rasterio.DatasetReader:
         # A scene without a georeference gets our own error, with a remedy.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(Path(name).absolute() if not name.startswith("/vsi") else name, driver=driver)
+
+
+def grid_of(dataset: rasterio.DatasetReader, name: str) -> Grid:
+    """The grid of an open raster.
+
+    Raises
+    ------
+    SceneError : it has no CRS or no geotransform, or one that is not finite.
+    """
+    if dataset.crs is None:
+        gcps, _ = dataset.gcps
+        raise SceneError(
+            "the scene has ground control points but no grid" if gcps else "the scene has no CRS",
+            where=name,
+            expected="a CRS and a geotransform",
+            remedy="warp it first, e.g. rio warp --dst-crs EPSG:…"
+            if gcps
+            else "assign it, e.g. rio edit-info --crs EPSG:…",
+        )
+    if dataset.transform.is_identity or dataset.transform.is_degenerate:
+        raise SceneError(
+            "the scene has no geotransform", where=name, remedy="assign it, e.g. rio edit-info --transform …"
+        )
+    grid = Grid((dataset.height, dataset.width), dataset.transform, dataset.crs.to_wkt())
+    if not np.isfinite([*dataset.transform, *grid.bounds]).all():
+        raise SceneError(
+            "the scene's geotransform is not finite",
+            where=name,
+            got=", ".join(f"{value:g}" for value in tuple(dataset.transform)[:6]),
+            remedy="assign it, e.g. rio edit-info --transform …",
+        )
+    return grid
 
 
 def block_bytes(dataset: rasterio.DatasetReader) -> int:

@@ -34,6 +34,7 @@ from spectile.pipeline.scene.opening import (
     check_listed,
     first_line,
     gdal_errors,
+    grid_of,
     is_gdal_error,
     open_raster,
 )
@@ -385,7 +386,7 @@ def open_source(
     # rasterio reports faults in a mask's directory late, as a bare GDAL error.
     told = gdal_errors(name, "the scene's metadata cannot be read", "run again")
     with told, reading(name), open_raster(name, allow_vrt=allow_vrt) as dataset:
-        grid = _grid(dataset, name)
+        grid = grid_of(dataset, name)
         elsewhere = check_place(grid, redact_url(name))
         rgb = _channels(dataset, name, channels)
         mask = _mask(dataset, rgb)
@@ -435,32 +436,6 @@ def _measured(source: SceneSource, *, declared_by_user: bool) -> SceneSource:
                 "or reflectance where they are",
             )
     return source
-
-
-def _grid(dataset: rasterio.DatasetReader, name: str) -> Grid:
-    if dataset.crs is None:
-        gcps, _ = dataset.gcps
-        raise SceneError(
-            "the scene has ground control points but no grid" if gcps else "the scene has no CRS",
-            where=name,
-            expected="a CRS and a geotransform",
-            remedy="warp it first, e.g. rio warp --dst-crs EPSG:…"
-            if gcps
-            else "assign it, e.g. rio edit-info --crs EPSG:…",
-        )
-    if dataset.transform.is_identity or dataset.transform.is_degenerate:
-        raise SceneError(
-            "the scene has no geotransform", where=name, remedy="assign it, e.g. rio edit-info --transform …"
-        )
-    grid = Grid((dataset.height, dataset.width), dataset.transform, dataset.crs.to_wkt())
-    if not np.isfinite([*dataset.transform, *grid.bounds]).all():
-        raise SceneError(
-            "the scene's geotransform is not finite",
-            where=name,
-            got=", ".join(f"{value:g}" for value in tuple(dataset.transform)[:6]),
-            remedy="assign it, e.g. rio edit-info --transform …",
-        )
-    return grid
 
 
 def _channels(
