@@ -30,13 +30,15 @@ from spectile.pipeline.cube.record import (
     read_record,
     read_status,
 )
+from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.line.source import LineSource
 from spectile.pipeline.plan.cost import Workload, input_channels
 from spectile.pipeline.plan.layers import choose_layers
-from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.plan.plan import SHARD, Plan
 from spectile.pipeline.plan.quality_layers import choose_quality
-from spectile.pipeline.plan.shares import Share
+from spectile.pipeline.plan.shares import Share, clip_share
+from spectile.pipeline.scene.clip import read_clip
 from spectile.pipeline.scene.raster import SceneSource, open_source
 from spectile.pipeline.store.opening import open_storage
 
@@ -104,6 +106,8 @@ def plan_run(
     ------
     SpectileError : the model or a setting cannot be used.
     """
+    if settings.clip is not None:
+        source = replace(source, clip=read_clip(settings.clip).on(source.grid))
     crew = None if predictor is not None else _assemble(settings, source, dry=dry)
     try:
         return _plan_run(settings, source, facts, crew, predictor, dry=dry, like=like)
@@ -147,6 +151,8 @@ def _plan_run(
     grid = source.grid
     tiling = Tiling(grid.shape, settings.tile, settings.halo)
     window = grid.window if settings.region is None else grid.window_of(settings.region)
+    if source.clip is not None:
+        window = _met(window, source.clip.window)
     if like is not None:
         predictor = like.predictor
     elif predictor is None:
@@ -185,6 +191,7 @@ def _plan_run(
         decided,
         scenes,
         choose_quality(settings.layers),
+        None if source.clip is None else clip_share(source.clip, tiling, window, SHARD),
     )
     channels = input_channels(predictor.inputs)
     plan = draft if settings.block else _with_block(Workload(draft, channels, held), settings)
@@ -197,6 +204,14 @@ def _plan_run(
     return Prepared(settings, source, predictor, plan, estimate, crew)
 
 
+def _met(region: Window, clip: Window) -> Window:
+    """The pixels of a region that lie around a polygon."""
+    window = region.intersection(clip)
+    if region.size and not window.size:
+        raise UsageError("the polygon does not meet the region", got="--region and --clip")
+    return window
+
+
 def check_output(settings: CubeSettings, scenes: Sequence[str], *, dry: bool) -> None:
     """Refuse an output that exists, or holds one of the scenes, before any work is done on them.
 
@@ -206,7 +221,7 @@ def check_output(settings: CubeSettings, scenes: Sequence[str], *, dry: bool) ->
     """
     if settings.resume and settings.overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
-    check_apart(settings.out, scenes)
+    check_apart(settings.out, scenes if settings.clip is None else [*scenes, settings.clip])
     check_catalog(settings)
     if dry:
         return

@@ -143,6 +143,11 @@ class Settings:
         int, Field(ge=0, description="How often a block that fails is tried again."), Option(metavar="N")
     ] = 2
     region: Annotated[_Region, Field(description="Part of the scene, in units of its CRS."), _REGION] = None
+    clip: Annotated[
+        str | None,
+        Field(description="GeoJSON polygon in longitude and latitude; pixels outside are masked."),
+        Option(metavar="FILE.geojson", show_default="the whole scene"),
+    ] = None
     overwrite: Annotated[bool, Field(description="Replace a cube that is there.")] = False
     allow_private: Annotated[bool, Field(description="Let URLs lead to addresses that are not public.")] = (
         False

@@ -34,6 +34,7 @@ from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.cost import Estimate
 from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.scene.clip import read_clip
 from spectile.pipeline.stac.inbox import Arrival, list_arrivals, look
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
@@ -287,6 +288,7 @@ def _choose(run: SceneSettings) -> tuple[SceneSettings, str | None]:
 def _key(run: SceneSettings) -> str:
     """A key of all settings that change the values of a cube."""
     facts = {name: value for name, value in asdict(run).items() if name not in _NO_VALUE}
+    facts["clip"] = run.clip and read_clip(run.clip).digest
     model = dict(predictors.predictor_of(run, weights=False).settings)
     text = json.dumps([facts, model, software_version()], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -25,6 +25,7 @@ from spectile.catalog.errors import BlockError, SceneError, UsageError
 from spectile.catalog.inputs import Raster
 from spectile.catalog.redaction import redact_url
 from spectile.catalog.urls import Location, locate
+from spectile.pipeline.geometry.clip import Clip
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.places import check_place
 from spectile.pipeline.geometry.tiling import Tile, Tiling, reflected
@@ -107,6 +108,8 @@ class SceneSource:
     """Decoded bytes of the file's largest block; GDAL decodes whole blocks."""
     allow_vrt: bool = False
     """Whether a VRT is accepted."""
+    clip: Clip | None = None
+    """What of it is shown; pixels outside are not valid."""
     _name: _Name = field(default_factory=_Name, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
@@ -136,6 +139,8 @@ class SceneSource:
             numbers, valid = self._read_numbers(held)
         if self.remote:
             self.remote.check_unchanged()
+        if self.clip is not None:
+            valid &= self.clip.inside(held)
         values = self.radiometry.to_reflectance(numbers)
         values[:, ~valid] = np.nan
         if held != window:
