@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from spectile.pipeline.product.comparison import Comparison
 
+MOST_ROWS = 50
+"""Spectra of the field that are printed, at most."""
+
 
 @app.command()
 def compare(
@@ -80,9 +83,11 @@ def compare(
     if found.points:
         rows = [
             [each.name, str(each.pixels), f"{each.rmse:.4f}", f"{each.bias:+.4f}", _number(each.angle)]
-            for each in found.points
+            for each in found.points[:MOST_ROWS]
         ]
         console.print_table(("spectrum", "pixels", "RMSE", "bias", "angle, rad"), rows)
+        if len(found.points) > MOST_ROWS:
+            console.print_line(f"and {len(found.points) - MOST_ROWS} more; --json has all")
     console.print_table(*_by_band(found))
     if json_file is not None:
         write_json(json_file, found.to_json())

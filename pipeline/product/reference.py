@@ -145,6 +145,8 @@ def _of_raster(
     state = {"GTiff": stated_by_geotiff, "ENVI": stated_by_envi}.get(dataset.driver)
     if state is None:
         raise SceneError("no hyperspectral raster", where=name, got=dataset.driver, expected=_KINDS)
+    if any("complex" in dtype for dtype in dataset.dtypes):
+        raise SceneError("the reference holds complex numbers", where=name)
     try:
         stated = state(dataset, Layout())
     except (ValueError, UsageError) as err:
