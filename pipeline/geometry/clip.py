@@ -1,4 +1,8 @@
-"""A polygon that cuts a scene: the pixels of a grid whose centres lie inside."""
+"""Polygons that cut a scene: the pixels of a grid whose centres lie inside.
+
+They may come from anybody, so nothing is computed of them whose time grows faster than their points: they are
+not joined, and those whose sides cross are not mended.
+"""
 
 from __future__ import annotations
 
@@ -32,45 +36,42 @@ MOST_HALVINGS = 14
 
 @dataclass(frozen=True)
 class Clip:
-    """A polygon on a grid."""
+    """Polygons on a grid."""
 
     wkb: bytes
-    """The polygon as WKB, in columns (x) and rows (y) of the grid."""
+    """The polygons as WKB of a collection, in columns (x) and rows (y) of the grid."""
     shape: tuple[int, int]
     """(rows, columns) of the grid."""
     digest: str
-    """The sha256 of the polygon as it was given."""
+    """The sha256 of the polygons as they were given."""
 
     def __getstate__(self) -> dict[str, object]:
         return {"wkb": self.wkb, "shape": self.shape, "digest": self.digest}
 
     @cached_property
-    def _polygon(self) -> shapely.Geometry:
-        polygon = shapely.from_wkb(self.wkb)
-        shapely.prepare(polygon)
-        return polygon
+    def _parts(self) -> NDArray[np.object_]:
+        return np.asarray(shapely.get_parts(shapely.from_wkb(self.wkb)))
+
+    @cached_property
+    def _tree(self) -> shapely.STRtree:
+        return shapely.STRtree(self._parts)
 
     @cached_property
     def window(self) -> Window:
-        """The smallest window around the polygon, cut at the grid; of size zero where they do not meet."""
-        left, top, right, bottom = shapely.bounds(self._polygon)
+        """The smallest window around the polygons, cut at the grid; of size zero where they do not meet."""
+        left, top, right, bottom = shapely.total_bounds(self._parts)
         row, col = math.floor(top), math.floor(left)
         around = Window(row, col, math.ceil(bottom) - row, math.ceil(right) - col)
         return around.intersection(Window(0, 0, *self.shape))
 
-    def meets(self, boxes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(N,) whether rectangles of pixels touch the polygon.
-
-        Parameters
-        ----------
-        boxes : (4, N), first row, last row, first column, last column.
-        """
-        first_row, last_row, first_col, last_col = boxes
-        rectangles = shapely.box(first_col, first_row, last_col + 1, last_row + 1)
-        return np.asarray(shapely.intersects(self._polygon, rectangles))
+    def squares(self, window: Window, side: int) -> NDArray[np.bool_]:
+        """(R, C) whether the polygons touch squares of ``side`` pixels from a window's first pixel on."""
+        shape = -(-window.height // side), -(-window.width // side)
+        placed = Affine.translation(window.col, window.row) @ Affine.scale(side)
+        return np.asarray(geometry_mask([*self._parts], shape, placed, all_touched=True, invert=True))
 
     def inside(self, window: Window) -> NDArray[np.bool_]:
-        """(h, w) True for the pixels of a window whose centres lie in the polygon."""
+        """(h, w) True for the pixels of a window whose centres lie in a polygon."""
         found = np.zeros(window.shape, dtype=bool)
         for row in range(window.row // CELL * CELL, window.row_stop, CELL):
             for col in range(window.col // CELL * CELL, window.col_stop, CELL):
@@ -82,72 +83,77 @@ class Clip:
 
     def _cell(self, cell: Window) -> NDArray[np.bool_]:
         square = shapely.box(cell.col, cell.row, cell.col_stop, cell.row_stop)
-        if not shapely.intersects(self._polygon, square):
+        met = self._parts[self._tree.query(square, predicate="intersects")]
+        if not met.size:
             return np.zeros(cell.shape, dtype=bool)
-        if shapely.contains_properly(self._polygon, square):
+        if shapely.contains_properly(met, square).any():
             return np.ones(cell.shape, dtype=bool)
         origin = Affine.translation(cell.col, cell.row)
-        return np.asarray(geometry_mask([self._polygon], cell.shape, origin, invert=True))
+        # Each of them is drawn for itself, so that they may overlap.
+        return np.asarray(geometry_mask([*met], cell.shape, origin, invert=True))
 
 
 @dataclass(frozen=True)
 class Area:
-    """A polygon on the map."""
+    """Polygons on the map."""
 
-    polygon: shapely.Geometry
-    """A valid Polygon or MultiPolygon."""
+    polygons: tuple[shapely.Polygon, ...]
+    """Valid ones; they may overlap."""
     crs: str
-    """Its CRS, x before y."""
+    """Their CRS, x before y."""
     digest: str
-    """The sha256 of what it was made of."""
+    """The sha256 of what they were made of."""
     name: str
     """The file, for errors."""
 
     def on(self, grid: Grid) -> Clip:
-        """The polygon on a grid. Its sides are straight in its own CRS, so they may be curved here.
+        """The polygons on a grid. Their sides are straight in their own CRS, so they may be curved here.
 
         Raises
         ------
-        UsageError : it has no place in the grid's CRS, or does not meet the grid.
+        UsageError : they have no place in the grid's CRS, or do not meet the grid.
         """
 
         def placed(points: Points) -> Points:
             rows, cols = pixels_at(grid, points[:, 0], points[:, 1], crs=self.crs)
             return np.column_stack([cols, rows])
 
-        whole = polygon = self._near(grid)
-        if whole.is_empty:
+        whole = polygons = self._near(grid)
+        if not whole.size:
             raise self._apart(grid)
-        longest = math.hypot(whole.bounds[2] - whole.bounds[0], whole.bounds[3] - whole.bounds[1])
+        left, bottom, right, top = shapely.total_bounds(whole)
+        longest = math.hypot(right - left, top - bottom)
         for _ in range(MOST_HALVINGS):
-            if _is_straight(polygon, placed):
+            if _are_straight(polygons, placed):
                 break
             longest /= 2
-            polygon = shapely.segmentize(whole, longest)
-        there = shapely.transform(polygon, placed)
+            polygons = shapely.segmentize(whole, longest)
+        there = shapely.transform(polygons, placed)
         if not np.isfinite(shapely.get_coordinates(there)).all():
             raise UsageError("the polygon has no place in the scene's CRS", where=self.name,
                              remedy="cut it nearer to the scene")  # fmt: skip
-        clip = Clip(shapely.to_wkb(sound(there)), grid.shape, self.digest)
+        clip = Clip(shapely.to_wkb(shapely.geometrycollections(there)), grid.shape, self.digest)
         if not clip.window.size:
             raise self._apart(grid)
         return clip
 
-    def _near(self, grid: Grid) -> shapely.Geometry:
-        """The part of the polygon around a grid: a CRS need not know what is far from it."""
+    def _near(self, grid: Grid) -> NDArray[np.object_]:
+        """The parts of the polygons around a grid: a CRS need not know what is far from it."""
+        polygons = np.array(self.polygons, dtype=object)
         along, still = np.linspace(0, 1, 65), np.zeros(65)
         down = np.concatenate([along, still + 1, along, still]) * grid.shape[0]
         right = np.concatenate([still, along, still + 1, along]) * grid.shape[1]
         try:
             x, y = transform_points(*to_map(grid, down, right), grid.crs_wkt, self.crs)
         except (RuntimeError, ValueError):  # the next transformation says why
-            return self.polygon
+            return polygons
         if not (np.isfinite(x) & np.isfinite(y)).all():
-            return self.polygon
+            return polygons
         around = shapely.box(x.min(), y.min(), x.max(), y.max())
         # Sides may be curved between the points.
         around = around.buffer(0.1 * math.hypot(np.ptp(x), np.ptp(y)), join_style="mitre")
-        return _polygons(shapely.intersection(self.polygon, around))
+        parts = shapely.get_parts(shapely.get_parts(shapely.intersection(polygons, around)))
+        return np.asarray(parts[shapely.area(parts) > 0])
 
     def _apart(self, grid: Grid) -> UsageError:
         bounds = ",".join(f"{value:.10g}" for value in grid.bounds)
@@ -155,20 +161,9 @@ class Area:
                           expected=f"an overlap with {bounds} in the scene's CRS")  # fmt: skip
 
 
-def sound(polygon: shapely.Geometry) -> shapely.Geometry:
-    """The polygon without sides that cross; its area by the even-odd rule."""
-    return polygon if polygon.is_valid else _polygons(shapely.make_valid(polygon))
-
-
-def _polygons(geometry: shapely.Geometry) -> shapely.Geometry:
-    """What of a geometry has an area."""
-    parts = shapely.get_parts(shapely.get_parts(geometry))
-    return shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
-
-
-def _is_straight(polygon: shapely.Geometry, placed: Callable[[Points], Points]) -> bool:
+def _are_straight(polygons: NDArray[np.object_], placed: Callable[[Points], Points]) -> bool:
     """Whether the middle of each side stays within ``BEND`` of the straight line on the grid."""
-    rings = shapely.get_rings(shapely.get_parts(polygon))
+    rings = shapely.get_rings(polygons)
     points, ring = shapely.get_coordinates(rings, return_index=True)
     there, middles = placed(points), placed((points[:-1] + points[1:]) / 2)
     off = np.hypot(*(middles - (there[:-1] + there[1:]) / 2).T)[ring[:-1] == ring[1:]]

@@ -63,14 +63,11 @@ def clip_share(clip: Clip, tiling: Tiling, window: Window, shard: int) -> Share:
     side = 16
     while side < shard and -(-window.height // side) * -(-window.width // side) > MOST_CELLS:
         side *= 2
-    rows, cols = np.meshgrid(
-        np.arange(window.row, window.row_stop, side), np.arange(window.col, window.col_stop, side),
-        indexing="ij",
-    )  # fmt: skip
+    rows, cols = np.nonzero(clip.squares(window, side))
+    rows, cols = window.row + rows * side, window.col + cols * side
     last_rows = np.minimum(rows + side, window.row_stop) - 1
     last_cols = np.minimum(cols + side, window.col_stop) - 1
-    boxes = np.stack([rows, last_rows, cols, last_cols]).reshape(4, -1)
-    boxes = boxes[:, clip.meets(boxes)]
+    boxes = np.stack([rows, last_rows, cols, last_cols])
     return Share(
         {"sha256": clip.digest}, to_runs(shards_met(boxes, window, shard)), to_runs(tiles_met(boxes, tiling))
     )

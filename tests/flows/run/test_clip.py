@@ -50,12 +50,16 @@ def arrays(path: str) -> dict[str, np.ndarray]:
     return {name: group[name][:] for name in ("reflectance", "valid", "quality")}
 
 
-def test_only_the_blocks_and_pixels_in_the_polygon_are_made(make_scene, tmp_path):
+@pytest.fixture
+def settings(make_scene, tmp_path) -> SceneSettings:
     scene = make_scene(SHAPE, nodata=0, hole=(slice(50, 60), slice(0, SHAPE[1])))
-    settings = SceneSettings(
+    return SceneSettings(
         scene=str(scene), out=str(tmp_path / "a.zarr"), model="bands-repeat", block=512,
         clip=squares(tmp_path, (30.2, 20.2, 100), (500.2, 1060.2, 25)),
     )  # fmt: skip
+
+
+def test_only_the_blocks_and_pixels_in_the_polygon_are_made(settings, tmp_path):
     prepared, result = run_scene(settings)
     plan = prepared.plan
     assert plan.window == Window(30, 20, 496, 1066)
@@ -73,6 +77,12 @@ def test_only_the_blocks_and_pixels_in_the_polygon_are_made(make_scene, tmp_path
     assert digest[:12] in str(describe_cube(settings.out)["clip"])
     features, report = map_plans([replace(settings, out=str(tmp_path / "plan.zarr"))])
     assert sum(each["properties"]["empty"] for each in features) == report["total"]["blocks_empty"] == 1
+
+
+@pytest.mark.slow
+def test_the_plan_knows_the_polygon(settings, tmp_path):
+    prepared, _ = run_scene(settings)
+    plan, found = prepared.plan, arrays(settings.out)
 
     # Another block, and another file with the same polygon, change nothing.
     copy = squares(tmp_path, (30.2, 20.2, 100), (500.2, 1060.2, 25), name="copy.json")
@@ -104,8 +114,8 @@ def test_only_the_blocks_and_pixels_in_the_polygon_are_made(make_scene, tmp_path
     shard = next(Path(settings.out, "reflectance", "c").rglob("*/[0-9]*/[0-9]*"))
     shard.write_bytes(b"damage")
     with pytest.raises(UsageError, match="name it with --clip"):
-        repair_cube(settings.out, [str(scene)])
-    _, left = repair_cube(settings.out, [str(scene)], clip=copy)
+        repair_cube(settings.out, [settings.scene])
+    _, left = repair_cube(settings.out, [settings.scene], clip=copy)
     assert not left.problems
     for name, values in arrays(settings.out).items():
         np.testing.assert_array_equal(values, found[name])

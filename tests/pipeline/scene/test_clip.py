@@ -54,6 +54,10 @@ def test_a_pixel_is_inside_where_its_centre_is_whatever_the_window(tmp_path, aff
     assert (whole | ~expected).mean() > 0.9999
     for window in (Window(100, 37, 512, 600), Window(511, 511, 3, 2), clip.window):
         np.testing.assert_array_equal(clip.inside(window), whole[window.slices])
+    for side in (16, 64, 512):
+        met = clip.squares(grid.window, side).repeat(side, axis=0).repeat(side, axis=1)[:1300, :900]
+        assert (met | ~whole).all(), "no pixel lies in a square that is left out"
+        assert met.mean() < whole.mean() + 0.7 * side / 100
     held = np.argwhere(whole)
     assert clip.window.contains(Window(*held.min(axis=0), *(np.ptp(held, axis=0) + 1)))
     again = pickle.loads(pickle.dumps(clip))
@@ -109,7 +113,8 @@ def test_an_old_file_names_its_crs_and_overlaps_are_one_area(tmp_path):
     np.testing.assert_array_equal(inside, expected)
 
 
-TWIST = [[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]
+TWIST = [[0, 0], [2, 1], [1, 0], [0, 1], [0, 0]]
+SQUARE = [[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +148,8 @@ TWIST = [[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]
         ({**POLYGON, "crs": {"type": "link", "properties": {"href": "http://a"}}}, "CRS of the polygon is"),
         ({**POLYGON, "crs": {"properties": {"name": "/etc/passwd"}}}, "CRS of the polygon is unclear"),
         ({**POLYGON, "crs": {"properties": {"name": "EPSG:999999"}}}, "not a CRS that can be used"),
-        ({"type": "Polygon", "coordinates": [TWIST]}, "does not meet the scene"),
+        ({"type": "Polygon", "coordinates": [TWIST]}, "the sides of the polygon cross (got Self-"),
+        ({"type": "Polygon", "coordinates": [SQUARE]}, "does not meet the scene"),
     ],
 )  # fmt: skip
 def test_what_is_no_polygon_is_refused_in_one_line(tmp_path, document, line):
