@@ -263,7 +263,7 @@ class PlacedReference:
         found = np.full((len(self.matrix), *window.shape), np.nan, dtype=np.float32)
         area = max(math.prod(self._placement.pixel), 1e-6)
         side = math.isqrt(int(SOURCE_BYTES / (4 * len(self.wanted)) * area))
-        side = min(max(side, 8), max(window.shape))
+        side = min(max(side, 1), max(window.shape))
         for row in range(window.row, window.row_stop, side):
             for col in range(window.col, window.col_stop, side):
                 cell = Window(row, col, side, side).intersection(window)
