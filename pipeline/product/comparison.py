@@ -200,7 +200,8 @@ class Comparison:
             "reference_left_out_nm": [round(nm, 3) for nm in self.reference_left_out_nm],
             "points": [
                 {"name": each.name, "row": each.row, "col": each.col, "pixels": each.pixels,
-                 "rmse": _plain(each.rmse), "bias": _plain(each.bias), "angle": _plain(each.angle)}
+                 "rmse": _plain(each.rmse), "bias": _plain(each.bias), "angle": _plain(each.angle),
+                 "cube": [*map(_plain, each.cube)], "reference": [*map(_plain, each.reference)]}
                 for each in self.points
             ],
             "points_left_out": list(self.points_left_out),

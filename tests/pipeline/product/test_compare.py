@@ -225,6 +225,8 @@ def test_spectra_of_the_field(cube, spectra, tmp_path, write):
     assert same.rmse == pytest.approx(0, abs=1e-6)
     assert np.isnan(other.reference).tolist() == [True] + [False] * 8
     assert found.reference_left_out_nm == (900,)
+    told = json.loads(json.dumps(found.to_json(), allow_nan=False))["points"][1]
+    assert (told["name"], told["reference"][0], len(told["cube"])) == ("gap", None, 9)
     assert found.intervals.cover_by_band.shape == (9,)
     assert draw_comparison(found).startswith(b"\x89PNG")
 
