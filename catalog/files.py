@@ -37,5 +37,15 @@ def write_text(path: Path, text: str) -> None:
     ------
     OSError : it cannot be written; an older file is unchanged.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, value: bytes) -> None:
+    """Write a file in one step.
+
+    Raises
+    ------
+    OSError : it cannot be written; an older file is unchanged.
+    """
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(value)

@@ -16,13 +16,14 @@ LONGEST_LINE = 400
 _WHAT = "not a STAC item or document"
 
 
-def parse_json(value: bytes, where: str, *, strict: bool = True) -> Any:
+def parse_json(value: bytes, where: str, *, strict: bool = True, what: str = _WHAT) -> Any:
     """The parsed value of a JSON text.
 
     Parameters
     ----------
     where : the name of the document, for errors.
     strict : refuse NaN and Infinity. JSON does not have them, but many programs write them.
+    what : what is said of a text that is refused.
 
     Raises
     ------
@@ -33,9 +34,9 @@ def parse_json(value: bytes, where: str, *, strict: bool = True) -> Any:
             return json.loads(value)
         return json.loads(value, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
-        raise UsageError(_WHAT, where=where, got="JSON that is nested too deep") from None
+        raise UsageError(what, where=where, got="JSON that is nested too deep") from None
     except ValueError as err:
-        raise UsageError(_WHAT, where=where, got=f"no JSON: {str(err)[:80]}") from err
+        raise UsageError(what, where=where, got=f"no JSON: {str(err)[:80]}") from err
 
 
 def is_plain(value: Any) -> bool:

@@ -12,6 +12,7 @@ from spectile.catalog.errors import SpectileError, UsageError
 from spectile.flows.commands import (  # noqa: F401
     benchmark,
     catalog,
+    compare,
     cube,
     demo,
     export,

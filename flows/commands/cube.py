@@ -50,16 +50,19 @@ def verify(
         str | None,
         typer.Option(metavar="NAME|PATH", help="The model that made it.", show_default="the plan's name"),
     ] = None,
+    clip: Annotated[
+        str | None, typer.Option(metavar="FILE.geojson", help="The polygon that it was clipped by.")
+    ] = None,
 ) -> None:
     """Check that every block of a cube is there, byte for byte as it was written."""
-    if (scene or model) and not repair:
-        raise UsageError("--scene and --model are for --repair")
+    if (scene or model or clip) and not repair:
+        raise UsageError("--scene, --model and --clip are for --repair")
     if repair:
         from spectile.flows.run.repair import repair_cube
 
         in_lines()
         with stoppable():
-            before, left = repair_cube(cube, scene or (), model)
+            before, left = repair_cube(cube, scene or (), model, clip)
         for problem in before.problems:
             console.print_line(f"was: {problem}")
     else:

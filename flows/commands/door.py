@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spectile.flows.commands.root import LOG
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def flow_of(settings: Settings, *, prefect: bool) -> Iterator[Callable[[], dict[str, Any]] | None]:
-    """What runs the settings' flow and returns its report; None where they are run without Prefect.
+def flow_of(*settings: Settings, prefect: bool) -> Iterator[Callable[[Settings], dict[str, Any]] | None]:
+    """What runs the flow of each of the settings and returns its report; None without Prefect.
 
     Prefect is used where it is wanted, or the environment names a server. Where none is set, one is started
     for as long as it is needed.
@@ -32,12 +31,13 @@ def flow_of(settings: Settings, *, prefect: bool) -> Iterator[Callable[[], dict[
     from spectile.flows.deployed.parameters import check_recordable, report_of
     from spectile.flows.deployed.server import local_server, server_configured
 
-    check_recordable(settings)
+    for each in settings:
+        check_recordable(each)
     with ExitStack() as stack:
         if not server_configured():
             LOG.info("starting a Prefect server for this run")
             LOG.info("the Prefect server is at %s", stack.enter_context(local_server()))
-        yield partial(report_of, _flow(settings), settings)
+        yield lambda each: report_of(_flow(each), each)
 
 
 def _flow(settings: Settings) -> Flow[..., Any]:

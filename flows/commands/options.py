@@ -6,23 +6,30 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from copy import copy
 from inspect import Parameter
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 from annotated_types import Ge, Le
 from typer.models import ParameterInfo
 
+from spectile.flows.commands.config import config_option
 from spectile.flows.run.settings import Settings, field_of, parameters_of
 
 Command = Callable[..., None]
 
 
-def with_options(kind: type[Settings], *, without: Collection[str] = ()) -> Callable[[Command], Command]:
+def with_options(
+    kind: type[Settings], *, without: Collection[str] = (), called: Mapping[str, str] | None = None
+) -> Callable[[Command], Command]:
     """A decorator that gives a command an option for each setting, in place of its ``**options``.
+
+    It gets ``--config`` too, which takes them from a file.
 
     Parameters
     ----------
-    without : names of settings that it does not take.
+    without : names of settings that it does not take; a file may have them.
+    called : what a setting of a file is called here, by its name there.
     """
 
     def extend(command: Command) -> Command:
@@ -33,6 +40,10 @@ def with_options(kind: type[Settings], *, without: Collection[str] = ()) -> Call
             if parameter.kind is not parameter.VAR_KEYWORD
         ]
         known = {parameter.name for parameter in own} | set(without)
+        names = [parameter.name for parameter in parameters_of(kind) if parameter.name not in without]
+        config = config_option(names, skipped=without, called=called)
+        own.append(Parameter("config", Parameter.KEYWORD_ONLY, default=None,
+                             annotation=Annotated[Path | None, config]))  # fmt: skip
         added = [_option(kind, parameter) for parameter in parameters_of(kind) if parameter.name not in known]
         # What must be given comes first, the command's own options last.
         parameters = sorted([*added, *own], key=lambda parameter: parameter.default is not parameter.empty)

@@ -16,13 +16,13 @@ from spectile.flows.run.settings import LineSettings, field_of
 _OF_A_LINE = {"crs", "resolution", "frame", "extent", "combine", "resampling"}
 _OF_NO_PLAN = {
     "add", "workers", "dask_address", "block_retries", "overwrite", "checksum", "max_block_time", "lease",
-    "datetime", "catalog", "resume",
+    "datetime", "catalog", "resume", "out",
 }  # fmt: skip
-"""Settings that change neither a plan nor its time: they concern an existing cube, or the processes."""
+"""Settings that change neither a plan nor its time: they concern a cube, or the processes."""
 
 
 @app.command()
-@with_options(LineSettings, without=_OF_NO_PLAN)
+@with_options(LineSettings, without=_OF_NO_PLAN, called={"scene": "scenes"})
 def plan(
     scenes: Annotated[
         list[str],

@@ -87,19 +87,24 @@ def stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def check_json(path: Path | None, scene: str, out: str) -> None:
-    """Check before the run that the report can be written."""
+def check_json(path: Path | None, scene: str, out: str, *, option: str = "--json") -> None:
+    """Check before the run that the report can be written.
+
+    Parameters
+    ----------
+    option : the option with its path; other files that a command writes are checked here too.
+    """
     if path is None:
         return
     folder = path.absolute().parent
     if not folder.is_dir() or path.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(
-            "cannot write there", got=f"--json {path}", expected="a file in a folder that exists"
+            "cannot write there", got=f"{option} {path}", expected="a file in a folder that exists"
         )
     target, read, written = (Path(os.path.realpath(place)) for place in (path, scene, out))
     if target == read or target.is_relative_to(written):
         raise UsageError(
-            "the report would overwrite data", got=f"--json {path}", remedy="choose another file"
+            "the report would overwrite data", got=f"{option} {path}", remedy="choose another file"
         )
 
 

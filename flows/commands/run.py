@@ -1,9 +1,9 @@
-"""``spectile run``: one scene into one cube."""
+"""``spectile run``: one scene into one cube, or several into a folder of cubes."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,13 +32,69 @@ JsonFile = Annotated[
 @app.command(no_args_is_help=False)
 @with_options(SceneSettings)
 def run(
-    prefect: Prefect = False, dry_run: DryRun = False, json_file: JsonFile = None, **options: Any
+    scene: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SCENE...",
+            help="The scene, a path or URL: GeoTIFF, JPEG 2000, PNG, JPEG, ENVI; or a Sentinel-2 folder "
+            "(.SAFE), a folder of files of one band each, or a STAC item (.json). With several scenes, or a "
+            "pattern in quotes, the cubes go into the folder --out, named after the scenes.",
+        ),
+    ],
+    prefect: Prefect = False,
+    dry_run: DryRun = False,
+    json_file: JsonFile = None,
+    **options: Any,
 ) -> None:
     """Turn an RGB scene into a hyperspectral cube.
 
     Writes CUBE.zarr and a quicklook picture beside it. --resume continues a run that was stopped.
     """
-    process(SceneSettings, options, prefect=prefect, dry_run=dry_run, json_file=json_file)
+    from spectile.flows.watching.each import expand, is_pattern
+
+    if len(scene) == 1 and not is_pattern(scene[0]):
+        options["scene"] = scene[0]
+        process(SceneSettings, options, prefect=prefect, dry_run=dry_run, json_file=json_file)
+    else:
+        process_several(expand(scene), options, prefect=prefect, dry_run=dry_run, json_file=json_file)
+
+
+def process_several(
+    scenes: Sequence[str],
+    options: Mapping[str, Any],
+    *,
+    prefect: bool,
+    dry_run: bool,
+    json_file: Path | None,
+) -> None:
+    """Carry out the runs of several scenes, or plan them only; one that fails does not stop the others.
+
+    Raises
+    ------
+    SpectileError : scenes failed, after the others were made.
+    """
+    from spectile.flows.watching.each import COLUMNS, settings_of, table
+
+    screen = in_lines()
+    settings = settings_of(scenes, given(options))
+    for each in settings:
+        check_json(json_file, each.scene, each.out)
+    if dry_run:
+        from spectile.flows.console import plan_map
+        from spectile.flows.run.planning import check_start
+
+        for each in settings:
+            check_start(each, [each.scene])
+        _, report = plan_map.map_plans(settings)
+        console.print_pairs(plan_map.channel_pairs(report))
+        console.print_table(plan_map.PLAN_COLUMNS, plan_map.plan_rows(report))
+    else:
+        report = _run_several(settings, screen, prefect=prefect)
+        console.print_table(COLUMNS, table(report))
+    if json_file is not None:
+        write_json(json_file, report)
+    if report.get("failed"):
+        raise SpectileError(f"{report['failed']} of {len(settings)} scenes failed")
 
 
 def process(
@@ -89,7 +145,7 @@ def _run(settings: SceneSettings | LineSettings, screen: Console, *, prefect: bo
             with flow_of(settings, prefect=prefect) as run_flow:
                 if run_flow is not None:
                     with console.observed_by(progress):
-                        return run_flow()
+                        return run_flow(settings)
             from spectile.flows.run.execute import report, run_scene
             from spectile.flows.run.line import run_line
 
@@ -100,4 +156,20 @@ def _run(settings: SceneSettings | LineSettings, screen: Console, *, prefect: bo
             done = f"{progress.blocks_done} of {progress.blocks} blocks are done" if progress.blocks else ""
             message = f"stopped; {done or 'no block was started'}; run again with --resume"
     print(message, file=sys.stderr)
+    raise typer.Exit(STOPPED)
+
+
+def _run_several(settings: Sequence[SceneSettings], screen: Console, *, prefect: bool) -> dict[str, Any]:
+    from spectile.flows.run.execute import report, run_scene
+    from spectile.flows.watching.each import run_each
+
+    def run_one(each: SceneSettings) -> dict[str, Any]:
+        return report(*run_scene(each, observer=console.current_observer()))
+
+    with stoppable():
+        try:
+            with flow_of(*settings, prefect=prefect) as run_flow:
+                return run_each(settings, run_flow or run_one, observe=lambda: console.RunProgress(screen))
+        except KeyboardInterrupt:
+            print("stopped; run again with --resume", file=sys.stderr)
     raise typer.Exit(STOPPED)

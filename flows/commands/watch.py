@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,8 @@ def watch(
     check_json(json_file, settings.inbox, settings.out)
     with stoppable(), ExitStack() as stack:
         try:
-            sweep = stack.enter_context(flow_of(settings, prefect=prefect)) or _sweep_here(settings, screen)
+            run_flow = stack.enter_context(flow_of(settings, prefect=prefect))
+            sweep = _sweep_here(settings, screen) if run_flow is None else partial(run_flow, settings)
             report = _tell(sweep(), json_file)
             pause = 600.0 if every is None else every
             while not once:
@@ -79,7 +81,7 @@ def _sweep_here(settings: WatchSettings, screen: Console) -> Callable[[], dict[s
 
 def _tell(report: dict[str, Any], json_file: Path | None) -> dict[str, Any]:
     """Print a sweep's table, and write its report."""
-    from spectile.flows.watching.sweep import COLUMNS, summary, table
+    from spectile.flows.watching.each import COLUMNS, summary, table
 
     if report["scenes"]:
         console.print_table(COLUMNS, table(report))

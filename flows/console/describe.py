@@ -67,6 +67,7 @@ def _describe(storage: Storage) -> dict[str, object]:
             }
         ),
         "channels": _channels(status, plan),
+        **({} if plan.clip is None else {"clip": f"polygon {str(plan.clip.facts.get('sha256'))[:12]}"}),
         "model": f"{model.get('name')} {str(model.get('digest'))[:12]}".strip(),
         "steps": model.get("steps"),
         "sampler": model.get("sampler"),

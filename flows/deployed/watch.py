@@ -17,7 +17,8 @@ from spectile.flows.deployed.parameters import report_of, takes
 from spectile.flows.deployed.scene import process_scene
 from spectile.flows.run.notify import tell_failure
 from spectile.flows.run.settings import WatchSettings
-from spectile.flows.watching.sweep import COLUMNS, summary, sweep, table
+from spectile.flows.watching.each import COLUMNS, summary, table
+from spectile.flows.watching.sweep import sweep
 
 
 @flow(

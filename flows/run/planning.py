@@ -32,13 +32,15 @@ from spectile.pipeline.cube.record import (
     read_record,
     read_status,
 )
+from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.line.source import LineSource
 from spectile.pipeline.plan.cost import Workload, input_channels
 from spectile.pipeline.plan.layers import choose_layers
-from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.plan.plan import SHARD, Plan
 from spectile.pipeline.plan.quality_layers import choose_quality
-from spectile.pipeline.plan.shares import Share
+from spectile.pipeline.plan.shares import Share, clip_share
+from spectile.pipeline.scene.clip import read_clip
 from spectile.pipeline.scene.source import Scene, check_opens, open_source
 from spectile.pipeline.scene.stack import StackSource
 from spectile.pipeline.store.opening import open_storage
@@ -115,9 +117,16 @@ def plan_run(
     ------
     SpectileError : the model or a setting cannot be used.
     """
+    # Before the network, which takes seconds to load.
+    area = None if settings.clip is None else read_clip(settings.clip)
+
+    def open_clipped(spec: InputSpec) -> Opened:
+        source, facts = open_for(spec)
+        return source if area is None else replace(source, clip=area.on(source.grid)), facts
+
     crew = None if predictor is not None else _assemble(settings, dry=dry)
     try:
-        return _plan_run(settings, open_for, crew, predictor, dry=dry, like=like)
+        return _plan_run(settings, open_clipped, crew, predictor, dry=dry, like=like)
     except BaseException:
         if crew is not None:
             crew.close()
@@ -168,6 +177,8 @@ def _plan_run(
     grid = source.grid
     tiling = Tiling(grid.shape, settings.tile, settings.halo)
     window = grid.window if settings.region is None else grid.window_of(settings.region)
+    if source.clip is not None:
+        window = _met(window, source.clip.window)
     tiling.check_stride(predictor.stride)
     estimate = predictor.settings.get("estimate")
     if estimate == "posterior mean":
@@ -207,6 +218,7 @@ def _plan_run(
         decided,
         scenes,
         choose_quality(settings.layers),
+        None if source.clip is None else clip_share(source.clip, tiling, window, SHARD),
     )
     channels = input_channels(predictor.inputs)
     plan = draft if settings.block else _with_block(Workload(draft, channels, resident), settings)
@@ -219,6 +231,14 @@ def _plan_run(
     return Prepared(settings, source, predictor, plan, estimate, crew)
 
 
+def _met(region: Window, clip: Window) -> Window:
+    """The pixels of a region that lie around a polygon."""
+    window = region.intersection(clip)
+    if region.size and not window.size:
+        raise UsageError("the polygon does not meet the region", got="--region and --clip")
+    return window
+
+
 def check_output(settings: CubeSettings, scenes: Sequence[str], *, dry: bool) -> None:
     """Refuse an output that exists, or holds one of the scenes, before any work is done on them.
 
@@ -228,7 +248,7 @@ def check_output(settings: CubeSettings, scenes: Sequence[str], *, dry: bool) ->
     """
     if settings.resume and settings.overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
-    check_apart(settings.out, scenes)
+    check_apart(settings.out, scenes if settings.clip is None else [*scenes, settings.clip])
     check_catalog(settings)
     if dry:
         return

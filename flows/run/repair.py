@@ -19,13 +19,19 @@ from spectile.pipeline.cube.finish import told_of
 from spectile.pipeline.cube.overviews import void_regions
 from spectile.pipeline.cube.verify import Findings, inspect_cube
 from spectile.pipeline.cube.write import put_layout
-from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.plan.plan import SHARD, Plan
+from spectile.pipeline.plan.shares import clip_share
 
 LOG = logging.getLogger("spectile")
 
 
 def repair_cube(
-    place: str, scenes: Sequence[str] = (), model: str | None = None, *, observer: Observer | None = None
+    place: str,
+    scenes: Sequence[str] = (),
+    model: str | None = None,
+    clip: str | None = None,
+    *,
+    observer: Observer | None = None,
 ) -> tuple[Findings, Findings]:
     """What was wrong with a cube, and what still is.
 
@@ -37,6 +43,7 @@ def repair_cube(
     scenes : where the scene is, or those of a flight line (folders and collections, too); none takes the
         URLs that the plan names. Only blocks need them.
     model : name or path of the model, if not as in the plan.
+    clip : the polygon of a cube that is clipped, which blocks need too.
 
     Raises
     ------
@@ -51,7 +58,7 @@ def repair_cube(
         cube, blocks = findings.cube, findings.blocks
         plan, told = cube.plan, told_of(lease.storage)
         if blocks:
-            with _prepare(plan, place, scenes, model) as prepared:
+            with _prepare(plan, place, scenes, model, clip) as prepared:
                 _renew(findings, prepared.predictor)
                 failed = _make(prepared, findings, Beating(lease, observer or Silent()))
         else:
@@ -87,7 +94,7 @@ def _make(prepared: Prepared, findings: Findings, observer: Beating) -> int:
     return len(tally.failures)
 
 
-def _prepare(plan: Plan, place: str, scenes: Sequence[str], model: str | None) -> Prepared:
+def _prepare(plan: Plan, place: str, scenes: Sequence[str], model: str | None, clip: str | None) -> Prepared:
     """The run that made the cube, prepared again.
 
     Raises
@@ -99,14 +106,18 @@ def _prepare(plan: Plan, place: str, scenes: Sequence[str], model: str | None) -
         raise UsageError(
             "the cube does not know in which folder its scene is", where=place, remedy="name it with --scene"
         )
-    network = _network(plan, place, model)
+    if plan.clip is not None and clip is None:
+        raise UsageError("the cube is clipped by a polygon", where=place, remedy="name it with --clip")
+    network = replace(_network(plan, place, model), clip=clip)
     if plan.scenes:
         prepared = prepare_line_again(network, where, plan)
     elif len(where) == 1:
         prepared = planning.prepare(_settings(network, where[0], plan))
     else:
         raise UsageError("the cube has one scene", where=place, got=f"{len(where)} scenes")
-    again = replace(prepared, plan=replace(prepared.plan, window=plan.window))
+    inside = prepared.source.clip
+    cut = None if inside is None else clip_share(inside, plan.tiling, plan.window, SHARD)
+    again = replace(prepared, plan=replace(prepared.plan, window=plan.window, clip=cut))
     try:
         execute.check_same(again, _facts(plan), place)
     except CubeError:

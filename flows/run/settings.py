@@ -154,6 +154,11 @@ class Settings:
         int, Field(ge=0, description="Retries of a failed block."), Option(metavar="N")
     ] = 2
     region: Annotated[_Region, Field(description="Part of the scene, in units of its CRS."), _REGION] = None
+    clip: Annotated[
+        str | None,
+        Field(description="GeoJSON polygon in longitude and latitude; pixels outside are masked."),
+        Option(metavar="FILE.geojson", show_default="the whole scene"),
+    ] = None
     overwrite: Annotated[bool, Field(description="Replace an existing cube.")] = False
     allow_private: Annotated[bool, Field(description="Let URLs lead to addresses that are not public.")] = (
         False

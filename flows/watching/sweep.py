@@ -16,55 +16,37 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import asdict, replace
+from typing import Any
 
 from zarr.errors import ZarrUserWarning
 
-from spectile.catalog.errors import CubeError, LeaseHeld, SpectileError, UsageError
-from spectile.catalog.redaction import redact, redact_url
+from spectile.catalog.errors import CubeError, SpectileError, UsageError
+from spectile.catalog.redaction import redact_url
 from spectile.catalog.urls import locate, nested
 from spectile.flows.console.console import observed_by
 from spectile.flows.run import planning, predictors
 from spectile.flows.run.notify import notify, notify_location
 from spectile.flows.run.settings import SceneSettings, WatchSettings
 from spectile.flows.run.state import Observer, Silent
+from spectile.flows.watching.each import STATES, Outcome, RunOne, attempt, summary
 from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.cost import Estimate
 from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.scene.clip import read_clip
 from spectile.pipeline.stac.inbox import Arrival, list_arrivals, look
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
 
 LOG = logging.getLogger("spectile")
 
-COLUMNS = ("scene", "state", "cube", "why")
-"""Columns of the table of a sweep."""
-
-RunOne = Callable[[SceneSettings], Mapping[str, Any]]
-"""Runs one scene to its end and returns its report."""
-
 _NO_VALUE = {
     "scene", "out", "resume", "overwrite", "memory", "block", "batch", "workers", "threads", "dask_address",
     "block_retries", "max_block_time", "lease", "datetime", "catalog",
 }  # fmt: skip
 """Settings that change no value, or that differ for each scene."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of one arrival."""
-
-    scene: str
-    """The name of the arrival."""
-    state: Literal["done", "skipped", "waiting", "failed"]
-    """Made now, made before, left for a later sweep, or failed."""
-    cube: str = ""
-    """The cube's place, empty if there is none."""
-    why: str = ""
-    """The reason, in one line, if it failed or waits."""
 
 
 class _Halt:
@@ -123,25 +105,13 @@ def sweep(
     counts = Counter(outcome.state for outcome in outcomes)
     report: dict[str, Any] = {
         "inbox": shown, "out": settings.out,
-        **{state: counts[state] for state in ("done", "skipped", "waiting", "failed")},
+        **{state: counts[state] for state in STATES},
         "scenes": [asdict(outcome) for outcome in sorted(outcomes, key=lambda outcome: outcome.scene)],
     }  # fmt: skip
     if counts["done"] or counts["failed"]:
         news = [row for row in report["scenes"] if row["state"] in ("done", "failed")]
         notify(f"{shown}: {summary(report)}", event="swept", **{**report, "scenes": news})
     return report
-
-
-def summary(report: Mapping[str, Any]) -> str:
-    """The result of a sweep in one line."""
-    line = ", ".join(f"{report[state]} {state}" for state in ("done", "skipped", "waiting", "failed"))
-    failed = [row for row in report["scenes"] if row["state"] == "failed"]
-    return line + (f"; {failed[0]['scene']}: {failed[0]['why']}" if failed else "")
-
-
-def table(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The rows of a sweep's table."""
-    return [tuple(str(row[name]) for name in COLUMNS) for row in report["scenes"]]
 
 
 def _sweep(
@@ -172,12 +142,7 @@ def _sweep(
 
     def process(arrival: Arrival) -> Outcome:
         with observe() as observer, observed_by(_Halt(observer, stopped)):
-            outcome = _process(arrival, run, run_one, key)
-        LOG.log(
-            logging.ERROR if outcome.state == "failed" else logging.INFO,
-            "%s: %s%s", outcome.scene, outcome.state, f": {outcome.why}" if outcome.why else "",
-        )  # fmt: skip
-        return outcome
+            return _process(arrival, run, run_one, key)
 
     for outcome in _each(fresh, process, settings.at_once, stopped):
         settled += 1
@@ -217,34 +182,24 @@ def _each(
 
 
 def _process(arrival: Arrival, run: SceneSettings, run_one: RunOne, key: str) -> Outcome:
-    """Make the cube of one arrival, unless it exists; every failure is reported in the outcome."""
-    out = ""
-    try:
+    """Make the cube of one arrival, unless it exists."""
+
+    def choose() -> SceneSettings | Outcome:
         if arrival.problem:
             raise SpectileError(arrival.problem)
         now = look(arrival, allow_private=run.allow_private)
         if now.state != arrival.state or now.problem:
             return Outcome(arrival.name, "waiting", why="it changed or was removed during the check")
         chosen, digest = _choose(replace(run, scene=arrival.place, out=_place(run, arrival.name)))
-        out = chosen.out
-        if digest is not None:
-            _keep(run, arrival, key, out, digest)
-            return Outcome(arrival.name, "skipped", out)
-        facts = run_one(chosen)
-        if failures := facts["result"]["failures"]:
-            raise SpectileError(f"{len(failures)} of {facts['plan']['blocks']} blocks failed: {failures[0]}")
-        _keep(run, arrival, key, out, facts["plan"]["digest"])
-        return Outcome(arrival.name, "done", out)
-    except LeaseHeld as err:
-        return Outcome(arrival.name, "waiting", out, str(err))
-    except (SpectileError, OSError) as err:
-        why = str(err)
-    except MemoryError:
-        why = "not enough memory; lower --memory, --samples or --batch"
-    except Exception as err:  # a bug with one scene must not stop the others
-        LOG.exception("%s", arrival.name)
-        why = f"{type(err).__name__}: {err}"
-    return Outcome(arrival.name, "failed", out, " ".join(redact(why).split()))
+        if digest is None:
+            return chosen
+        _keep(run, arrival, key, chosen.out, digest)
+        return Outcome(arrival.name, "skipped", chosen.out)
+
+    def done(chosen: SceneSettings, facts: Mapping[str, Any]) -> None:
+        _keep(run, arrival, key, chosen.out, facts["plan"]["digest"])
+
+    return attempt(arrival.name, choose, run_one, done=done)
 
 
 def _place(run: SceneSettings, name: str) -> str:
@@ -287,6 +242,7 @@ def _choose(run: SceneSettings) -> tuple[SceneSettings, str | None]:
 def _key(run: SceneSettings) -> str:
     """A key of all settings that change the values of a cube."""
     facts = {name: value for name, value in asdict(run).items() if name not in _NO_VALUE}
+    facts["clip"] = run.clip and read_clip(run.clip).digest
     model = dict(predictors.predictor_of(run, weights=False).settings)
     text = json.dumps([facts, model, software_version()], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

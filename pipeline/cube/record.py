@@ -143,6 +143,7 @@ def plan_of(facts: Mapping[str, Any], storage: Storage) -> Plan:
             grid, Window(*stored["window"]), Tiling(grid.shape, stored["tile"], stored["halo"]),
             facts["block"], stored["bands"], stored["samples"], tuple(stored["layers"]), stored["settings"],
             tuple(map(Share.from_json, stored.get("scenes", ()))), tuple(stored.get("quality", ())),
+            Share.from_json(stored["clip"]) if "clip" in stored else None,
         )  # fmt: skip
         digest = plan.digest
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as err:

@@ -38,7 +38,7 @@ def pixel_at(grid: Grid, x: float, y: float, *, crs: Any = None) -> tuple[int, i
     ------
     UsageError : the point lies outside the grid, or the CRS is unknown.
     """
-    rows, cols = _pixels(grid, np.array([x], np.float64), np.array([y], np.float64), crs)
+    rows, cols = pixels_at(grid, np.array([x], np.float64), np.array([y], np.float64), crs=crs)
     row, col = float(rows[0]), float(cols[0])
     if not (0 <= row < grid.shape[0] and 0 <= col < grid.shape[1]):  # NaN is outside
         raise _outside("point", grid, f"x {x:.10g}, y {y:.10g}")
@@ -62,7 +62,7 @@ def pixels_in(
     """
 
     def placed(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        rows, cols = _pixels(grid, points[:, 0], points[:, 1], crs)
+        rows, cols = pixels_at(grid, points[:, 0], points[:, 1], crs=crs)
         return np.column_stack([cols, rows])
 
     there = shapely.transform(_geometry(polygon), placed)
@@ -83,8 +83,17 @@ def pixels_in(
     return window, np.asarray(inside)
 
 
-def _pixels(grid: Grid, x: NDArray[np.float64], y: NDArray[np.float64], crs: Any) -> Points:
-    """Rows and columns of points; NaN where a point has no coordinates in the grid's CRS."""
+def pixels_at(grid: Grid, x: NDArray[np.float64], y: NDArray[np.float64], *, crs: Any = None) -> Points:
+    """Rows and columns (N,) of points; NaN where a point has no coordinates in the grid's CRS.
+
+    Parameters
+    ----------
+    crs : as of ``pixel_at``.
+
+    Raises
+    ------
+    UsageError : the CRS is unknown.
+    """
     if crs is not None:
         try:
             x, y = transform_points(x, y, crs, grid.crs_wkt)

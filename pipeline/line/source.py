@@ -16,6 +16,7 @@ from spectile.catalog.choices import Combine, Frame, NodataRule, Resampling
 from spectile.catalog.errors import SceneError
 from spectile.catalog.inputs import RGB_SCENE, InputSpec, Raster
 from spectile.catalog.stac.scenes import NamedScene
+from spectile.pipeline.geometry.clip import Clip
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Tiling, reflected
 from spectile.pipeline.line.feather import take_footprint
@@ -46,6 +47,8 @@ class LineSource:
     """Factor on linear display values, fixed for the whole line; None if no scene is a display picture."""
     notices: tuple[str, ...] = ()
     """Notices for the user about how the scenes are interpreted."""
+    clip: Clip | None = None
+    """The polygon outside of which no pixel is valid."""
 
     def read(self, window: Window) -> Raster:
         """Reflectance (C, h, w) float32, NaN where not valid, and validity (h, w) bool of a window.
@@ -94,6 +97,9 @@ class LineSource:
                 cell = Window(row, col, side, side).intersection(window)
                 place = cell.relative_to(window).slices
                 self._fill(cell, rgb[(slice(None), *place)], index[place])
+        if self.clip is not None:
+            outside = ~self.clip.inside(window)
+            rgb[:, outside], index[outside] = np.nan, 0
         return rgb, index
 
     def _fill(self, at: Window, rgb: NDArray[np.float32], index: NDArray[np.uint16]) -> None:

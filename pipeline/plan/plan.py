@@ -53,6 +53,8 @@ class Plan:
     """The scenes of a flight line, in order, and where each has a share; none for a single scene."""
     quality: tuple[QualityLayer, ...] = ()
     """Its quality layers, as ``choose_quality`` orders them."""
+    clip: Share | None = None
+    """The polygon that it is cut by, and what it meets; None where it is not cut."""
 
     def __post_init__(self) -> None:
         if self.window.size == 0 or not self.grid.window.contains(self.window):
@@ -80,23 +82,26 @@ class Plan:
             raise UsageError("layers twice or in another order", got=", ".join(self.layers))
         if choose_quality(self.quality) != self.quality:
             raise UsageError("unknown quality layers", got=", ".join(map(str, self.quality)))
-        for share in self.scenes:
+        for share in self._shares:
             share.check(shards=(-(-self.window.height // SHARD), -(-self.window.width // SHARD)),
                         tiles=self.tiling.counts)  # fmt: skip
-        if self.scenes and not self._written_shards:
-            raise UsageError("no scene of the line has a valid pixel in the region")
+        if self._shares and not self._written_shards:
+            raise UsageError(
+                "no scene of the line has a valid pixel in the region" if self.scenes
+                else "the polygon does not meet the region"
+            )  # fmt: skip
 
     @property
     def blocks(self) -> list[Block]:
-        """The blocks, row by row; of a flight line those that hold data."""
+        """The blocks, row by row; of a flight line, and of what is clipped, those that hold data."""
         return [block for block in blocks(self.window, self.block) if self.shards(block)]
 
     def shards(self, block: Block) -> list[tuple[int, int]]:
-        """(row, column) of the shards of a block that are written; of a flight line those that hold data."""
+        """(row, column) of the shards of a block that are written; see ``blocks``."""
         at = block.window.relative_to(self.window)
         rows = range(at.row // SHARD, -(-at.row_stop // SHARD))
         cols = range(at.col // SHARD, -(-at.col_stop // SHARD))
-        return [(r, c) for r in rows for c in cols if not self.scenes or (r, c) in self._written_shards]
+        return [(r, c) for r in rows for c in cols if not self._shares or (r, c) in self._written_shards]
 
     def pixels(self, block: Block) -> int:
         """The number of pixels of a block's shards."""
@@ -107,7 +112,7 @@ class Plan:
     def computed_tiles(self, block: Block) -> int:
         """The number of tiles of a block that go through the network, as far as the plan knows."""
         span = self.tiling.span(block.window)
-        if not self.scenes:
+        if not self._shares:
             return span.size
         rows, cols = range(span.row, span.row_stop), range(span.col, span.col_stop)
         return sum((row, col) in self._reached_tiles for row in rows for col in cols)
@@ -121,15 +126,30 @@ class Plan:
             for row in range(span.row, span.row_stop)
             for col in range(span.col, span.col_stop)
         }
-        return len(tiles & self._reached_tiles if self.scenes else tiles)
+        return len(tiles & self._reached_tiles if self._shares else tiles)
+
+    @property
+    def _shares(self) -> tuple[Share, ...]:
+        """Whatever limits where the cube holds data."""
+        return self.scenes if self.clip is None else (*self.scenes, self.clip)
 
     @cached_property
     def _written_shards(self) -> set[tuple[int, int]]:
-        return set().union(*(cells(share.shards) for share in self.scenes))
+        return self._held([cells(share.shards) for share in self.scenes],
+                          None if self.clip is None else cells(self.clip.shards))  # fmt: skip
 
     @cached_property
     def _reached_tiles(self) -> set[tuple[int, int]]:
-        return set().union(*(cells(share.tiles) for share in self.scenes))
+        return self._held([cells(share.tiles) for share in self.scenes],
+                          None if self.clip is None else cells(self.clip.tiles))  # fmt: skip
+
+    @staticmethod
+    def _held(scenes: list[set[tuple[int, int]]], clip: set[tuple[int, int]] | None) -> set[tuple[int, int]]:
+        """Cells that a scene reaches, if there are several, and that lie in the polygon, if there is one."""
+        if not scenes:
+            return clip or set()
+        held = set().union(*scenes)
+        return held if clip is None else held & clip
 
     @cached_property
     def levels(self) -> list[Level]:
@@ -158,6 +178,7 @@ class Plan:
             **({"quality": list(self.quality)} if self.quality else {}),
             "settings": dict(self.settings),
             **({"scenes": [share.to_json() for share in self.scenes]} if self.scenes else {}),
+            **({"clip": self.clip.to_json()} if self.clip is not None else {}),
         }
 
     @cached_property

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spectile.pipeline.geometry.clip import Clip
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Tiling, reflected
 
@@ -51,6 +52,25 @@ class Share:
             tiles.row <= row < tiles.row_stop and col < tiles.col_stop and tiles.col < stop
             for row, col, stop in self.tiles
         )
+
+
+MOST_CELLS = 2**18
+"""Squares of a window at most that are held against a polygon, if they are not shards already."""
+
+
+def clip_share(clip: Clip, tiling: Tiling, window: Window, shard: int) -> Share:
+    """The shards of a window, and the tiles, that a polygon meets."""
+    side = 16
+    while side < shard and -(-window.height // side) * -(-window.width // side) > MOST_CELLS:
+        side *= 2
+    rows, cols = np.nonzero(clip.squares(window, side))
+    rows, cols = window.row + rows * side, window.col + cols * side
+    last_rows = np.minimum(rows + side, window.row_stop) - 1
+    last_cols = np.minimum(cols + side, window.col_stop) - 1
+    boxes = np.stack([rows, last_rows, cols, last_cols])
+    return Share(
+        {"sha256": clip.digest}, to_runs(shards_met(boxes, window, shard)), to_runs(tiles_met(boxes, tiling))
+    )
 
 
 def cells(runs: Iterable[tuple[int, int, int]]) -> set[tuple[int, int]]:

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 import h5py
 import numpy as np
+import rasterio
 import xarray as xr
 import zarr
 from numpy.typing import ArrayLike, NDArray
 from scipy.io import loadmat
+from zarr.abc.store import Store
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import SceneError
@@ -157,9 +159,13 @@ def _refuse(layout: Layout, *keys: str) -> None:
 def _read_geotiff(path: Path, layout: Layout) -> Raw:
     _refuse(layout, "dataset", "wavelengths", "fwhm", "axes", *MATLAB_ONLY)
     with open_raster(str(path)) as source:
-        tags = [source.tags(i) for i in source.indexes]
-        imagery = [source.tags(i, ns="IMAGERY") for i in source.indexes]
-        raster = _raster(path, source)
+        return _raw(path, source, stated_by_geotiff(source, layout))
+
+
+def stated_by_geotiff(source: rasterio.DatasetReader, layout: Layout) -> dict[str, Any]:
+    """What an open GeoTIFF states, as fields of ``Raw``; ValueError if it contradicts itself."""
+    tags = [source.tags(i) for i in source.indexes]
+    imagery = [source.tags(i, ns="IMAGERY") for i in source.indexes]
     bands = None
     if all("wavelength" in tag for tag in tags):
         widths = [float(tag["fwhm"]) for tag in tags if "fwhm" in tag]
@@ -171,18 +177,22 @@ def _read_geotiff(path: Path, layout: Layout) -> Raw:
         centre = [float(tag["CENTRAL_WAVELENGTH_UM"]) for tag in imagery]
         bands = bands_in(centre, widths if len(widths) == len(imagery) else None, "um", layout)
     good = np.array([tag["bbl"] != "0" for tag in tags]) if all("bbl" in tag for tag in tags) else None
-    return Raw(bands=bands, good=good, **raster)
+    return {"bands": bands, "good": good, **_numbers(source)}
 
 
-def _raster(path: Path, source: Any) -> dict[str, Any]:
-    """Counts, scale, offset and nodata of an open raster; GDAL returns 1 for a missing scale."""
+def _raw(path: Path, source: rasterio.DatasetReader, stated: Mapping[str, Any]) -> Raw:
+    """The counts of an open raster, with what it states."""
     check_decoded(path, (source.count, *source.shape), source.dtypes[0])
+    return Raw(source.read(), **stated)
+
+
+def _numbers(source: rasterio.DatasetReader) -> dict[str, Any]:
+    """Scale, offset and nodata of an open raster; GDAL returns 1 for a missing scale."""
     for name, numbers in (("scales", source.scales), ("offsets", source.offsets)):
         if len(set(numbers)) > 1:
             raise ValueError(f"its bands have different {name}")
     scale = source.scales[0]
-    stated = {"offset": source.offsets[0], "nodata": source.nodata, "scale": None if scale == 1.0 else scale}
-    return {"counts": source.read(), **stated}
+    return {"offset": source.offsets[0], "nodata": source.nodata, "scale": None if scale == 1.0 else scale}
 
 
 def envi_header(path: Path) -> Path | None:
@@ -216,12 +226,17 @@ def read_envi_header(path: Path) -> dict[str, str]:
 def _read_envi(path: Path, layout: Layout) -> Raw:
     """An ENVI raster of any interleave, named by its data file."""
     _refuse(layout, "dataset", "wavelengths", "fwhm", "axes", *MATLAB_ONLY)
-    beside = envi_header(path)
+    with open_raster(str(path)) as source:
+        return _raw(path, source, stated_by_envi(source, layout))
+
+
+def stated_by_envi(source: rasterio.DatasetReader, layout: Layout) -> dict[str, Any]:
+    """What the header of an open ENVI raster states, as fields of ``Raw``."""
+    beside = envi_header(Path(source.name))
     if beside is None:
         raise ValueError("no ENVI header (.hdr) beside it")
-    header = read_envi_header(beside)
-    with open_raster(str(path)) as source:
-        raster = _raster(path, source)
+    # GDAL leaves out long fields, so it is read here.
+    header, stated = read_envi_header(beside), _numbers(source)
 
     def numbers(key: str) -> list[float] | None:
         return [float(x) for x in header[key].split(",")] if key in header else None
@@ -229,10 +244,10 @@ def _read_envi(path: Path, layout: Layout) -> Raw:
     bands = None
     if centre := numbers("wavelength"):
         bands = bands_in(centre, numbers("fwhm"), header.get("wavelength units"), layout)
-    if "reflectance scale factor" in header and raster["scale"] is None:
-        raster["scale"] = 1.0 / float(header["reflectance scale factor"])
+    if "reflectance scale factor" in header and stated["scale"] is None:
+        stated["scale"] = 1.0 / float(header["reflectance scale factor"])
     bad = numbers("bbl")
-    return Raw(bands=bands, good=None if bad is None else np.array(bad) != 0, **raster)
+    return {"bands": bands, "good": None if bad is None else np.array(bad) != 0, **stated}
 
 
 def _read_hdf5(path: Path, layout: Layout) -> Raw:
@@ -356,26 +371,44 @@ def _band_first(cube: NDArray[np.generic], layout: Layout) -> NDArray[np.generic
 def _read_zarr(path: Path, layout: Layout) -> Raw:
     """A Zarr store as xarray writes it: an array of three dimensions with a ``wavelength`` coordinate."""
     _refuse(layout, "wavelengths", "fwhm", "axes", *MATLAB_ONLY)
-    files = ZarrFiles(path, read_only=True)
+    with open_zarr(path) as store:
+        array, stated = spectra_of_zarr(store, layout)
+        return Raw(array.values, **stated)
+
+
+def open_zarr(place: Path | Store) -> xr.Dataset:
+    """The numeric arrays of a store, which anybody may have written.
+
+    Raises
+    ------
+    ValueError : an array is too large for the bytes of its folder.
+    """
+    files = ZarrFiles(place, read_only=True) if isinstance(place, Path) else place
     arrays = dict(zarr.open_group(files, mode="r", use_consolidated=False).arrays())
     # Texts and objects of Python are not decoded.
     others = [name for name, array in arrays.items() if array.dtype.kind not in "biuf"]
-    for array in arrays.values():
-        check_decoded(path, tuple(map(max, array.shape, array.shards or array.chunks)), array.dtype)
-    with xr.open_zarr(files, chunks=None, consolidated=False, drop_variables=others) as store:
-        if "wavelength" not in store.coords or store.wavelength.ndim != 1:
-            raise ValueError("it has no coordinate wavelength")
-        band = str(store.wavelength.dims[0])
-        cubes = [str(name) for name, held in store.data_vars.items() if held.ndim == 3 and band in held.dims]
-        name = layout.dataset or ("reflectance" if "reflectance" in cubes else cubes[0] if cubes else "")
-        if name not in cubes:
-            raise ValueError(f"no array {name} of three dimensions; it holds {', '.join(cubes) or 'none'}")
-        cube = store[name].transpose(band, ...)
-        widths = store["fwhm"].values if "fwhm" in store.variables else None
-        bands = bands_in(store.wavelength.values, widths, store.wavelength.attrs.get("units"), layout)
-        # xarray has applied the scale, and missing samples are NaN.
-        scaled = "scale_factor" in cube.encoding or cube.attrs.get("units") == "1"
-        return Raw(cube.values, bands, 1.0 if scaled else None)
+    if isinstance(place, Path):
+        for array in arrays.values():
+            check_decoded(place, tuple(map(max, array.shape, array.shards or array.chunks)), array.dtype)
+    store: xr.Dataset = xr.open_zarr(files, chunks=None, consolidated=False, drop_variables=others)
+    return store
+
+
+def spectra_of_zarr(store: xr.Dataset, layout: Layout) -> tuple[xr.DataArray, dict[str, Any]]:
+    """The array (band, y, x) of an open store, and what is stated of it, as fields of ``Raw``."""
+    if "wavelength" not in store.coords or store.wavelength.ndim != 1:
+        raise ValueError("it has no coordinate wavelength")
+    band = str(store.wavelength.dims[0])
+    cubes = [str(name) for name, held in store.data_vars.items() if held.ndim == 3 and band in held.dims]
+    name = layout.dataset or ("reflectance" if "reflectance" in cubes else cubes[0] if cubes else "")
+    if name not in cubes:
+        raise ValueError(f"no array {name} of three dimensions; it holds {', '.join(cubes) or 'none'}")
+    cube = store[name].transpose(band, ...)
+    widths = store["fwhm"].values if "fwhm" in store.variables else None
+    bands = bands_in(store.wavelength.values, widths, store.wavelength.attrs.get("units"), layout)
+    # xarray has applied the scale, and missing samples are NaN.
+    scaled = "scale_factor" in cube.encoding or cube.attrs.get("units") == "1"
+    return cube, {"bands": bands, "scale": 1.0 if scaled else None}
 
 
 _READERS: dict[str, Callable[[Path, Layout], Raw]] = {

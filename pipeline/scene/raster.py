@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import rasterio
@@ -20,6 +20,7 @@ from rasterio.enums import MaskFlags
 from spectile.catalog.choices import NodataRule
 from spectile.catalog.errors import BlockError, SceneError
 from spectile.catalog.inputs import Raster
+from spectile.pipeline.geometry.clip import Clip
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import reflected
 from spectile.pipeline.scene.opening import (
@@ -30,9 +31,6 @@ from spectile.pipeline.scene.opening import (
 )
 from spectile.pipeline.scene.radiometry import Radiometry
 from spectile.pipeline.scene.remote import RemoteFile, reading
-
-if TYPE_CHECKING:
-    pass
 
 SURVEY_PIXELS = 1024
 """Most rows and columns of the one decimated read from which scene-wide values are measured."""
@@ -99,6 +97,8 @@ class SceneSource:
     """Whether a VRT is accepted."""
     feeds: tuple[str, ...] = ()
     """Each channel of the model and the band that feeds it, for people."""
+    clip: Clip | None = None
+    """The polygon outside of which no pixel is valid."""
     _name: _Name = field(default_factory=_Name, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
@@ -128,6 +128,8 @@ class SceneSource:
             numbers, valid = self._read_numbers(held)
         if self.remote:
             self.remote.check_unchanged()
+        if self.clip is not None:
+            valid &= self.clip.inside(held)
         values = self.radiometry.to_reflectance(numbers)
         values[:, ~valid] = np.nan
         if held != window:

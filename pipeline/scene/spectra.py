@@ -29,6 +29,12 @@ SPECTROMETER = re.compile(r"\s+(ASD|BECK|NIC|AVIRIS)\S*\s+[A-Z]{4}$")
 NUMBERED = re.compile(r"[A-Za-z][\w-]*\d[\w-]*|\d{4,}")
 """A sample's number: the collection's letters, then digits; the grain size follows a dot."""
 TEMPERATURE = re.compile(r"\d+K")
+MOST_SPECTRA = 10_000
+"""Field spectra of a table at most."""
+MOST_TABLE_BYTES = 100_000_000
+"""Bytes of such a table at most."""
+HIGHEST_REFLECTANCE = 1.5
+"""Field spectra above that are not in reflectance, but in per cent or counts."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,100 @@ class SpectralLibrary:
     """(N, B) float32 reflectance, NaN where a channel was deleted."""
     bands: Bands
     """Their B bands, in ascending order of wavelength, each once."""
+
+
+@dataclass(frozen=True, eq=False)
+class FieldSpectra:
+    """Spectra that were measured in the field, and where."""
+
+    names: tuple[str, ...]
+    """The name of each spectrum, or its number from 1."""
+    x: NDArray[np.float64]
+    """(N,) easting or longitude."""
+    y: NDArray[np.float64]
+    """(N,) northing or latitude."""
+    is_lonlat: bool
+    """Whether they are longitude and latitude, degrees on WGS 84."""
+    spectra: Floats
+    """(N, B) float32 reflectance, NaN for an empty cell."""
+    bands: Bands
+    """Their B bands, in ascending order of wavelength; as wide as their spacing."""
+
+
+def read_field_spectra(path: Path, *, scale: float | None = None) -> FieldSpectra:
+    """The spectra of a table (CSV) with a line each.
+
+    The first line has ``x`` and ``y``, or ``lon`` and ``lat``, maybe ``name``, and the wavelengths in nm,
+    such as ``550`` or ``550 nm``.
+
+    Parameters
+    ----------
+    scale : reflectance of a value of 1, e.g. 0.01 for per cent; by default they are reflectance, and values
+        above ``HIGHEST_REFLECTANCE`` are refused.
+
+    Raises
+    ------
+    SceneError
+        It is no such table, or its numbers are none.
+    """
+    try:
+        if path.stat().st_size > MOST_TABLE_BYTES:
+            raise SceneError(
+                "the table is too large", where=path.name, expected=f"up to {MOST_TABLE_BYTES} bytes"
+            )
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    except (OSError, ValueError, csv.Error) as err:
+        raise SceneError(f"cannot be read as a table: {err}", where=path.name) from err
+    if len(rows) < 2 or len(rows) > MOST_SPECTRA + 1:
+        raise SceneError(
+            "a table of field spectra has a line of headers and one for each spectrum", where=path.name,
+            got=f"{len(rows)} lines", expected=f"2 to {MOST_SPECTRA + 1}",
+        )  # fmt: skip
+    heads = [cell.strip().lower() for cell in rows[0]]
+    columns = {head: at for at, head in enumerate(heads)}
+    pair = next((each for each in (("x", "y"), ("lon", "lat")) if set(each) <= columns.keys()), None)
+    nm = {at: match for at, head in enumerate(heads) if (match := _WAVELENGTH.fullmatch(head))}
+    if pair is None or not nm:
+        raise SceneError(
+            "the table lacks coordinates or wavelengths", where=path.name, got=", ".join(heads)[:80],
+            expected="columns x,y or lon,lat, and wavelengths in nm, e.g. 550",
+            remedy="separate columns by commas" if ";" in heads[0] else None,
+        )  # fmt: skip
+    if unknown := [head for at, head in enumerate(heads) if at not in nm and head not in (*pair, "name")]:
+        raise SceneError("unknown column", where=path.name, got=unknown[0] or "one without a name",
+                         expected=f"{', '.join(pair)}, name, or a wavelength in nm")  # fmt: skip
+    for line, row in enumerate(rows, 1):
+        if len(row) != len(heads):
+            raise SceneError("a line has another number of columns", where=f"{path.name} line {line}",
+                             got=len(row), expected=len(heads))  # fmt: skip
+    centres = [float(match[1]) for match in nm.values()]
+    if len(set(centres)) < len(centres):
+        raise SceneError("a wavelength twice", where=path.name, got=f"{len(centres)} columns")
+    try:
+        order = np.argsort(centres)
+        bands = bands_in(np.asarray(centres)[order], None, "nm", Layout())
+        places = np.array([[float(row[columns[name]]) for name in pair] for row in rows[1:]])
+        values = np.array([[float(row[at].strip() or "nan") for at in nm] for row in rows[1:]])
+    except (ValueError, UsageError) as err:
+        raise SceneError(f"the table holds what is no number: {err}", where=path.name) from err
+    if not np.isfinite(places).all():
+        raise SceneError("a place that is no number", where=path.name)
+    values = np.where(np.isfinite(values), values, np.nan)[:, order] * (1.0 if scale is None else scale)
+    top = float(np.nanmax(values, initial=0.0))
+    if scale is None and top > HIGHEST_REFLECTANCE:
+        raise SceneError(
+            "the spectra are not in reflectance", where=path.name, got=f"values up to {top:g}",
+            expected=f"up to {HIGHEST_REFLECTANCE:g}", remedy="use --scale 0.01 for per cent",
+        )  # fmt: skip
+    names = [row[columns["name"]].strip() if "name" in columns else "" for row in rows[1:]]
+    return FieldSpectra(
+        tuple(name or str(number) for number, name in enumerate(names, 1)),
+        places[:, 0], places[:, 1], pair[0] == "lon", values.astype(np.float32), bands,
+    )  # fmt: skip
+
+
+_WAVELENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(?:nm)?")
 
 
 def read_spectral_library(

@@ -15,6 +15,7 @@ from rasterio.crs import CRS
 from spectile.catalog.choices import NodataRule
 from spectile.catalog.errors import SceneError
 from spectile.catalog.inputs import Raster
+from spectile.pipeline.geometry.clip import Clip
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.placing import Placement
 from spectile.pipeline.geometry.tiling import reflected
@@ -53,6 +54,8 @@ class StackSource:
     """Notices for the user."""
     known_tags: tuple[tuple[str, str], ...] = ()
     """What is known beside the files of when it was taken."""
+    clip: Clip | None = None
+    """The polygon outside of which no pixel is valid."""
 
     def read(self, window: Window) -> Raster:
         """Reflectance (C, h, w) float32, NaN where not valid, and validity (h, w) bool of a window.
@@ -83,6 +86,8 @@ class StackSource:
                 for place, channel in zip(places, placed.values, strict=True):
                     values[(place, *at)] = channel
                 valid[at] &= placed.valid
+        if self.clip is not None:
+            valid &= self.clip.inside(held)
         values[:, ~valid] = np.nan
         if held != window:
             at_rows, at_cols = rows - held.row, cols - held.col

@@ -15,6 +15,7 @@ from spectile.catalog.stac.scenes import RASTERS
 from spectile.catalog.urls import Location, locate
 from spectile.pipeline.scene.addresses import resolve
 from spectile.pipeline.scene.opening import check_listed
+from spectile.pipeline.scene.parts import item_parts
 from spectile.pipeline.scene.remote import ask
 from spectile.pipeline.scene.safe import is_safe
 from spectile.pipeline.stac.crawl import crawl, elsewhere
@@ -94,7 +95,7 @@ def look(arrival: Arrival, *, allow_private: bool = False) -> Arrival:
             there = ask(resolve(place, listed=arrival.listed, allow_private=allow_private))
             return replace(arrival, state=(there.etag, there.size) if there.etag else None)
         if arrival.in_document:
-            check_listed(place)
+            return replace(arrival, state=_state_of_listed(place))
         if place.is_dir() and is_safe(place):
             return replace(arrival, state=_state_of(place))
         facts = place.stat()
@@ -130,6 +131,27 @@ def _state_of(product: Path) -> tuple[int, ...]:
         os.stat(os.path.join(here, name)) for here, _, files in os.walk(product) for name in sorted(files)
     ]
     return len(facts), sum(each.st_size for each in facts), max(each.st_mtime_ns for each in facts)
+
+
+def _state_of_listed(place: Path) -> tuple[int, ...] | None:
+    """Bytes and last change of a raster, or of an item and the files of its bands; None if some are URLs.
+
+    Raises
+    ------
+    SpectileError : a file has a format that a document may not name.
+    """
+    files: list[Path | Location] = [place]
+    if place.suffix.lower() in (".json", ".geojson"):
+        found = item_parts(place, str(place))
+        parts = [found] if isinstance(found, str) else [part.place for part in found.parts]
+        files = [locate(each) for each in dict.fromkeys(parts)]
+    local = [each for each in files if isinstance(each, Path)]
+    for each in local:
+        check_listed(each)
+    if len(local) < len(files):
+        return None
+    facts = [each.stat() for each in dict.fromkeys([place, *local])]
+    return tuple(number for each in facts for number in (each.st_size, each.st_mtime_ns))
 
 
 def _name(path: Path, folder: Path) -> str:

@@ -15,11 +15,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from spectile.catalog.errors import BlockError, SpectileError
+from spectile.catalog.files import write_bytes
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["SpectileError", "open_cube", "open_scene", "run"]
+    from spectile.catalog.bands import Bands
+    from spectile.pipeline.product.comparison import Comparison
+
+__all__ = ["SpectileError", "compare", "open_cube", "open_scene", "run"]
 
 
 def open_cube(cube: str | Path, *, overview: int = 1) -> xr.Dataset:
@@ -87,6 +91,40 @@ def run(scene: str | Path, out: str | Path, **settings: Any) -> xr.Dataset:
             remedy="repeat it with resume=True",
         )
     return open_cube(out)
+
+
+def compare(
+    cube: str | Path,
+    reference: str | Path,
+    *,
+    radius: float | None = None,
+    crs: str | None = None,
+    scale: float | None = None,
+    bands: Bands | None = None,
+    picture: str | Path | None = None,
+) -> Comparison:
+    """A finished cube beside a measurement, as ``spectile compare`` has it.
+
+    Parameters
+    ----------
+    reference : a hyperspectral GeoTIFF, ENVI file or Zarr store (also a cube), or a table of field spectra.
+    radius, crs : of field spectra: metres to average the cube over, and the CRS of x and y.
+    scale : reflectance of a stored 1 where the reference does not say it.
+    bands : of a raster that does not say its wavelengths.
+    picture : a PNG to write, with spectra, errors by band and a map of spectral angles.
+
+    Raises
+    ------
+    SpectileError : one of them cannot be used, or they have no place or no band in common.
+    """
+    from spectile.pipeline.product.compare import compare as compare_it
+
+    found = compare_it(cube, reference, radius=radius, crs=crs, scale=scale, bands=bands)
+    if picture is not None:
+        from spectile.pipeline.product.comparison_picture import draw_comparison
+
+        write_bytes(Path(picture), draw_comparison(found))
+    return found
 
 
 class _WithXarray(MetaPathFinder):

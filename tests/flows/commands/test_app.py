@@ -71,7 +71,7 @@ def test_help_loads_nothing_heavy():
 
 def test_the_options_are_the_settings_with_their_defaults():
     options = signature(run).parameters
-    beside = {"prefect", "dry_run", "json_file"}
+    beside = {"prefect", "dry_run", "json_file", "config"}
     assert options.keys() - beside == {each.name for each in fields(SceneSettings)}
     defaults = {name: option.default for name, option in options.items() if name not in beside}
     left = SceneSettings(scene="s", out="o", **given({**defaults, "scene": None, "out": None}))

@@ -3,16 +3,19 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from affine import Affine
+from rasterio.warp import transform
 
 from spectile.catalog.errors import SceneError, SpectileError
 from spectile.catalog.inputs import RGB_SCENE, InputSpec
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.scene.bands import find_sensor
+from spectile.pipeline.scene.clip import read_clip
 from spectile.pipeline.scene.lazy import open_scene
 from spectile.pipeline.scene.source import open_source
 from spectile.pipeline.scene.stack import StackSource
@@ -266,3 +269,54 @@ def test_products_are_scenes_of_lines_and_of_inboxes(tmp_path, write_scene):
     assert look(product).state != before
     (safe / "MTD_MSIL2A.xml").unlink()
     assert [arrival.name for arrival in list_arrivals(str(tmp_path))] == ["a"]
+
+
+def test_a_stack_shows_only_what_lies_in_its_polygon(tmp_path, safe):
+    lon, lat = transform(
+        "EPSG:32633", "EPSG:4326", [300_203, 300_703, 300_453], [5_799_817] * 2 + [5_799_017]
+    )
+    ring = [*zip(lon, lat, strict=True), (lon[0], lat[0])]
+    (tmp_path / "clip.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    whole = open_source(safe, S2)
+    clip = read_clip(str(tmp_path / "clip.geojson")).on(whole.grid)
+    source = pickle.loads(pickle.dumps(replace(whole, clip=clip)))
+    assert clip.window.shape[0] == pytest.approx(80, abs=1)
+    for window in (source.grid.window, clip.window, Window(-9, 20, 50, 40)):
+        values, valid = source.read(window)
+        before = whole.read(window)
+        there = whole.grid.window.intersection(window)
+        inside = clip.inside(there)
+        np.testing.assert_array_equal(valid[there.relative_to(window).slices], inside)
+        np.testing.assert_array_equal(values[:, valid], before.values[:, valid])
+        assert np.isnan(values[:, ~valid]).all()
+
+
+def test_an_item_of_bands_arrives_in_an_inbox_and_its_files_are_checked(tmp_path):
+    assets = {}
+    for colour in ("red", "green", "blue"):
+        write_jp2(tmp_path / f"{colour}.tif", numbers_of("B02", 60), 60, driver="GTiff")
+        bands = [{"name": colour, "eo:common_name": colour, "raster:scale": 1e-4}]
+        assets[colour] = {"href": f"./{colour}.tif", "type": "image/tiff", "bands": bands}
+    item = item_of(tmp_path, assets)
+    (tmp_path / "catalog.json").write_text(
+        json.dumps({"type": "Catalog", "links": [{"rel": "item", "href": "./item.json"}]})
+    )
+    for inbox in (item, tmp_path / "catalog.json"):
+        (arrival,) = list_arrivals(str(inbox))
+        assert (arrival.name, arrival.place) == ("x", str(item))
+        seen = look(arrival)
+        assert seen.problem is None
+        assert seen == look(seen)
+        assert isinstance(open_source(arrival.place), StackSource)
+    write_jp2(tmp_path / "blue.tif", numbers_of("B03", 60), 60, driver="GTiff")
+    assert look(arrival).state != seen.state
+    png = write_jp2(tmp_path / "green.tif", numbers_of("B02", 60), 60, driver="PNG")
+    assert "may not name a file of this format" in str(look(arrival).problem)
+    png.write_text("<VRTDataset/>")
+    assert "not a raster that can be opened" in str(look(arrival).problem)
+    png.unlink()
+    assert "no such file" in str(look(arrival).problem)
+    assets["green"]["href"] = "https://example.com/green.tif"
+    item_of(tmp_path, assets)
+    known = look(arrival)
+    assert (known.problem, known.state) == (None, None), "nobody looks whether a URL has changed"
