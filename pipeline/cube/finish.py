@@ -39,7 +39,7 @@ _OF_CUBES = re.compile(
     rf"|{ledger.PREFIX}/({re.escape(ROOT)}|(overview-\d+-)?r\d+c\d+(\.failed)?\.json)"
 )
 """The keys of metadata, shards and markers; whatever else lies in a cube's folders is somebody else's."""
-TOLD = ("taken", "channels", "warnings")
+TOLD = ("channels", "taken", "warnings")
 """What only the run that finishes a cube knows, of what ``finalise`` is given."""
 
 
