@@ -189,8 +189,9 @@ def told_by(prepared: Prepared) -> dict[str, Any]:
     """When the scene was taken, if known, and the notices about it."""
     taken = taken_of(prepared.settings, prepared.source)
     return {
-        TAKEN: None if taken is None else [to_text(moment) for moment in taken],
+        # In the order of their names, in which the record has them: a repaired cube is the same to the byte.
         "channels": [shown(line) for line in prepared.source.feeds],
+        TAKEN: None if taken is None else [to_text(moment) for moment in taken],
         "warnings": [shown(line) for line in prepared.source.notices],
     }
 

@@ -39,7 +39,7 @@ _OF_CUBES = re.compile(
     rf"|{ledger.PREFIX}/({re.escape(ROOT)}|(overview-\d+-)?r\d+c\d+(\.failed)?\.json)"
 )
 """The keys of metadata, shards and markers; other objects in a cube's folders are not ours."""
-TOLD = ("taken", "channels", "warnings")
+TOLD = ("channels", "taken", "warnings")
 """The attributes of ``finalise`` that only the run that finishes a cube knows."""
 
 

@@ -66,23 +66,26 @@ def open_file(
         elsewhere = check_place(grid, shown)
         chosen = choose(describe_bands(dataset))
         channels = tuple(band.number for band in chosen.bands)
+        if max(channels) > dataset.count:
+            raise SceneError(
+                "the file lacks a band that its description has", where=name, got=f"{dataset.count} band(s)",
+                expected=f"band {max(channels)}",
+            )  # fmt: skip
         dtype = _dtype(dataset, name, channels)
         offsets, scales = _of(dataset.offsets, channels), _of(dataset.scales, channels)
         # The word of a catalogue stands in for the file's, and the user's for the catalogue's.
         known = [each.scale for each in stated if each.scale is not None]
         if radiometry in (None, "reflectance") and known and len(known) == len(channels):
             offsets, scales = tuple(each.offset for each in stated), tuple(known)
-        declared, notice = declare(
-            radiometry,
-            where=shown,
-            dtype=dtype,
-            offsets=offsets,
-            scales=scales,
-        )
+        declared, notice = declare(radiometry, where=shown, dtype=dtype, offsets=offsets, scales=scales)
         nodata = tuple(dataset.nodatavals[band - 1] for band in channels)
         mask = _mask(dataset, channels)
         if mask in ("none", "nodata") and any(each.nodata is not None for each in stated):
-            mask, nodata = "nodata", tuple(each.nodata for each in stated)
+            own = zip(stated, nodata, strict=True)
+            mask, nodata = (
+                "nodata",
+                tuple(value if said.nodata is None else said.nodata for said, value in own),
+            )
         alpha = _alpha(dataset) if mask == "alpha" else None
         block = block_bytes(dataset)
     if declared.kind == "display" and not pictures:

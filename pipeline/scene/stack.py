@@ -243,8 +243,6 @@ def _own_bands(own: Sequence[Part], where: str, bands: Sequence[FileBand]) -> Ch
             "a file of the scene has several bands", where=where, got=f"{Path(own[0].place).name}: {count}",
             expected="1",
         )  # fmt: skip
-    if any(part.index > len(bands) for part in own):
-        raise SceneError("a file of the scene lacks a band", where=where, got=Path(own[0].place).name)
     return Chosen(tuple(replace(part.band, number=part.index) for part in own), (), ())
 
 

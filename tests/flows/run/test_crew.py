@@ -63,7 +63,7 @@ def here(settings, tmp_path) -> dict[Block, dict]:
 def hired(cluster, monkeypatch) -> SpecCluster:
     """Lets runs that ask for workers have those of the cluster, which stay."""
 
-    def assemble(settings, source, gpus) -> Crew:
+    def assemble(settings, gpus) -> Crew:
         client = Client(cluster, set_as_default=False)
         client.wait_for_workers(2)
         return Crew(client, None, settings, gpu=True)
@@ -277,7 +277,7 @@ def test_a_worker_with_another_network_is_refused(settings):
 
 def test_more_workers_than_gpus_are_refused(settings):
     with pytest.raises(UsageError, match=r"--workers 3, expected up to 2"):
-        crew.assemble(replace(settings, workers=3), None, ["0", "1"])
+        crew.assemble(replace(settings, workers=3), ["0", "1"])
 
 
 def test_gpus_are_found_as_the_environment_names_them(monkeypatch):

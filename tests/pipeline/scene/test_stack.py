@@ -246,6 +246,9 @@ def test_a_stac_item_describes_the_bands_of_its_one_file(tmp_path, write_scene):
     assert source.channels == (1, 2, 3, 4)
     assert source.read(source.grid.window).values[:, 4, 4] == pytest.approx([0.1, 0.2, 0.3, 0.4])
     assert open_source(path, RGB_SCENE, radiometry="dn:0,0.0001").channels == (1, 2, 3)
+    image["eo:bands"] = [{"name": "lidar"}, *bands]
+    with pytest.raises(SceneError, match=r"naip.tif: the file lacks a band.*4 band\(s\), expected band 5"):
+        open_source(item_of(tmp_path, {"image": image}), RGBN, radiometry="dn:0,0.0001")
     del image["eo:bands"]
     with pytest.raises(SceneError, match="4 band"):
         open_source(item_of(tmp_path, {"image": image}), RGBN, radiometry="dn:0,0.0001")
