@@ -22,7 +22,7 @@ KEY = "spectile"
 """The entry of a file's header that holds our JSON."""
 HEADER_LIMIT = 8 * 2**20
 """Most bytes of a header; that of the shipped weights has 80 kB."""
-SHIPPED = ("vnir48",)
+SHIPPED = ("vnir48-rgb", "vnir48-rgbn", "vnir48-s2", "vnir48")
 """Names of the weights inside the package."""
 UNSHIPPED = {"scdm-paper": "48 or 102"}
 """Presets whose weights are far too large to ship, with their bands."""

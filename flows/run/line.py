@@ -17,6 +17,7 @@ from spectile.catalog.sizes import width_by_height
 from spectile.catalog.stac.scenes import NamedScene
 from spectile.catalog.times import join, parse_span, to_text
 from spectile.flows.run import execute, planning
+from spectile.flows.run.choice import with_model
 from spectile.flows.run.holding import Beating, holding
 from spectile.flows.run.settings import CubeSettings, LineSettings
 from spectile.flows.run.state import Observer, Prepared, Result, Silent
@@ -147,6 +148,7 @@ def _prepare(settings: LineSettings, scenes: list[NamedScene], *, dry: bool, **f
     ):
         settings = replace(settings, datetime="/".join(map(to_text, span)))
     planning.check_output(settings, [scene.place for scene in scenes], dry=dry)
+    settings = with_model(settings, scenes[0].place)
 
     def open_for(spec: InputSpec) -> planning.Opened:
         source = open_line(

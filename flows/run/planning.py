@@ -19,6 +19,7 @@ from spectile.catalog.sensors import FILE_SENSORS
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.urls import locate
 from spectile.flows.run import predictors
+from spectile.flows.run.choice import with_model
 from spectile.flows.run.outputs import check_apart, check_place
 from spectile.flows.run.register import check_catalog
 from spectile.flows.run.settings import CubeSettings, LineSettings, SceneSettings
@@ -78,6 +79,9 @@ def prepare(
     choose_layers(settings.layers, settings.samples)  # refuses what cannot be, before the scene is read
     # Before the network, which takes seconds to load.
     check_opens(settings.scene, sensor=settings.sensor, allow_vrt=settings.allow_vrt)
+    settings = with_model(settings, settings.scene)
+    if like is not None and like.settings.model != settings.model:
+        like = None
 
     def open_for(spec: InputSpec) -> Opened:
         source = open_source(

@@ -58,9 +58,9 @@ class Settings:
     ]
     model: Annotated[
         str,
-        Field(description="Name of a model (see spectile models) or a checkpoint folder."),
+        Field(description="A model (see spectile models) or a checkpoint folder; auto: by the bands."),
         Option(metavar="NAME|PATH"),
-    ] = "vnir48"
+    ] = "auto"
     steps: Annotated[
         int | None,
         Field(ge=1, description="Solver steps of each stage."),

@@ -26,6 +26,7 @@ from spectile.catalog.redaction import redact_url
 from spectile.catalog.urls import locate, nested
 from spectile.flows.console.console import observed_by
 from spectile.flows.run import planning, predictors
+from spectile.flows.run.choice import AUTO, candidate_digests
 from spectile.flows.run.notify import notify, notify_location
 from spectile.flows.run.settings import SceneSettings, WatchSettings
 from spectile.flows.run.state import Observer, Silent
@@ -243,7 +244,8 @@ def _key(run: SceneSettings) -> str:
     """A key of all settings that change the values of a cube."""
     facts = {name: value for name, value in asdict(run).items() if name not in _NO_VALUE}
     facts["clip"] = run.clip and read_clip(run.clip).digest
-    model = dict(predictors.predictor_of(run, weights=False).settings)
+    known = run.model != AUTO
+    model = dict(predictors.predictor_of(run, weights=False).settings) if known else candidate_digests()
     text = json.dumps([facts, model, software_version()], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
