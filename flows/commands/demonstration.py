@@ -35,6 +35,8 @@ PIXEL_SIZE_M = 0.8
 """Coarse enough for streets, houses, trees and fields to be in it."""
 SAMPLES = 4
 """Samples whose mean is compared too: ridge and lookup estimate a mean, one sample is a random draw."""
+DIFFUSION = "vnir48"
+"""The diffusion model, beside the default."""
 
 Floats = NDArray[np.float32]
 
@@ -61,7 +63,7 @@ class Spot:
     """The material that it shows."""
 
 
-def run_demo(out: Path, model: str = "vnir48", *, side: int = SIDE) -> dict[str, Any]:
+def run_demo(out: Path, model: str = "vnir48-rgb", *, side: int = SIDE) -> dict[str, Any]:
     """Simulate, run, compare and draw; prints where the results are and returns the numbers.
 
     Parameters
@@ -85,13 +87,15 @@ def run_demo(out: Path, model: str = "vnir48", *, side: int = SIDE) -> dict[str,
         truth = simulator.truth(0, 0, side, side)
         clock.lap("simulate")
         report = _run(server, scene, cube, model, clock)
-    LOG.info("drawing %d samples, for their mean", SAMPLES)
+    LOG.info("drawing samples, and asking the diffusion model for its mean")
     name = report["model"]["name"]
-    estimates = {f"{name}, one sample": _reflectance(cube)}
-    estimates[f"{name}, mean of {SAMPLES}"] = _again(scene, model, samples=SAMPLES, seed=1)
-    clock.lap("mean of samples")
-    single = _again(scene, model, steps=1)
-    clock.lap("posterior mean")
+    estimates = {f"{name}, the mean": _reflectance(cube)}
+    estimates[f"{name}, mean of {SAMPLES} samples"] = _again(scene, model, samples=SAMPLES, seed=1)
+    estimates[f"{name}, one sample"] = _again(scene, model, steps=_steps_of_a_sample(model))
+    clock.lap("samples")
+    if name != DIFFUSION:
+        estimates[f"{DIFFUSION}, the mean"] = _again(scene, DIFFUSION)
+        clock.lap("diffusion model")
     LOG.info("comparing with the truth")
     from spectile.model.closed.baselines import load_baselines
     from spectile.pipeline.scene.source import open_source
@@ -99,8 +103,7 @@ def run_demo(out: Path, model: str = "vnir48", *, side: int = SIDE) -> dict[str,
     source = open_source(scene)
     rgb, _ = source.read(source.grid.window)
     estimates |= {name: each.predict(rgb) for name, each in load_baselines(model).items()}
-    known = {f"{name}, posterior mean": single, **estimates}
-    scores = {name: score(truth, estimate) for name, estimate in known.items()}
+    scores = {name: score(truth, estimate) for name, estimate in estimates.items()}
     clock.lap("compare")
     LOG.info("drawing")
     spots = choose_spots(simulator, truth)
@@ -172,6 +175,14 @@ def _again(scene: Path, model: str, **settings: Any) -> Floats:
         cube = Path(folder) / "again.zarr"
         run_scene(SceneSettings(scene=str(scene), out=str(cube), model=model, **settings))
         return _reflectance(cube)
+
+
+def _steps_of_a_sample(model: str) -> int:
+    from spectile.flows.run.predictors import predictor_of
+    from spectile.flows.run.settings import SceneSettings
+
+    settings = SceneSettings(scene="", out="", model=model, samples=SAMPLES)
+    return max(int(str(predictor_of(settings, weights=False).settings["steps"])), 1)
 
 
 def score(truth: Floats, estimate: Floats) -> Score:

@@ -10,6 +10,8 @@ from typing import Any
 
 from rasterio.crs import CRS
 
+from spectile.catalog.bands import Bands
+from spectile.catalog.sensors import colours_of
 from spectile.flows.console.console import duration, extent, size
 from spectile.model.facts import FILE, REGRESSIONS, UNSHIPPED, read_facts
 from spectile.pipeline.block.predict import BandsRepeat
@@ -21,7 +23,7 @@ from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
 
-MODEL_COLUMNS = ("model", "bands", "range, nm", "weights", "digest")
+MODEL_COLUMNS = ("model", "takes", "bands", "range, nm", "RMSE on places left out", "weights", "digest")
 HELD_OUT_COLUMNS = (
     "model", "held-out scenes", "RMSE", "SAM, rad", "RMSE of mean", "ridge RMSE", "lookup RMSE",
 )  # fmt: skip
@@ -181,17 +183,27 @@ def describe_models() -> list[list[str]]:
     """A row for each model, in the order of MODEL_COLUMNS."""
     rows = []
     for folder, metadata in _shipped():
-        centre = metadata["cascade"]["bands"]["centre_nm"]
+        config = metadata.get("cascade") or metadata["preset"]
+        centre, taken = config["bands"]["centre_nm"], Bands.from_json(config["response"])
+        takes = ", ".join(
+            colour or f"{nm:g} nm" for colour, nm in zip(colours_of(taken), taken.centre_nm, strict=True)
+        )
         stored = size(sum(path.stat().st_size for path in folder.iterdir()))
-        rows.append([folder.name, str(len(centre)), _range(centre), stored, metadata["digest"][:12]])
+        left_out = [site["left_out"] for site in metadata.get("sites", {}).values()]
+        error = f"{sum(left_out) / len(left_out):.3f}" if left_out else ""
+        bands = [str(len(centre)), _range(centre)]
+        rows.append([folder.name, takes, *bands, error, stored, metadata["digest"][:12]])
         rows += [
-            [f"{folder.name}:{kind}", str(len(centre)), _range(centre), f"a {what}, in the same file", ""]
+            [f"{folder.name}:{kind}", takes, *bands, "", f"a {what}, in the same file", ""]
             for kind, what in REGRESSIONS.items()
         ]
-    rows += [[name, bands, "", "none shipped; spectile train", ""] for name, bands in UNSHIPPED.items()]
+    rows += [
+        [name, "its own bands", bands, "", "", "none shipped; spectile train", ""]
+        for name, bands in UNSHIPPED.items()
+    ]
     centre = BandsRepeat().bands.centre_nm
     repeat = "no network; for tests; of other bands as bands-repeat:SENSOR"
-    rows.append(["bands-repeat", str(len(centre)), _range(centre), repeat, ""])
+    rows.append(["bands-repeat", "red, green, blue", str(len(centre)), _range(centre), "", repeat, ""])
     return rows
 
 

@@ -111,6 +111,8 @@ def camera_responses(recipe: AnyRecipe, data_dir: Path) -> tuple[CameraResponse,
     sources = [ResponseSource(sensor=one) if isinstance(one, str) else one for one in recipe.responses]
     responses = tuple(CameraResponse(_response(source, data_dir), source.weight) for source in sources)
     counts = {len(response.bands) for response in responses}
+    if recipe.kind == "cascade" and counts - {3}:
+        raise UsageError("a cascade takes three channels", where=recipe.name, got=max(counts - {3}))
     if len(counts) > 1:
         raise UsageError(
             "the responses differ in their channels",

@@ -217,7 +217,7 @@ class ResponseSource:
         if [self.sensor, self.file, self.nearest_nm].count(None) != 2:
             raise UsageError("a response has one of sensor, file and nearest_nm")
         if self.channels is None and self.file is not None:
-            raise UsageError("a response of a file names its channels")
+            raise UsageError("a response needs channels with a file")
         if self.channels is not None and self.nearest_nm is not None:
             raise UsageError("nearest_nm are the channels themselves")
         if not 0 < self.weight < math.inf:

@@ -48,6 +48,7 @@ def test_the_demo_goes_through_a_server_and_ends_with_where_everything_is(tmp_pa
     monkeypatch.setattr(
         "spectile.model.closed.baselines.load_baselines", lambda model: {"ridge": Flat(), "lookup": Flat()}
     )
+    monkeypatch.setattr(demonstration, "DIFFUSION", "bands-repeat")
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("dear")
@@ -60,7 +61,7 @@ def test_the_demo_goes_through_a_server_and_ends_with_where_everything_is(tmp_pa
     assert imread(out / "demo.png").shape[1] > 1000
     numbers = json.loads((out / "numbers.json").read_text())
     assert set(numbers["scores"]) == {
-        "bands-repeat, posterior mean", "bands-repeat, one sample", "bands-repeat, mean of 4",
+        "bands-repeat, the mean", "bands-repeat, mean of 4 samples", "bands-repeat, one sample",
         "ridge", "lookup",
     }  # fmt: skip
     # Samples of a predictor that draws nothing are alike.

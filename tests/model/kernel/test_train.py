@@ -81,7 +81,7 @@ def test_the_same_data_give_the_same_weights(fitted: Path, tmp_path: Path) -> No
 
 
 def test_one_place_is_not_enough(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="left out, got 1 places"):
+    with pytest.raises(UsageError, match="got 1 places"):
         _fit(tmp_path / "model", place("one", 0))
     assert not (tmp_path / "model").exists()
 
@@ -91,4 +91,4 @@ def test_masked_and_odd_pixels_give_numbers(fitted: Path) -> None:
     scene = torch.tensor([0.0, 1e9, -1.0])[None, :, None, None].expand(1, 3, 4, 4).clone()
     mean = network.sample(scene, lambda stage, step: torch.zeros(0), steps=1)
     assert np.isfinite(mean.numpy()).all()
-    assert 0.0 <= float(mean.min()) <= float(mean.max()) <= 1.6
+    assert 0.0 <= float(mean.min()) <= float(mean.max()) <= 1.6 + 1e-6
