@@ -17,6 +17,7 @@ from spectile.catalog.bands import Bands, MeasuredBands
 from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.sensors import Sensor, colours_of
 from spectile.pipeline.scene.formats import Layout, Unit, bands_in
+from spectile.pipeline.scene.opening import check_file
 from spectile.pipeline.scene.untrusted import reading_file
 from spectile.pipeline.store.base import read_bounded
 
@@ -83,6 +84,7 @@ def read_field_spectra(path: Path, *, scale: float | None = None) -> FieldSpectr
     SceneError
         It is no such table, or its numbers are none.
     """
+    check_file(path)
     try:
         if path.stat().st_size > MOST_TABLE_BYTES:
             raise SceneError(
