@@ -20,6 +20,7 @@ from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.sensors import Sensor, colours_of
 from spectile.pipeline.scene.formats import Layout, Raw, Unit, bands_in, envi_header, read_envi_header
 from spectile.pipeline.scene.hyperspectral import AS_STORED, read_file
+from spectile.pipeline.scene.opening import check_file
 from spectile.pipeline.scene.untrusted import reading_file
 
 Floats = NDArray[np.float32]
@@ -101,6 +102,7 @@ def read_field_spectra(path: Path, *, scale: float | None = None) -> FieldSpectr
     SceneError
         It is no such table, or its numbers are none.
     """
+    check_file(path)
     try:
         if path.stat().st_size > MOST_TABLE_BYTES:
             raise SceneError(

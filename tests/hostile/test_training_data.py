@@ -24,9 +24,10 @@ from spectile.flows.evaluation.protocols import read_counts
 from spectile.flows.training.data import build_scenes
 from spectile.flows.training.recipe import Recipe, read_recipe
 from spectile.flows.training.sources import LibrarySource, SceneSource
+from spectile.pipeline.product.reference import open_reference
 from spectile.pipeline.scene.formats import Layout
 from spectile.pipeline.scene.hyperspectral import read_bands, read_hyperspectral
-from spectile.pipeline.scene.spectra import read_responses, read_spectral_library
+from spectile.pipeline.scene.spectra import read_field_spectra, read_responses, read_spectral_library
 from tests.hostile.servers import listening
 from tests.hostile.test_scene_formats import _vrt_of, _web_service, secret  # noqa: F401
 
@@ -234,6 +235,9 @@ def test_objects_of_python_and_links_in_a_store_are_left_alone(tmp_path: Path) -
     (path / "fwhm/.zattrs").write_text('{"_ARRAY_DIMENSIONS": ["wavelength"]}')
     (path / "fwhm/0").write_bytes(pickle.dumps(Trap(tmp_path / "ran")))
     assert read_hyperspectral(path, scale=1e-4).valid.all()
+    # With what a comparison takes: the same store has no place on the map.
+    with pytest.raises(SceneError, match="no CRS"), open_reference(path, scale=1e-4):
+        pass
     assert not (tmp_path / "ran").exists()
     chunk = path / "cube/0.0.0"
     chunk.rename(tmp_path / "elsewhere")
@@ -256,6 +260,7 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / name)
     for name in ("a.tif", "a.h5", "a.mat"):
         refused(read_hyperspectral, tmp_path / name, "not a file")
+    refused(read_field_spectra, tmp_path / "a.csv", "not a file")
     refused(lambda path: read_counts(path, 3), tmp_path / "a.mat", "not a file")
     refused(read_bands, tmp_path / "a.csv", "not a file")
     refused(lambda path: read_responses(path, (1, 2, 3)), tmp_path / "a.csv", "not a file")
