@@ -185,9 +185,8 @@ def describe_models() -> list[list[str]]:
     for folder, metadata in _shipped():
         config = metadata.get("cascade") or metadata["preset"]
         centre, taken = config["bands"]["centre_nm"], Bands.from_json(config["response"])
-        takes = ", ".join(
-            colour or f"{nm:g} nm" for colour, nm in zip(colours_of(taken), taken.centre_nm, strict=True)
-        )
+        colours = [colour for colour in colours_of(taken) if colour]
+        takes = ", ".join(colours) if len(colours) == len(taken) else str(taken)
         stored = size(sum(path.stat().st_size for path in folder.iterdir()))
         left_out = [site["left_out"] for site in metadata.get("sites", {}).values()]
         error = f"{sum(left_out) / len(left_out):.3f}" if left_out else ""
