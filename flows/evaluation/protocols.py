@@ -174,7 +174,7 @@ def _matlab_cubes(path: Path) -> list[NDArray[np.generic]]:
         # Version 7.3 is HDF5, which lists MATLAB's axes the other way round: bands, columns, rows.
         with h5py.File(path) as file:
             arrays = [
-                h5_values(file, item) for item in file.values()
+                h5_values(file, item) for item in list(file.values())
                 if isinstance(item, h5py.Dataset) and item.ndim == 3
             ]  # fmt: skip
         return [array.transpose(0, 2, 1) for array in arrays]

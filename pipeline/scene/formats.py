@@ -306,8 +306,10 @@ def _number(attributes: Mapping[str, Any], key: str) -> float | None:
 
 def _read_neon(file: h5py.File, layout: Layout) -> Raw:
     """NEON AOP reflectance (NEON.DOC.001288): /SITE/Reflectance/Reflectance_Data, rows × columns × bands."""
+    # A list, here and below: h5py holds its lock while an iterator waits, and an error leaves it waiting.
     site = next(
-        (group for group in file.values() if isinstance(group, h5py.Group) and "Reflectance" in group), None
+        (group for group in list(file.values()) if isinstance(group, h5py.Group) and "Reflectance" in group),
+        None,
     )
     if site is None:
         raise ValueError("not a NEON file; name its dataset")
@@ -327,7 +329,9 @@ def _read_matlab(path: Path, layout: Layout) -> Raw:
         with h5py.File(path) as file:
             # Version 7.3: HDF5 lists the axes of MATLAB's column-major arrays from last to first.
             content = {
-                key: h5_values(file, item).T for key, item in file.items() if isinstance(item, h5py.Dataset)
+                key: h5_values(file, item).T
+                for key, item in list(file.items())
+                if isinstance(item, h5py.Dataset)
             }
     else:
         content = {key: value for key, value in loadmat(path).items() if isinstance(value, np.ndarray)}
