@@ -13,7 +13,7 @@ from spectile.flows.commands.root import app, in_lines, stoppable
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")] = Path("demo-out"),
-    model: Annotated[str, typer.Option(metavar="NAME|PATH", help="The model to show.")] = "vnir48",
+    model: Annotated[str, typer.Option(metavar="NAME|PATH", help="The model to show.")] = "vnir48-rgb",
 ) -> None:
     """Simulate a scene, turn it into a cube, and compare with the truth and two baselines."""
     from spectile.flows.commands.demonstration import run_demo
