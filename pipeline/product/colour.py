@@ -32,15 +32,16 @@ def scene_white(plan: Plan) -> float | None:
     Scenes of a flight line with gains of their own have no common white.
     """
     facts: list[Mapping[str, Any]] = [share.facts for share in plan.scenes] or [plan.settings]
-    gains = {(each.get("radiometry") or {}).get("gain") for each in facts}
+    stated = [each.get("radiometry") for each in facts]
+    gains = {each.get("gain") if isinstance(each, Mapping) else None for each in stated}
     gain = gains.pop() if len(gains) == 1 else None
-    return None if gain is None else float(gain)
+    return float(gain) if isinstance(gain, float) else None
 
 
 def is_one_sample(plan: Plan) -> bool:
     """Whether the cube is a single draw of the model, no mean."""
-    model: Any = plan.settings.get("model") or {}
-    return plan.samples == 1 and model.get("estimate") == "sample"
+    model = plan.settings.get("model")
+    return plan.samples == 1 and isinstance(model, Mapping) and model.get("estimate") == "sample"
 
 
 def read_composite(read: ReadCounts, composite: Composite, at: tuple[slice, slice]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from spectile.flows.console.describe import (
     run_state,
 )
 from spectile.model import checkpoint
+from spectile.model.facts import SHIPPED
 from spectile.pipeline.cube.write import write_block
 from tests.pipeline.cubes import ROTATED, content, make
 
@@ -67,4 +68,4 @@ def test_the_models_are_listed_without_reading_weights(monkeypatch: pytest.Monke
     assert {"scdm-paper", "bands-repeat"} <= set(names)
     held_out = describe_held_out()
     assert {len(row) for row in held_out} == {len(HELD_OUT_COLUMNS)}
-    assert {row[0] for row in held_out} == {"vnir48"}
+    assert {row[0] for row in held_out} == set(SHIPPED)

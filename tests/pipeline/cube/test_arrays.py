@@ -36,8 +36,11 @@ def _chunks(metadata: dict[str, Any]) -> None:
             r"not the plan's.*got dtype uint8",
         ),
         (_chunks, r"not the plan's.*got chunks"),
-        (lambda metadata: metadata["attributes"].update(scale_factor=1.0), "counts mean something else"),
-        (_codecs, r"no codec of a cube.*got gzip"),
+        (
+            lambda metadata: metadata["attributes"].update(scale_factor=1.0),
+            "scale, offset or fill value is not the plan's",
+        ),
+        (_codecs, r"a codec that cubes do not use.*got gzip"),
         (
             lambda metadata: metadata.update(zarr_format=2),
             "metadata are damaged|not an array",

@@ -49,8 +49,8 @@ def line() -> Plan:
 @pytest.mark.parametrize(
     ("plan", "digest"),
     [
-        (scene(), "8fd7280d7fdf4c3b47d7c250251b9b5595ad93bd9aa0b62e37d141224cea62bb"),
-        (line(), "9d9672231832f8707349936c73be515ec136a4da0ba8906dd92494c2aca0958e"),
+        (scene(), "d25d439fc0b75b77a3ed6b218164848c917c1e2bb2c8e35dc6b13708cb908fe4"),
+        (line(), "0921779ab5e5c09df6f344d621c5102664f055983531b18444dc4bc2f9d02c61"),
     ],
     ids=["scene", "line"],
 )
