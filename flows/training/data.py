@@ -177,7 +177,9 @@ def _read_scenes(
                 getattr(sets, part).append(scene)
             inside = "" if path == place else f"/{path.relative_to(place).as_posix()}"
             relative = source.path.rstrip("/") + inside
-            sets.data.append(_facts(path, relative, source.name, source.licence))
+            facts = _facts(path, relative, source.name, source.licence)
+            # Terms that forbid training allow measuring.
+            sets.data.append(facts | ({"use": "held-out table alone"} if source.held_out else {}))
         except SpectileError as err:
             if path == place:
                 raise

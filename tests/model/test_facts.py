@@ -12,7 +12,7 @@ import torch
 
 from spectile.catalog.errors import CheckpointError
 from spectile.model import checkpoint
-from spectile.model.facts import FILE, read_facts, split_name
+from spectile.model.facts import FILE, SHIPPED, read_facts, split_name
 
 FACTORS = {"samples": 4, "spread": [1.0], "low": [-1.6], "high": [1.6]}
 
@@ -63,3 +63,13 @@ def test_the_shipped_facts_are_read_without_torch() -> None:
 )
 def test_a_regression_is_the_last_part_of_a_name(model: str, parts: tuple[str, str | None]) -> None:
     assert split_name(model) == parts
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_weights_were_trained_on_data_with_clear_terms(name: str) -> None:
+    facts = read_facts(Path(checkpoint.locate(name)) / FILE)
+    trained_on = [entry for entry in facts["data"] if entry.get("use") != "held-out table alone"]
+    assert trained_on
+    clear = {"Apache-2.0", "BSD-3-Clause", "CC0-1.0", "MIT", "public domain"}
+    assert {entry["licence"] for entry in trained_on} <= clear
+    assert all(len(entry["sha256"]) == 64 for entry in trained_on if "simulator" not in entry["name"])
