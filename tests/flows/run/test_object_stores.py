@@ -28,6 +28,7 @@ from spectile.pipeline.cube.record import open_cube, read_status
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.geometry.tiling import Window
 from spectile.pipeline.product.quicklook import quicklook_names, write_quicklook
+from spectile.pipeline.scene import file
 from spectile.pipeline.scene import raster as source
 from spectile.pipeline.scene.opening import open_raster
 from spectile.pipeline.scene.remote import gdal_path
@@ -287,14 +288,14 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 def test_a_handle_that_closes_takes_nothing_from_another(scene, object_server, monkeypatch):
     other = open_raster(SCENE)
-    grid = source._grid
+    grid = file.grid_of
 
     def closing(*arguments):
         other.close()
         object_server.requests.clear()
         return grid(*arguments)
 
-    monkeypatch.setattr(source, "_grid", closing)
+    monkeypatch.setattr(file, "grid_of", closing)
     monkeypatch.setattr(source.SceneSource, "check_ends", lambda self: None)  # which reads pixels
     # A request from inside GDAL could not be answered by this process, which then fails after a minute.
     found = open_source(SCENE, measure=False)
@@ -305,7 +306,7 @@ def test_metadata_that_cannot_be_read_are_told_of(scene, monkeypatch):
     def broken(*_):
         raise CPLE_AppDefinedError(3, 1, "TIFFReadDirectory:Failed to read directory at offset 8")
 
-    monkeypatch.setattr(source, "_mask", broken)
+    monkeypatch.setattr(file, "_mask", broken)
     with pytest.raises(SceneError, match=r"scène.tif: the scene's metadata cannot be read .*offset 8"):
         open_source(SCENE)
 
