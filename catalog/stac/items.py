@@ -145,8 +145,8 @@ def build_collection() -> dict[str, Any]:
         "stac_version": STAC_VERSION,
         "id": COLLECTION_ID,
         "title": "Synthetic hyperspectral cubes",
-        "description": "Reflectance cubes that spectile estimated from RGB scenes. Spectra are a model's "
-        f"estimates, not measurements. The items are listed in {INDEX_FILE} (stac-geoparquet).",
+        "description": "Reflectance cubes that spectile estimated from scenes of few bands. Spectra are a "
+        f"model's estimates, not measurements. The items are listed in {INDEX_FILE} (stac-geoparquet).",
         "license": "other",
         "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
         "links": [{"rel": "root", "href": f"./{COLLECTION_FILE}", "type": "application/json"}],

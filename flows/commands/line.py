@@ -15,7 +15,7 @@ from spectile.flows.run.settings import LineSettings
 def flight_line(
     prefect: Prefect = False, dry_run: DryRun = False, json_file: JsonFile = None, **options: Any
 ) -> None:
-    """Turn overlapping RGB scenes into one hyperspectral cube on one grid.
+    """Turn overlapping scenes into one hyperspectral cube on one grid.
 
     RGB is resampled and combined before the network. Blocks that no scene reaches are left out.
     """

@@ -31,7 +31,7 @@ STOPPED = 130
 
 app: typer.Typer = typer.Typer(
     name="spectile",
-    help="Turn a whole RGB scene into a georeferenced hyperspectral Zarr cube.",
+    help="Turn a whole RGB or multispectral scene into a georeferenced hyperspectral Zarr cube.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     pretty_exceptions_enable=False,
     add_completion=False,

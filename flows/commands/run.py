@@ -46,7 +46,7 @@ def run(
     json_file: JsonFile = None,
     **options: Any,
 ) -> None:
-    """Turn an RGB scene into a hyperspectral cube.
+    """Turn a scene into a hyperspectral cube.
 
     Writes CUBE.zarr and a quicklook picture beside it. --resume continues a run that was stopped.
     """

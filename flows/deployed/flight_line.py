@@ -35,7 +35,7 @@ def plan_flight_line(settings: LineSettings) -> Any:
 )
 @takes(LineSettings)
 def process_flight_line(**given: Any) -> dict[str, Any]:
-    """Turn overlapping RGB scenes into one hyperspectral cube; the parameters are the fields of LineSettings.
+    """Turn overlapping scenes into one hyperspectral cube; the parameters are the fields of LineSettings.
 
     Returns the report of the run: plan, model, seed, scenes and result. The flow fails if blocks failed; the
     report is then the data of its failed state.

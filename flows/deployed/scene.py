@@ -35,7 +35,7 @@ def plan_scene(settings: SceneSettings) -> Any:
 )
 @takes(SceneSettings)
 def process_scene(**given: Any) -> dict[str, Any]:
-    """Turn one RGB scene into a hyperspectral cube; the parameters are the fields of SceneSettings.
+    """Turn one scene into a hyperspectral cube; the parameters are the fields of SceneSettings.
 
     Returns the report of the run: plan, model, seed and result. The flow fails if blocks failed; the report
     is then the data of its failed state.

@@ -49,7 +49,7 @@ def lay_out(plan: Plan, bands: Bands, calibration: Calibration | None = None) ->
     grid = own.grid(plan.cube_grid)
     attributes: dict[str, Any] = {
         "Conventions": "CF-1.11",
-        "title": "Synthetic hyperspectral reflectance estimated from an RGB scene",
+        "title": "Synthetic hyperspectral reflectance estimated from a scene of few bands",
         "comment": "Spectra are a model's estimates, not measurements.",
         **_geozarr(grid),
         **(_multiscales(plan) if overviews else {}),

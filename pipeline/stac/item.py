@@ -36,7 +36,7 @@ TAKEN = "taken"
 _CELLS = 64
 """Rows and columns of the cells that outline the valid pixels."""
 _LINEAGE = (
-    "Spectra were estimated from an RGB scene, tile by tile, by a spectral-cascaded diffusion model; "
+    "Spectra were estimated from a scene of few bands, tile by tile, by the model that is named; "
     "they are the model's estimates, not measurements."
 )
 

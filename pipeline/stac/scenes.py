@@ -31,9 +31,7 @@ def list_scenes(given: Sequence[str], *, last: Sequence[str] = ()) -> list[Named
     early = [scene for each in given for scene in _scenes_of(each) if _place(scene) not in places]
     scenes = early + late
     if not scenes:
-        raise UsageError(
-            "no scenes", got=", ".join(given) or None, expected="RGB rasters, or a folder of them"
-        )
+        raise UsageError("no scenes", got=", ".join(given) or None, expected="rasters, or a folder of them")
     if twice := [name for name, count in Counter(scene.name for scene in scenes).items() if count > 1]:
         raise UsageError(
             f"two scenes are called {twice[0]}", remedy="rename one; a cube knows its scenes by their names"

@@ -49,8 +49,8 @@ def line() -> Plan:
 @pytest.mark.parametrize(
     ("plan", "digest"),
     [
-        (scene(), "d25d439fc0b75b77a3ed6b218164848c917c1e2bb2c8e35dc6b13708cb908fe4"),
-        (line(), "0921779ab5e5c09df6f344d621c5102664f055983531b18444dc4bc2f9d02c61"),
+        (scene(), "b9ab8051d863f5eeffc63cb71d88168b699515caadfbe788bdd7d2634242ae5f"),
+        (line(), "b119cef23006199d33e5adb063bd53764d92d1e99653b9b48f074d56ed09b6b4"),
     ],
     ids=["scene", "line"],
 )

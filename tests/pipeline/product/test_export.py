@@ -136,7 +136,7 @@ def test_no_file_of_an_export_tells_the_folder_where_it_was_made(cube, tmp_path,
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or tmp_path.name.encode() not in path.read_bytes(), path
     if to == "envi":
-        title = "Synthetic hyperspectral reflectance estimated from an RGB scene"
+        title = "Synthetic hyperspectral reflectance estimated from a scene of few bands"
         assert f"\ndescription = {{{title}}}\n" in (tmp_path / "e.hdr").read_text()
 
 
