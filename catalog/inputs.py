@@ -86,12 +86,13 @@ class Batch:
         rgb: NDArray[np.float32],
         valid: NDArray[np.bool_] | None = None,
         origins: NDArray[np.int64] | None = None,
+        name: str = "rgb",
     ) -> Batch:
-        """Tiles (N, 3, h, w) of a colour scene; by default all are valid and at the origin."""
+        """Tiles (N, C, h, w) of the only input; by default all are valid and at the origin."""
         count, _, height, width = rgb.shape
         valid = np.ones((count, height, width), dtype=bool) if valid is None else valid
         origins = np.zeros((count, 2), dtype=np.int64) if origins is None else origins
-        return cls({"rgb": Raster(rgb, valid)}, origins, count)
+        return cls({name: Raster(rgb, valid)}, origins, count)
 
 
 def even_batch(inputs: Sequence[InputSpec], count: int, tile: int) -> Batch:

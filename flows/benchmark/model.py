@@ -121,7 +121,9 @@ def _warm_runs(
     """The runs, each warmed up, and the bytes that they took."""
     from spectile.model.measure.benchmark import cuda_peak_bytes
 
-    steps = settings.steps or ((1,) if settings.model == PAPER else STEPS)
+    most = predictor.network.config.timesteps
+    usual = (1,) if settings.model == PAPER else tuple(sorted({min(count, most) for count in STEPS}))
+    steps = settings.steps or usual
     runs = [_Run(predictor.with_steps(count), settings.tile, predictor.batch) for count in steps]
     for count, run in zip(steps, runs, strict=True):
         announce(f"warming up {settings.model}, {count} step(s)")

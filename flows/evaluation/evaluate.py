@@ -299,7 +299,7 @@ def _draw(
     height, width = rgb.shape[1:]
     missing = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE)]
     tile = np.pad(rgb, missing, mode="symmetric")[None]
-    batch = Batch.of_colours(tile)
+    batch = Batch.of_colours(tile, name=predictor.inputs[0].name)
     drawn = np.stack([cube[0, kept, :height, :width] for cube in predictor.predict(batch, range(samples))])
 
     def scores(estimate: Floats) -> dict[str, Any]:

@@ -164,8 +164,9 @@ def time_pass(predictor: NetworkPredictor, *, tile: int, tiles: int) -> Pass:
         Where the tiles do not fit the network.
     """
     generator = np.random.default_rng(0)
-    rgb = (0.03 + 0.3 * generator.random((tiles, 3, tile, tile))).astype(np.float32)
-    batch = Batch.of_colours(rgb)
+    (taken,) = predictor.inputs
+    values = 0.03 + 0.3 * generator.random((tiles, len(taken.bands), tile, tile))
+    batch = Batch.of_colours(values.astype(np.float32), name=taken.name)
     cuda = predictor.settings["device"] == "cuda"
     with probed(predictor.network, _event if cuda else time.perf_counter) as marks:
         start, cpu_start = time.perf_counter(), time.process_time()
