@@ -44,7 +44,7 @@ from spectile.model.measure.evaluation import evaluate, held_out_crops
 from spectile.model.measure.ladder import fit_neighbours
 from spectile.model.predict.network import load_calibration
 from spectile.model.registry import load_network
-from spectile.pipeline.scene.spectra import read_spectral_library
+from spectile.pipeline.spectra.libraries import read_spectral_library
 
 RECIPE = Path(__file__).parents[1] / "model/recipes/vnir48.toml"
 AVIRIS_BANDS = "spectral_libraries/s07_AV95_envi.sli"

@@ -16,7 +16,7 @@ from spectile.flows.console import console
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from spectile.pipeline.product.comparison import Comparison
+    from spectile.pipeline.comparison.comparison import Comparison
 
 MOST_ROWS = 50
 """Spectra of the field that are printed, at most."""
@@ -74,8 +74,8 @@ def compare(
     check_json(picture, reference, cube, option="--picture")
     if picture is not None and picture.suffix.lower() != ".png":
         raise UsageError("a picture is PNG", got=f"--picture {picture}", expected="a name that ends in .png")
-    from spectile.pipeline.product.compare import compare as compare_it
-    from spectile.pipeline.scene.hyperspectral import read_bands
+    from spectile.pipeline.comparison.compare import compare as compare_it
+    from spectile.pipeline.spectra.hyperspectral import read_bands
 
     bands = None if bands_of is None else read_bands(bands_of)
     found = compare_it(cube, reference, radius=radius, crs=crs, scale=scale, bands=bands)
@@ -92,7 +92,7 @@ def compare(
     if json_file is not None:
         write_json(json_file, found.to_json())
     if picture is not None:
-        from spectile.pipeline.product.comparison_picture import draw_comparison
+        from spectile.pipeline.comparison.comparison_picture import draw_comparison
 
         write_bytes(picture, draw_comparison(found))
 

@@ -26,7 +26,7 @@ from spectile.model.measure.ladder_regression import Noisy, Quantiles
 from spectile.model.measure.scores import band_errors, cube_scores, interval_coverage, reliability_scores
 from spectile.model.predict.predictor import load_predictor
 from spectile.pipeline.block.predict import Predictor
-from spectile.pipeline.scene.hyperspectral import Hyperspectral, read_hyperspectral
+from spectile.pipeline.spectra.hyperspectral import Hyperspectral, read_hyperspectral
 
 RUNGS = (*CLOSED_FORM, *STEPS)
 """Every rung, cheap ones first."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 
 from spectile.catalog.errors import SceneError
-from spectile.pipeline.scene.formats import h5_values
-from spectile.pipeline.scene.opening import open_raster
-from spectile.pipeline.scene.untrusted import check_decoded, reading_file
+from spectile.pipeline.files.opening import open_raster
+from spectile.pipeline.files.untrusted import check_decoded, reading_file
+from spectile.pipeline.spectra.formats import h5_values
 
 Floats = NDArray[np.float32]
 

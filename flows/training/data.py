@@ -26,16 +26,16 @@ from spectile.flows.training.sources import (
 )
 from spectile.model.data.crops import CameraResponse, CropSource, TrainingScene
 from spectile.model.system import Config
-from spectile.pipeline.scene.alignment import check_wavelengths
-from spectile.pipeline.scene.formats import Layout
-from spectile.pipeline.scene.hyperspectral import Hyperspectral, read_bands, read_hyperspectral, scene_files
-from spectile.pipeline.scene.spectra import (
+from spectile.pipeline.simulate.scene import Simulator
+from spectile.pipeline.spectra.alignment import check_wavelengths
+from spectile.pipeline.spectra.formats import Layout
+from spectile.pipeline.spectra.hyperspectral import Hyperspectral, read_bands, read_hyperspectral, scene_files
+from spectile.pipeline.spectra.libraries import (
     SpectralLibrary,
     read_library_bands,
     read_responses,
     read_spectral_library,
 )
-from spectile.pipeline.simulate.scene import Simulator
 
 VALIDATION_SEED = 1_000_000
 HELD_OUT_SEED = 2_000_000

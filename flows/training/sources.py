@@ -11,8 +11,8 @@ from pydantic import Field
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import UsageError
 from spectile.catalog.fields import Count, Finite, Positive, Share, Side, Whole
-from spectile.pipeline.scene.formats import Axes, Layout, Unit
-from spectile.pipeline.scene.spectra import Table
+from spectile.pipeline.spectra.formats import Axes, Layout, Unit
+from spectile.pipeline.spectra.libraries import Table
 
 Scenes = Annotated[int, Field(ge=1, le=100_000)]
 """A number of scenes that are made up."""

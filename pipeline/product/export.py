@@ -30,10 +30,10 @@ from spectile.catalog.errors import CubeError, StoreError, UsageError
 from spectile.catalog.urls import locate, nested
 from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
 from spectile.pipeline.cube.record import load_plan, read_status
+from spectile.pipeline.files.opening import is_gdal_error
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.plan.arrays import block_arrays
 from spectile.pipeline.product.part import Format, Part
-from spectile.pipeline.scene.opening import is_gdal_error
 from spectile.pipeline.store.opening import open_storage
 
 FORMATS: tuple[Format, ...] = get_args(Format)

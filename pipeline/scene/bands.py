@@ -103,7 +103,7 @@ def find_sensor(text: str) -> Sensor:
     if name in FILE_SENSORS:
         sensor = FILE_SENSORS[name]
     elif Path(name).is_file():
-        from spectile.pipeline.scene.spectra import read_sensor
+        from spectile.pipeline.spectra.libraries import read_sensor
 
         sensor = read_sensor(Path(name))
     else:

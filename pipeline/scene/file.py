@@ -15,14 +15,14 @@ from spectile.catalog.choices import NodataRule
 from spectile.catalog.errors import SceneError
 from spectile.catalog.redaction import redact_url
 from spectile.catalog.urls import Location, locate
+from spectile.pipeline.files.addresses import resolve
+from spectile.pipeline.files.opening import block_bytes, check_listed, gdal_errors, open_raster
+from spectile.pipeline.files.remote import RemoteFile, ask, reading
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.places import check_place
-from spectile.pipeline.scene.addresses import resolve
 from spectile.pipeline.scene.bands import Chosen, FileBand, describe_bands
-from spectile.pipeline.scene.opening import block_bytes, check_listed, gdal_errors, open_raster
 from spectile.pipeline.scene.radiometry import Stated, declare, display_gain
 from spectile.pipeline.scene.raster import SceneSource
-from spectile.pipeline.scene.remote import RemoteFile, ask, reading
 
 
 def open_file(

@@ -20,17 +20,17 @@ from rasterio.enums import MaskFlags
 from spectile.catalog.choices import NodataRule
 from spectile.catalog.errors import BlockError, SceneError
 from spectile.catalog.inputs import Raster
-from spectile.pipeline.geometry.clip import Clip
-from spectile.pipeline.geometry.grid import Grid, Window
-from spectile.pipeline.geometry.tiling import reflected
-from spectile.pipeline.scene.opening import (
+from spectile.pipeline.files.opening import (
     first_line,
     gdal_errors,
     is_gdal_error,
     open_raster,
 )
+from spectile.pipeline.files.remote import RemoteFile, reading
+from spectile.pipeline.geometry.clip import Clip
+from spectile.pipeline.geometry.grid import Grid, Window
+from spectile.pipeline.geometry.tiling import reflected
 from spectile.pipeline.scene.radiometry import Radiometry
-from spectile.pipeline.scene.remote import RemoteFile, reading
 
 SURVEY_PIXELS = 1024
 """Most rows and columns of the one decimated read from which scene-wide values are measured."""

@@ -16,10 +16,10 @@ from xml.etree.ElementTree import Element
 
 from spectile.catalog.errors import SceneError
 from spectile.catalog.sensors import FILE_SENSORS
+from spectile.pipeline.files.xml import read_xml
 from spectile.pipeline.scene.bands import FileBand
 from spectile.pipeline.scene.parts import Part, Parts, inside
 from spectile.pipeline.scene.radiometry import Stated
-from spectile.pipeline.scene.xml import read_xml
 
 METADATA = {"MTD_MSIL2A.xml": "BOA", "MTD_MSIL1C.xml": "RADIO"}
 """The name of a product's metadata, and what its offsets are called."""

@@ -14,9 +14,9 @@ from spectile.catalog.inputs import RGB_SCENE, InputSpec
 from spectile.catalog.redaction import redact_url
 from spectile.catalog.sensors import Sensor
 from spectile.catalog.urls import locate
+from spectile.pipeline.files.opening import open_raster
 from spectile.pipeline.scene.bands import Chosen, FileBand, as_sensor, choose_bands, find_sensor
 from spectile.pipeline.scene.file import grid_of, measured, open_file
-from spectile.pipeline.scene.opening import open_raster
 from spectile.pipeline.scene.parts import Parts, folder_parts, item_parts
 from spectile.pipeline.scene.raster import SceneSource
 from spectile.pipeline.scene.safe import is_safe, safe_parts

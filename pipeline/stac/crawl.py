@@ -17,7 +17,7 @@ from spectile.catalog.errors import SpectileError, UsageError
 from spectile.catalog.stac.documents import is_plain, one_line, parse_json
 from spectile.catalog.stac.scenes import checked_href, scene_asset
 from spectile.catalog.urls import Location, locate
-from spectile.pipeline.scene.addresses import resolve
+from spectile.pipeline.files.addresses import resolve
 from spectile.pipeline.scene.parts import single_bands
 from spectile.pipeline.store.base import read_bounded
 from spectile.pipeline.store.objects import bounded, connect, told

@@ -13,10 +13,10 @@ from spectile.catalog.errors import SpectileError, UsageError
 from spectile.catalog.stac.documents import one_line
 from spectile.catalog.stac.scenes import RASTERS
 from spectile.catalog.urls import Location, locate
-from spectile.pipeline.scene.addresses import resolve
-from spectile.pipeline.scene.opening import check_listed
+from spectile.pipeline.files.addresses import resolve
+from spectile.pipeline.files.opening import check_listed
+from spectile.pipeline.files.remote import ask
 from spectile.pipeline.scene.parts import item_parts
-from spectile.pipeline.scene.remote import ask
 from spectile.pipeline.scene.safe import is_safe
 from spectile.pipeline.stac.crawl import crawl, elsewhere
 

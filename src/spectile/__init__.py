@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from spectile.catalog.bands import Bands
-    from spectile.pipeline.product.comparison import Comparison
+    from spectile.pipeline.comparison.comparison import Comparison
 
 __all__ = ["SpectileError", "compare", "open_cube", "open_scene", "run"]
 
@@ -117,11 +117,11 @@ def compare(
     ------
     SpectileError : one of them cannot be used, or they have no place or no band in common.
     """
-    from spectile.pipeline.product.compare import compare as compare_it
+    from spectile.pipeline.comparison.compare import compare as compare_it
 
     found = compare_it(cube, reference, radius=radius, crs=crs, scale=scale, bands=bands)
     if picture is not None:
-        from spectile.pipeline.product.comparison_picture import draw_comparison
+        from spectile.pipeline.comparison.comparison_picture import draw_comparison
 
         write_bytes(Path(picture), draw_comparison(found))
     return found

@@ -13,7 +13,7 @@ import pytest
 import rasterio
 
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.pipeline.scene.opening import MOST_IMAGES, check_size
+from spectile.pipeline.files.opening import MOST_IMAGES, check_size
 from spectile.pipeline.scene.source import open_source
 from tests.hostile.servers import listening
 

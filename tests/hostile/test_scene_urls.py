@@ -10,8 +10,8 @@ import pytest
 from spectile.catalog.errors import SceneError, SpectileError, UsageError
 from spectile.catalog.stac.scenes import NamedScene
 from spectile.catalog.urls import locate
+from spectile.pipeline.files.addresses import resolve
 from spectile.pipeline.line.members import open_scenes
-from spectile.pipeline.scene.addresses import resolve
 from spectile.pipeline.scene.source import open_source
 from spectile.pipeline.stac.inbox import list_arrivals, look
 from spectile.pipeline.stac.scenes import list_scenes

@@ -24,10 +24,10 @@ from spectile.flows.evaluation.protocols import read_counts
 from spectile.flows.training.data import build_scenes
 from spectile.flows.training.recipe import Recipe, read_recipe
 from spectile.flows.training.sources import LibrarySource, SceneSource
-from spectile.pipeline.product.reference import open_reference
-from spectile.pipeline.scene.formats import Layout
-from spectile.pipeline.scene.hyperspectral import read_bands, read_hyperspectral
-from spectile.pipeline.scene.spectra import read_field_spectra, read_responses, read_spectral_library
+from spectile.pipeline.comparison.reference import open_reference
+from spectile.pipeline.spectra.formats import Layout
+from spectile.pipeline.spectra.hyperspectral import read_bands, read_hyperspectral
+from spectile.pipeline.spectra.libraries import read_field_spectra, read_responses, read_spectral_library
 from tests.hostile.servers import listening
 from tests.hostile.test_scene_formats import _vrt_of, _web_service, secret  # noqa: F401
 

@@ -26,12 +26,12 @@ from spectile.flows.run.settings import SceneSettings
 from spectile.flows.run.state import Silent, Tally
 from spectile.pipeline.cube.record import open_cube, read_status
 from spectile.pipeline.cube.verify import verify_cube
+from spectile.pipeline.files.opening import open_raster
+from spectile.pipeline.files.remote import gdal_path
 from spectile.pipeline.geometry.tiling import Window
 from spectile.pipeline.product.quicklook import quicklook_names, write_quicklook
 from spectile.pipeline.scene import file
 from spectile.pipeline.scene import raster as source
-from spectile.pipeline.scene.opening import open_raster
-from spectile.pipeline.scene.remote import gdal_path
 from spectile.pipeline.scene.source import open_source
 from spectile.pipeline.store import objects
 from spectile.pipeline.store.base import Storage

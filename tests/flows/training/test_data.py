@@ -18,7 +18,7 @@ from spectile.flows.training.recipe import Recipe, read_recipe
 from spectile.flows.training.sources import LibrarySource, ResponseSource, SceneSource, SimulatedScenes
 from spectile.model.cascade.means import training_pixels
 from spectile.model.data.crops import CameraResponse, CropSource
-from spectile.pipeline.scene.spectra import read_spectral_library, sample_of
+from spectile.pipeline.spectra.libraries import read_spectral_library, sample_of
 
 NM = np.arange(380.0, 1070.0, 10.0)
 GOOD = (380.0, 1050.0)

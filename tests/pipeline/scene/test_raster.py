@@ -16,9 +16,9 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, Resampling
 
 from spectile.catalog.errors import BlockError, SceneError, UsageError
+from spectile.pipeline.files.remote import reading
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.scene.lazy import open_scene, tiles
-from spectile.pipeline.scene.remote import reading
 from spectile.pipeline.scene.source import open_source
 from tests.pipeline.fakes import NORTH_UP
 

@@ -10,8 +10,8 @@ import pytest
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import SceneError
-from spectile.pipeline.scene.alignment import check_wavelengths, oxygen_line_nm, red_edge_nm
-from spectile.pipeline.scene.hyperspectral import Hyperspectral
+from spectile.pipeline.spectra.alignment import check_wavelengths, oxygen_line_nm, red_edge_nm
+from spectile.pipeline.spectra.hyperspectral import Hyperspectral
 
 NM = np.arange(400.0, 1000.0, 5.0)
 

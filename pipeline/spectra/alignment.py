@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectile.catalog.errors import SceneError
-from spectile.pipeline.scene.hyperspectral import Hyperspectral
+from spectile.pipeline.spectra.hyperspectral import Hyperspectral
 
 RED_EDGE_NM = (705.0, 738.0)
 """Where the reflectance of green vegetation rises most over 30 nm."""

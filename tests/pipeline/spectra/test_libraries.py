@@ -10,7 +10,7 @@ from scipy.io import savemat
 
 from spectile.catalog.bands import SENSORS
 from spectile.catalog.errors import SceneError
-from spectile.pipeline.scene.spectra import read_responses
+from spectile.pipeline.spectra.libraries import read_responses
 
 NM = np.arange(400.0, 701.0, 10.0)
 CURVES = np.array([np.maximum(0.0, 1.0 - np.abs(NM - centre) / 60.0) for centre in (620.0, 540.0, 460.0)])

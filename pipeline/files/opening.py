@@ -23,8 +23,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from spectile.catalog.errors import SceneError
 from spectile.catalog.sizes import width_by_height
 from spectile.catalog.urls import Location, locate
-from spectile.pipeline.scene.remote import gdal_path, reading
-from spectile.pipeline.scene.vrt import vrt_sources
+from spectile.pipeline.files.remote import gdal_path, reading
+from spectile.pipeline.files.vrt import vrt_sources
 
 MOST_PIXELS = 2**40
 """Pixels of the largest scene: a country at a decimetre per pixel."""

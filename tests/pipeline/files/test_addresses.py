@@ -6,8 +6,8 @@ import pytest
 
 from spectile.catalog.errors import SceneError
 from spectile.catalog.urls import locate
-from spectile.pipeline.scene import addresses
-from spectile.pipeline.scene.addresses import resolve
+from spectile.pipeline.files import addresses
+from spectile.pipeline.files.addresses import resolve
 
 
 def answer(monkeypatch, *found: str) -> None:

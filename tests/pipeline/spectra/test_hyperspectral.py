@@ -15,9 +15,9 @@ from scipy.io import savemat
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import SceneError
-from spectile.pipeline.scene.formats import Layout
-from spectile.pipeline.scene.hyperspectral import read_hyperspectral
-from spectile.pipeline.scene.spectra import Table, read_spectral_library
+from spectile.pipeline.spectra.formats import Layout
+from spectile.pipeline.spectra.hyperspectral import read_hyperspectral
+from spectile.pipeline.spectra.libraries import Table, read_spectral_library
 
 NM = np.array([450.0, 550.0, 650.0, 850.0])
 COUNTS = np.random.default_rng(0).integers(100, 5000, (4, 5, 6)).astype(np.int16)

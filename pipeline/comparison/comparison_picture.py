@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spectile.pipeline.product.comparison import Comparison
+from spectile.pipeline.comparison.comparison import Comparison
 
 MOST_POINTS = 6
 """Spectra of the field that are drawn, at most."""

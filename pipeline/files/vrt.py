@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spectile.catalog.errors import SceneError
-from spectile.pipeline.scene.xml import read_xml
+from spectile.pipeline.files.xml import read_xml
 
 # Computed bands, warped bands and raw parts of files have other elements or a subClass.
 _ELEMENTS = {

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from spectile.catalog.errors import SceneError
-from spectile.pipeline.scene import xml
-from spectile.pipeline.scene.vrt import vrt_sources
+from spectile.pipeline.files import xml
+from spectile.pipeline.files.vrt import vrt_sources
 
 SOURCE = '<SimpleSource><SourceFilename relativeToVRT="{relative}">{name}</SourceFilename></SimpleSource>'
 

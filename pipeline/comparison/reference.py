@@ -21,12 +21,19 @@ from spectile.catalog.bands import Bands
 from spectile.catalog.errors import BlockError, SceneError, SpectileError, UsageError
 from spectile.catalog.redaction import redact_url
 from spectile.catalog.urls import locate
+from spectile.pipeline.comparison.comparison import Way
 from spectile.pipeline.cube.arrays import readable
+from spectile.pipeline.files.opening import (
+    MOST_BLOCK_BYTES,
+    first_line,
+    is_gdal_error,
+    open_raster,
+)
+from spectile.pipeline.files.remote import reading
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.placing import Placement
-from spectile.pipeline.product.comparison import Way
 from spectile.pipeline.scene.file import grid_of
-from spectile.pipeline.scene.formats import (
+from spectile.pipeline.spectra.formats import (
     Layout,
     kind_of,
     open_zarr,
@@ -34,14 +41,7 @@ from spectile.pipeline.scene.formats import (
     stated_by_envi,
     stated_by_geotiff,
 )
-from spectile.pipeline.scene.hyperspectral import LEAST_VALID
-from spectile.pipeline.scene.opening import (
-    MOST_BLOCK_BYTES,
-    first_line,
-    is_gdal_error,
-    open_raster,
-)
-from spectile.pipeline.scene.remote import reading
+from spectile.pipeline.spectra.hyperspectral import LEAST_VALID
 from spectile.pipeline.store.opening import open_storage
 
 Floats = NDArray[np.float32]

@@ -5,8 +5,8 @@ import pytest
 import rasterio
 
 from spectile.catalog.errors import SceneError
-from spectile.pipeline.scene import opening
-from spectile.pipeline.scene.opening import (
+from spectile.pipeline.files import opening
+from spectile.pipeline.files.opening import (
     block_bytes,
     check_listed,
     check_size,

@@ -18,7 +18,7 @@ from xlrd.compdoc import CompDocError
 
 from spectile.catalog.errors import SceneError, SpectileError
 from spectile.catalog.stac.documents import one_line
-from spectile.pipeline.scene.opening import MOST_DEFLATED, check_file
+from spectile.pipeline.files.opening import MOST_DEFLATED, check_file
 
 ALWAYS_READ = 2**30
 """Decoded bytes up to which the size of a file does not matter; above, it must have what deflate needs."""

@@ -16,8 +16,8 @@ from scipy.stats import median_abs_deviation
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import SceneError
-from spectile.pipeline.scene.formats import KINDS, Layout, Raw, bands_in, kind_of, read_raw
-from spectile.pipeline.scene.untrusted import reading_file
+from spectile.pipeline.files.untrusted import reading_file
+from spectile.pipeline.spectra.formats import KINDS, Layout, Raw, bands_in, kind_of, read_raw
 
 Floats = NDArray[np.float32]
 

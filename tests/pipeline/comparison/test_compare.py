@@ -19,13 +19,13 @@ from spectile.catalog.bands import Bands, resampling_matrix
 from spectile.catalog.errors import SpectileError
 from spectile.model.measure import metrics
 from spectile.pipeline.block.mosaic import Mosaic
+from spectile.pipeline.comparison import reference as references
+from spectile.pipeline.comparison.comparison_picture import draw_comparison
 from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.cube.write import create_cube, write_block
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.plan import Plan
-from spectile.pipeline.product import reference as references
-from spectile.pipeline.product.comparison_picture import draw_comparison
 from spectile.pipeline.store.opening import open_storage
 
 SHAPE = (300, 280)
@@ -110,7 +110,7 @@ def test_the_numbers_are_those_of_the_whole_arrays(cube, spectra, write, tmp_pat
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     # However finely a reference is read, and with a map that is averaged down.
     monkeypatch.setattr(references, "SOURCE_BYTES", 60_000)
-    monkeypatch.setattr("spectile.pipeline.product.comparison.MAP_SIDE", 100)
+    monkeypatch.setattr("spectile.pipeline.comparison.comparison.MAP_SIDE", 100)
     again = spectile.compare(cube, write(truth), scale=1)
     assert again.rmse == pytest.approx(found.rmse, rel=1e-12)
     assert max(again.angle_map.shape) <= 100

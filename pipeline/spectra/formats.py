@@ -18,8 +18,8 @@ from zarr.abc.store import Store
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import SceneError
-from spectile.pipeline.scene.opening import open_raster
-from spectile.pipeline.scene.untrusted import check_decoded, reading_file
+from spectile.pipeline.files.opening import open_raster
+from spectile.pipeline.files.untrusted import check_decoded, reading_file
 from spectile.pipeline.store.base import read_bounded
 from spectile.pipeline.store.zarr_files import ZarrFiles
 

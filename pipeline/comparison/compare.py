@@ -18,16 +18,7 @@ from rasterio.crs import CRS
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import BlockError, CubeError, SceneError, UsageError
 from spectile.catalog.urls import locate
-from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
-from spectile.pipeline.cube.record import load_plan, read_status
-from spectile.pipeline.geometry.grid import Grid, Window
-from spectile.pipeline.geometry.pixels import pixels_at
-from spectile.pipeline.geometry.placing import to_map
-from spectile.pipeline.plan.arrays import block_arrays
-from spectile.pipeline.plan.counts import decode
-from spectile.pipeline.plan.layers import array_name
-from spectile.pipeline.plan.plan import CHUNK, SHARD, Plan
-from spectile.pipeline.product.comparison import (
+from spectile.pipeline.comparison.comparison import (
     LEAST_WEIGHT,
     AngleMap,
     Comparison,
@@ -37,8 +28,17 @@ from spectile.pipeline.product.comparison import (
     Way,
     match_bands,
 )
-from spectile.pipeline.product.reference import PlacedReference, open_reference
-from spectile.pipeline.scene.spectra import FieldSpectra, read_field_spectra
+from spectile.pipeline.comparison.reference import PlacedReference, open_reference
+from spectile.pipeline.cube.arrays import open_arrays, reading_metadata
+from spectile.pipeline.cube.record import load_plan, read_status
+from spectile.pipeline.geometry.grid import Grid, Window
+from spectile.pipeline.geometry.pixels import pixels_at
+from spectile.pipeline.geometry.placing import to_map
+from spectile.pipeline.plan.arrays import block_arrays
+from spectile.pipeline.plan.counts import decode
+from spectile.pipeline.plan.layers import array_name
+from spectile.pipeline.plan.plan import CHUNK, SHARD, Plan
+from spectile.pipeline.spectra.libraries import FieldSpectra, read_field_spectra
 from spectile.pipeline.store.opening import open_storage
 
 Floats = NDArray[np.float32]

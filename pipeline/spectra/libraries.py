@@ -18,10 +18,10 @@ from scipy.io import loadmat
 from spectile.catalog.bands import Bands, MeasuredBands
 from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.sensors import Sensor, colours_of
-from spectile.pipeline.scene.formats import Layout, Raw, Unit, bands_in, envi_header, read_envi_header
-from spectile.pipeline.scene.hyperspectral import AS_STORED, read_file
-from spectile.pipeline.scene.opening import check_file
-from spectile.pipeline.scene.untrusted import reading_file
+from spectile.pipeline.files.opening import check_file
+from spectile.pipeline.files.untrusted import reading_file
+from spectile.pipeline.spectra.formats import Layout, Raw, Unit, bands_in, envi_header, read_envi_header
+from spectile.pipeline.spectra.hyperspectral import AS_STORED, read_file
 
 Floats = NDArray[np.float32]
 

@@ -14,8 +14,8 @@ from scipy.io import savemat
 
 from spectile.catalog.bands import SENSORS, Bands
 from spectile.catalog.errors import SceneError
-from spectile.pipeline.scene.formats import Layout
-from spectile.pipeline.scene.hyperspectral import Hyperspectral, read_bands, read_hyperspectral, scene_files
+from spectile.pipeline.spectra.formats import Layout
+from spectile.pipeline.spectra.hyperspectral import Hyperspectral, read_bands, read_hyperspectral, scene_files
 
 NM = np.array([450.0, 550.0, 650.0, 850.0])
 FWHM = np.array([9.0, 10.0, 11.0, 12.0])

@@ -4,8 +4,8 @@ import pytest
 
 from spectile.catalog.errors import SpectileError
 from spectile.catalog.urls import locate
-from spectile.pipeline.scene import remote
-from spectile.pipeline.scene.remote import CACHE_BYTES, ask, gdal_path, reading
+from spectile.pipeline.files import remote
+from spectile.pipeline.files.remote import CACHE_BYTES, ask, gdal_path, reading
 from spectile.pipeline.store.opening import open_storage
 
 URL = "s3://bucket/scenes/a.tif"
