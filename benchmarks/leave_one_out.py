@@ -25,9 +25,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.io import loadmat
 from shared import OUT, arguments, data_folder
+from shared.neighbours import nearest
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
+from spectile.catalog.files import write_text
 from spectile.flows.console.console import print_table
 from spectile.flows.training.data import SceneSets, build_scenes
 from spectile.flows.training.recipe import Recipe, read_recipe
@@ -35,13 +37,11 @@ from spectile.flows.training.sources import SceneSource
 from spectile.flows.training.train import fit_baselines
 from spectile.model import checkpoint
 from spectile.model.cascade.cascade import SpectralCascade
-from spectile.model.cascade.means import training_pixels
 from spectile.model.cascade.train import train
 from spectile.model.closed.baselines import load_baselines
 from spectile.model.closed.regressions import Neighbours
 from spectile.model.data.crops import Batch, CropSource, Floats, TrainingScene
 from spectile.model.measure.evaluation import evaluate, held_out_crops
-from spectile.model.measure.ladder import fit_neighbours
 from spectile.model.predict.network import load_calibration
 from spectile.model.registry import load_network
 from spectile.pipeline.spectra.libraries import read_spectral_library
@@ -52,8 +52,6 @@ JASPER_RIDGE = "aviris_crops/jasperRidge2_R198.mat"
 WEIGHT = 0.06
 """How often each real scene is drawn; the simulator and the library keep the recipe's weights."""
 SMALL = ["potsdam", "--steps", "20", "--out", str(OUT / "leave-one-out-small")]
-PIXELS = 40_000
-"""Of the neighbours."""
 CROPS = 12
 """At most, of the scene that is left out: all of its pixels, once."""
 Tried = tuple[SpectralCascade, Calibration | None, dict[str, Any], Floats]
@@ -107,9 +105,7 @@ def main() -> None:
         batch = crops_of(fold, recipe, sets, fill)
         row = evaluate(model, batch, samples=16, seed=1, baselines=rungs, factors=factors)
         rows[fold] = {**row, "k": rungs["knn"].model.chosen["k"], "steps": recipe.training.steps}
-        part = store.with_suffix(".partial")
-        part.write_text(json.dumps(rows, indent=1))
-        os.replace(part, store)
+        write_text(store, json.dumps(rows, indent=1))
         print(fold, json.dumps(rows[fold]), flush=True)
     lines = []
     for fold, row in rows.items():
@@ -158,7 +154,7 @@ def trained_without(fold: str, recipe: Recipe, sets: SceneSets, out_dir: Path) -
         progress=lambda record: None if "of" in record else print(fold, dict(record), flush=True),
     )  # fmt: skip
     rungs: dict[str, Any] = fit_baselines(recipe, cascade, SceneSets(training, validation, [], []))
-    rungs["knn"] = Spectra(_neighbours(recipe, training, validation))
+    rungs["knn"] = Spectra(nearest(cascade, training, validation))
     loaded = checkpoint.load(out_dir)
     return load_network(loaded), load_calibration(loaded, cascade.bands), rungs, fill_of(loaded)
 
@@ -166,7 +162,7 @@ def trained_without(fold: str, recipe: Recipe, sets: SceneSets, out_dir: Path) -
 def shipped(recipe: Recipe, sets: SceneSets) -> Tried:
     """The shipped weights and their rungs; k-NN is fitted to the scenes that they were trained on."""
     rungs: dict[str, Any] = {**load_baselines(recipe.name)}
-    rungs["knn"] = Spectra(_neighbours(recipe, *without(UNSEEN, sets)))
+    rungs["knn"] = Spectra(nearest(recipe.config(), *without(UNSEEN, sets)))
     loaded = checkpoint.load(recipe.name)
     model = load_network(loaded)
     return model, load_calibration(loaded, model.config.bands), rungs, fill_of(loaded)
@@ -194,17 +190,6 @@ def crops_of(fold: str, recipe: Recipe, sets: SceneSets, fill: Floats) -> Batch:
     source = CropSource(test, cascade.bands, cascade.response, fill)
     crops = max(CROPS // len(test), 1)
     return held_out_crops(source, crops=crops, size=recipe.training.crop, seed=0)
-
-
-def _neighbours(recipe: Recipe, training: list[TrainingScene], validation: list[TrainingScene]) -> Neighbours:
-    cascade = recipe.config()
-    parts = []
-    for scenes, seed in ((training, 0), (validation, 1)):
-        source = CropSource(scenes, cascade.bands, cascade.response)
-        rgb, spectra = training_pixels(source, seed, None)
-        at = np.random.default_rng(seed).permutation(len(rgb))[:PIXELS]
-        parts += [rgb.numpy()[at].T[:, :, None], spectra.numpy()[at].T[:, :, None]]
-    return fit_neighbours(*parts, seed=0)
 
 
 class Spectra:

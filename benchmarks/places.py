@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 from shared import OUT, arguments, data_folder
+from shared.neighbours import nearest
 from torch import Tensor
 
+from spectile.catalog.files import write_text
 from spectile.catalog.inputs import Batch as Tiles
 from spectile.flows.console.console import print_table
 from spectile.flows.training.data import SceneSets, build_scenes, camera_responses
@@ -33,11 +35,9 @@ from spectile.flows.training.recipe import KernelRecipe, read_recipe
 from spectile.flows.training.sources import SimulatedScenes
 from spectile.flows.training.train import fit_baselines
 from spectile.model import checkpoint
-from spectile.model.cascade.means import training_pixels
 from spectile.model.data.crops import Batch, CropSource
 from spectile.model.kernel.config import KernelConfig
 from spectile.model.kernel.train import Group, draw_groups, fit
-from spectile.model.measure.ladder import fit_neighbours
 from spectile.model.predict.network import fill_of, load_calibration
 from spectile.model.predict.predictor import load_predictor
 
@@ -49,7 +49,6 @@ DARK = 0.02
 CROPS = 24
 """Of a place that is tried, at most."""
 SAMPLES = 16
-NEIGHBOURS = 40_000
 INFRARED_NM = 750.0
 SMALL = ["San Joaquin", "--out", str(OUT / "places-small"), "--crops", "10"]
 
@@ -80,9 +79,7 @@ def main() -> None:
     groups = draw_groups(config, recipe.training, sets.training) if missing else []
     for place in missing:
         rows[place] = row_of(place, recipe, config, sets, groups, folder / place, baselines=given.baselines)
-        part = store.with_suffix(".partial")
-        part.write_text(json.dumps(rows, indent=1))
-        os.replace(part, store)
+        write_text(store, json.dumps(rows, indent=1))
         print(place, json.dumps(rows[place]), flush=True)
     names = [name for name, value in next(iter(rows.values())).items() if isinstance(value, list)]
     print_table(
@@ -180,7 +177,7 @@ def row_of(
     }
     if baselines:
         rungs = fit_baselines(recipe, config, SceneSets(training, validation, [], []))
-        rungs["knn"] = _neighbours(config, training, validation)
+        rungs["knn"] = nearest(config, training, validation)
         for name, rung in rungs.items():
             estimate = np.stack([rung.predict(values.numpy()) for values in batch.rgb])
             row[name] = scores(torch.from_numpy(estimate), batch)
@@ -219,15 +216,6 @@ def _ndvi_r(mean: Tensor, batch: Batch, config: KernelConfig) -> float:
         return ((one - other) / (one + other).clamp_min(1e-6))[batch.valid > 0]
 
     return float(torch.corrcoef(torch.stack([ndvi(mean), ndvi(batch.target)]))[0, 1])
-
-
-def _neighbours(config: KernelConfig, training: list[Any], validation: list[Any]) -> Any:
-    parts = []
-    for scenes, seed in ((training, 0), (validation, 1)):
-        values, spectra = training_pixels(CropSource(scenes, config.bands, config.response), seed, None)
-        at = np.random.default_rng(seed).permutation(len(values))[:NEIGHBOURS]
-        parts += [values.numpy()[at].T[:, :, None], spectra.numpy()[at].T[:, :, None]]
-    return fit_neighbours(*parts, seed=0)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +69,7 @@ class Group:
     bands: Tensor
     """(P, B) one where the pixel has the band."""
 
-    @property
+    @cached_property
     def known(self) -> Tensor:
         """(B,) the share of pixels that have the band."""
         return self.bands.mean(0)
