@@ -299,7 +299,7 @@ class OneStageModule(nn.Module):
         self.stage = Stage(stage, COLOUR_FEATURES, source.cube.shape[0], members)
         rgb, cube, _ = source.pixels(config.seed, None, crop=CROP)
         colour = colour_features(rgb)
-        self.stage.closed.fit(colour, cube, ridge=config.ridge, generator=generator_of(config.seed, 4, 0))
+        self.stage.closed.fit(colour, cube, generator=generator_of(config.seed, 4, 0))
 
     def drawer(self, rgb: Floats) -> Callable[[int, int | None], Floats]:
         """(number of the sample, steps) → (B, h, w)."""

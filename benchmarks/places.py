@@ -37,7 +37,8 @@ from spectile.flows.training.train import fit_baselines
 from spectile.model import checkpoint
 from spectile.model.data.crops import Batch, CropSource
 from spectile.model.kernel.config import KernelConfig
-from spectile.model.kernel.train import Group, draw_groups, fit
+from spectile.model.closed.places import Group
+from spectile.model.kernel.train import fit, groups_of
 from spectile.model.predict.network import fill_of, load_calibration
 from spectile.model.predict.predictor import load_predictor
 
@@ -76,7 +77,7 @@ def main() -> None:
     if unknown := set(given.places) - set(known):
         parser.error(f"no place {min(unknown)} among {', '.join(known)}")
     missing = [place for place in given.places or known if place not in rows]
-    groups = draw_groups(config, recipe.training, sets.training) if missing else []
+    groups = groups_of(config, recipe.training, sets.training) if missing else []
     for place in missing:
         rows[place] = row_of(place, recipe, config, sets, groups, folder / place, baselines=given.baselines)
         write_text(store, json.dumps(rows, indent=1))

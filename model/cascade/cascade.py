@@ -142,10 +142,11 @@ class Encoded(NamedTuple):
 
 
 class Stage(nn.Module):
-    """A mean plus a diffused residual: y = W·f + b + u(f)·(A·m(f) + A_K·(σ ∘ z)), z diffused given f.
+    """A mean plus a diffused residual: y = W·f + b + u(f)·(s(f)·A·m(f) + A_K·(σ ∘ z)), z diffused given f.
 
     W, b, u and A are the closed form's (``model/closed/closed_form.py``), A_K the first K columns of A. m is
-    the output of the condition branch for the surroundings; σ (K,), ``deviation``, is the deviation of each
+    the output of the condition branch for the surroundings. s is the support of the colour, one near those
+    of the training data and zero far from them, where the mean is the closed form's alone; σ (K,), ``deviation``, is the deviation of each
     component that remains, measured while it learns, so that z stays white. ``spread`` multiplies σ in
     samples: a network leaves less of its training data than of others, and calibration says by how much.
     ``grain`` (K, scales) is how what it leaves hangs together in space (``diffusion.grain``); the noise of
@@ -184,6 +185,7 @@ class Stage(nn.Module):
         network = self.networks[member]
         assert isinstance(network, CompactUNet)
         correction, features = network.encode(prepared.condition)
+        correction = correction * prepared.support
         return Encoded(self.add_residual(prepared, self.closed.basis, correction), features, network)
 
     def posterior_mean(self, prepared: Prepared) -> Tensor:
@@ -313,14 +315,16 @@ class SpectralCascade(GrainedNetwork):
             if member not in begun.encoded:
                 begun.encoded[member] = self.stage(0).encode(begun.prepared, member)
             coarse = self._draw(0, begun.encoded[member], count, draw)
-        return self._second(torch.cat([begun.colour, coarse], dim=1), count, number, draw)
+        given = torch.cat([begun.colour, coarse], dim=1)
+        return self._second(given, begun.prepared.support, count, number, draw)
 
     def refine(
         self, rgb: Tensor, coarse: Tensor, draw: DrawStage, *, steps: int | None = None, number: int = 0
     ) -> Tensor:
         """The second stage alone: all bands from RGB and given coarse bands (N, n, h, w)."""
-        given = torch.cat([colour_features(rgb), coarse], dim=1)
-        return self._second(given, steps or self.config.steps, number, draw)
+        begun = self.begin(rgb)
+        given = torch.cat([begun.colour, coarse], dim=1)
+        return self._second(given, begun.prepared.support, steps or self.config.steps, number, draw)
 
     def closed_form(self, rgb: Tensor) -> Tensor:
         """(N, B, h, w) the means of both stages without any network."""
@@ -337,9 +341,11 @@ class SpectralCascade(GrainedNetwork):
         owner = self.stage(stage)
         return (owner.closed, "prepare", "closed form"), (owner, "add_residual", "closed form")
 
-    def _second(self, given: Tensor, count: int, number: int, draw: DrawStage) -> Tensor:
+    def _second(
+        self, given: Tensor, support: Tensor | float, count: int, number: int, draw: DrawStage
+    ) -> Tensor:
         stage = self.stage(1)
-        prepared = stage.closed.prepare(given)
+        prepared = stage.closed.prepare(given)._replace(support=support)
         if count == 1:
             return _bounded(stage.posterior_mean(prepared))
         return self._draw(1, stage.encode(prepared, number % self.config.members), count, draw)

@@ -36,8 +36,6 @@ class TrainConfig:
     closed form's."""
     coarse_noise: NotNegative = 0.15
     """Largest scale of the first stage's residual that is added to the second stage's coarse bands."""
-    ridge: Positive = 1e-5
-    """Penalty of the closed-form means on standardised coefficients."""
     seed: Seed = 0
     """Of everything random."""
     log_every: Count = 25

@@ -8,6 +8,7 @@ deviation of K samples into a standard deviation and quantiles of the truth.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from spectile.catalog.calibration import Calibration
 from spectile.model.cascade.cascade import SpectralCascade, Stage
-from spectile.model.closed.closed_form import colour_features
+from spectile.model.closed.closed_form import Prepared, colour_features
 from spectile.model.closed.factors import fit_factors
 from spectile.model.data.crops import Batch
 from spectile.model.diffusion.grain import fit_grain
@@ -37,17 +38,21 @@ def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None
     positions = list(model.config.coarse_bands)
     colour = colour_features(batch.rgb)
     coarse = batch.target[:, positions]
+    support = model.stage(0).closed.prepare(colour).support
     for index, given, target, bands in (
         (0, colour, coarse, batch.bands[:, positions]),
         (1, torch.cat([colour, coarse], dim=1), batch.target, batch.bands),
     ):
         stage = model.stage(index)
-        _calibrate_grain(stage, given, target, bands, batch)
+        prepared_crops = [
+            stage.closed.prepare(given[n : n + 1])._replace(support=support[n : n + 1])
+            for n in range(len(given))
+        ]
+        _calibrate_grain(stage, prepared_crops, target, bands, batch)
         draw = model.drawn_by(torch.Generator().manual_seed(seed), 1, *batch.rgb.shape[2:])
         sums, total = torch.zeros(2, 3, stage.config.components), torch.zeros(stage.config.components)
         repeats = max(SPREAD_SAMPLES // model.config.members, 2)
-        for n in range(len(given)):
-            prepared = stage.closed.prepare(given[n : n + 1])
+        for n, prepared in enumerate(prepared_crops):
             left, drawn = [], []
             for member in range(model.config.members):
                 encoded = stage.encode(prepared, member)
@@ -67,11 +72,12 @@ def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None
         stage.spread.copy_(torch.where(total > 0, matched, stage.spread))
 
 
-def _calibrate_grain(stage: Stage, given: Tensor, target: Tensor, bands: Tensor, batch: Batch) -> None:
+def _calibrate_grain(
+    stage: Stage, prepared_crops: Sequence[Prepared], target: Tensor, bands: Tensor, batch: Batch
+) -> None:
     """Set the grain to that of the mean's error, if a crop has data for it."""
     left, weights = [], []
-    for n in range(len(given)):
-        prepared = stage.closed.prepare(given[n : n + 1])
+    for n, prepared in enumerate(prepared_crops):
         error = (target[n : n + 1] - stage.posterior_mean(prepared)) / prepared.size
         off, known = stage.components(error, bands[n : n + 1])
         left.append(off)

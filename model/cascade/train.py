@@ -21,7 +21,7 @@ from torch import Tensor
 from spectile.catalog.errors import UsageError
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage
 from spectile.model.cascade.config import TrainConfig
-from spectile.model.cascade.means import fit_means, perturb
+from spectile.model.cascade.means import Means, fit_means, perturb
 from spectile.model.cascade.sites import leave_sites_out, site_factor
 from spectile.model.cascade.spread import CALIBRATION_CROPS, calibrate_bands, calibrate_stages
 from spectile.model.closed.closed_form import Prepared, colour_features
@@ -91,7 +91,8 @@ def train(
         )
     torch.manual_seed(config.seed)
     model = SpectralCascade(cascade)
-    fill = fit_means(model, CropSource(scenes, cascade.bands, cascade.response), config)
+    means = fit_means(model, CropSource(scenes, cascade.bands, cascade.response), config).to(where)
+    fill = means.fill
     source, watch = (CropSource(part, cascade.bands, cascade.response, fill) for part in (scenes, validation))
     model.to(where)
     facts = {**metadata, "fill": fill.tolist(), "cascade": cascade.to_json(), "training": asdict(config)}
@@ -118,7 +119,7 @@ def train(
         steps=config.steps,
         log_every=config.log_every,
         validate_every=config.validate_every,
-        step=lambda step: train_step(model, source, optimiser, config, step),
+        step=lambda step: train_step(model, source, optimiser, config, step, means),
         validate=lambda: validate(averaged(cascade, ema).to(where), watch, config),
         progress=progress,
         finish=finish,
@@ -155,6 +156,7 @@ def train_step(
     optimiser: torch.optim.Optimizer,
     config: TrainConfig,
     step: int,
+    means: Means,
 ) -> dict[str, float]:
     """One optimiser step on both stages of one member, each in turn; the losses."""
     member = step % model.config.members
@@ -165,7 +167,7 @@ def train_step(
         augmentation=config.augmentation,
     )
     generator = generator_of(config.seed, 2, step)
-    first, second = step_losses(model, batch, config, generator, member)
+    first, second = step_losses(model, batch, config, generator, member, means)
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(config, step)
     optimiser.zero_grad(set_to_none=True)
@@ -177,37 +179,33 @@ def train_step(
 
 
 def step_losses(
-    model: SpectralCascade, batch: Batch, config: TrainConfig, generator: torch.Generator, member: int
+    model: SpectralCascade,
+    batch: Batch,
+    config: TrainConfig,
+    generator: torch.Generator,
+    member: int,
+    means: Means,
 ) -> tuple[Tensor, Tensor]:
-    """Both stages' losses of a batch, computed where the model is; the generator is the CPU's everywhere."""
+    """Both stages' losses of a batch, computed where the model is; the generator is the CPU's everywhere.
+
+    The means are those without each crop's own place or library.
+    """
     batch = batch.to(model.device)
     positions = list(model.config.coarse_bands)
     colour, coarse = colour_features(batch.rgb), batch.target[:, positions]
-    known = model.stage(0).closed.prepare(colour)
-    noisy = perturb(model.stage(0), known, coarse, config.coarse_noise, generator)
-    first = stage_loss(
-        model.stage(0),
-        model.schedule,
-        known,
-        coarse,
-        batch.bands[:, positions],
-        batch,
-        config,
-        generator,
-        member,
+    first, second = model.stage(0), model.stage(1)
+    known = first.closed.prepare(colour, means.without(0, batch.scene))
+    noisy = perturb(first, known, coarse, config.coarse_noise, generator)
+    given = torch.cat([colour, noisy], dim=1)
+    refined = second.closed.prepare(given, means.without(1, batch.scene))._replace(support=known.support)
+    return (
+        stage_loss(
+            first, model.schedule, known, coarse, batch.bands[:, positions], batch, config, generator, member
+        ),
+        stage_loss(
+            second, model.schedule, refined, batch.target, batch.bands, batch, config, generator, member
+        ),
     )
-    second = stage_loss(
-        model.stage(1),
-        model.schedule,
-        model.stage(1).closed.prepare(torch.cat([colour, noisy], dim=1)),
-        batch.target,
-        batch.bands,
-        batch,
-        config,
-        generator,
-        member,
-    )
-    return first, second
 
 
 def stage_loss(

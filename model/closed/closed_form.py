@@ -23,6 +23,8 @@ SIZE_LIMITS = (0.1, 5.0)
 DEGREES_OF_FREEDOM = 4.0
 """Of the multivariate t whose scatter whitens the residual."""
 SCATTER_ITERATIONS = 20
+LEAST_PENALTY = 1e-5
+"""Where there is nothing to choose by, as of the pixels of one image."""
 COLOUR_FEATURES = 19
 CHUNK = 1024
 """Pixels whose kernel features are computed at once: they stay in the cache."""
@@ -64,6 +66,17 @@ class Prepared(NamedTuple):
     """(N, 1, h, w) expected size of the residual, one on average."""
     condition: Tensor
     """(N, C, h, w) what the network is given."""
+    support: Tensor | float = 1.0
+    """(N, 1, h, w) how near a colour of the training data is, 0 to 1; 1 where there are no kernels."""
+
+
+class Coefficients(NamedTuple):
+    """Other coefficients of the regressors than a closed form's own, for each image."""
+
+    weight: Tensor
+    """(N, T + 1, F + kernels)."""
+    bias: Tensor
+    """(N, T + 1)."""
 
 
 class ClosedForm(nn.Module):
@@ -109,7 +122,9 @@ class ClosedForm(nn.Module):
         self.register_buffer("basis", torch.zeros(targets, targets))
         self.register_buffer("residual_variance", torch.ones(()))
 
-    def fit(self, features: Tensor, targets: Tensor, *, ridge: float, generator: torch.Generator) -> None:
+    def fit(
+        self, features: Tensor, targets: Tensor, *, generator: torch.Generator, ridge: float = LEAST_PENALTY
+    ) -> None:
         """Set the mean by ridge regression and the basis by PCA of what it leaves.
 
         Parameters
@@ -181,28 +196,51 @@ class ClosedForm(nn.Module):
         """(N, F, h, w) features at zero mean and unit deviation over the training pixels."""
         return (features - self.feature_mean[:, None, None]) / self.feature_scale[:, None, None]
 
-    def expect(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean (N, T, h, w) and the residual's expected size (N, 1, h, w), of features (N, F, h, w)."""
+    def expect(self, features: Tensor, given: Coefficients | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The mean (N, T, h, w), the residual's expected size and the support, (N, 1, h, w) each.
+
+        The support is the largest of the kernels; one where there are none.
+
+        Parameters
+        ----------
+        features : (N, F, h, w).
+        given : coefficients to take instead of its own.
+        """
         standard = self.standardise(features)
         flat, raw = standard.flatten(2), features.flatten(2)
-        chunks = [
-            self.weight
-            @ self.regressors(raw[n : n + 1, :, at : at + CHUNK], flat[n : n + 1, :, at : at + CHUNK])
-            for n in range(len(raw))
-            for at in range(0, raw.shape[2], CHUNK)
-        ]
-        known = torch.cat(chunks, dim=2).reshape(-1, len(raw), *features.shape[2:]).movedim(1, 0)
-        known = known + self.bias[:, None, None]
-        return known[:, :-1], known[:, -1:].clamp(*SIZE_LIMITS)
+        first = features.shape[1]
+        known, support = [], []
+        for n in range(len(raw)):
+            weight = self.weight if given is None else given.weight[n]
+            bias = self.bias if given is None else given.bias[n]
+            for at in range(0, raw.shape[2], self._chunk(raw)):
+                part = slice(at, at + self._chunk(raw))
+                design = self.regressors(raw[n : n + 1, :, part], flat[n : n + 1, :, part])
+                known.append(weight @ design + bias[:, None])
+                if len(self.kernel_bias):
+                    support.append(design[:, first:].amax(1, keepdim=True))
+        shape = (-1, len(raw), *features.shape[2:])
+        values = torch.cat(known, dim=2).reshape(shape).movedim(1, 0)
+        near = (
+            torch.cat(support, dim=2).reshape(shape).movedim(1, 0)
+            if support
+            else torch.ones_like(values[:, :1])
+        )
+        return values[:, :-1], values[:, -1:].clamp(*SIZE_LIMITS), near
 
-    def prepare(self, features: Tensor) -> Prepared:
-        """What follows from the features (N, F, h, w)."""
-        mean, size = self.expect(features)
+    @staticmethod
+    def _chunk(pixels: Tensor) -> int:
+        """Pixels at a time: those that fit a processor's cache, and all of an image elsewhere."""
+        return CHUNK if pixels.device.type == "cpu" else pixels.shape[2]
+
+    def prepare(self, features: Tensor, given: Coefficients | None = None) -> Prepared:
+        """What follows from the features (N, F, h, w), with coefficients as of ``expect``."""
+        mean, size, support = self.expect(features, given)
         condition = torch.cat([self.standardise(features), size.log()], dim=1)
         if len(self.kernel_bias):
             likely = (mean - self.target_mean[:, None, None]) / self.target_scale[:, None, None]
             condition = torch.cat([condition, likely], dim=1)
-        return Prepared(mean, size, condition.clamp(-CONDITION_LIMIT, CONDITION_LIMIT))
+        return Prepared(mean, size, condition.clamp(-CONDITION_LIMIT, CONDITION_LIMIT), support)
 
     def regressors(self, raw: Tensor, standard: Tensor) -> Tensor:
         """(N, F + kernels, P) what the mean is linear in, from raw and standardised features (N, F, P)."""

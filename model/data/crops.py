@@ -94,6 +94,8 @@ class Augmentation:
     """Largest standard deviation of noise on the input, reflectance."""
     masked: float = 0.1
     """Share of crops with a masked rectangle, which holds ``fill``."""
+    mixed: float = 0.0
+    """Share of crops of which a part shows another scene, and does not count: surroundings as of elsewhere."""
     gamma: float = 0.0
     """Standard deviation of ln γ, the input alone being raised to the power γ: tone curves of displays."""
     responses: tuple[CameraResponse, ...] = ()
@@ -114,6 +116,8 @@ class Batch:
     """(N, h, w) float32, one where the pixel counts: real, not masked, and not shown by another crop."""
     weight: Tensor
     """(N,) float32, how much each pixel of a crop counts."""
+    scene: Tensor
+    """(N,) int64, the number of its scene in the source."""
 
     def crop(self, n: int) -> Batch:
         """A batch of the n-th crop alone."""
@@ -162,6 +166,18 @@ class CropSource:
         """Which scenes have every band."""
         return [bool(supported.all()) for _, supported in self._plans]
 
+    def groups(self) -> dict[str, list[int]]:
+        """The numbers of its scenes by place, or by what the name begins with of scenes that show none."""
+        groups: dict[str, list[int]] = {}
+        for number, scene in enumerate(self.scenes):
+            groups.setdefault(scene.site or scene.name.partition("/")[0], []).append(number)
+        return groups
+
+    def of_scenes(self, numbers: Sequence[int]) -> CropSource:
+        """The same of some of its scenes."""
+        scenes = [self.scenes[number] for number in numbers]
+        return CropSource(scenes, self.bands, self.response, self.fill)
+
     def batch(
         self,
         key: tuple[int, ...],
@@ -180,11 +196,20 @@ class CropSource:
         augmentation : None gives crops through the nominal response with nothing varied.
         """
         rng = np.random.default_rng(key)
-        shown = []
-        for index in rng.choice(len(self.scenes), size=count, p=self._share):
-            crop = _crop(self.scenes[index], size, rng, turn=augmentation is not None)
-            shown.append(self._seen(index, crop, augmentation, rng))
-        return _stacked(shown, np.ones(count, dtype=np.float32))
+        chosen = rng.choice(len(self.scenes), size=count, p=self._share)
+        shown = [self._drawn(index, size, augmentation, rng) for index in chosen]
+        if augmentation is not None and augmentation.mixed:
+            for seen in shown:
+                if rng.random() < augmentation.mixed:
+                    other = rng.choice(len(self.scenes), p=self._share)
+                    seen.surround(self._drawn(other, size, augmentation, rng), rng)
+        return _stacked(shown, np.ones(count, dtype=np.float32), chosen)
+
+    def _drawn(
+        self, index: int, size: int, augmentation: Augmentation | None, rng: np.random.Generator
+    ) -> _Seen:
+        crop = _crop(self.scenes[index], size, rng, turn=augmentation is not None)
+        return self._seen(index, crop, augmentation, rng)
 
     def every_pixel(self, key: tuple[int, ...], *, size: int, crops: int | None = None) -> Batch:
         """Crops of every scene through the nominal response, in which no pixel counts twice.
@@ -200,7 +225,7 @@ class CropSource:
         crops : at most so many windows a scene; None is all of them.
         """
         rng = np.random.default_rng(key)
-        shown, counted = [], []
+        shown, counted, shows = [], [], []
         for index, scene in enumerate(self.scenes):
             windows = _windows(scene, size)
             if crops is not None and len(windows) > crops:
@@ -208,10 +233,11 @@ class CropSource:
             of_scene = [self._seen(index, _around(scene, window, size), None, rng) for window in windows]
             shown += of_scene
             counted += [sum(int(crop.valid.sum()) for crop in of_scene)] * len(of_scene)
+            shows += [index] * len(of_scene)
         pixels = np.array(counted, dtype=np.float32)
         # One on average over the pixels.
         mean = sum(int(crop.valid.sum()) for crop in shown) / len(self.scenes)
-        return _stacked(shown, mean / pixels)
+        return _stacked(shown, mean / pixels, np.array(shows))
 
     def _seen(
         self, index: int, crop: _Crop, augmentation: Augmentation | None, rng: np.random.Generator
@@ -302,10 +328,21 @@ class _Seen(NamedTuple):
     bands: Floats
     valid: Floats
 
+    def surround(self, other: _Seen, rng: np.random.Generator) -> None:
+        """Show another crop on one side of a straight line through the middle third; it does not count."""
+        size = len(self.valid)
+        angle, middle = rng.uniform(0.0, 2.0 * np.pi), rng.uniform(-size / 6.0, size / 6.0)
+        at = np.arange(size) - (size - 1) / 2.0
+        beyond = at[:, None] * np.sin(angle) + at[None, :] * np.cos(angle) > middle
+        self.rgb[:, beyond] = other.rgb[:, beyond]
+        self.valid[beyond] = 0.0
 
-def _stacked(shown: Sequence[_Seen], weight: Floats) -> Batch:
+
+def _stacked(shown: Sequence[_Seen], weight: Floats, scene: NDArray[np.integer]) -> Batch:
     rgb, target, bands, valid = (torch.from_numpy(np.stack(part)) for part in zip(*shown, strict=True))
-    return Batch(rgb, target, bands, valid, torch.from_numpy(weight))
+    return Batch(
+        rgb, target, bands, valid, torch.from_numpy(weight), torch.from_numpy(scene.astype(np.int64))
+    )
 
 
 def _square(scene: TrainingScene, row: int, col: int, size: int) -> _Crop:

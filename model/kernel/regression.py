@@ -98,7 +98,8 @@ class KernelRegression(GrainedNetwork):
 
     def begin(self, scene: Tensor) -> Expected:
         """What the channels (N, C, h, w) say, once for all samples."""
-        return Expected(*self.only.closed.expect(self.only.features(scene)))
+        mean, size, _ = self.only.closed.expect(self.only.features(scene))
+        return Expected(mean, size)
 
     def finish(
         self, begun: Expected, draw: DrawStage, *, steps: int | None = None, number: int = 0

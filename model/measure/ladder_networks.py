@@ -120,7 +120,7 @@ class CascadeRung:
         )
         cascade = CascadeConfig(bands, bands.subset([0, 1, 2]), coarse, (first, second), members)
         self._model, self._config = SpectralCascade(cascade), config
-        fit_means(self._model, source, config)
+        self._means = fit_means(self._model, source, config)
         self._optimiser = torch.optim.AdamW(self._model.parameters(), weight_decay=config.weight_decay)
 
     @property
@@ -130,7 +130,7 @@ class CascadeRung:
 
     def step(self, source: PairSource, step: int) -> None:
         """One optimiser step."""
-        train_step(self._model, source, self._optimiser, self._config, step)
+        train_step(self._model, source, self._optimiser, self._config, step, self._means)
 
     def error(self, module: nn.Module, rgb: Floats, cube: Floats) -> float:
         """The CRPS, after the spread was calibrated."""

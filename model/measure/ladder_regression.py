@@ -70,7 +70,7 @@ class Backbone(nn.Module):
         rgb, cube, _ = source.pixels(seed, None, crop=CROP)
         generator = torch.Generator().manual_seed(seed)
         colour = colour_features(rgb)
-        self.stage.closed.fit(colour, cube, ridge=TrainConfig.ridge, generator=generator)
+        self.stage.closed.fit(colour, cube, generator=generator)
 
     def forward(self, rgb: Tensor) -> Tensor:
         """(N, levels · B, h, w) of (N, 3, h, w), the mean over the networks."""

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spectile.catalog.bands import Bands
 from spectile.model.closed.regressions import Floats
-from spectile.model.data.crops import Augmentation, Batch, CropSource
+from spectile.model.data.crops import Augmentation, Batch, CropSource, TrainingScene
 from spectile.model.measure.ladder import Fitted, join
 from spectile.model.training.ema import Ema
 
@@ -36,11 +37,24 @@ class PairSource(CropSource):
     def __init__(self, rgb: Floats, cube: Floats) -> None:
         self.rgb = torch.from_numpy(np.ascontiguousarray(rgb))
         self.cube = torch.from_numpy(np.ascontiguousarray(cube))
+        valid = np.ones(cube.shape[1:], dtype=bool)
+        # Wavelengths decide nothing here: the input is given, not simulated through a response.
+        bands = Bands.evenly_spaced(1.0, float(len(cube)), len(cube))
+        self.scenes = (TrainingScene("image", cube, bands, valid),)
 
     @property
     def complete(self) -> list[bool]:
         """The one image has every band."""
         return [True]
+
+    def groups(self) -> dict[str, list[int]]:
+        """The one image."""
+        return {"image": [0]}
+
+    def of_scenes(self, numbers: Sequence[int]) -> PairSource:
+        """Itself."""
+        del numbers
+        return self
 
     def batch(
         self, key: tuple[int, ...], *, count: int, size: int, augmentation: Augmentation | None, **_: object
@@ -70,6 +84,7 @@ class PairSource(CropSource):
             torch.ones(target.shape[:2]),
             torch.ones(count, size, size),
             torch.ones(count),
+            torch.zeros(count, dtype=torch.int64),
         )
 
     def pixels(
@@ -155,7 +170,7 @@ def whole(rgb: Floats, cube: Floats) -> Batch:
     target[0, :, :height, :width] = torch.from_numpy(cube)
     valid = torch.zeros((1, *padded.shape[2:]))
     valid[0, :height, :width] = 1.0
-    return Batch(padded, target, torch.ones(1, len(cube)), valid, torch.ones(1))
+    return Batch(padded, target, torch.ones(1, len(cube)), valid, torch.ones(1), torch.zeros(1, dtype=torch.int64))
 
 
 def padded_image(rgb: Floats) -> tuple[Tensor, int, int]:

@@ -88,7 +88,7 @@ def test_spread_and_grain_are_those_of_weighed_scenes(monkeypatch: pytest.Monkey
     both = source.every_pixel((0,), size=32)
     # A crop of no weight is as one that is not there.
     first = Batch(*(part.clone() for part in (both.rgb, both.target, both.bands, both.valid)),
-                  torch.tensor([1.0, 0.0]))  # fmt: skip
+                  torch.tensor([1.0, 0.0]), both.scene)  # fmt: skip
     found = []
     for batch in (first, both.crop(0)):
         calibrate_stages(model, batch, seed=0)

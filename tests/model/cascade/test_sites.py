@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -94,12 +93,13 @@ def test_a_checkpoint_has_the_errors_and_a_calibration_as_wide(places, tmp_path,
     config = TrainConfig(steps=2, batch=2, crop=40, warmup=1, validate_every=2)  # whole strips
     cascade = CascadeConfig(VNIR48, RGB_CAMERA, stages=STAGES)
 
-    def trained(name: str, scenes: list[TrainingScene], strips: list[TrainingScene]) -> dict[str, Any]:
-        train(config, cascade, scenes, strips, tmp_path / name, metadata={"name": name})
+    def trained(name: str) -> dict[str, Any]:
+        train(config, cascade, *places, tmp_path / name, metadata={"name": name})
         return dict(checkpoint.load(tmp_path / name).metadata)
 
-    here = trained("here", *places)
-    nowhere = trained("nowhere", *([replace(each, site="") for each in part] for part in places))
+    here = trained("here")
+    monkeypatch.setattr("spectile.model.cascade.train.leave_sites_out", lambda *_: {})
+    nowhere = trained("nowhere")
     assert nowhere["sites"] == {}
     factor = site_factor({name: SiteErrors(**errors) for name, errors in here["sites"].items()})
     assert factor > 1.05
@@ -126,7 +126,7 @@ def test_a_widened_calibration_covers_more(fitted, places):
     torch.nn.init.constant_(model.stage(0).deviation, 0.3)
     source = CropSource([scene("new", edge=0.4, site="new", seed=5)], VNIR48, RGB_CAMERA)
     batch = held_out_crops(source, crops=2, size=32, seed=0)
-    factors = Calibration(8, (1.0,) * 48, (-1.6,) * 48, (1.6,) * 48)
+    factors = Calibration(8, (1.0,) * 48, (-0.2,) * 48, (0.2,) * 48)
 
     def cover(factor: float) -> float:
         wide = factors.widened(factor)

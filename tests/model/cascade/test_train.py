@@ -96,9 +96,9 @@ def test_the_same_step_again_and_again_lowers_both_losses() -> None:
     torch.manual_seed(0)
     source, model = CropSource(SCENES, VNIR48, RGB_CAMERA), SpectralCascade(CASCADE)
     config = replace(CONFIG, batch=4, warmup=0, learning_rate=6e-3)
-    fit_means(model, source, config)
+    means = fit_means(model, source, config)
     optimiser = torch.optim.AdamW(model.parameters())
-    losses = [train_step(model, source, optimiser, config, 0) for _ in range(20)]
+    losses = [train_step(model, source, optimiser, config, 0, means) for _ in range(20)]
     for stage in ("first", "second"):
         assert losses[-1][stage] < 0.8 * losses[0][stage]
 
