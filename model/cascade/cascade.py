@@ -145,12 +145,12 @@ class Stage(nn.Module):
     """A mean plus a diffused residual: y = W·f + b + u(f)·(s(f)·A·m(f) + A_K·(σ ∘ z)), z diffused given f.
 
     W, b, u and A are the closed form's (``model/closed/closed_form.py``), A_K the first K columns of A. m is
-    the output of the condition branch for the surroundings. s is the support of the colour, one near those
-    of the training data and zero far from them, where the mean is the closed form's alone; σ (K,), ``deviation``, is the deviation of each
-    component that remains, measured while it learns, so that z stays white. ``spread`` multiplies σ in
-    samples: a network leaves less of its training data than of others, and calibration says by how much.
-    ``grain`` (K, scales) is how what it leaves hangs together in space (``diffusion.grain``); the noise of
-    the diffusion has the same, so that the network need not make it.
+    the output of the condition branch for the surroundings. s is the support of the colour: one near those
+    of the training data, zero far from them, where the mean is the closed form's alone. σ (K,),
+    ``deviation``, is the deviation of each component that remains, measured while it learns, so that z stays
+    white. ``spread`` multiplies σ in samples: a network leaves less of its training data than of others, and
+    calibration says by how much. ``grain`` (K, scales) is how what it leaves hangs together in space
+    (``diffusion.grain``); the noise of the diffusion has the same, so that the network need not make it.
     """
 
     deviation: Tensor

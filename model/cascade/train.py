@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from spectile.model.diffusion.losses import spectral_loss
 from spectile.model.diffusion.parameterization import add_noise
 from spectile.model.diffusion.schedule import Schedule
 from spectile.model.networks.unet_compact import CompactUNet
+from spectile.model.training.ahead import Ahead
 from spectile.model.training.ema import Ema
 from spectile.model.training.run import Progress, generator_of, run_steps, scene_facts
 
@@ -98,6 +100,7 @@ def train(
     facts = {**metadata, "fill": fill.tolist(), "cascade": cascade.to_json(), "training": asdict(config)}
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
     ema = Ema(model, decay=config.ema_decay, start=config.warmup)
+    batches = Ahead(partial(crops_of, source, config))
     finished: list[SpectralCascade] = []
 
     def finish() -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -119,7 +122,7 @@ def train(
         steps=config.steps,
         log_every=config.log_every,
         validate_every=config.validate_every,
-        step=lambda step: train_step(model, source, optimiser, config, step, means),
+        step=lambda step: train_step(model, batches(step), optimiser, config, step, means),
         validate=lambda: validate(averaged(cascade, ema).to(where), watch, config),
         progress=progress,
         finish=finish,
@@ -150,9 +153,15 @@ def averaged(cascade: CascadeConfig, ema: Ema) -> SpectralCascade:
     return model
 
 
+def crops_of(source: CropSource, config: TrainConfig, step: int) -> Batch:
+    """The crops of a step."""
+    key = (config.seed, 1, step)
+    return source.batch(key, count=config.batch, size=config.crop, augmentation=config.augmentation)
+
+
 def train_step(
     model: SpectralCascade,
-    source: CropSource,
+    batch: Batch,
     optimiser: torch.optim.Optimizer,
     config: TrainConfig,
     step: int,
@@ -160,12 +169,6 @@ def train_step(
 ) -> dict[str, float]:
     """One optimiser step on both stages of one member, each in turn; the losses."""
     member = step % model.config.members
-    batch = source.batch(
-        (config.seed, 1, step),
-        count=config.batch,
-        size=config.crop,
-        augmentation=config.augmentation,
-    )
     generator = generator_of(config.seed, 2, step)
     first, second = step_losses(model, batch, config, generator, member, means)
     for group in optimiser.param_groups:

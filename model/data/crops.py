@@ -95,7 +95,7 @@ class Augmentation:
     masked: float = 0.1
     """Share of crops with a masked rectangle, which holds ``fill``."""
     mixed: float = 0.0
-    """Share of crops of which a part shows another scene, and does not count: surroundings as of elsewhere."""
+    """Share of crops of which a part shows another scene and does not count: other surroundings."""
     gamma: float = 0.0
     """Standard deviation of ln γ, the input alone being raised to the power γ: tone curves of displays."""
     responses: tuple[CameraResponse, ...] = ()

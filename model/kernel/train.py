@@ -99,9 +99,7 @@ def fit(
     for number, group in enumerate(places, 1):
         own, left_out = found.errors[group.name]
         errors[group.name] = {"own": own, "left_out": left_out}
-        progress(
-            {"step": number, "of": len(places), "left_out": group.name, "rmse": round(left_out, 4)}
-        )
+        progress({"step": number, "of": len(places), "left_out": group.name, "rmse": round(left_out, 4)})
     _, polynomial, kernel, share = choice = found.choice
     chosen = {
         "degree": sizes[choice.features], "polynomial": polynomial, "kernel": kernel, "share": share

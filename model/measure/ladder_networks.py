@@ -21,7 +21,7 @@ from spectile.model.cascade.cascade import (
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
 from spectile.model.cascade.spread import calibrate_bands, calibrate_stages
-from spectile.model.cascade.train import train_step
+from spectile.model.cascade.train import crops_of, train_step
 from spectile.model.closed.regressions import Floats
 from spectile.model.measure.ladder import Fit, Fitted
 from spectile.model.measure.ladder_regression import (
@@ -130,7 +130,8 @@ class CascadeRung:
 
     def step(self, source: PairSource, step: int) -> None:
         """One optimiser step."""
-        train_step(self._model, source, self._optimiser, self._config, step, self._means)
+        batch = crops_of(source, self._config, step)
+        train_step(self._model, batch, self._optimiser, self._config, step, self._means)
 
     def error(self, module: nn.Module, rgb: Floats, cube: Floats) -> float:
         """The CRPS, after the spread was calibrated."""

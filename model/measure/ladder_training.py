@@ -170,7 +170,9 @@ def whole(rgb: Floats, cube: Floats) -> Batch:
     target[0, :, :height, :width] = torch.from_numpy(cube)
     valid = torch.zeros((1, *padded.shape[2:]))
     valid[0, :height, :width] = 1.0
-    return Batch(padded, target, torch.ones(1, len(cube)), valid, torch.ones(1), torch.zeros(1, dtype=torch.int64))
+    return Batch(
+        padded, target, torch.ones(1, len(cube)), valid, torch.ones(1), torch.zeros(1, dtype=torch.int64)
+    )
 
 
 def padded_image(rgb: Floats) -> tuple[Tensor, int, int]:

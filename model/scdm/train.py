@@ -7,6 +7,7 @@ no weight: the second learns from true coarse bands, as published, and Adam keep
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from spectile.model.diffusion.guidance import drop_condition
 from spectile.model.diffusion.losses import scdm_loss
 from spectile.model.diffusion.parameterization import add_noise
 from spectile.model.scdm.cascade import ScdmCascade
-from spectile.model.scdm.preset import ScdmPreset
+from spectile.model.scdm.preset import ScdmPreset, TrainingPreset
+from spectile.model.training.ahead import Ahead
 from spectile.model.training.ema import Ema
 from spectile.model.training.run import Progress, generator_of, run_steps, scene_facts
 
@@ -76,6 +78,7 @@ def train(
     facts = {**metadata, "kind": KIND, "fill": fill.tolist(), "preset": preset.to_json()}
     optimiser = torch.optim.Adam(model.parameters(), lr=training.learning_rate)
     ema = Ema(model, decay=training.ema_decay, start=training.ema_start)
+    batches = Ahead(partial(_crops_of, source, training))
 
     def averaged() -> ScdmCascade:
         average = ScdmCascade(preset).eval()
@@ -96,7 +99,7 @@ def train(
         steps=training.iterations,
         log_every=training.log_every,
         validate_every=training.validate_every,
-        step=lambda step: _step(model, source, optimiser, step),
+        step=lambda step: _step(model, batches(step), optimiser, step),
         validate=lambda: validate(averaged(), watch),
         progress=progress,
         stop_after=stop_after,
@@ -109,17 +112,14 @@ def mean_input(preset: ScdmPreset) -> Floats:
     return np.full(3, preset.offset / preset.counts, dtype=np.float32)
 
 
-def _step(
-    model: ScdmCascade, source: CropSource, optimiser: torch.optim.Optimizer, step: int
-) -> dict[str, float]:
+def _crops_of(source: CropSource, training: TrainingPreset, step: int) -> Batch:
+    key = (training.seed, 1, step)
+    return source.batch(key, count=training.batch, size=training.crop, augmentation=training.augmentation)
+
+
+def _step(model: ScdmCascade, batch: Batch, optimiser: torch.optim.Optimizer, step: int) -> dict[str, float]:
     """One step of each stage; the losses."""
     training = model.config.training
-    batch = source.batch(
-        (training.seed, 1, step),
-        count=training.batch,
-        size=training.crop,
-        augmentation=training.augmentation,
-    )
     generator = generator_of(training.seed, 2, step)
     # The networks' dropout draws from the global generator, which must depend on the step alone too.
     torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))

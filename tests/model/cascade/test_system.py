@@ -43,7 +43,14 @@ def test_the_trainer_gets_the_configuration_after_how_to_train(monkeypatch: pyte
 def test_the_second_stage_is_checked_only_where_every_crop_has_every_band() -> None:
     torch.manual_seed(0)
     model, crops = SpectralCascade(CONFIG).eval(), torch.rand(2, 48, 16, 16) * 0.4
-    batch = Batch(crops[:, [16, 11, 6]], crops, torch.ones(2, 48), torch.ones(2, 16, 16), torch.ones(2), torch.zeros(2).long())
+    batch = Batch(
+        crops[:, [16, 11, 6]],
+        crops,
+        torch.ones(2, 48),
+        torch.ones(2, 16, 16),
+        torch.ones(2),
+        torch.zeros(2).long(),
+    )
     assert set(SYSTEM.checks(model, batch, 0)) == {"shuffle_factor"}
     lacking = batch.bands.clone()
     lacking[1, 40] = 0.0

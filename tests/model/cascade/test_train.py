@@ -17,7 +17,7 @@ from spectile.model import checkpoint
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage, StageConfig
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
-from spectile.model.cascade.train import _whitened, learning_rate, random_times, train, train_step
+from spectile.model.cascade.train import _whitened, crops_of, learning_rate, random_times, train, train_step
 from spectile.model.data.crops import Augmentation, CropSource, TrainingScene
 from spectile.model.diffusion.schedule import linear_schedule
 
@@ -98,7 +98,7 @@ def test_the_same_step_again_and_again_lowers_both_losses() -> None:
     config = replace(CONFIG, batch=4, warmup=0, learning_rate=6e-3)
     means = fit_means(model, source, config)
     optimiser = torch.optim.AdamW(model.parameters())
-    losses = [train_step(model, source, optimiser, config, 0, means) for _ in range(20)]
+    losses = [train_step(model, crops_of(source, config, 0), optimiser, config, 0, means) for _ in range(20)]
     for stage in ("first", "second"):
         assert losses[-1][stage] < 0.8 * losses[0][stage]
 

@@ -50,7 +50,14 @@ def batch() -> Batch:
     bands = torch.ones(1, 48)
     bands[:, 40:] = 0.0
     target = torch.full((1, 48, 24, 24), 0.3)
-    return Batch(torch.full((1, 3, 24, 24), 0.3), target, bands, torch.ones(1, 24, 24), torch.ones(1), torch.zeros(1).long())
+    return Batch(
+        torch.full((1, 3, 24, 24), 0.3),
+        target,
+        bands,
+        torch.ones(1, 24, 24),
+        torch.ones(1),
+        torch.zeros(1).long(),
+    )
 
 
 def test_the_table_has_the_error_of_every_estimate(batch: Batch) -> None:
