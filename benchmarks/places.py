@@ -173,11 +173,12 @@ def maker(recipe: AnyRecipe, config: Config, sets: SceneSets, device: str) -> Ma
         return fit_others
 
     def train_others(place: str, out: Path) -> Network:
-        parts = (
+        training, validation = (
             [scene for scene in part if scene.site != place] for part in (sets.training, sets.validation)
         )
         network = SYSTEMS[recipe.kind].train(
-            config, recipe.training, training, validation, out, metadata={"name": f"without-{place}"}, device=device,
+            config, recipe.training, training, validation, out,
+            metadata={"name": f"without-{place}"}, device=device,
             progress=lambda record: print(json.dumps(record), flush=True),
         )  # fmt: skip
         return network.to("cpu")
