@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from spectile.catalog.bands import Bands, coarse_indices
 from spectile.catalog.errors import UsageError
 from spectile.catalog.fields import Count, Depth, Finite, Members, Steps, Width
-from spectile.model.closed.closed_form import COLOUR_FEATURES, ClosedForm, Prepared, colour_features
+from spectile.model.closed.closed_form import (
+    COLOUR_FEATURES,
+    ClosedForm,
+    Coefficients,
+    Prepared,
+    colour_features,
+)
 from spectile.model.closed.spectra import components
 from spectile.model.diffusion.grain import white_grain
 from spectile.model.diffusion.parameterization import to_x0
@@ -326,11 +332,13 @@ class SpectralCascade(GrainedNetwork):
         given = torch.cat([begun.colour, coarse], dim=1)
         return self._second(given, begun.prepared.support, steps or self.config.steps, number, draw)
 
-    def closed_form(self, rgb: Tensor) -> Tensor:
-        """(N, B, h, w) the means of both stages without any network."""
+    def closed_form(
+        self, rgb: Tensor, first: Coefficients | None = None, second: Coefficients | None = None
+    ) -> Tensor:
+        """(N, B, h, w) the means of both stages without any network, or those of other coefficients."""
         colour = colour_features(rgb)
-        coarse = self.stage(0).closed.prepare(colour).mean
-        return self.stage(1).closed.prepare(torch.cat([colour, coarse], dim=1)).mean
+        coarse = self.stage(0).closed.prepare(colour, first).mean
+        return self.stage(1).closed.prepare(torch.cat([colour, coarse], dim=1), second).mean
 
     def estimates(self, rgb: Tensor) -> Mapping[str, Tensor]:
         """The closed forms' estimate."""

@@ -2,8 +2,8 @@
 
 Validation strips lie beside training columns, so intervals calibrated on them are too narrow in every other
 place. A user's scene is like a new place, so whole places are held out (grouped cross-validation, Roberts et
-al. 2017). A training without each place would take too long. The closed form is fitted again in seconds, and
-in new places the networks add nothing to it on average (docs/evaluation.md).
+al. 2017). A training without each place would take too long. The closed form without each is there already,
+and in new places the networks add nothing to it on average (docs/evaluation.md).
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from spectile.model.cascade.cascade import SpectralCascade
-from spectile.model.cascade.means import fit_means
+from spectile.model.cascade.means import Means
 from spectile.model.cascade.spread import CALIBRATION_CROPS
-from spectile.model.data.crops import CropSource, Floats, TrainingScene
+from spectile.model.data.crops import CropSource, TrainingScene
 from spectile.model.training.run import generator_of
 
 if TYPE_CHECKING:
     from spectile.model.cascade.config import TrainConfig
-
-MOST_SITES = 8
-"""Places that are left out; each is a fit of half a minute."""
 
 
 class SiteErrors(NamedTuple):
@@ -39,38 +36,34 @@ class SiteErrors(NamedTuple):
 @torch.inference_mode()
 def leave_sites_out(
     model: SpectralCascade,
+    means: Means,
     scenes: Sequence[TrainingScene],
     validation: Sequence[TrainingScene],
     config: TrainConfig,
-    fill: Floats,
 ) -> dict[str, SiteErrors]:
     """The errors of places that have validation scenes, and without which the model can be fitted.
 
     Parameters
     ----------
     model : the trained cascade.
-    scenes, validation : what it was trained on and watched by.
+    means : its closed forms without each training scene's place.
+    scenes, validation : what it was trained on, in the order of ``means``, and watched by.
     config : how it was trained.
-    fill : (3,) what masked pixels of its input hold.
     """
     cascade = model.config
-    sites = sorted({scene.site for scene in validation} - {""})
     errors = {}
-    for site in sites[:: math.ceil(len(sites) / MOST_SITES) or 1]:
-        rest = [scene for scene in scenes if scene.site != site]
-        if len(rest) == len(scenes) or not rest:
+    for site in sorted({scene.site for scene in validation} - {""}):
+        of_site = [number for number, scene in enumerate(scenes) if scene.site == site]
+        if not of_site or len(of_site) == len(scenes):
             continue
-        source = CropSource(rest, cascade.bands, cascade.response)
-        if not any(source.complete):
-            continue
-        fitted = SpectralCascade(cascade).eval()
-        fit_means(fitted, source, config)
         strips = [scene for scene in validation if scene.site == site]
-        watch = CropSource(strips, cascade.bands, cascade.response, fill)
+        watch = CropSource(strips, cascade.bands, cascade.response, means.fill)
         batch = watch.every_pixel((config.seed, 8), size=config.crop, crops=CALIBRATION_CROPS)
         draw = model.drawn_by(generator_of(config.seed, 5, 0), len(batch.rgb), *batch.rgb.shape[2:])
-        own, left_out = model.sample(batch.rgb, draw, steps=1), fitted.closed_form(batch.rgb)
-        errors[site] = SiteErrors(batch.rmse(own), batch.rmse(left_out))
+        left_out = torch.full((len(batch.rgb),), of_site[0])
+        own = model.sample(batch.rgb, draw, steps=1)
+        closed = model.closed_form(batch.rgb, means.without(0, left_out), means.without(1, left_out))
+        errors[site] = SiteErrors(batch.rmse(own), batch.rmse(closed))
     return errors
 
 

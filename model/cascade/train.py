@@ -105,7 +105,9 @@ def train(
 
     def finish() -> tuple[dict[str, Tensor], dict[str, Any]]:
         finished.append(averaged(cascade, ema))
-        return _finish(finished[-1], source, watch, config)  # on the CPU: a few crops, drawn once
+        return _finish(
+            finished[-1], means.to("cpu"), source, watch, config
+        )  # on the CPU: a few crops, drawn once
 
     run_steps(
         model,
@@ -132,7 +134,7 @@ def train(
 
 
 def _finish(
-    model: SpectralCascade, source: CropSource, watch: CropSource, config: TrainConfig
+    model: SpectralCascade, means: Means, source: CropSource, watch: CropSource, config: TrainConfig
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Round the networks to half precision and calibrate the rounded ones; their tensors and facts."""
     networks = dict(model.named_parameters())
@@ -140,7 +142,7 @@ def _finish(
     batch = watch.every_pixel((config.seed, 8), size=config.crop, crops=CALIBRATION_CROPS)
     calibrate_stages(model, batch, seed=config.seed)
     factors = calibrate_bands(model, batch, samples=CALIBRATION_SAMPLES, seed=config.seed)
-    sites = leave_sites_out(model, source.scenes, watch.scenes, config, watch.fill)
+    sites = leave_sites_out(model, means, source.scenes, watch.scenes, config)
     factors = factors.widened(site_factor(sites))
     tensors = {k: v.half() if k in networks else v for k, v in model.state_dict().items()}
     return tensors, {"calibration": factors.to_json(), "sites": {k: v._asdict() for k, v in sites.items()}}

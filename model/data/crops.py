@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -155,6 +155,7 @@ class CropSource:
         weight = np.array([scene.weight for scene in scenes], dtype=np.float64)
         self._share = weight / weight.sum()
         self._plans = [resampling_matrix(scene.bands, bands) for scene in scenes]
+        self._known: dict[int, NDArray[np.floating]] = {}
         for scene, (_, supported) in zip(scenes, self._plans, strict=True):
             if not supported.any():
                 raise UsageError("the scene has none of the model's bands", where=scene.name)
@@ -208,8 +209,8 @@ class CropSource:
     def _drawn(
         self, index: int, size: int, augmentation: Augmentation | None, rng: np.random.Generator
     ) -> _Seen:
-        crop = _crop(self.scenes[index], size, rng, turn=augmentation is not None)
-        return self._seen(index, crop, augmentation, rng)
+        at = _somewhere(self.scenes[index], size, rng, turn=augmentation is not None)
+        return self._seen(index, at, augmentation, rng)
 
     def every_pixel(self, key: tuple[int, ...], *, size: int, crops: int | None = None) -> Batch:
         """Crops of every scene through the nominal response, in which no pixel counts twice.
@@ -230,7 +231,11 @@ class CropSource:
             windows = _windows(scene, size)
             if crops is not None and len(windows) > crops:
                 windows = [windows[i] for i in sorted(rng.permutation(len(windows))[:crops])]
-            of_scene = [self._seen(index, _around(scene, window, size), None, rng) for window in windows]
+            of_scene = []
+            for window in windows:
+                at = _around(scene, window, size)
+                seen = self._seen(index, at, None, rng)
+                of_scene.append(seen._replace(valid=seen.valid * _inside(at, window)))
             shown += of_scene
             counted += [sum(int(crop.valid.sum()) for crop in of_scene)] * len(of_scene)
             shows += [index] * len(of_scene)
@@ -239,20 +244,36 @@ class CropSource:
         mean = sum(int(crop.valid.sum()) for crop in shown) / len(self.scenes)
         return _stacked(shown, mean / pixels, np.array(shows))
 
+    def _projected(self, index: int) -> NDArray[np.floating]:
+        """(B + C, H, W) a scene in the model's bands and as the expected response sees it, in its own type.
+
+        Made once: a crop that only varies in brightness is a crop of this, at a fraction of the cost.
+        """
+        if index not in self._known:
+            scene, (matrix, _) = self.scenes[index], self._plans[index]
+            both = np.concatenate([matrix, resampling_matrix(scene.bands, self.response)[0]])
+            cube = np.where(scene.valid, scene.cube, 0.0).astype(np.float32)
+            self._known[index] = np.tensordot(both.astype(np.float32), cube, 1).astype(scene.cube.dtype)
+        return self._known[index]
+
     def _seen(
-        self, index: int, crop: _Crop, augmentation: Augmentation | None, rng: np.random.Generator
+        self, index: int, at: _Square, augmentation: Augmentation | None, rng: np.random.Generator
     ) -> _Seen:
         """A crop of a scene as the model gets it."""
-        scene, (matrix, supported) = self.scenes[index], self._plans[index]
-        cube, shown, valid = crop
-        size = len(shown)
+        scene, (_, supported) = self.scenes[index], self._plans[index]
+        shown, valid = at.cut(scene.valid), at.cut(scene.valid, mode="constant")
+        known = at.cut(self._projected(index)).astype(np.float32)
+        gain = np.ones(shown.shape, np.float32)
         if augmentation is not None:
-            cube = cube * _illumination(augmentation, size, rng)
-        target = np.tensordot(matrix.astype(np.float32), cube, 1)
-        rgb = self._camera(scene, cube, augmentation, rng)
-        if augmentation is not None and rng.random() < augmentation.masked:
-            rows, cols = (np.sort(rng.integers(0, size + 1, 2)) for _ in range(2))
-            shown[rows[0] : rows[1], cols[0] : cols[1]] = False
+            gain = _illumination(augmentation, at.size, rng)
+            known *= gain
+        count = len(self.bands)
+        target, rgb = known[:count], known[count:]
+        if augmentation is not None:
+            rgb = self._camera(scene, rgb, at, gain * shown, augmentation, rng)
+            if rng.random() < augmentation.masked:
+                rows, cols = (np.sort(rng.integers(0, at.size + 1, 2)) for _ in range(2))
+                shown[rows[0] : rows[1], cols[0] : cols[1]] = False
         rgb[:, ~shown] = self.fill[:, None]
         return _Seen(rgb, target, supported.astype(np.float32), (valid & shown).astype(np.float32))
 
@@ -277,16 +298,21 @@ class CropSource:
         return torch.cat(rgb), torch.cat(target), torch.cat(bands)
 
     def _camera(
-        self, scene: TrainingScene, cube: Floats, augmentation: Augmentation | None, rng: np.random.Generator
+        self,
+        scene: TrainingScene,
+        expected: Floats,
+        at: _Square,
+        gain: Floats,
+        augmentation: Augmentation,
+        rng: np.random.Generator,
     ) -> Floats:
-        """(C, h, w) what the camera sees of the cube."""
-        if augmentation is None:
-            return np.tensordot(resampling_matrix(scene.bands, self.response)[0], cube, 1).astype(np.float32)
-        matrix, _ = resampling_matrix(scene.bands, self.response)
-        channels = len(self.response)
-        gain, gamma = np.ones(channels), 1.0
+        """(C, h, w) what a varied camera sees of a square whose pixels are multiplied by ``gain`` (h, w).
+
+        ``expected`` is what the expected response sees of it.
+        """
+        rgb, gamma = expected, 1.0
         if rng.random() >= augmentation.nominal:
-            response = self.response
+            channels, response = len(self.response), self.response
             if augmentation.responses:
                 weight = np.array([response.weight for response in augmentation.responses])
                 drawn = rng.choice(len(weight), p=weight / weight.sum())
@@ -296,12 +322,14 @@ class CropSource:
             matrix, seen = resampling_matrix(scene.bands, varied)
             if not seen.all():  # moved beyond the scene's bands
                 matrix, _ = resampling_matrix(scene.bands, response)
-            gain = np.exp(
+            scale = np.exp(
                 rng.normal(0, augmentation.input_gain) + rng.normal(0, augmentation.channel_gain, channels)
             )
             if augmentation.gamma > 0:
                 gamma = np.exp(rng.normal(0, augmentation.gamma))
-        rgb = np.tensordot((matrix * gain[:, None]).astype(np.float32), cube, 1)
+            # A masked pixel's value must be finite, because NaN times a weight of zero is NaN.
+            cube = np.where(gain > 0, at.cut(scene.cube), 0.0).astype(np.float32) * gain
+            rgb = np.tensordot((matrix * scale[:, None]).astype(np.float32), cube, 1)
         if gamma != 1.0:
             rgb = np.maximum(rgb, 0.0) ** np.float32(gamma)
         sd = augmentation.sensor_noise * rng.random() ** 2
@@ -309,15 +337,27 @@ class CropSource:
         return np.maximum(noisy, 0.0).astype(np.float32)
 
 
-class _Crop(NamedTuple):
+class _Square(NamedTuple):
     """A square of a scene, reflected outward where the scene is smaller."""
 
-    cube: Floats
-    """(S, size, size) float32."""
-    shown: NDArray[np.bool_]
-    """(size, size), False where the pixel is masked."""
-    valid: NDArray[np.bool_]
-    """(size, size), False where it is masked or a reflection."""
+    row: int
+    """Of its upper left corner …"""
+    col: int
+    """… and the column."""
+    size: int
+    """Its side."""
+    turns: int = 0
+    """Quarter turns."""
+    flip: bool = False
+    """Whether it is mirrored, after that."""
+
+    def cut(self, image: NDArray[Any], mode: Literal["symmetric", "constant"] = "symmetric") -> NDArray[Any]:
+        """The square of an image (…, H, W); beyond it are reflections, or zeros."""
+        inside = image[..., self.row : self.row + self.size, self.col : self.col + self.size]
+        missing = [(0, self.size - extent) for extent in inside.shape[-2:]]
+        around = [(0, 0)] * (image.ndim - 2)
+        square = np.rot90(np.pad(inside, [*around, *missing], mode=mode), self.turns, (-2, -1))
+        return np.ascontiguousarray(square[..., ::-1] if self.flip else square)
 
 
 class _Seen(NamedTuple):
@@ -345,33 +385,12 @@ def _stacked(shown: Sequence[_Seen], weight: Floats, scene: NDArray[np.integer])
     )
 
 
-def _square(scene: TrainingScene, row: int, col: int, size: int) -> _Crop:
-    """The square whose upper left corner is there."""
-    window = slice(row, row + size), slice(col, col + size)
-    cube = scene.cube[(slice(None), *window)].astype(np.float32)
-    real = scene.valid[window]
-    missing = [(0, size - extent) for extent in real.shape]
-    cube = np.pad(cube, [(0, 0), *missing], mode="symmetric")
-    shown = np.pad(real, missing, mode="symmetric")
-    # A masked pixel's value must be finite, because NaN times a weight of zero is NaN.
-    cube[:, ~shown] = 0.0
-    return _Crop(cube, shown, np.pad(real, missing))
-
-
-def _crop(scene: TrainingScene, size: int, rng: np.random.Generator, *, turn: bool) -> _Crop:
+def _somewhere(scene: TrainingScene, size: int, rng: np.random.Generator, *, turn: bool) -> _Square:
     """A random square; with ``turn``, flipped and rotated."""
     row, col = (int(rng.integers(0, max(extent - size, 0) + 1)) for extent in scene.valid.shape)
-    crop = _square(scene, row, col, size)
     if not turn:
-        return crop
-    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    cube, shown, valid = (
-        np.rot90(crop.cube, turns, (1, 2)),
-        *np.rot90([crop.shown, crop.valid], turns, (1, 2)),
-    )
-    if flip:
-        cube, shown, valid = cube[..., ::-1], shown[..., ::-1], valid[..., ::-1]
-    return _Crop(np.ascontiguousarray(cube), shown.copy(), valid.copy())
+        return _Square(row, col, size)
+    return _Square(row, col, size, int(rng.integers(4)), bool(rng.integers(2)))
 
 
 def _windows(scene: TrainingScene, size: int) -> list[tuple[slice, slice]]:
@@ -384,17 +403,21 @@ def _windows(scene: TrainingScene, size: int) -> list[tuple[slice, slice]]:
     return [(rows, cols) for rows in axes[0] for cols in axes[1] if scene.valid[rows, cols].any()]
 
 
-def _around(scene: TrainingScene, window: tuple[slice, slice], size: int) -> _Crop:
-    """The square with a window in its middle, as far as the scene reaches; the window alone counts."""
+def _around(scene: TrainingScene, window: tuple[slice, slice], size: int) -> _Square:
+    """The square with a window in its middle, as far as the scene reaches."""
     row, col = (
         min(max((part.start + part.stop - size) // 2, 0), max(extent - size, 0))
         for part, extent in zip(window, scene.valid.shape, strict=True)
     )
-    cube, shown, valid = _square(scene, row, col, size)
-    inside = np.zeros_like(valid)
+    return _Square(row, col, size)
+
+
+def _inside(at: _Square, window: tuple[slice, slice]) -> Floats:
+    """(size, size) one where a square shows a window."""
+    inside = np.zeros((at.size, at.size), dtype=np.float32)
     rows, cols = window
-    inside[rows.start - row : rows.stop - row, cols.start - col : cols.stop - col] = True
-    return _Crop(cube, shown, valid & inside)
+    inside[rows.start - at.row : rows.stop - at.row, cols.start - at.col : cols.stop - at.col] = 1.0
+    return inside
 
 
 def _illumination(augmentation: Augmentation, size: int, rng: np.random.Generator) -> Floats:

@@ -14,7 +14,7 @@ from spectile.catalog.calibration import Calibration
 from spectile.model import checkpoint
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig
 from spectile.model.cascade.config import TrainConfig
-from spectile.model.cascade.means import fit_means
+from spectile.model.cascade.means import Means, fit_means
 from spectile.model.cascade.sites import SiteErrors, leave_sites_out, site_factor
 from spectile.model.cascade.train import train
 from spectile.model.data.crops import CropSource, TrainingScene
@@ -22,7 +22,6 @@ from spectile.model.measure.evaluation import evaluate, held_out_crops
 
 STAGES = (StageConfig(3, 8, 1, 8, kernels=16), StageConfig(3, 8, 1, 8))
 CONFIG = TrainConfig(crop=32)
-FILL = np.zeros(3, np.float32)
 NM = np.asarray(VNIR48.centre_nm)[:, None, None]
 
 
@@ -39,11 +38,10 @@ def fitted(monkeypatch: pytest.MonkeyPatch):
     """A cascade of closed forms, fitted to scenes."""
     monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 20)
 
-    def fit(scenes: list[TrainingScene]) -> SpectralCascade:
+    def fit(scenes: list[TrainingScene]) -> tuple[SpectralCascade, Means]:
         torch.manual_seed(0)
         model = SpectralCascade(CascadeConfig(VNIR48, RGB_CAMERA, stages=STAGES)).eval()
-        fit_means(model, CropSource(scenes, VNIR48, RGB_CAMERA), CONFIG)
-        return model
+        return model, fit_means(model, CropSource(scenes, VNIR48, RGB_CAMERA), CONFIG)
 
     return fit
 
@@ -59,10 +57,10 @@ def places() -> tuple[list[TrainingScene], list[TrainingScene]]:
 
 def test_errors_are_those_of_a_fit_without_the_whole_place(fitted, places):
     scenes, strips = places
-    model = fitted(scenes)
-    found = leave_sites_out(model, scenes, strips, CONFIG, FILL)
+    model, means = fitted(scenes)
+    found = leave_sites_out(model, means, scenes, strips, CONFIG)
     assert set(found) == {"alike", "near", "unlike"}
-    without = fitted([each for each in scenes if each.site != "alike"])
+    without, _ = fitted([each for each in scenes if each.site != "alike"])
     watch = CropSource([each for each in strips if each.site == "alike"], VNIR48, RGB_CAMERA)
     batch = watch.every_pixel((0, 8), size=32)
     for error, estimate in (
@@ -71,19 +69,17 @@ def test_errors_are_those_of_a_fit_without_the_whole_place(fitted, places):
     ):
         squared = (estimate - batch.target).square().mean(1)
         expected = squared[batch.valid > 0].mean().sqrt().item()
-        assert error == pytest.approx(expected, rel=1e-4)
+        # The kernels lie where all scenes put them, and the penalties are those that suit all.
+        assert error == pytest.approx(expected, rel=0.1)
 
 
 def test_places_without_a_strip_or_without_which_nothing_is_left_are_passed_over(fitted, places):
     scenes, strips = places
-    model = fitted(scenes)
-    assert leave_sites_out(model, scenes, [each for each in strips if not each.site], CONFIG, FILL) == {}
-    assert leave_sites_out(model, scenes[:2], strips[:2], CONFIG, FILL) == {}
+    model, means = fitted(scenes)
+    assert leave_sites_out(model, means, scenes, [each for each in strips if not each.site], CONFIG) == {}
+    assert leave_sites_out(model, means, scenes[:2], strips[:2], CONFIG) == {}
     elsewhere = scene("e", edge=0.0, site="for validation alone")
-    assert leave_sites_out(model, scenes, [elsewhere], CONFIG, FILL) == {}
-    # The other place lacks bands, so that no closed form can be fitted to it alone.
-    partial = [scenes[0], scene("f", edge=0.0, site="partial", first=4)]
-    assert set(leave_sites_out(model, partial, [strips[0], partial[1]], CONFIG, FILL)) == {"partial"}
+    assert leave_sites_out(model, means, scenes, [elsewhere], CONFIG) == {}
 
 
 def test_a_checkpoint_has_the_errors_and_a_calibration_as_wide(places, tmp_path, monkeypatch):
@@ -109,12 +105,6 @@ def test_a_checkpoint_has_the_errors_and_a_calibration_as_wide(places, tmp_path,
         )
 
 
-def test_of_many_places_some_are_left_out(fitted, places, monkeypatch):
-    monkeypatch.setattr("spectile.model.cascade.sites.MOST_SITES", 2)
-    scenes, strips = places
-    assert set(leave_sites_out(fitted(scenes), scenes, strips, CONFIG, FILL)) == {"alike", "unlike"}
-
-
 def test_the_factor_is_the_geometric_mean_of_places_that_are_none_the_better_for_it():
     errors = {"a": SiteErrors(0.02, 0.08), "b": SiteErrors(0.02, 0.02), "c": SiteErrors(0.03, 0.01)}
     assert site_factor(errors) == pytest.approx(math.pow(4.0, 1 / 3))
@@ -122,7 +112,7 @@ def test_the_factor_is_the_geometric_mean_of_places_that_are_none_the_better_for
 
 
 def test_a_widened_calibration_covers_more(fitted, places):
-    model = fitted(places[0])
+    model, _ = fitted(places[0])
     torch.nn.init.constant_(model.stage(0).deviation, 0.3)
     source = CropSource([scene("new", edge=0.4, site="new", seed=5)], VNIR48, RGB_CAMERA)
     batch = held_out_crops(source, crops=2, size=32, seed=0)
