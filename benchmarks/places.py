@@ -181,7 +181,7 @@ def maker(recipe: AnyRecipe, config: Config, sets: SceneSets, device: str) -> Ma
             metadata={"name": f"without-{place}"}, device=device,
             progress=lambda record: print(json.dumps(record), flush=True),
         )  # fmt: skip
-        return network.to("cpu")
+        return network
 
     return train_others
 
@@ -211,10 +211,11 @@ def row_of(
     means, samples = [], []
     with torch.inference_mode():
         for n in range(len(batch.rgb)):
-            one = batch.crop(n).rgb
+            one = batch.crop(n).rgb.to(network.device)
             draw = network.drawn_by(generator, 1, *one.shape[2:])
-            means.append(network.sample(one, draw, steps=1))
-            samples.append(torch.stack([network.sample(one, draw, number=k) for k in range(SAMPLES)]))
+            means.append(network.sample(one, draw, steps=1).cpu())
+            several = [network.sample(one, draw, number=number) for number in range(SAMPLES)]
+            samples.append(torch.stack(several).cpu())
     mean, drawn = torch.cat(means), torch.cat(samples, dim=1)
     middle, deviation = drawn.mean(0), drawn.std(0)
     low, high = (
@@ -228,8 +229,9 @@ def row_of(
         f"mean of {SAMPLES}": scores(middle, batch),
         "one sample": scores(drawn[0], batch),
     }
-    for name, estimate in network.estimates(batch.rgb).items():
-        row[name] = scores(estimate, batch)
+    with torch.inference_mode():
+        for name, further in network.estimates(batch.rgb.to(network.device)).items():
+            row[name] = scores(further.cpu(), batch)
     if baselines:
         rungs = fit_baselines(recipe, config, SceneSets(training, validation, [], []))
         rungs["knn"] = nearest(config, training, validation)
