@@ -307,6 +307,9 @@ VNIR48 = Bands.evenly_spaced(380.0, 1050.0, 48)
 PAVIA_CENTRE = Bands.evenly_spaced(430.0, 860.0, 102)
 """ROSIS over Pavia Centre: 102 bands left of 115, 430 to 860 nm nominal (Chen et al. 2024, IV-A)."""
 
+PAVIA_UNIVERSITY = Bands.evenly_spaced(430.0, 860.0, 103)
+"""ROSIS over Pavia University: 103 bands left of 115, 430 to 860 nm nominal (Liu et al. 2023, IV-A)."""
+
 RGB_CAMERA = Bands((605.0, 540.0, 460.0), (80.0, 80.0, 70.0))
 """A colour camera in the order R, G, B: Gaussians near the sensitivities of consumer sensors."""
 
@@ -314,6 +317,7 @@ SENSORS: dict[str, Bands] = {
     "vnir48": VNIR48,
     "houston2018": VNIR48,
     "pavia_centre": PAVIA_CENTRE,
+    "pavia_university": PAVIA_UNIVERSITY,
     "rgb_camera": RGB_CAMERA,
     # Red, green and blue of satellites, from the ranges or centres and widths that their operators
     # publish; docs/training.md names the tables.

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectile.model.measure.metrics import (
+    band_peaks,
     ergas,
     mpsnr,
     mrae,
@@ -18,6 +19,7 @@ from spectile.model.measure.metrics import (
     residual_structure,
     rmse,
     spectral_angle,
+    uiqi,
 )
 
 ALL = torch.ones(4, 4, dtype=torch.bool)
@@ -119,3 +121,32 @@ def test_masked_pixels_do_not_enter_the_structure() -> None:
     changed = truth.clone()
     changed[:, :, :4] = 99.0
     assert residual_structure(truth, samples, valid) == residual_structure(changed, samples, valid)
+
+
+def test_the_peak_of_psnr_may_be_each_bands_own() -> None:
+    truth = _cube(0.5, 2.0)
+    estimate = truth + torch.tensor([0.05, 0.2])[:, None, None]
+    assert mpsnr(truth, estimate, ALL, peak=band_peaks(truth, ALL)) == pytest.approx(20.0)
+
+
+def test_uiqi_is_the_formula_over_every_window_and_leaves_masked_ones_out() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth, estimate = (torch.rand((2, 9, 9), generator=generator, dtype=torch.float64) for _ in range(2))
+    valid = torch.ones(9, 9, dtype=torch.bool)
+    valid[0, 0] = False
+    found = []
+    for band in range(2):
+        for row in range(2):
+            for col in range(2):
+                if (row, col) == (0, 0):
+                    continue
+                a, b = (cube[band, row : row + 8, col : col + 8].flatten() for cube in (truth, estimate))
+                joint = ((a - a.mean()) * (b - b.mean())).mean()
+                level, spread = a.mean() ** 2 + b.mean() ** 2, a.var(correction=0) + b.var(correction=0)
+                found.append(float(4.0 * joint * a.mean() * b.mean() / (level * spread)))
+    estimate[:, 0, 0] = math.nan
+    assert uiqi(truth, estimate, valid, window=8) == pytest.approx(sum(found) / len(found))
+    assert uiqi(truth, truth, valid, window=8) == pytest.approx(1.0)
+    assert math.isnan(uiqi(truth, truth, valid, window=10))
+    even = torch.full((1, 8, 8), 0.5, dtype=torch.float64)
+    assert uiqi(even, even, torch.ones(8, 8, dtype=torch.bool), window=8) == pytest.approx(1.0)

@@ -1,0 +1,129 @@
+"""The step that brings an estimate into agreement with the coarse scene: one Wiener filter with aliases.
+
+With periodic borders, blur and decimation are diagonal in the Fourier domain but for aliases, so that the
+Sylvester equation of FUSE (Wei, Dobigeon and Tourneret 2015) has an exact solution by a handful of
+transforms. Here the prior of the correction may have any spectrum over space, not only a white one; with it,
+the solution is that of area-to-point kriging with a nugget.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spectile.model.data.degrade import taps
+
+
+@dataclass(frozen=True)
+class Solver:
+    """Blur and decimation of windows of one size, in the Fourier domain."""
+
+    ratio: int
+    """Fine pixels along a coarse one."""
+    transfer: Tensor
+    """(H, W) complex64 or complex128: the transfer function of blur and sampling phase."""
+    colours: Tensor
+    """(S, H, W) power spectra over space of unit variance: that of white noise, then smoother ones."""
+    aliased: Tensor
+    """(S, h, w) mean over each frequency's aliases of colour · |transfer|²: the variance of a coarse
+    pixel."""
+
+    @classmethod
+    def of(
+        cls,
+        shape: tuple[int, int],
+        ratio: int,
+        sigma: tuple[float, float],
+        *,
+        ranges: tuple[float, ...] = (),
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        size: int | None = None,
+        phase: float | None = None,
+    ) -> Solver:
+        """The solver of windows of ``shape`` fine pixels.
+
+        Parameters
+        ----------
+        shape : (H, W), multiples of the ratio.
+        sigma : of the PSF along rows and columns, fine pixels.
+        ranges : of exponential covariances exp(−d / range), fine pixels; one smooth colour for each.
+        size, phase : as of ``degrade.taps``.
+        """
+        rows, cols = (
+            _transfer(side, ratio, spread, size, phase) for side, spread in zip(shape, sigma, strict=True)
+        )
+        transfer = rows[:, None] * cols[None, :]
+        squared = (
+            torch.fft.fftfreq(shape[0], dtype=torch.float64)[:, None] ** 2
+            + torch.fft.fftfreq(shape[1], dtype=torch.float64)[None, :] ** 2
+        )
+        colours = [torch.ones(shape, dtype=torch.float64)]
+        for extent in ranges:
+            # The two-dimensional transform of exp(−d / range).
+            colour = (1.0 + squared * (2.0 * math.pi * extent) ** 2) ** -1.5
+            colours.append(colour / colour.mean())
+        stacked = torch.stack(colours)
+        aliased = _alias_mean(stacked * transfer.abs().square(), ratio)
+        return cls(
+            ratio,
+            transfer.to(device, dtype.to_complex()),
+            stacked.to(device, dtype),
+            aliased.to(device, dtype),
+        )
+
+    def coarsen(self, fields: Tensor) -> Tensor:
+        """(…, h, w) what the coarse sensor sees of fields (…, H, W), with periodic borders."""
+        coarse: Tensor = torch.fft.ifft2(_alias_mean(torch.fft.fft2(fields) * self.transfer, self.ratio))
+        return coarse.real
+
+    def correct(self, missing: Tensor, variances: Tensor, noise: Tensor) -> Tensor:
+        """(…, K, H, W) the expected correction of a fine estimate whose coarse image lacks ``missing``.
+
+        δ = S Bᵀ Dᵀ (D B S Bᵀ Dᵀ + σ²)⁻¹ y for each of K independent components, where S is the covariance of
+        the correction: a sum of the solver's colours.
+
+        Parameters
+        ----------
+        missing : (…, K, h, w) y: the coarse scene minus the coarse image of the estimate.
+        variances : (K, S) of the correction in each colour.
+        noise : (K,) variance σ² of the coarse scene's noise.
+        """
+        spectrum = torch.einsum("ks,shw->khw", variances, self.colours)
+        gain = torch.einsum("ks,shw->khw", variances, self.aliased) + noise[:, None, None]
+        weighted = torch.fft.fft2(missing) / gain.clamp_min(torch.finfo(gain.dtype).tiny)
+        # The transform of a field with zeros between the samples repeats over the aliases.
+        spread = weighted.repeat(*[1] * (missing.dim() - 2), self.ratio, self.ratio)
+        correction: Tensor = torch.fft.ifft2(spread * self.transfer.conj() * spectrum)
+        return correction.real
+
+    def colour(self, white: Tensor, variances: Tensor) -> Tensor:
+        """(…, H, W) noise with the prior's covariance, from S independent white ones (S, …, H, W).
+
+        Parameters
+        ----------
+        variances : (S,) of each colour.
+        """
+        total = torch.zeros_like(white[0])
+        for field, colour, variance in zip(white, self.colours, variances, strict=True):
+            total += torch.fft.ifft2(torch.fft.fft2(field) * (colour * variance).sqrt()).real
+        return total
+
+
+def _transfer(side: int, ratio: int, sigma: float, size: int | None, phase: float | None) -> Tensor:
+    """(side,) complex128: around a ring, coarse pixel i is Σ_k weight_k · x(r·i + first + k)."""
+    first, weight = taps(ratio, sigma, size=size, phase=phase)
+    ring = torch.zeros(side, dtype=torch.float64)
+    at = (torch.arange(len(weight)) + first) % side
+    ring.index_add_(0, at, torch.from_numpy(weight))
+    transfer: Tensor = torch.fft.fft(ring).conj()
+    return transfer
+
+
+def _alias_mean(spectrum: Tensor, ratio: int) -> Tensor:
+    """(…, h, w) the mean over the ratio² frequencies that become one when every ratio-th sample is kept."""
+    *lead, height, width = spectrum.shape
+    return spectrum.reshape(*lead, ratio, height // ratio, ratio, width // ratio).mean((-4, -2))
