@@ -53,7 +53,7 @@ class Watch(Protocol):
 
 
 class Scene(Source, Protocol):
-    """What a run needs of a scene."""
+    """What a run needs of a scene, and of each of a pair."""
 
     @property
     def ceiling(self) -> NDArray[np.float32] | None:
@@ -138,7 +138,8 @@ class _Run:
         self._batch = self.predictor.batch
         self._first = self.sources[self.predictor.inputs[0].name]
         wanted = self.cube.plan.quality
-        self._inspection = Inspection(wanted, self._first.ceiling) if wanted else None
+        pair = "pair" in self.cube.plan.settings
+        self._inspection = Inspection(wanted, self._first.ceiling, pair) if wanted else None
 
     def __enter__(self) -> _Run:
         return self

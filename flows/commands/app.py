@@ -16,6 +16,7 @@ from spectile.flows.commands import (  # noqa: F401
     cube,
     demo,
     export,
+    fuse,
     line,
     models,
     plan,

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from spectile.flows.commands.root import LOG
-from spectile.flows.run.settings import LineSettings, SceneSettings, Settings
+from spectile.flows.run.settings import FuseSettings, LineSettings, SceneSettings, Settings
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -49,6 +49,10 @@ def _flow(settings: Settings) -> Flow[..., Any]:
         from spectile.flows.deployed.flight_line import process_flight_line
 
         return process_flight_line
+    if isinstance(settings, FuseSettings):
+        from spectile.flows.deployed.fusion import process_fusion
+
+        return process_fusion
     from spectile.flows.deployed.watch import watch
 
     return watch

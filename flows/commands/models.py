@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from spectile.catalog.choices import Device
+from spectile.catalog.errors import UsageError
 from spectile.flows.commands.root import LOG, app, check_json, in_lines, stoppable, write_json
 from spectile.flows.console import console
 
@@ -56,21 +58,23 @@ def train(
 @app.command()
 def evaluate(
     protocol: Annotated[
-        Literal["houston-crop", "pavia-pc40-8", "houston-2018", "folder"],
+        Literal[
+            "houston-crop", "pavia-pc40-8", "houston-2018", "houston-2018-hyperldm", "folder", "diversity"
+        ],
         typer.Option(help="Which pixels train and test, and how (docs/evaluation.md)."),
     ],
     data: Annotated[
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="The scene, or the folder of scenes.",
+            help="The scene, the folder of scenes, or for diversity a recipe that holds scenes out.",
             show_default="houston-crop: below $SPECTILE_DATA",
         ),
     ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME|PATH", help="A reflectance model, for protocol folder; repeat it for more."
+            metavar="NAME|PATH", help="A reflectance model, for folder and diversity; repeat it for more."
         ),
     ] = None,
     rungs: Annotated[
@@ -111,6 +115,9 @@ def evaluate(
     check_json(json_file, str(data), f"{keep}/{ROWS}")
 
     in_lines()
+    if protocol == "diversity":
+        _diversity(data, model or [], samples, json_file)
+        return
     with stoppable():
         facts = evaluate_by_name(
             protocol, data, models=model or (), rungs=None if rungs is None else rungs.split(","),
@@ -121,6 +128,19 @@ def evaluate(
     for key in ("split", "remarks"):
         if facts[key]:
             print(f"{key}: {facts[key]}")
+    console.print_table(COLUMNS, table(facts))
+    if json_file is not None:
+        write_json(json_file, facts)
+
+
+def _diversity(data: Path | None, models: list[str], samples: int, json_file: Path | None) -> None:
+    from spectile.flows.evaluation.diversity import COLUMNS, evaluate_diversity, table
+
+    if data is None:
+        raise UsageError("no scenes", remedy="name a folder of scenes, or a recipe, with --data")
+    root = Path(os.environ.get("SPECTILE_DATA", ""))
+    with stoppable():
+        facts = evaluate_diversity(data, models, samples=samples, announce=LOG.info, data_dir=root)
     console.print_table(COLUMNS, table(facts))
     if json_file is not None:
         write_json(json_file, facts)

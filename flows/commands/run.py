@@ -15,7 +15,7 @@ from spectile.flows.commands.door import flow_of
 from spectile.flows.commands.options import given, with_options
 from spectile.flows.commands.root import LOG, STOPPED, app, check_json, in_lines, stoppable, write_json
 from spectile.flows.console import console
-from spectile.flows.run.settings import LineSettings, SceneSettings
+from spectile.flows.run.settings import FuseSettings, LineSettings, SceneSettings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,7 +98,7 @@ def process_several(
 
 
 def process(
-    kind: type[SceneSettings | LineSettings],
+    kind: type[SceneSettings | LineSettings | FuseSettings],
     options: Mapping[str, Any],
     *,
     prefect: bool,
@@ -127,7 +127,7 @@ def process(
         )
 
 
-def _plan(settings: SceneSettings | LineSettings) -> dict[str, Any]:
+def _plan(settings: SceneSettings | LineSettings | FuseSettings) -> dict[str, Any]:
     from spectile.flows.run.execute import report
     from spectile.flows.run.line import check_line_start, prepare_line
     from spectile.flows.run.planning import check_start, prepare
@@ -135,11 +135,18 @@ def _plan(settings: SceneSettings | LineSettings) -> dict[str, Any]:
     if isinstance(settings, SceneSettings):
         check_start(settings, [settings.scene])
         return report(prepare(settings, dry=True))
+    if isinstance(settings, FuseSettings):
+        from spectile.flows.run.fusion import prepare_fusion
+
+        check_start(settings, settings.places)
+        return report(prepare_fusion(settings, dry=True))
     check_line_start(settings)
     return report(prepare_line(settings, dry=True))
 
 
-def _run(settings: SceneSettings | LineSettings, screen: Console, *, prefect: bool) -> dict[str, Any]:
+def _run(
+    settings: SceneSettings | LineSettings | FuseSettings, screen: Console, *, prefect: bool
+) -> dict[str, Any]:
     with stoppable(), console.RunProgress(screen) as progress:
         try:
             with flow_of(settings, prefect=prefect) as run_flow:
@@ -151,6 +158,10 @@ def _run(settings: SceneSettings | LineSettings, screen: Console, *, prefect: bo
 
             if isinstance(settings, SceneSettings):
                 return report(*run_scene(settings, observer=progress))
+            if isinstance(settings, FuseSettings):
+                from spectile.flows.run.fusion import run_fusion
+
+                return report(*run_fusion(settings, observer=progress))
             return report(*run_line(settings, observer=progress))
         except KeyboardInterrupt:
             done = f"{progress.blocks_done} of {progress.blocks} blocks are done" if progress.blocks else ""

@@ -12,9 +12,9 @@ from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.urls import locate, nested
 from spectile.flows.console.console import duration, size
 from spectile.flows.console.describe import run_state
-from spectile.flows.run import execute, planning
+from spectile.flows.run import execute, fusion, planning
 from spectile.flows.run import line as compose_line
-from spectile.flows.run.settings import LineSettings, SceneSettings
+from spectile.flows.run.settings import FuseSettings, LineSettings, SceneSettings
 from spectile.pipeline.cube.attempts import read_failures
 from spectile.pipeline.cube.lease import read_beat
 from spectile.pipeline.cube.record import Cube, finished_blocks, load_plan, read_status
@@ -44,10 +44,13 @@ def scene_settings(scenes: Sequence[str], given: Mapping[str, Any]) -> list[Scen
     return [SceneSettings(scene=scene.place, **given) for scene in list_scenes(scenes)]
 
 
-def map_plans(settings: Sequence[SceneSettings] | LineSettings) -> tuple[list[Feature], dict[str, Any]]:
+def map_plans(
+    settings: Sequence[SceneSettings] | LineSettings | FuseSettings,
+) -> tuple[list[Feature], dict[str, Any]]:
     """The features of all blocks of one or more plans, and a report for programs.
 
-    No pixel of a scene is read; of a flight line only the masks.
+    No pixel of a scene is read; of a flight line only the masks, of a pair the windows from which it is
+    estimated.
 
     Raises
     ------
@@ -55,9 +58,11 @@ def map_plans(settings: Sequence[SceneSettings] | LineSettings) -> tuple[list[Fe
     """
     features, reports = [], []
     before = None
-    for each in [settings] if isinstance(settings, LineSettings) else settings:
+    for each in [settings] if isinstance(settings, LineSettings | FuseSettings) else settings:
         if isinstance(each, LineSettings):
             prepared = compose_line.prepare_line(each, dry=True)
+        elif isinstance(each, FuseSettings):
+            prepared = fusion.prepare_fusion(each, dry=True)
         else:
             prepared = before = planning.prepare(each, dry=True, like=before)
         reports.append(execute.report(prepared))

@@ -30,9 +30,9 @@ from spectile.catalog.inputs import Batch, InputSpec
 from spectile.catalog.urls import locate
 from spectile.flows.run import predictors, state
 from spectile.flows.run.dispatch import Dispatch
-from spectile.flows.run.settings import Settings
+from spectile.flows.run.settings import FusionNetwork, Settings
 from spectile.flows.run.state import Observer, Prepared, Tally
-from spectile.pipeline.block.predict import Predictor
+from spectile.pipeline.block.predict import FusingPredictor, Predictor
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, finished_blocks
 from spectile.pipeline.geometry.tiling import Block
@@ -44,7 +44,7 @@ START_SECONDS = 60
 """Longest wait for the first worker of a cluster, seconds."""
 LOSSES = 1
 """Workers of ours that a group of blocks may lose before its blocks are tried one by one."""
-_NETWORK = ("model", "steps", "seed", "batch", "device", "dtype", "compiled", "threads")
+_NETWORK = ("model", "steps", "samples", "seed", "batch", "device", "dtype", "compiled", "threads")
 """The settings that decide which network is loaded."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """The variables that limit the threads of OpenMP, MKL and OpenBLAS in a worker."""
@@ -87,6 +87,8 @@ class DistantPredictor:
     """Everything of it that can change a value."""
     bytes_per_call: int
     """Peak memory of a call, bytes, for the tiles of the run."""
+    response: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+    """How the MSI of a pair sees spectra, as of ``FusingPredictor``; None of no pair."""
 
     def network(self) -> Predictor:
         """The network in this process.
@@ -117,6 +119,14 @@ class DistantPredictor:
         """As the network does."""
         return self.network().predict(batch, samples)
 
+    def inspect(
+        self, batch: Batch, mean: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """As the fusion does."""
+        network = self.network()
+        assert isinstance(network, FusingPredictor)
+        return network.inspect(batch, mean)
+
     def memory(self, tile: int) -> int:
         """Peak memory of a call for tiles of the run."""
         assert tile == self.wanted.tile, tile
@@ -130,6 +140,7 @@ def describe_network(wanted: Settings) -> DistantPredictor:
         return DistantPredictor(
             wanted, predictor.bands, predictor.inputs, predictor.stride, predictor.reach,
             predictor.calibration, dict(predictor.settings), predictor.memory(wanted.tile),
+            predictor.response if isinstance(predictor, FusingPredictor) else None,
         )  # fmt: skip
 
 
@@ -215,7 +226,11 @@ class Crew:
         SpectileError : no worker can load it.
         """
         given = {name: getattr(settings, name) for name in _NETWORK}
-        wanted = Settings(out="", tile=settings.tile, **{**given, "device": self._device})
+        given |= {"out": "", "tile": settings.tile, "device": self._device}
+        if isinstance(settings, FusionNetwork):
+            wanted: Settings = FusionNetwork(**given, pair=settings.pair)
+        else:
+            wanted = Settings(**given)
         asked = self.client.submit(describe_network, wanted, pure=False, resources=self._resources)
         try:
             answer = asked.result()

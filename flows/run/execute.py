@@ -20,6 +20,7 @@ from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import (
+    PAIR,
     Cube,
     finished_blocks,
     is_laid_out,
@@ -29,6 +30,7 @@ from spectile.pipeline.cube.record import (
 from spectile.pipeline.cube.write import create_cube
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.line.source import LineSource
+from spectile.pipeline.pair.source import Pair
 from spectile.pipeline.product.quicklook import write_quicklook
 from spectile.pipeline.product.report import write_report
 from spectile.pipeline.product.report_facts import shown
@@ -63,7 +65,15 @@ def start_cube(prepared: Prepared, storage: Storage | None = None) -> Cube:
         if is_laid_out(storage):
             return Cube(storage, plan)
     replacing = there and (settings.resume or settings.overwrite)
-    return create_cube(storage, plan, predictor.bands, calibration=predictor.calibration, replace=replacing)
+    return create_cube(
+        storage, plan, predictor.bands, calibration=predictor.calibration, replace=replacing,
+        kept=kept_of(prepared),
+    )  # fmt: skip
+
+
+def kept_of(prepared: Prepared) -> Mapping[str, bytes]:
+    """What a cube keeps beside its arrays, by key: the estimates of a pair."""
+    return {} if prepared.pair is None else {PAIR: prepared.pair}
 
 
 def check_same(prepared: Prepared, facts: Mapping[str, Any], where: str) -> None:
@@ -297,6 +307,8 @@ def report(prepared: Prepared, result: Result | None = None) -> dict[str, Any]:
     }
     if result is not None:
         facts["plan"]["digest"] = plan.digest
+        if isinstance(prepared.source, Pair):
+            facts["pair"] = plan.settings["pair"]
         if isinstance(prepared.source, LineSource):
             facts["line"] = prepared.source.settings()
             facts["scenes"] = [dict(share.facts) for share in plan.scenes]

@@ -22,7 +22,13 @@ from spectile.flows.run import predictors
 from spectile.flows.run.choice import with_model
 from spectile.flows.run.outputs import check_apart, check_place
 from spectile.flows.run.register import check_catalog
-from spectile.flows.run.settings import CubeSettings, LineSettings, SceneSettings
+from spectile.flows.run.settings import (
+    CubeSettings,
+    FuseSettings,
+    LineSettings,
+    SceneSettings,
+    Settings,
+)
 from spectile.flows.run.state import Prepared
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube.layout import software_version
@@ -36,6 +42,7 @@ from spectile.pipeline.cube.record import (
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.line.source import LineSource
+from spectile.pipeline.pair.source import Pair
 from spectile.pipeline.plan.cost import Workload, input_channels
 from spectile.pipeline.plan.layers import choose_layers
 from spectile.pipeline.plan.plan import SHARD, Plan
@@ -51,7 +58,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("spectile")
 
-Opened = tuple[Scene | LineSource, Mapping[str, object]]
+Opened = tuple[Scene | LineSource | Pair, Mapping[str, object]]
 """A source, and everything of it beside geometry that can change a value; nothing of a dry run."""
 
 
@@ -103,12 +110,13 @@ def prepare(
 
 
 def plan_run(
-    settings: SceneSettings | LineSettings,
+    settings: SceneSettings | LineSettings | FuseSettings,
     open_for: Callable[[InputSpec], Opened],
     *,
     dry: bool,
     like: Prepared | None = None,
     predictor: Predictor | None = None,
+    network: Settings | None = None,
 ) -> Prepared:
     """Load the model, open what it takes, and plan the run on it.
 
@@ -116,6 +124,7 @@ def plan_run(
     ----------
     open_for : opens the source for the input of the model.
     dry, like, predictor : as of ``prepare``.
+    network : what decides which network is loaded; None are the run's own settings.
 
     Raises
     ------
@@ -130,6 +139,8 @@ def plan_run(
 
     crew = None if predictor is not None else _assemble(settings, dry=dry)
     try:
+        if predictor is None and like is None and network is not None:
+            predictor = predictors.predictor_of(network) if crew is None else crew.predictor(network)
         return _plan_run(settings, open_clipped, crew, predictor, dry=dry, like=like)
     except BaseException:
         if crew is not None:
@@ -157,7 +168,7 @@ def _assemble(settings: CubeSettings, *, dry: bool) -> Crew | None:
 
 
 def _plan_run(
-    settings: SceneSettings | LineSettings,
+    settings: SceneSettings | LineSettings | FuseSettings,
     open_for: Callable[[InputSpec], Opened],
     crew: Crew | None,
     predictor: Predictor | None,
@@ -170,7 +181,7 @@ def _plan_run(
         predictor = like.predictor
     elif predictor is None:
         predictor = predictors.predictor_of(settings) if crew is None else crew.predictor(settings)
-    if len(predictor.inputs) > 1:
+    if len(predictor.inputs) > 1 and not isinstance(settings, FuseSettings):
         raise UsageError(
             "a run reads one scene, and the model takes several rasters", where=settings.model,
             got=", ".join(spec.name for spec in predictor.inputs),
@@ -179,13 +190,17 @@ def _plan_run(
     for notice in source.notices:
         LOG.warning(notice)
     grid = source.grid
-    tiling = Tiling(grid.shape, settings.tile, settings.halo)
+    tiling = _tiling(settings, grid.shape, predictor)
     window = grid.window if settings.region is None else grid.window_of(settings.region)
+    if isinstance(source, Pair):
+        if window.size and not window.intersection(source.extent).size:
+            raise UsageError("the MSI does not reach into the region", got="--region")
+        window = window.intersection(source.extent)
     if source.clip is not None:
         window = _met(window, source.clip.window)
     tiling.check_stride(predictor.stride)
     estimate = predictor.settings.get("estimate")
-    if estimate == "posterior mean":
+    if estimate == "posterior mean" and not isinstance(settings, FuseSettings):
         LOG.info("one solver step gives the posterior mean: no noise is drawn")
     if estimate in ("posterior mean", "regression") and settings.samples > 1:
         what = "one solver step" if estimate == "posterior mean" else "a regression"
@@ -200,13 +215,13 @@ def _plan_run(
             fitted.samples, settings.samples,
         )  # fmt: skip
     bands = len(predictor.bands)
-    decided: dict[str, object] = {}
+    decided: dict[str, object] = {"pair": {}} if isinstance(source, Pair) else {}
     if not dry:
         # The network is known by its digest; pictures need to know the camera that it was made for.
         response = predictor.inputs[0].bands.to_json()
         model = dict(predictor.settings)
         decided = {**facts, "software": software_version(), "model": model, "response": response}
-    resident = predictor.memory(settings.tile) + source.memory()
+    resident = predictor.memory(tiling.tile) + source.memory()
     scenes: tuple[Share, ...] = ()
     if isinstance(source, LineSource):
         scenes = source.shares(tiling, window, identified=not dry, checksum=settings.checksum)
@@ -221,18 +236,30 @@ def _plan_run(
         layers,
         decided,
         scenes,
-        choose_quality(settings.layers),
+        choose_quality(settings.layers, pair=isinstance(source, Pair)),
         None if source.clip is None else clip_share(source.clip, tiling, window, SHARD),
     )
     channels = input_channels(predictor.inputs)
     plan = draft if settings.block else _with_block(Workload(draft, channels, resident), settings)
     seconds = like.seconds_per_tile if like is not None else None
     if dry and seconds is None:
-        seconds = predictors.time_tile(predictor, settings.tile)
+        seconds = predictors.time_tile(predictor, tiling.tile)
     workload = Workload(plan, channels, resident)
     overlapped = workload.overlaps(settings.memory)
     estimate = workload.estimate(overlapped=overlapped, seconds_per_tile=seconds)
     return Prepared(settings, source, predictor, plan, estimate, crew)
+
+
+def _tiling(settings: CubeSettings, shape: tuple[int, int], predictor: Predictor) -> Tiling:
+    """The lattice of tiles; of a pair, sides are rounded up to whole pixels of the HSI."""
+    if not isinstance(settings, FuseSettings):
+        return Tiling(shape, settings.tile, settings.halo)
+    stride = predictor.stride
+    halo = -(-max(settings.halo, predictor.reach or 0) // stride) * stride
+    tile = -(-max(settings.tile, 4 * halo) // stride) * stride
+    if (tile, halo) != (settings.tile, settings.halo):
+        LOG.info("tiles of %d px with a halo of %d px: whole pixels of the HSI", tile, halo)
+    return Tiling(shape, tile, halo)
 
 
 def _met(region: Window, clip: Window) -> Window:

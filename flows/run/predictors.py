@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from spectile.catalog.inputs import even_batch
-from spectile.flows.run.settings import Settings
+from spectile.flows.run.settings import FusionNetwork, Settings
 from spectile.pipeline.block.predict import BandsRepeat, Predictor
 
 
@@ -13,6 +13,10 @@ def predictor_of(settings: Settings, *, weights: bool = True) -> Predictor:
     """The predictor that the settings name, loaded in this process; without weights it cannot predict."""
     if is_repeat(settings.model):
         return BandsRepeat(batch=settings.batch or 8, sensor=settings.model.partition(":")[2])
+    if isinstance(settings, FusionNetwork):
+        from spectile.flows.run.fused import load_fused
+
+        return load_fused(settings)
     # torch takes seconds to import; nothing that needs no network should wait for it.
     from spectile.model.predict.predictor import load_predictor
 

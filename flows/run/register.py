@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from spectile.catalog.errors import StoreError, UsageError
 from spectile.catalog.times import Span, join, parse_span, taken
 from spectile.pipeline.line.source import LineSource
+from spectile.pipeline.pair.source import Pair
 from spectile.pipeline.stac.collection import open_collection, write_beside
 from spectile.pipeline.stac.item import cube_facts
 
 if TYPE_CHECKING:
     from spectile.flows.run.settings import Settings
+    from spectile.pipeline.pair.stored import StoredScene
     from spectile.pipeline.scene.source import Scene
     from spectile.pipeline.store.base import Storage
 
@@ -30,11 +32,15 @@ def check_catalog(settings: Settings) -> None:
         collection.place(settings.out)
 
 
-def taken_of(settings: Settings, source: Scene | LineSource) -> Span | None:
-    """When the scene, or all scenes of a line, were taken: as the user says, else by their own metadata."""
+def taken_of(settings: Settings, source: Scene | LineSource | Pair) -> Span | None:
+    """When the scene, or all of a line or pair, were taken: as the user says, else by their own metadata."""
     if settings.datetime is not None:
         return parse_span(settings.datetime)
-    scenes = [member.source for member in source.members] if isinstance(source, LineSource) else [source]
+    scenes: list[Scene | StoredScene]
+    if isinstance(source, Pair):
+        scenes = [source.hsi, source.msi]
+    else:
+        scenes = [each.source for each in source.members] if isinstance(source, LineSource) else [source]
     return join([taken(scene.tags()) for scene in scenes])
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.flows.run import execute, planning, predictors
+from spectile.flows.run.fused import network_of
+from spectile.flows.run.fusion import kept_estimates, prepare_fusion_again
 from spectile.flows.run.holding import Beating, holding
 from spectile.flows.run.line import prepare_line_again, radiometry_option
 from spectile.flows.run.settings import CubeSettings, SceneSettings, Settings
@@ -17,10 +19,12 @@ from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.finish import told_of
 from spectile.pipeline.cube.overviews import void_regions
+from spectile.pipeline.cube.record import PAIR
 from spectile.pipeline.cube.verify import Findings, inspect_cube
 from spectile.pipeline.cube.write import put_layout
 from spectile.pipeline.plan.plan import SHARD, Plan
 from spectile.pipeline.plan.shares import clip_share
+from spectile.pipeline.store.opening import open_storage
 
 LOG = logging.getLogger("spectile")
 
@@ -57,13 +61,14 @@ def repair_cube(
             return findings, findings
         cube, blocks = findings.cube, findings.blocks
         plan, told = cube.plan, told_of(lease.storage)
-        if blocks:
+        if blocks or PAIR in findings.metadata:  # what is estimated of a pair is estimated from its scenes
             with _prepare(plan, place, scenes, model, clip) as prepared:
-                _renew(findings, prepared.predictor)
+                _renew(findings, prepared.predictor, execute.kept_of(prepared))
                 failed = _make(prepared, findings, Beating(lease, observer or Silent()))
         else:
             if findings.metadata:
-                _renew(findings, _load(plan, place, model))
+                kept = kept_estimates(lease.storage, plan)
+                _renew(findings, _load(plan, place, model, kept), {} if kept is None else {PAIR: kept})
             failed = 0
             _void(findings)
         if not failed:
@@ -76,11 +81,12 @@ def _void(findings: Findings) -> None:
     void_regions(findings.cube.storage, findings.overviews)
 
 
-def _renew(findings: Findings, predictor: Predictor) -> None:
+def _renew(findings: Findings, predictor: Predictor, kept: Mapping[str, bytes]) -> None:
     if findings.metadata:
         put_layout(
-            findings.cube.storage, findings.cube.plan, predictor.bands, calibration=predictor.calibration
-        )
+            findings.cube.storage, findings.cube.plan, predictor.bands, calibration=predictor.calibration,
+            kept=kept,
+        )  # fmt: skip
 
 
 def _make(prepared: Prepared, findings: Findings, observer: Beating) -> int:
@@ -109,7 +115,14 @@ def _prepare(plan: Plan, place: str, scenes: Sequence[str], model: str | None, c
     if plan.clip is not None and clip is None:
         raise UsageError("the cube is clipped by a polygon", where=place, remedy="name it with --clip")
     network = replace(_network(plan, place, model), clip=clip)
-    if plan.scenes:
+    if "pair" in plan.settings:
+        if len(where) != 2:
+            raise UsageError(
+                "the cube is fused from two scenes", where=place, got=f"{len(where)}",
+                remedy="name them with --scene HSI --scene MSI",
+            )  # fmt: skip
+        prepared = prepare_fusion_again(network, where, plan, kept_estimates(open_storage(place), plan))
+    elif plan.scenes:
         prepared = prepare_line_again(network, where, plan)
     elif len(where) == 1:
         prepared = planning.prepare(_settings(network, where[0], plan))
@@ -129,7 +142,9 @@ def _prepare(plan: Plan, place: str, scenes: Sequence[str], model: str | None, c
 def _known(plan: Plan) -> list[str]:
     """The URLs of a plan's scenes; none where it does not know them all."""
     settings: Any = plan.settings
-    facts: list[Any] = [share.facts for share in plan.scenes] or [settings["scene"]]
+    facts: list[Any] = [share.facts for share in plan.scenes]
+    if not facts:
+        facts = settings["scene"]["files"] if "pair" in settings else [settings["scene"]]
     return [scene["url"] for scene in facts] if all("url" in scene for scene in facts) else []
 
 
@@ -137,14 +152,21 @@ def _facts(plan: Plan) -> dict[str, Any]:
     return {"digest": plan.digest, "plan": plan.to_json(), "block": plan.block}
 
 
-def _load(plan: Plan, place: str, model: str | None) -> Predictor:
+def _load(plan: Plan, place: str, model: str | None, kept: bytes | None) -> Predictor:
     """The model that made the cube.
+
+    Parameters
+    ----------
+    kept : what the cube of a pair keeps of it.
 
     Raises
     ------
     CubeError : it is another.
     """
-    predictor = predictors.predictor_of(_network(plan, place, model))
+    network: Settings = _network(plan, place, model)
+    if kept is not None:
+        network = network_of(network, kept)
+    predictor = predictors.predictor_of(network)
     was: Any = plan.settings["model"]
     if dict(predictor.settings) != was:
         raise CubeError(

@@ -22,7 +22,16 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 from typer import Argument, Option
 
-from spectile.catalog.choices import Choice, Combine, Device, Dtype, Frame, NodataRule, Resampling
+from spectile.catalog.choices import (
+    Choice,
+    Combine,
+    Device,
+    Dtype,
+    Frame,
+    NodataRule,
+    Resampling,
+    Response,
+)
 from spectile.catalog.errors import UsageError
 from spectile.catalog.fields import Seed
 from spectile.flows.run.texts import parse_bands, parse_bytes, parse_layers, parse_region, parse_time
@@ -75,7 +84,7 @@ class Settings:
         tuple[Choice, ...] | None,
         Field(
             description="Layers beside the mean: standard deviation sd, quantiles q05 and q95 (4 samples or "
-            "more), quality, rgb_consistency, overlap_disagreement; or none."
+            "more), quality, rgb_consistency, overlap_disagreement, of a pair hsi_consistency; or none."
         ),
         Option(
             parser=parse_layers,
@@ -314,6 +323,63 @@ class LineSettings(CubeSettings):
     def places(self) -> tuple[str, ...]:
         """The scenes, those to add last."""
         return (*self.scenes, *self.add)
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class FuseSettings(CubeSettings):
+    """What a user sets for the fusion of two scenes."""
+
+    hsi: Annotated[
+        str,
+        Field(description="The coarse hyperspectral scene, a path or URL: GeoTIFF, ENVI or Zarr."),
+        Option(metavar="SCENE"),
+    ]
+    msi: Annotated[
+        str,
+        Field(
+            description="The sharp scene of few bands, a path or URL: GeoTIFF, JPEG 2000, ENVI, Zarr, or "
+            "whatever run takes. Its bands are those of --sensor and --bands."
+        ),
+        Option(metavar="SCENE"),
+    ]
+    model: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="fuse: what does best on the pair itself, fuse:METHOD (see docs/fusion.md), or the "
+            "folder of a trained SDP or HSR-Diff.",
+        ),
+        Option(metavar="METHOD"),
+    ] = "fuse"
+    ratio: Annotated[
+        int | None,
+        Field(ge=2, description="Pixels of the cube along one of the HSI."),
+        Option(metavar="N", show_default="the whole number nearest to the MSI's"),
+    ] = None
+    response: Annotated[
+        Response,
+        Field(description="The MSI's response: fitted on the pair, or what its bands are said to be."),
+    ] = "fit"
+    wavelengths: Annotated[
+        str | None,
+        Field(description="Bands of an HSI that does not state them: CSV of wavelength and fwhm, nm."),
+        Option(metavar="FILE", show_default="the file's own metadata"),
+    ] = None
+    hsi_radiometry: _Radiometry = None
+    msi_radiometry: _Radiometry = None
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The two scenes."""
+        return (self.hsi, self.msi)
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class FusionNetwork(Settings):
+    """What decides which fusion a process loads; it needs no file of the pair."""
+
+    pair: str
+    """The file of the pair's estimates, as base64."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)

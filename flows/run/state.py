@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from spectile.catalog.errors import BlockError
-from spectile.flows.run.settings import LineSettings, SceneSettings
+from spectile.flows.run.settings import FuseSettings, LineSettings, SceneSettings
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import (
@@ -20,6 +20,8 @@ from spectile.pipeline.cube.record import (
 )
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.line.source import LineSource
+from spectile.pipeline.pair.source import Pair
+from spectile.pipeline.pair.warp import MirroredSource, WarpedSource
 from spectile.pipeline.plan.cost import Estimate
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.scene.source import Scene
@@ -74,10 +76,10 @@ class Workers(Protocol):
 class Prepared:
     """A run that is ready to start."""
 
-    settings: SceneSettings | LineSettings
+    settings: SceneSettings | LineSettings | FuseSettings
     """What the user set."""
-    source: Scene | LineSource
-    """The scene, or the flight line."""
+    source: Scene | LineSource | Pair
+    """The scene, the flight line, or the pair."""
     predictor: Predictor
     """The network."""
     plan: Plan
@@ -86,10 +88,14 @@ class Prepared:
     """What it costs."""
     crew: Workers | None = None
     """The processes that make the blocks; None is this one."""
+    pair: bytes | None = None
+    """The file of the pair's estimates, which the cube keeps; None of no pair."""
 
     @property
-    def sources(self) -> Mapping[str, Scene | LineSource]:
-        """The scene by the name of the network's input."""
+    def sources(self) -> Mapping[str, Scene | LineSource | WarpedSource | MirroredSource]:
+        """The scene by the name of the network's input; the two of a pair by theirs."""
+        if isinstance(self.source, Pair):
+            return self.source.sources
         return {spec.name: self.source for spec in self.predictor.inputs}
 
     @property

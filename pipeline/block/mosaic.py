@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import BlockError
 from spectile.catalog.inputs import Batch, InputSpec, Raster
-from spectile.pipeline.block.predict import Predictor
+from spectile.pipeline.block.predict import FusingPredictor, Predictor, TileFindings
 from spectile.pipeline.geometry.blend import tile_weights
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tile, Tiling
@@ -22,8 +22,10 @@ from spectile.pipeline.plan.quality_layers import (
     Overlap,
     OverlapComparison,
     QualityEvidence,
+    add_findings,
     begin,
     flag_tile,
+    response_of,
 )
 
 
@@ -105,12 +107,14 @@ class Kept:
     """The pixels of that block; None where nothing is kept."""
     tiles: dict[Tile, NDArray[np.float32]] = field(default_factory=dict)
     """Their samples (K, B, h, w), cut to ``window``."""
+    findings: dict[Tile, TileFindings] = field(default_factory=dict)
+    """What was found in them, if a pair is fused: (h, w) of their cores."""
 
-    def take(self, window: Window) -> dict[Tile, NDArray[np.float32]]:
-        """Take the tiles out; none where they were cut to another window."""
-        tiles = self.tiles if window == self.window else {}
-        self.window, self.tiles = None, {}
-        return tiles
+    def take(self, window: Window) -> tuple[dict[Tile, NDArray[np.float32]], dict[Tile, TileFindings]]:
+        """Take the tiles out, and what was found in them; none where they were cut to another window."""
+        taken = (self.tiles, self.findings) if window == self.window else ({}, {})
+        self.window, self.tiles, self.findings = None, {}, {}
+        return taken
 
 
 def mosaic_block(
@@ -153,7 +157,12 @@ def mosaic_block(
     if inspection is not None:
         first = predictor.inputs[0]
         colours = reading.rasters[first.name].values[(slice(None), *inner)].copy()
-        evidence = begin(inspection, colours, valid[inner], predictor.bands, first.bands)
+        if inspection.pair:
+            assert isinstance(predictor, FusingPredictor)
+            response = predictor.response
+        else:
+            response = response_of(predictor.bands, first.bands)
+        evidence = begin(inspection, colours, valid[inner], response)
         if "overlap_disagreement" in inspection.layers:
             overlap = Overlap(evidence, tiling.halo, block.window)
     size = batch or predictor.batch
@@ -162,8 +171,9 @@ def mosaic_block(
     wanted = [tile for tile in tiles if valid[tile.window.relative_to(window).slices].any()]
     on_tiles(len(tiles) - len(wanted))
     known: dict[Tile, NDArray[np.float32]] = {}
+    findings: dict[Tile, TileFindings] = {}
     if kept is not None:
-        there = kept.take(block.window)
+        there, findings = kept.take(block.window)
         known = {tile: there[tile] for tile in wanted if tile in there}
         kept.window = then
     taken = len(known)
@@ -181,8 +191,12 @@ def mosaic_block(
                 comparisons[tile] = overlap.compare_with(
                     shared, tile.window, tile_weights(tiling, tile, shared)
                 )
-        for sample, spectra in enumerate(_predict(new, size, predictor, samples, reading)):
+        mean = _Mean(samples) if evidence is not None and inspection is not None and inspection.pair else None
+        stacked = stack_tiles(new, size, predictor.inputs, reading) if new else None
+        for sample, spectra in enumerate(_predict(stacked, predictor, samples)):
             predicted = iter(spectra)
+            if mean is not None:
+                mean.add(spectra)
             for tile in together:
                 shared = tile.window.intersection(block.window)
                 if tile in known:
@@ -197,6 +211,17 @@ def mosaic_block(
                 for comparison in comparisons.get(tile, ()):
                     comparison.compare(inside, target, shared)
                 target += inside * tile_weights(tiling, tile, shared)
+        if mean is not None:
+            assert evidence is not None
+            assert isinstance(predictor, FusingPredictor)
+            if stacked is not None:
+                whole = TileFindings(*predictor.inspect(stacked, mean.values))
+                for tile, found in _cores(new, whole, tiling):
+                    findings[tile] = found
+                    if kept is not None and tile in kept.tiles:
+                        kept.findings[tile] = found
+            for tile in together:
+                add_findings(evidence, block.window, tiling.core_of(tile), *findings.pop(tile))
         for tile in together:
             known.pop(tile, None)
             if overlap is not None:
@@ -214,13 +239,30 @@ def extent(tiling: Tiling, window: Window) -> Window:
     return tiles[0].union(tiles[-1])
 
 
-def _predict(
-    tiles: list[Tile], size: int, predictor: Predictor, samples: int, reading: Reading
-) -> Iterator[NDArray[np.float32]]:
-    """One (N, B, h, w) array of spectra for each sample."""
-    if not tiles:
+def _predict(batch: Batch | None, predictor: Predictor, samples: int) -> Iterator[NDArray[np.float32]]:
+    """One (N, B, h, w) array of spectra for each sample; of no tiles where there is no batch."""
+    if batch is None:
         return repeat(np.empty((0, 0, 0, 0), dtype=np.float32), samples)
-    return predictor.predict(stack_tiles(tiles, size, predictor.inputs, reading), range(samples))
+    return predictor.predict(batch, range(samples))
+
+
+@dataclass
+class _Mean:
+    """The mean of samples that come one after another."""
+
+    samples: int
+    values: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, dtype=np.float32))
+
+    def add(self, sample: NDArray[np.float32]) -> None:
+        share = sample / np.float32(self.samples) if self.samples > 1 else sample
+        self.values = share if not self.values.size else self.values + share
+
+
+def _cores(tiles: Sequence[Tile], found: TileFindings, tiling: Tiling) -> Iterator[tuple[Tile, TileFindings]]:
+    """What was found in the core of each tile: at its border it does not know the whole PSF."""
+    for at, tile in enumerate(tiles):
+        core = tiling.core_of(tile).relative_to(tile.window).slices
+        yield tile, TileFindings(found.hsi_difference[at][core].copy(), found.changed[at][core].copy())
 
 
 def stack_tiles(tiles: Sequence[Tile], size: int, inputs: Sequence[InputSpec], reading: Reading) -> Batch:

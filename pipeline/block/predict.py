@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,37 @@ class Predictor(Protocol):
 
     def memory(self, tile: int) -> int:
         """Bytes at the peak of a call of ``batch`` square tiles of ``tile`` pixels, model included."""
+        ...
+
+
+class TileFindings(NamedTuple):
+    """What a fusion finds in tiles, beside their spectra."""
+
+    hsi_difference: NDArray[np.float32]
+    """(N, h, w) difference of the HSI from the spectra seen through its PSF, reflectance: root mean square
+    over bands, the same in all pixels of an HSI pixel."""
+    changed: NDArray[np.bool_]
+    """(N, h, w) where the scenes differ by more than noise, so that the upsampled HSI was taken."""
+
+
+@runtime_checkable
+class FusingPredictor(Predictor, Protocol):
+    """A predictor of a pair of scenes: ``msi``, on the cube's grid, and ``hsi``, on a coarser one."""
+
+    @property
+    def response(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """How the MSI sees spectra: (C, B) matrix R and (C,) offset; MSI = R · spectrum + offset."""
+        ...
+
+    def inspect(
+        self, batch: Batch, mean: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """What it finds in tiles, a pure function of each: the fields of ``TileFindings``.
+
+        Parameters
+        ----------
+        mean : (N, B, h, w) mean of the samples of the tiles, reflectance.
+        """
         ...
 
 

@@ -36,7 +36,7 @@ from spectile.pipeline.store.base import Storage
 
 _OF_CUBES = re.compile(
     rf"({FOLDER}/\d+/)?\w+/({re.escape(ROOT)}|c(/\d+)+)|{FOLDER}(/\d+)?/{re.escape(ROOT)}"
-    rf"|{ledger.PREFIX}/({re.escape(ROOT)}|(overview-\d+-)?r\d+c\d+(\.failed)?\.json)"
+    rf"|{ledger.PREFIX}/({re.escape(ROOT)}|pair\.safetensors|(overview-\d+-)?r\d+c\d+(\.failed)?\.json)"
 )
 """The keys of metadata, shards and markers; other objects in a cube's folders are not ours."""
 TOLD = ("channels", "taken", "warnings")

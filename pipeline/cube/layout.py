@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 ROOT = "zarr.json"
 """The key of the group's metadata: status, plan and digest."""
 
+_OF_A_SCENE = {
+    "title": "Synthetic hyperspectral reflectance estimated from a scene of few bands",
+    "comment": "Spectra are a model's estimates, not measurements.",
+}
+_OF_A_PAIR = {
+    "title": "Hyperspectral reflectance fused from a hyperspectral scene and a sharper one of few bands",
+    "comment": "What is finer than the hyperspectral scene's pixels is estimated, not measured.",
+}
 _GEOZARR = {
     "proj": "f17cb550-5864-4468-aeb7-f3180cfb622f",
     "spatial": "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4",
@@ -49,8 +57,7 @@ def lay_out(plan: Plan, bands: Bands, calibration: Calibration | None = None) ->
     grid = own.grid(plan.cube_grid)
     attributes: dict[str, Any] = {
         "Conventions": "CF-1.11",
-        "title": "Synthetic hyperspectral reflectance estimated from a scene of few bands",
-        "comment": "Spectra are a model's estimates, not measurements.",
+        **(_OF_A_PAIR if "pair" in plan.settings else _OF_A_SCENE),
         **_geozarr(grid),
         **(_multiscales(plan) if overviews else {}),
         "spectile": {

@@ -38,6 +38,10 @@ RECORD = f"{ledger.PREFIX}/plan.json"
 """The key of the second copy of the plan, with the checksums of all that ``lay_out`` made; written last."""
 
 
+PAIR = f"{ledger.PREFIX}/pair.safetensors"
+"""The key of what was estimated of the pair from which a cube is fused."""
+
+
 @dataclass(frozen=True)
 class Cube:
     """A cube that is being written or checked."""

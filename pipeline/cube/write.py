@@ -33,6 +33,7 @@ def create_cube(
     *,
     calibration: Calibration | None = None,
     replace: bool = False,
+    kept: Mapping[str, bytes] | None = None,
 ) -> Cube:
     """A new cube without blocks. Its status is ``incomplete`` until ``finalise`` says otherwise.
 
@@ -44,6 +45,7 @@ def create_cube(
     ----------
     calibration : with which the layers will be made, for their attributes.
     replace : whether a cube that is there is replaced.
+    kept : objects by key that the cube keeps beside what its plan decides.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def create_cube(
             where=str(storage),
             remedy="use --resume to go on with it, --overwrite to replace it, or another --out",
         )
-    objects = lay_out(plan, bands, calibration)
+    objects = {**(kept or {}), **lay_out(plan, bands, calibration)}
     with writing(storage):
         # Whatever is left by a process that is killed in between says that it is a cube, and that it was not
         # even laid out.
@@ -68,7 +70,14 @@ def create_cube(
     return Cube(storage, plan)
 
 
-def put_layout(storage: Storage, plan: Plan, bands: Bands, *, calibration: Calibration | None = None) -> None:
+def put_layout(
+    storage: Storage,
+    plan: Plan,
+    bands: Bands,
+    *,
+    calibration: Calibration | None = None,
+    kept: Mapping[str, bytes] | None = None,
+) -> None:
     """Put a cube's metadata again, which is then incomplete; markers stay.
 
     So damage is repaired, and the cube of a flight line becomes one of more scenes: then blocks that the new
@@ -77,14 +86,14 @@ def put_layout(storage: Storage, plan: Plan, bands: Bands, *, calibration: Calib
     Parameters
     ----------
     plan : the cube's own, or with more scenes after those that it has.
-    calibration : as of ``create_cube``.
+    calibration, kept : as of ``create_cube``.
 
     Raises
     ------
     StoreError : the store cannot be written.
     """
     with writing(storage):
-        _put_layout(storage, plan, lay_out(plan, bands, calibration))
+        _put_layout(storage, plan, {**(kept or {}), **lay_out(plan, bands, calibration)})
 
 
 def _put_layout(storage: Storage, plan: Plan, objects: Mapping[str, bytes]) -> None:
@@ -168,6 +177,8 @@ def _values(
         yield "quality", evidence.flags[part]
     if evidence is not None and "overlap_disagreement" in wanted:
         yield "overlap_disagreement", encode_flat(evidence.disagreement[part], valid)
+    if evidence is not None and "hsi_consistency" in wanted:
+        yield "hsi_consistency", encode_flat(evidence.hsi_difference[part], valid)
     yield "valid", valid.astype(np.uint8)
     if source is not None:
         yield "source", source[part]

@@ -42,6 +42,11 @@ class Placement:
         there = _rounded(~self.scene.transform @ self.line.transform)
         return there, ~there
 
+    @cached_property
+    def is_parallel(self) -> bool:
+        """Whether rows of the line are rows of the scene, and columns columns."""
+        return self.same_crs and self._between[0].b == 0 and self._between[0].d == 0
+
     def __getstate__(self) -> dict[str, object]:
         return {"line": self.line, "scene": self.scene}
 

@@ -80,6 +80,10 @@ class Tiling:
         origin = row * self.core - self.halo, col * self.core - self.halo
         return Tile(row, col, Window(*origin, self.tile, self.tile))
 
+    def core_of(self, tile: Tile) -> Window:
+        """The pixels of a tile's core; every pixel of the scene lies in one core."""
+        return Window(tile.row * self.core, tile.col * self.core, self.core, self.core)
+
     def tiles(self, window: Window | None = None) -> Iterator[Tile]:
         """The tiles that contribute to a window of the scene (default: all), row by row."""
         window = window or Window(0, 0, *self.shape)

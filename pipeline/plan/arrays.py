@@ -164,7 +164,8 @@ def _described(name: str, plan: Plan, calibration: Calibration | None) -> dict[s
                 "flag_meanings": "masked valid"}  # fmt: skip
     if name == "source":
         return _source_attributes(plan)
-    return quality_attributes(next(layer for layer in plan.quality if layer == name))
+    layer = next(layer for layer in plan.quality if layer == name)
+    return quality_attributes(layer, pair="pair" in plan.settings)
 
 
 _ALONG_WAVELENGTH: dict[str, dict[str, Any]] = {

@@ -80,7 +80,7 @@ class Plan:
             raise UsageError("at least one sample is needed", got=f"--samples {self.samples}")
         if choose_layers(self.layers, self.samples) != self.layers:
             raise UsageError("layers twice or in another order", got=", ".join(self.layers))
-        if choose_quality(self.quality) != self.quality:
+        if choose_quality(self.quality, pair="pair" in self.settings) != self.quality:
             raise UsageError("unknown quality layers", got=", ".join(map(str, self.quality)))
         for share in self._shares:
             share.check(shards=(-(-self.window.height // SHARD), -(-self.window.width // SHARD)),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from spectile.catalog.bands import Bands, resampling_matrix
 from spectile.catalog.choices import QualityLayer
+from spectile.catalog.errors import UsageError
 from spectile.pipeline.geometry.grid import Window
 
 QUALITY: tuple[QualityLayer, ...] = get_args(QualityLayer)
@@ -22,8 +23,12 @@ MEASURES: tuple[QualityLayer, ...] = QUALITY[1:]
 """Those in reflectance."""
 DEFAULT: tuple[QualityLayer, ...] = ("quality", "rgb_consistency")
 """The layers that cost almost nothing."""
+OF_PAIRS: tuple[QualityLayer, ...] = ("quality", "rgb_consistency", "hsi_consistency")
+"""Those of a fused pair: the last one shows whether the cube is still the HSI."""
 
-FLAGS = {"nodata": 1, "padded": 2, "masked_input": 4, "saturated": 8, "extrapolating": 16}
+FLAGS = {
+    "nodata": 1, "padded": 2, "masked_input": 4, "saturated": 8, "extrapolating": 16, "changed": 32,
+}  # fmt: skip
 """The bits of ``quality`` by their meanings."""
 RANGE = (0.0, 1.5)
 """Reflectance of colours beyond which the model is taken to extrapolate."""
@@ -35,8 +40,6 @@ _ROUNDING = np.float32(1 - 1e-6)
 _ATTRIBUTES: dict[QualityLayer, dict[str, Any]] = {
     "quality": {
         "long_name": "quality flags",
-        "flag_masks": list(FLAGS.values()),
-        "flag_meanings": " ".join(FLAGS),
         "comment": "padded: the network looks beyond the scene, which is mirrored there; masked_input: it "
         "looks at masked pixels, which are filled; saturated: a channel is at the largest number that its "
         "data type holds; extrapolating: a channel is below "
@@ -51,17 +54,44 @@ _ATTRIBUTES: dict[QualityLayer, dict[str, Any]] = {
         "comment": "root mean square over bands and samples, reflectance; where more than two tiles meet, "
         "the largest difference of one from the blend of those before; none where one tile stands alone",
     },
+    "hsi_consistency": {
+        "long_name": "difference of the cube, seen through the blur, from the hyperspectral scene",
+        "comment": "root mean square over bands, reflectance; one value a pixel of that scene",
+    },
 }  # fmt: skip
 
 
-def choose_quality(wanted: Sequence[str] | None) -> tuple[QualityLayer, ...]:
-    """The quality layers of ``--layers``, in the order of QUALITY; None takes DEFAULT."""
-    return DEFAULT if wanted is None else tuple(layer for layer in QUALITY if layer in wanted)
+def choose_quality(wanted: Sequence[str] | None, *, pair: bool = False) -> tuple[QualityLayer, ...]:
+    """The quality layers of ``--layers``, in the order of QUALITY; None takes DEFAULT, of a pair OF_PAIRS.
+
+    Raises
+    ------
+    UsageError : a layer is one of pairs, and this is none.
+    """
+    if wanted is None:
+        return OF_PAIRS if pair else DEFAULT
+    if "hsi_consistency" in wanted and not pair:
+        raise UsageError("hsi_consistency is a layer of fused pairs", got=f"--layers {','.join(wanted)}")
+    return tuple(layer for layer in QUALITY if layer in wanted)
 
 
-def quality_attributes(layer: QualityLayer) -> dict[str, Any]:
-    """The attributes of a layer, without those of how it is stored."""
-    return dict(_ATTRIBUTES[layer])
+def quality_attributes(layer: QualityLayer, *, pair: bool = False) -> dict[str, Any]:
+    """The attributes of a layer, without those of how it is stored; of a cube of a scene, or of a pair."""
+    attributes = dict(_ATTRIBUTES[layer])
+    if layer != "quality":
+        return attributes
+    flags = {name: bit for name, bit in FLAGS.items() if pair or name != "changed"}
+    comment = attributes["comment"] + (_CHANGED if pair else "")
+    return {
+        "long_name": attributes["long_name"], "flag_masks": list(flags.values()),
+        "flag_meanings": " ".join(flags), "comment": comment,
+    }  # fmt: skip
+
+
+_CHANGED = (
+    "; changed: the two scenes differ by more than noise, so that the upsampled hyperspectral scene stands "
+    "here"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,6 +102,8 @@ class Inspection:
     """The layers that are wanted."""
     ceiling: NDArray[np.float32] | None = None
     """(C,) reflectance of the largest number that each channel can hold; None where unknown."""
+    pair: bool = False
+    """Whether a pair is fused."""
 
 
 @dataclass
@@ -88,21 +120,23 @@ class QualityEvidence:
     """(C,) the numbers of these channels."""
     disagreement: NDArray[np.float32]
     """(h, w) difference of tiles, reflectance; NaN where they do not overlap; (0, 0) if not wanted."""
+    hsi_difference: NDArray[np.float32]
+    """(h, w) difference from the HSI of a pair, reflectance; (0, 0) of no pair."""
 
 
 def begin(
     inspection: Inspection,
     rgb: NDArray[np.float32],
     valid: NDArray[np.bool_],
-    bands: Bands,
-    response: Bands,
+    response: tuple[NDArray[np.float32], NDArray[np.float32]],
 ) -> QualityEvidence:
     """The evidence from the colours of a block alone.
 
     Parameters
     ----------
     rgb, valid : (C, h, w) reflectance and (h, w) validity of the block.
-    bands, response : of the cube, and of the camera.
+    response : (C, B) matrix and (C,) offset: colours = matrix · spectrum + offset. A channel that no band
+        covers has a row of zeros.
     """
     flags = np.where(valid, 0, FLAGS["nodata"]).astype(np.uint8)
     if "quality" in inspection.layers:
@@ -111,13 +145,45 @@ def begin(
         if inspection.ceiling is not None:
             ceiling = inspection.ceiling[:, None, None] * _ROUNDING
             flags |= _flag("saturated", (rgb >= ceiling).any(axis=0) & valid)
-    matrix, supported = resampling_matrix(bands, response)
-    matrix[np.abs(matrix) < NEGLIGIBLE] = 0
-    channels = np.flatnonzero(supported)
+    matrix, offset = response
+    matrix = np.where(np.abs(matrix) < NEGLIGIBLE, np.float32(0), matrix)
+    channels = np.flatnonzero(matrix.any(axis=1))
     shape = valid.shape if "overlap_disagreement" in inspection.layers else (0, 0)
     return QualityEvidence(
-        flags, rgb, matrix[channels].astype(np.float32), channels, np.full(shape, np.nan, dtype=np.float32)
-    )
+        flags, rgb - offset[:, None, None] if offset.any() else rgb, matrix[channels], channels,
+        np.full(shape, np.nan, dtype=np.float32),
+        np.full(valid.shape if inspection.pair else (0, 0), np.nan, dtype=np.float32),
+    )  # fmt: skip
+
+
+def response_of(bands: Bands, camera: Bands) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """How a camera sees spectra of ``bands``, as ``begin`` takes it: what their responses say."""
+    matrix, supported = resampling_matrix(bands, camera)
+    matrix[~supported] = 0
+    return matrix.astype(np.float32), np.zeros(len(matrix), dtype=np.float32)
+
+
+def add_findings(
+    evidence: QualityEvidence,
+    block: Window,
+    core: Window,
+    hsi_difference: NDArray[np.float32],
+    changed: NDArray[np.bool_],
+) -> None:
+    """Add what a fusion found in a tile's core, which is that of no other tile.
+
+    Parameters
+    ----------
+    block, core : on the scene's grid.
+    hsi_difference, changed : (h, w) of the core.
+    """
+    shared = core.intersection(block)
+    if not shared.size:
+        return
+    at, inside = shared.relative_to(block).slices, shared.relative_to(core).slices
+    evidence.hsi_difference[at] = hsi_difference[inside]
+    known = evidence.flags[at] & np.uint8(FLAGS["nodata"]) == 0
+    evidence.flags[at] |= _flag("changed", np.ascontiguousarray(changed[inside]) & known)
 
 
 def _flag(name: str, where: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ from spectile.pipeline.product.report_measures import (
     statistics,
     timing,
 )
+from spectile.pipeline.product.report_pair import pair_of
 from spectile.pipeline.product.view import View, open_view
 from spectile.pipeline.store.base import Storage, stem
 
@@ -107,6 +108,7 @@ def gather(storage: Storage, markers: Mapping[Block, Marker] | None = None) -> R
         agreement=agreement(view, level),
         seams=seam_figures(view, plan),
         timing=told,
+        pair=pair_of(plan),
     )
 
 
@@ -153,6 +155,8 @@ def _scenes(plan: Plan) -> dict[str, str]:
     settings: Any = plan.settings
     facts_of_scenes: list[Mapping[str, Any]] = [share.facts for share in plan.scenes] or [settings]
     scenes = [facts.get("scene", facts) for facts in facts_of_scenes]
+    if "pair" in settings:
+        scenes = list(scenes[0].get("files", scenes))
     names = []
     for scene in scenes:
         known = [f"{key} {str(scene[key])[:12]}" for key in ("sha256", "etag") if scene.get(key)]

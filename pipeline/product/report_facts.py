@@ -26,6 +26,18 @@ LIMITS = (
 
 
 @dataclass(frozen=True)
+class PairFacts:
+    """What a report says of a pair."""
+
+    estimates: dict[str, str]
+    """What was estimated, for people."""
+    scores: tuple[str, ...]
+    """The names of the scores."""
+    wald: dict[str, tuple[str, ...]]
+    """By method, its scores where both scenes are degraded once more and the HSI is the truth."""
+
+
+@dataclass(frozen=True)
 class Report:
     """What a report says."""
 
@@ -51,6 +63,8 @@ class Report:
     """None where one tile is all that there is."""
     timing: Timing
     """Of its blocks."""
+    pair: PairFacts | None = None
+    """Of the pair from which it is fused; None of the cube of a scene or a flight line."""
 
     @property
     def valid_pixels(self) -> int:

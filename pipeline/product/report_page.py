@@ -18,6 +18,7 @@ from spectile.pipeline.plan.layers import array_name
 from spectile.pipeline.plan.quality_layers import FLAGS
 from spectile.pipeline.product.report_facts import LIMITS, Report, shown
 from spectile.pipeline.product.report_measures import Array, Point, flat
+from spectile.pipeline.product.report_pair import LIMITS_OF_PAIRS
 from spectile.pipeline.product.view import Subject
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def render(report: Report) -> bytes:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "spectile", "font.size": 9}):
         page = _template().render(
             report=report,
-            limits=LIMITS,
+            limits=LIMITS if report.pair is None else LIMITS_OF_PAIRS,
             name=shown(report.name),
             maps=list(_maps(report)),
             spectra=[_spectrum(report, number, point) for number, point in enumerate(report.points)],
@@ -125,6 +126,10 @@ def _maps(report: Report) -> Iterator[Figure]:
         values = flat(view, report.level, "rgb_consistency")
         unit = "root mean square over the scene's channels, reflectance"
         yield _scalar_map(report, "Difference from the scene's colours", unit, values)
+    if "hsi_consistency" in view.arrays:
+        values = flat(view, report.level, "hsi_consistency")
+        unit = "the cube, blurred and averaged, less the HSI; root mean square over bands, reflectance"
+        yield _scalar_map(report, "Difference from the hyperspectral scene", unit, values)
     if "overlap_disagreement" in view.arrays:
         values = flat(view, report.level, "overlap_disagreement")
         unit = "root mean square over bands and samples, reflectance; none where one tile stands alone"

@@ -39,6 +39,8 @@ class FileBand:
     """Its centre wavelength, nm."""
     alpha: bool = False
     """Whether it holds alpha."""
+    fwhm_nm: float | None = None
+    """Its full width at half maximum, nm."""
 
     def __str__(self) -> str:
         wavelength = f"{self.centre_nm:g} nm" if self.centre_nm is not None else ""
@@ -74,14 +76,16 @@ def describe_bands(dataset: rasterio.DatasetReader) -> tuple[FileBand, ...]:
         if not colour and name.lower() in COLOURS:
             colour = name.lower()
         alpha = interpretation is ColorInterp.alpha
-        found.append(FileBand(number, name, colour, _wavelength(dataset, number), alpha))
+        own, imagery = dataset.tags(number), dataset.tags(number, ns="IMAGERY")
+        unit = _UNITS_NM.get(own.get("wavelength_units", "nm").strip().lower())
+        centre = _nm((own.get("wavelength"), unit), (imagery.get("CENTRAL_WAVELENGTH_UM"), 1e3))
+        width = _nm((own.get("fwhm"), unit), (imagery.get("FWHM_UM"), 1e3))
+        found.append(FileBand(number, name, colour, centre, alpha, width))
     return tuple(found)
 
 
-def _wavelength(dataset: rasterio.DatasetReader, number: int) -> float | None:
-    own, imagery = dataset.tags(number), dataset.tags(number, ns="IMAGERY")
-    unit = _UNITS_NM.get(own.get("wavelength_units", "nm").strip().lower())
-    stated = ((own.get("wavelength"), unit), (imagery.get("CENTRAL_WAVELENGTH_UM"), 1e3))
+def _nm(*stated: tuple[str | None, float | None]) -> float | None:
+    """The first of several texts that is a length, nm."""
     for text, factor in stated:
         try:
             if text is not None and factor is not None and np.isfinite(nm := float(text) * factor) and nm > 0:
@@ -135,7 +139,10 @@ def as_sensor(bands: Sequence[FileBand], sensor: Sensor, where: str) -> tuple[Fi
     for band, i in zip(seen, at, strict=True):
         assert i is not None
         nm = round(sensor.bands.centre_nm[i], 1)
-        told[band.number] = replace(band, name=sensor.names[i], colour=sensor.colours[i], centre_nm=nm)
+        told[band.number] = replace(
+            band, name=sensor.names[i], colour=sensor.colours[i], centre_nm=nm,
+            fwhm_nm=sensor.bands.fwhm_nm[i],
+        )  # fmt: skip
     return tuple(told.get(band.number, band) for band in bands)
 
 

@@ -119,7 +119,8 @@ def folder_parts(folder: Path, sensor: Sensor | None, where: str) -> Parts:
             band = FileBand(number, colour, colour)
         else:
             nm = round(sensor.bands.centre_nm[at], 1)
-            band = FileBand(number, sensor.names[at], sensor.colours[at], nm)
+            width = sensor.bands.fwhm_nm[at]
+            band = FileBand(number, sensor.names[at], sensor.colours[at], nm, fwhm_nm=width)
         parts.append(Part(str(found[at]), band))
     unused = (f"{folder.name}: files of no band: {', '.join(left[:8])}",) if left else ()
     return Parts(tuple(parts), notices=unused)
@@ -203,9 +204,11 @@ def _number(band: Mapping[str, Any], *keys: str) -> float | None:
 def _band(number: int, band: Mapping[str, Any]) -> FileBand:
     colour = _value(band, "eo:common_name", "common_name")
     centre_um = _number(band, "eo:center_wavelength", "center_wavelength")
+    width_um = _number(band, "eo:full_width_half_max", "full_width_half_max")
     return FileBand(
         number, str(band.get("name", ""))[:40], str(colour or "")[:40],
         None if centre_um is None else round(centre_um * 1e3, 3),
+        fwhm_nm=None if width_um is None else round(width_um * 1e3, 3),
     )  # fmt: skip
 
 

@@ -58,7 +58,10 @@ def safe_parts(folder: Path) -> Parts:
         if offsets and str(at) not in offsets:
             raise SceneError("the product's metadata lack a number", where=where, got=f"no offset of {band}")
         stated = Stated(1 / quantification, offsets.get(str(at), 0.0) / quantification, 0.0)
-        known = FileBand(len(parts) + 1, band, sensor.colours[at], sensor.bands.centre_nm[at])
+        known = FileBand(
+            len(parts) + 1, band, sensor.colours[at], sensor.bands.centre_nm[at],
+            fwhm_nm=sensor.bands.fwhm_nm[at],
+        )  # fmt: skip
         parts.append(Part(str(files[band]), known, stated=stated))
     if not parts:
         raise SceneError(

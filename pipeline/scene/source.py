@@ -13,9 +13,18 @@ from spectile.catalog.errors import SceneError, UsageError
 from spectile.catalog.inputs import RGB_SCENE, InputSpec
 from spectile.catalog.redaction import redact_url
 from spectile.catalog.sensors import Sensor
-from spectile.catalog.urls import locate
-from spectile.pipeline.files.opening import open_raster
-from spectile.pipeline.scene.bands import Chosen, FileBand, as_sensor, choose_bands, find_sensor
+from spectile.catalog.urls import Location, locate
+from spectile.pipeline.files.addresses import resolve
+from spectile.pipeline.files.opening import gdal_errors, open_raster
+from spectile.pipeline.files.remote import reading
+from spectile.pipeline.scene.bands import (
+    Chosen,
+    FileBand,
+    as_sensor,
+    choose_bands,
+    describe_bands,
+    find_sensor,
+)
 from spectile.pipeline.scene.file import grid_of, measured, open_file
 from spectile.pipeline.scene.parts import Parts, folder_parts, item_parts
 from spectile.pipeline.scene.raster import SceneSource
@@ -49,6 +58,38 @@ def _parts_of(path: str | Path, sensor: Sensor | None) -> Parts | str:
         if place.suffix.lower() in (".json", ".geojson"):
             return item_parts(place, str(place))
     return str(path)
+
+
+def bands_of(
+    path: str | Path,
+    *,
+    sensor: str | None = None,
+    allow_vrt: bool = False,
+    allow_private: bool = False,
+) -> tuple[FileBand, ...]:
+    """The bands that a scene has, by its own metadata or as those of a sensor; no pixel is read.
+
+    Parameters
+    ----------
+    path, sensor, allow_vrt, allow_private : as of ``open_source``.
+
+    Raises
+    ------
+    SceneError : missing, not a raster, or with other bands than the sensor.
+    """
+    of_sensor = find_sensor(sensor) if sensor is not None else None
+    found = _parts_of(path, of_sensor)
+    if isinstance(found, Parts):
+        there = tuple(part.band for part in found.parts)
+    else:
+        where = locate(found)
+        if isinstance(where, Location):
+            final = resolve(where, listed=found != str(path), allow_private=allow_private)
+            found = found if final == where else final.url
+        with gdal_errors(found, "the scene's metadata cannot be read"), reading(found):
+            with open_raster(found, allow_vrt=allow_vrt) as dataset:
+                there = describe_bands(dataset)
+    return there if of_sensor is None else as_sensor(there, of_sensor, redact_url(str(path)))
 
 
 def open_source(

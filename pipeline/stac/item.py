@@ -28,6 +28,7 @@ from spectile.pipeline.plan.counts import NODATA, SCALE
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.product.quicklook import quicklook_names
 from spectile.pipeline.product.report import report_name
+from spectile.pipeline.product.report_pair import PAIR_FIGURES
 from spectile.pipeline.store.base import Storage, stem
 
 TAKEN = "taken"
@@ -38,6 +39,10 @@ _CELLS = 64
 _LINEAGE = (
     "Spectra were estimated from a scene of few bands, tile by tile, by the model that is named; "
     "they are the model's estimates, not measurements."
+)
+_LINEAGE_OF_PAIRS = (
+    "A hyperspectral scene and a sharper one of few bands were fused, tile by tile; what is finer than the "
+    "hyperspectral scene's pixels is estimated, not measured."
 )
 
 
@@ -69,12 +74,13 @@ def _cube_facts(storage: Storage, taken: Span | None) -> Facts:
     except SceneError:  # the user got the notice when the scene was opened
         geometry = None
     model: Mapping[str, Any] = plan.settings.get("model") or {}  # type: ignore[assignment]
+    pair: Any = plan.settings.get("pair")
     properties: dict[str, Any] = {
         **_place(plan.cube_grid),
         **_dimensions(plan, centre_nm),
         "processing:software": {"spectile": str(status.get("version", "unknown"))},
         "processing:version": str(status.get("version", "unknown")),
-        "processing:lineage": _LINEAGE,
+        "processing:lineage": _LINEAGE_OF_PAIRS if pair else _LINEAGE,
         "spectile:status": status["status"],
         "spectile:digest": plan.digest,
         "spectile:model": str(model.get("name", "unknown")),
@@ -85,6 +91,12 @@ def _cube_facts(storage: Storage, taken: Span | None) -> Facts:
         "spectile:wavelength_min": min(centre_nm),
         "spectile:wavelength_max": max(centre_nm),
     }
+    if pair:
+        estimates = pair.get("estimates", {})
+        properties["spectile:ratio"] = pair.get("ratio")
+        properties["spectile:shift"] = pair.get("shift")
+        properties["spectile:wald"] = estimates.get("wald", {})
+        properties |= {f"spectile:{name}": estimates[name] for name in PAIR_FIGURES if name in estimates}
     if "valid_pixels" in status:
         properties["spectile:valid_pixels"] = status["valid_pixels"]
     cube = {

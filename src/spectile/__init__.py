@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from spectile.catalog.bands import Bands
+    from spectile.flows.run.state import Result
     from spectile.pipeline.comparison.comparison import Comparison
 
-__all__ = ["SpectileError", "compare", "open_cube", "open_scene", "run"]
+__all__ = ["SpectileError", "compare", "fuse", "open_cube", "open_scene", "run"]
 
 
 def open_cube(cube: str | Path, *, overview: int = 1) -> xr.Dataset:
@@ -83,6 +84,30 @@ def run(scene: str | Path, out: str | Path, **settings: Any) -> xr.Dataset:
     from spectile.flows.run.settings import SceneSettings
 
     _, result = run_scene(SceneSettings(scene=str(scene), out=str(out), **settings))
+    return _finished(result, out)
+
+
+def fuse(hsi: str | Path, msi: str | Path, out: str | Path, **settings: Any) -> xr.Dataset:
+    """Fuse two scenes as ``spectile fuse`` does, in this process; the finished cube, opened.
+
+    Parameters
+    ----------
+    hsi, msi : the coarse hyperspectral and the sharp multispectral scene.
+    settings : the fields of ``FuseSettings``, which bear the names of the command's options.
+
+    Raises
+    ------
+    SpectileError : as of ``run``, or the two are no pair.
+    """
+    from spectile.flows.run.fusion import run_fusion
+    from spectile.flows.run.settings import FuseSettings
+
+    _, result = run_fusion(FuseSettings(hsi=str(hsi), msi=str(msi), out=str(out), **settings))
+    return _finished(result, out)
+
+
+def _finished(result: Result, out: str | Path) -> xr.Dataset:
+    """The cube of a run, if nothing of it is missing."""
     if result.failures:
         raise BlockError(
             f"{result.blocks_failed} of {result.blocks_failed + result.blocks_done} blocks failed: "

@@ -87,14 +87,14 @@ def test_pools_limits_and_the_schedule_are_on_the_server(prefect, prefect_server
     assert pools == {"spectile-cpu": ("process", None), "spectile-gpu": ("process", 1)}
     assert {name: each.work_pool_name for name, each in there.items()} == {
         name: "spectile-gpu" if name.endswith("-gpu") else "spectile-cpu"
-        for kind in ("scene", "flight-line", "train", "watch")
+        for kind in ("scene", "flight-line", "fusion", "train", "watch")
         for name in (kind, f"{kind}-gpu")
     }
     (nightly,) = there["watch"].schedules
     assert (nightly.schedule.cron, nightly.active) == ("0 2 * * *", False)
     limits = {name: each.global_concurrency_limit for name, each in there.items()}
     assert {name for name, limit in limits.items() if limit and limit.limit == 1} == {
-        "scene", "flight-line", "train", "watch", "watch-gpu",
+        "scene", "flight-line", "fusion", "train", "watch", "watch-gpu",
     }  # fmt: skip
     choices = there["watch"].parameter_openapi_schema["properties"]
     assert choices["device"]["enum"] == ["auto", "cpu", "cuda"]

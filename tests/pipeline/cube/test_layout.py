@@ -17,12 +17,15 @@ from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.cost import Workload
 from spectile.pipeline.plan.layers import LAYERS
 from spectile.pipeline.plan.plan import Plan
-from spectile.pipeline.plan.quality_layers import DEFAULT, QUALITY
+from spectile.pipeline.plan.quality_layers import DEFAULT
+from spectile.pipeline.plan.quality_layers import QUALITY as ALL
 from spectile.pipeline.plan.shares import Share
 from tests.pipeline.cubes import BANDS
 from tests.pipeline.fakes import NORTH_UP, UTM
 
 CRS_WKT = CRS.from_epsg(32633).to_wkt()
+
+QUALITY = tuple(layer for layer in ALL if layer != "hsi_consistency")  # which a pair alone has
 
 
 def scene() -> Plan:

@@ -34,7 +34,7 @@ def _plan(transform: Affine = NORTH_UP) -> Plan:
 
 
 SHARE = Share({"name": "a"}, ((0, 0, 2),), ((0, 0, 2),))
-FULL = replace(_plan(), samples=4, layers=LAYERS, quality=QUALITY, scenes=(SHARE,))
+FULL = replace(_plan(), settings={"pair": {}}, samples=4, layers=LAYERS, quality=QUALITY, scenes=(SHARE,))
 
 
 @given(st.integers(1, 4096))
@@ -70,7 +70,7 @@ def test_an_array_of_reflectance_says_what_its_counts_mean_and_others_do_not(nam
     attributes = array_attributes(spec, FULL)
     assert attributes["long_name"]
     assert attributes["grid_mapping"] == "spatial_ref"
-    counts = name.startswith("reflectance") or name in ("rgb_consistency", "overlap_disagreement")
+    counts = name.startswith("reflectance") or name.endswith(("_consistency", "_disagreement"))
     assert (attributes.get("_FillValue") == NODATA == spec.fill) is counts
     assert ("scale_factor" in attributes) is counts
     assert ("flag_meanings" in attributes) is (name in ("valid", "quality"))

@@ -22,7 +22,8 @@ from spectile.pipeline.plan.cost import Workload
 from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.layers import choose_layers
 from spectile.pipeline.plan.plan import Plan
-from spectile.pipeline.plan.quality_layers import DEFAULT, FLAGS, QUALITY, Inspection, choose_quality
+from spectile.pipeline.plan.quality_layers import DEFAULT, FLAGS, Inspection, choose_quality
+from spectile.pipeline.plan.quality_layers import QUALITY as ALL
 from spectile.pipeline.product.report import gather
 from spectile.pipeline.product.report_measures import flat
 from spectile.pipeline.product.report_page import render
@@ -33,6 +34,7 @@ from spectile.pipeline.store.opening import open_storage
 from tests.pipeline.block.test_mosaic import Held, scene
 from tests.pipeline.fakes import NORTH_UP, SIX, UTM, Positional, made
 
+QUALITY = tuple(layer for layer in ALL if layer != "hsi_consistency")  # which a pair alone has
 TILING = Tiling((150, 210), 64, 8)
 
 
@@ -169,7 +171,7 @@ def test_quality_is_written_verified_and_in_the_overviews(write_scene, tmp_path)
     assert flags[200, 200] & FLAGS["saturated"]
     assert np.count_nonzero(flags & FLAGS["saturated"]) == 1
     assert stored["quality"].attrs["flag_masks"] == [1, 2, 4, 8, 16]
-    assert stored["quality"].attrs["flag_meanings"].split() == list(FLAGS)
+    assert stored["quality"].attrs["flag_meanings"].split() == [name for name in FLAGS if name != "changed"]
     for name in ("rgb_consistency", "overlap_disagreement"):
         assert (stored[name][:][~valid] == NODATA).all()
     with open_cube(tmp_path / "a.zarr") as found:
@@ -261,3 +263,9 @@ def test_the_default_is_of_the_blocks_own_size():
     sizes = [Workload(each, 3).estimate().output_bytes for each in (plain, asked)]
     assert sizes[1] - sizes[0] == 600 * 700 * 5
     assert isinstance(asked.blocks[0], Block)
+
+
+def test_the_layer_of_pairs_is_refused_of_a_scene():
+    with pytest.raises(UsageError, match=r"^hsi_consistency is a layer of fused pairs"):
+        choose_quality(("quality", "hsi_consistency"))
+    assert choose_quality(None, pair=True) == ("quality", "rgb_consistency", "hsi_consistency")
