@@ -2,15 +2,16 @@
 
     SPECTILE_DATA=… python benchmarks/places.py
     SPECTILE_DATA=… python benchmarks/places.py --model vnir48-rgb [PLACE ...] [--out FOLDER] [--baselines]
-    SPECTILE_DATA=… python benchmarks/places.py --model vnir48 --steps 2000 --device cuda
+    SPECTILE_DATA=… python benchmarks/places.py --model vnir48-anchored --device cuda
     SPECTILE_DATA=… python benchmarks/places.py --shipped
 
 The first is a small run, to see that it works. The recipe is the shipped model's; its scenes that serve
 evaluation alone take part here like the others, so that each is left out once and none is shipped. Features,
 penalties, spread and intervals are chosen on the other places (``model/closed/places.py``). ``--shipped``
 fits nothing: the shipped models for colours are tried on the places that none of them was trained on. With
-``--baselines`` ridge, lookup and k nearest neighbours are fitted to the same pixels beside it. Run again, it
-goes on where it stopped. RMSE is in reflectance, SAM in radians without pixels darker than 0.02. ``water`` is
+``--baselines`` ridge, lookup, k nearest neighbours and a mixture are fitted to the same pixels beside it.
+Run again, it goes on where it stopped. RMSE is in reflectance, SAM in radians without pixels darker than
+0.02. ``water`` is
 the mean error from 750 nm on pixels that the truth shows as water, by green and infrared (McFeeters 1996).
 """
 
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from shared import OUT, arguments, data_folder
+from shared.mixture import mixture
 from shared.neighbours import nearest
 from torch import Tensor
 
@@ -47,7 +49,7 @@ from spectile.model.registry import SYSTEMS
 from spectile.model.system import Config, Network
 
 RECIPES = Path(__file__).parents[1] / "model/recipes"
-MODELS = ("vnir48-rgb", "vnir48-rgbn", "vnir48-s2", "vnir48")
+MODELS = ("vnir48-rgb", "vnir48-rgbn", "vnir48-s2", "vnir48-anchored")
 WEIGHT = 0.08
 """Of a scene that serves evaluation alone, where it takes part."""
 DARK = 0.02
@@ -235,6 +237,7 @@ def row_of(
     if baselines:
         rungs = fit_baselines(recipe, config, SceneSets(training, validation, [], []))
         rungs["knn"] = nearest(config, training, validation)
+        rungs["mixture"] = mixture(config, training, validation)
         for name, rung in rungs.items():
             estimate = np.stack([rung.predict(values.numpy()) for values in batch.rgb])
             row[name] = scores(torch.from_numpy(estimate), batch)

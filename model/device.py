@@ -16,6 +16,12 @@ def visible_gpus() -> list[str]:
     return (named.split(",") if named else [str(number) for number in range(count)])[:count]
 
 
+def limit_threads(count: int | None) -> None:
+    """Let torch use so many CPU threads in this process; None leaves them as they are."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
 def resolve_device(name: str) -> str:
     """``cpu`` or ``cuda``; ``auto`` is CUDA where there is one.
 

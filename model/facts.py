@@ -22,10 +22,12 @@ KEY = "spectile"
 """The entry of a file's header that holds our JSON."""
 HEADER_LIMIT = 8 * 2**20
 """Most bytes of a header; that of the shipped weights has 80 kB."""
-SHIPPED = ("vnir48-rgb", "vnir48-rgbn", "vnir48-s2", "vnir48")
+SHIPPED = ("vnir48-rgb", "vnir48-rgbn", "vnir48-s2", "vnir48", "hyperldm48")
 """Names of the weights inside the package."""
-UNSHIPPED = {"scdm-paper": "48 or 102"}
-"""Presets whose weights are far too large to ship, with their bands."""
+UNSHIPPED = {
+    "scdm-paper": "48 or 102", "hyperldm-paper": "48", "hsr-diff-paper": "103", "sdp-paper": "103"
+}  # fmt: skip
+"""Presets without weights, with their bands: far too large to ship, or for one scene alone."""
 REGRESSIONS = {"ridge": "regression", "lookup": "nearest-neighbour table"}
 """The baselines in a checkpoint; each is also a model with the name ``MODEL:ridge``."""
 
@@ -73,8 +75,8 @@ class Facts(Closed):
     """Of the model."""
     kind: str | None = Field(None, max_length=200)
     """Of the registry; None is the compact cascade."""
-    fill: list[float] | None = Field(None, min_length=1, max_length=100)
-    """Reflectance per channel that stands in for masked pixels."""
+    fill: list[float] | None = Field(None, min_length=1, max_length=2000)
+    """Reflectance per channel, of all inputs, that stands in for masked pixels."""
     cascade: dict[str, Any] | None = None
     """The compact cascade's configuration."""
     preset: dict[str, Any] | None = None

@@ -5,11 +5,14 @@ from __future__ import annotations
 from spectile.catalog.errors import CheckpointError
 from spectile.model.cascade.system import SYSTEM as CASCADE
 from spectile.model.checkpoint import Checkpoint, load_module, reading_configuration
+from spectile.model.hsr_diff.system import SYSTEM as HSR_DIFF
+from spectile.model.hyperldm.system import SYSTEM as HYPERLDM
 from spectile.model.kernel.system import SYSTEM as KERNEL
 from spectile.model.scdm.system import SYSTEM as SCDM
+from spectile.model.sdp.system import SYSTEM as SDP
 from spectile.model.system import Config, Network, System
 
-SYSTEMS = {system.kind: system for system in (CASCADE, KERNEL, SCDM)}
+SYSTEMS = {system.kind: system for system in (CASCADE, KERNEL, SCDM, HYPERLDM, HSR_DIFF, SDP)}
 
 
 def system_of(loaded: Checkpoint) -> System:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from spectile.catalog.bands import Bands
 from spectile.catalog.inputs import InputSpec
 from spectile.model.data.crops import Batch, TrainingScene
+from spectile.model.data.pairs import observe, response_matrix
 from spectile.model.diffusion.grain import grained, random_grained
 from spectile.model.training.run import Progress
 
@@ -77,6 +78,8 @@ class Network(nn.Module):
     """Its stages, in the order of sampling."""
     stride: int
     """In pixels."""
+    lattice: int = 1
+    """Pixels along one value of its noise."""
     reach: int | None = None
     """How many pixels away it looks, measurably; None where at the whole tile."""
     bytes_per_pixel: int
@@ -93,9 +96,18 @@ class Network(nn.Module):
         """A stage by its number from 0; its ``config.components`` are the channels that are diffused."""
         return self.stages[index]
 
+    @property
+    def channels(self) -> int:
+        """Of all inputs together: so many fill values it needs."""
+        return len(self.config.response)
+
     def inputs(self, fill: Sequence[float]) -> tuple[InputSpec, ...]:
         """The rasters that ``begin`` takes, in its order: a colour scene as its camera sees it."""
         return (InputSpec("rgb", self.config.response, tuple(map(float, fill))),)
+
+    def observe(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What ``begin`` takes of crops whose truth is known, in its order: here their colours."""
+        return (batch.rgb,)
 
     def begin(self, rgb: Tensor) -> Any:
         """All that depends only on the input, once for all samples of it: here the input itself."""
@@ -105,28 +117,43 @@ class Network(nn.Module):
         """One sample of the cube, as of ``sample``."""
         raise TypeError(f"{type(self).__name__} has no way to sample")
 
-    def sample(self, rgb: Tensor, draw: DrawStage, *, steps: int | None = None, number: int = 0) -> Tensor:
+    def sample(
+        self,
+        inputs: Tensor | Sequence[Tensor],
+        draw: DrawStage,
+        *,
+        steps: int | None = None,
+        number: int = 0,
+    ) -> Tensor:
         """One sample of the cube, (N, B, h, w) reflectance in [0, 1.6].
 
         Parameters
         ----------
-        rgb : (N, 3, h, w) float32, linear reflectance as seen through ``config.response``.
+        inputs : what ``begin`` takes, in its order, or its only input, such as (N, 3, h, w) float32 linear
+            reflectance as seen through ``config.response``.
         draw : the noise of (stage, step).
         steps : solver steps a stage; None is the configuration's default.
         number : of the sample.
         """
-        return self.finish(self.begin(rgb), draw, steps=steps, number=number)
+        given = (inputs,) if isinstance(inputs, Tensor) else inputs
+        return self.finish(self.begin(*given), draw, steps=steps, number=number)
 
     def noise(self, stage: int, white: White, origins: Tensor, height: int, width: int) -> Tensor:
-        """(N, K, h, w) noise of a stage for tiles at (N, 2) origins, so that overlapping tiles agree."""
-        channels = self.stage(stage).config.components
-        return white(channels=channels, origins=origins, height=height, width=width)
+        """(N, K, h/l, w/l) noise of a stage for tiles at (N, 2) origins, so that overlapping tiles agree.
+
+        The l pixels of ``lattice`` along a side have one value, wherever tiles begin within them: all tiles
+        of a run do so at the same remainder, because their period is a multiple of ``stride``.
+        """
+        channels, lattice = self.stage(stage).config.components, self.lattice
+        first = torch.div(origins, lattice, rounding_mode="floor")
+        return white(channels=channels, origins=first, height=height // lattice, width=width // lattice)
 
     def drawn_by(self, generator: torch.Generator, count: int, height: int, width: int) -> DrawStage:
         """The stages' noise for ``count`` images at a time, the next of a generator at each call."""
 
         def draw(stage: int, step: int) -> Tensor:
-            shape = (count, self.stage(stage).config.components, height, width)
+            size = height // self.lattice, width // self.lattice
+            shape = (count, self.stage(stage).config.components, *size)
             return torch.randn(shape, generator=generator).to(self.device)
 
         return draw
@@ -140,6 +167,43 @@ class Network(nn.Module):
         return ()
 
 
+class FusionNetwork(Network):
+    """A network that fuses a sharp multispectral scene (MSI) with a coarse hyperspectral one (HSI).
+
+    ``config`` has a ``pair`` (``PairConfig``) beside ``bands``, those of the HSI, and ``response``, of the
+    MSI.
+    """
+
+    response: Tensor
+    """R (C, B): the MSI's bands over the model's."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer(
+            "response", torch.tensor(response_matrix(config.bands, config.response)), persistent=False
+        )
+
+    @property
+    def channels(self) -> int:
+        """Bands of both scenes."""
+        return len(self.config.response) + len(self.config.bands)
+
+    def inputs(self, fill: Sequence[float]) -> tuple[InputSpec, ...]:
+        """The MSI on the grid of the result, and the HSI, whose pixels are ``ratio`` of these wide."""
+        count = len(self.config.response)
+        values = tuple(map(float, fill))
+        return (
+            InputSpec("msi", self.config.response, values[:count]),
+            InputSpec("hsi", self.config.bands, values[count:], ratio=self.config.pair.ratio),
+        )
+
+    def observe(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The MSI and the HSI of crops, degraded as in training; their noise is the same at each call."""
+        generator = torch.Generator().manual_seed(0)
+        return tuple(observe(batch.target, self.config.pair, self.response.to(batch.target), generator))
+
+
 class GrainedNetwork(Network):
     """A network whose stages say in ``grain`` (K, scales) how their noise hangs together in space."""
 
@@ -147,13 +211,10 @@ class GrainedNetwork(Network):
         """Noise with the stage's grain, summed from lattices that lie fixed on the scene's grid."""
         grain = self.stage(stage).grain
 
-        def lattice(level: int, first: tuple[int, int], shape: tuple[int, int]) -> Tensor:
-            at = torch.tensor([first])
-            return white(channels=len(grain), origins=at, height=shape[0], width=shape[1], level=level)[0]
+        def lattice(level: int, first: Tensor, shape: tuple[int, int]) -> Tensor:
+            return white(channels=len(grain), origins=first, height=shape[0], width=shape[1], level=level)
 
-        return torch.stack(
-            [grained(lattice, grain, (row, col), height, width) for row, col in origins.tolist()]
-        )
+        return grained(lattice, grain, origins, height, width)
 
     def drawn_by(self, generator: torch.Generator, count: int, height: int, width: int) -> DrawStage:
         """The stages' grained noise; the solver draws once, whatever the step."""
@@ -200,6 +261,8 @@ class System:
     bfloat16: bool = False
     """Whether its samples in bfloat16 were compared with those in float32."""
     published: Callable[[], Config] | None = None
-    """A configuration that is known without weights; its costs can be measured by the kind's name."""
+    """A configuration that is known without weights; its costs can be measured by ``preset``."""
+    preset: str = ""
+    """The name of that configuration."""
     checks: Callable[[Any, Batch, int], Mapping[str, float]] = lambda network, batch, seed: {}
     """Extra measurements of this system on held-out crops (network, batch, seed)."""

@@ -37,7 +37,7 @@ REFLECTANCE_PEAK = 1.0
 COUNT = 1e-4
 """One stored count, reflectance."""
 STRIDE = 64
-"""Folder scenes are reflected to multiples of this, which every network takes."""
+"""Folder scenes are reflected to multiples of this, or of a longer stride of the network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,6 +225,7 @@ def report_counts(protocol: Protocol, rows: Mapping[str, Sequence[Mapping[str, A
         "peaks": list(protocol.peaks),
         "mpsnr": "without the input bands" if protocol.mpsnr_without_input else "all bands",
         "paper": None if protocol.paper is None else dict(protocol.paper),
+        "paper_of": protocol.paper_of,
         "models": {rung: summarise(of_rung) for rung, of_rung in rows.items()},
     }
 
@@ -243,9 +244,7 @@ def evaluate_folder(
     SpectileError
         Where a scene or model cannot be used, or the folder has no scene.
     """
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in FOLDER_SUFFIXES)
-    if not paths:
-        raise UsageError("no scene there", where=str(folder), expected=f"files {', '.join(FOLDER_SUFFIXES)}")
+    paths = scene_paths(folder)
     if not models:
         raise UsageError("no model to evaluate", remedy="name one with --model")
     report: dict[str, Any] = {
@@ -262,7 +261,7 @@ def evaluate_folder(
             announce(f"{name} on {path.name}")
             scene = read_hyperspectral(path)
             spec = predictor.inputs[0]
-            rgb, truth, valid, kept = _as_model_sees(scene, predictor.bands, spec.bands, path.name)
+            rgb, truth, valid, kept = as_model_sees(scene, predictor.bands, spec.bands, path.name)
             rgb = spec.filled(Raster(rgb, valid)).values.astype(np.float32)
             if kind is None:
                 row = _draw(predictor, rgb, truth, valid, kept, samples, peak)
@@ -279,7 +278,15 @@ def evaluate_folder(
     return report
 
 
-def _as_model_sees(
+def scene_paths(folder: Path) -> list[Path]:
+    """The scenes of a folder, by name; UsageError where there are none."""
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in FOLDER_SUFFIXES)
+    if not paths:
+        raise UsageError("no scene there", where=str(folder), expected=f"files {', '.join(FOLDER_SUFFIXES)}")
+    return paths
+
+
+def as_model_sees(
     scene: Hyperspectral, bands: Bands, response: Bands, name: str
 ) -> tuple[Floats, Floats, Any, Any]:
     """Simulated input (3, h, w), truth in the bands kept (K, h, w), mask (h, w), their positions (K,)."""
@@ -293,14 +300,20 @@ def _as_model_sees(
     return rgb, truth, scene.valid, kept
 
 
+def draw_samples(predictor: Predictor, rgb: Floats, samples: int) -> Floats:
+    """(K, B, h, w) samples of a whole scene (C, h, w), reflected to sides that its network takes."""
+    height, width = rgb.shape[1:]
+    stride = max(STRIDE, predictor.stride)
+    missing = [(0, 0), (0, -height % stride), (0, -width % stride)]
+    tile = np.pad(rgb, missing, mode="symmetric")[None]
+    batch = Batch.of_colours(tile, name=predictor.inputs[0].name)
+    return np.stack([cube[0, :, :height, :width] for cube in predictor.predict(batch, range(samples))])
+
+
 def _draw(
     predictor: Predictor, rgb: Floats, truth: Floats, valid: Any, kept: Any, samples: int, peak: float
 ) -> dict[str, Any]:
-    height, width = rgb.shape[1:]
-    missing = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE)]
-    tile = np.pad(rgb, missing, mode="symmetric")[None]
-    batch = Batch.of_colours(tile, name=predictor.inputs[0].name)
-    drawn = np.stack([cube[0, kept, :height, :width] for cube in predictor.predict(batch, range(samples))])
+    drawn = draw_samples(predictor, rgb, samples)[:, kept]
 
     def scores(estimate: Floats) -> dict[str, Any]:
         return cube_scores([truth], [estimate], input_bands=[], peaks=[peak], offset=COUNT, valid=[valid])
@@ -340,8 +353,8 @@ def table(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     if report["paper"]:
         paper = report["paper"]
         cells.append(
-            ("the paper's SCDM", f"{paper['rmse']:.2f}", f"{paper['sam']:.4f}", f"{paper['mpsnr']:.2f}",
-             f"{paper['mssim']:.4f}", "", "", "", "", "")
+            (f"the paper's {report['paper_of']}", f"{paper['rmse']:.2f}", f"{paper['sam']:.4f}",
+             f"{paper['mpsnr']:.2f}", f"{paper['mssim']:.4f}", "", "", "", "", "")
         )  # fmt: skip
     return cells
 

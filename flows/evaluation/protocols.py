@@ -53,6 +53,8 @@ class Protocol:
     """The cut in words."""
     paper: Mapping[str, float] | None = None
     """What the paper reports, where the split is the paper's or stands in for it."""
+    paper_of: str = "SCDM"
+    """Which model's paper."""
     remarks: str = ""
     """What a reader of the table must know."""
 
@@ -83,6 +85,22 @@ def _cut_houston(cube: Floats) -> Split:
     starts = sorted({0, (cube.shape[1] - 512) // 2, cube.shape[1] - 512})
     tests = tuple(cube[:, row : row + 512, :512] for row in starts)
     return Split(cube[:, :, 512:-512], cube[:, :, -512:], tests)
+
+
+def _cut_houston_hyperldm(cube: Floats) -> Split:
+    """HyperLDM's 12 test tiles of 256² in the first 512 rows.
+
+    They are columns 512 to 1023, 1536 to 2047 and 2560 to 3071. To fit on and to choose by are the rows
+    below, which share no pixel with them.
+    """
+    _require_shape(cube, rows=1024, cols=3584)
+    tests = tuple(
+        cube[:, row : row + 256, col : col + 256]
+        for first in (512, 1536, 2560)
+        for row in (0, 256)
+        for col in (first, first + 256)
+    )
+    return Split(cube[:, 512:, :-512], cube[:, 512:, -512:], tests)
 
 
 def _require_shape(cube: Floats, *, rows: int, cols: int, exact: bool = False) -> None:
@@ -133,6 +151,21 @@ PROTOCOLS = {
             paper={"rmse": 359.48, "sam": 0.0672, "mssim": 0.9887, "mpsnr": 47.207},
             remarks="the paper does not state which three patches it tests on; ours overlap each other where "
             "the scene is narrower than 1536 px, and share no pixel with the others",
+        ),
+        Protocol(
+            name="houston-2018-hyperldm",
+            bands=48,
+            rgb_bands=(23, 12, 5),
+            peaks=(65535.0,),
+            full_scale=16000.0,
+            mpsnr_without_input=False,
+            cut=_cut_houston_hyperldm,
+            split="tested on 12 tiles of 256 px, columns 512-1023, 1536-2047 and 2560-3071 of rows 0-511; "
+            "fitted on the rows from 512 but for the last 512 columns, chosen on those, then fitted on both",
+            paper={"rmse": 515.99, "sam": 0.0724, "mssim": 0.9797, "mpsnr": 44.736},
+            paper_of="HyperLDM",
+            remarks="the tiles' places are the paper's own; it trained on the rest of rows 0-511 too, "
+            "which is left out here",
         ),
     )
 }

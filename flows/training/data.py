@@ -106,6 +106,17 @@ def build_scenes(
     return sets
 
 
+def held_out_scenes(recipe: Sources, data_dir: Path, bands: Bands, response: Bands) -> list[TrainingScene]:
+    """The real scenes of a recipe that it holds out whole, which must cover the bands of the camera."""
+    sets = SceneSets([], [], [], [])
+    for scene in recipe.scenes:
+        if scene.held_out:
+            _read_scenes(scene, data_dir, sets, bands, [response])
+    if not sets.held_out:
+        raise UsageError("the recipe holds no scene out", where=recipe.name)
+    return sets.held_out
+
+
 def camera_responses(recipe: AnyRecipe, data_dir: Path) -> tuple[CameraResponse, ...]:
     """The responses of a recipe's camera, the expected one first; a published model has its own."""
     sources = [ResponseSource(sensor=one) if isinstance(one, str) else one for one in recipe.responses]

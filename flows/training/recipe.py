@@ -12,15 +12,23 @@ from pydantic import TypeAdapter, ValidationError
 
 from spectile.catalog.bands import RGB_CAMERA, SENSORS, Bands
 from spectile.catalog.errors import UsageError
-from spectile.catalog.fields import Count, Finite, Members, Positive, Steps
-from spectile.flows.training.sources import EvenBands, ResponseSource, Sources
+from spectile.catalog.fields import Count, Finite, Members, NotNegative, Positive, Share, Steps
+from spectile.catalog.sensors import FILE_SENSORS
+from spectile.flows.training.sources import EndmemberSource, EvenBands, ResponseSource, Sources
 from spectile.model.cascade.cascade import DEFAULT_STAGES, CascadeConfig, StageConfig
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.data.crops import CameraResponse
+from spectile.model.data.pairs import PairConfig
+from spectile.model.diffusion.sampler import Variance
 from spectile.model.diffusion.truncation import TruncationTarget
+from spectile.model.hsr_diff.preset import HsrDiffConfig, HsrDiffTraining
+from spectile.model.hyperldm.preset import AutoencoderConfig, DenoiserConfig, HyperConfig, HyperTraining
 from spectile.model.kernel.config import KernelConfig, KernelTraining
+from spectile.model.networks.cdformer import CDFormerSizes
+from spectile.model.networks.spectral_mlp import SpectralMLPSizes
 from spectile.model.networks.unet_shared_encoder import SharedEncoderSizes
 from spectile.model.scdm.preset import GUIDANCE, ScdmPreset, TrainingPreset, scdm_paper
+from spectile.model.sdp.preset import SdpConfig, SdpFusion, SdpTraining
 from spectile.pipeline.store.base import read_bounded
 
 
@@ -153,11 +161,196 @@ class KernelRecipe(Sources):
         return replace(self, training=replace(self.training, augmentation=augmentation))
 
 
+@dataclass(frozen=True, kw_only=True)
+class FusionRecipe(Sources):
+    """What recipes of fusion models share: both scenes' bands, and how pairs are made of cubes."""
+
+    sensor: str | EvenBands = "vnir48"
+    """The bands of the HSI and of the result, by name or at equal spacing."""
+    responses: tuple[str | ResponseSource, ...] = (
+        ResponseSource(sensor="rgbn", channels=("blue", "green", "red", "nir")),
+    )
+    """The response of the MSI, one; a name is a sensor's."""
+    pair: PairConfig
+    """Ratio, PSF and noise."""
+
+    def __post_init__(self) -> None:
+        if len(self.responses) != 1:
+            raise UsageError("a fusion model has one MSI", where=self.name, got=len(self.responses))
+
+    @property
+    def bands(self) -> Bands:
+        """Those of the HSI."""
+        return sensor_bands(self.sensor) if isinstance(self.sensor, str) else self.sensor.bands
+
+
+@dataclass(frozen=True, kw_only=True)
+class HsrDiffRecipe(FusionRecipe):
+    """A training run of HSR-Diff; defaults are the published values, or ours if there is none."""
+
+    kind: Literal["hsr-diff"]
+    """Of the model."""
+    network: CDFormerSizes = field(default_factory=CDFormerSizes)
+    """The network's sizes."""
+    offset: Finite = 0.0
+    """Subtracted from reflectance, and …"""
+    scale: Positive = 1.0
+    """… divides it then: what the network sees."""
+    beta_1: Share = 1e-6
+    """First and …"""
+    beta_T: Share = 1e-2
+    """… last β of the schedule."""
+    steps: Steps = 100
+    """Of sampling, by default."""
+    variance: Variance = "beta"
+    """Of a sampling step: as in equation 6, or the posterior's of equation 4."""
+    training: HsrDiffTraining = field(default_factory=HsrDiffTraining)
+    """How to train."""
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """First and last β of the linear schedule."""
+        return (self.beta_1, self.beta_T)
+
+    def config(self, response: Bands = FILE_SENSORS["rgbn"].bands) -> HsrDiffConfig:
+        """The model that is trained, for an MSI of that response."""
+        return HsrDiffConfig(
+            bands=self.bands,
+            response=response,
+            pair=self.pair,
+            network=self.network,
+            offset=self.offset,
+            scale=self.scale,
+            beta_1=self.beta_1,
+            beta_T=self.beta_T,
+            steps=self.steps,
+            variance=self.variance,
+            training=self.training,
+        )
+
+    def varied(self, responses: tuple[CameraResponse, ...]) -> HsrDiffRecipe:
+        """The recipe unchanged: its model has one response."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class SdpRecipe(FusionRecipe):
+    """A training run of SDP's prior; defaults are the published values, or ours if there is none."""
+
+    kind: Literal["sdp"]
+    """Of the model."""
+    network: SpectralMLPSizes = field(default_factory=SpectralMLPSizes)
+    """The denoiser's sizes."""
+    scale: Positive | None = None
+    """Reflectance that is 1 for the prior; by default the largest that it learns from."""
+    steps: Steps = 1000
+    """Times of the fusion, by default; all 1000 as published."""
+    fusion: SdpFusion = field(default_factory=SdpFusion)
+    """How pairs are fused under it."""
+    training: SdpTraining = field(default_factory=SdpTraining)
+    """How to train."""
+
+    def config(self, response: Bands = FILE_SENSORS["rgbn"].bands) -> SdpConfig:
+        """The prior that is trained, with an MSI of that response to fuse with."""
+        return SdpConfig(
+            bands=self.bands,
+            response=response,
+            pair=self.pair,
+            network=self.network,
+            scale=self.scale,
+            steps=self.steps,
+            fusion=self.fusion,
+            training=self.training,
+        )
+
+    def varied(self, responses: tuple[CameraResponse, ...]) -> SdpRecipe:
+        """The recipe unchanged: its model has one response."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class HyperRecipe(Sources):
+    """A HyperLDM, everything but the folders; defaults are those of the published one."""
+
+    kind: Literal["hyperldm"]
+    """Of the model."""
+    sensor: str | EvenBands = "vnir48"
+    """The bands it predicts, by name or at equal spacing."""
+    input_bands: tuple[Count, Count, Count] | None = None
+    """Bands of the result that are its R, G and B, from 1, as published (23, 12, 5); a camera's if unsaid."""
+    responses: tuple[str | ResponseSource, ...] = ("rgb_camera",)
+    """Responses of the camera: the expected one, then others for varied crops. A name is a sensor's."""
+    library: EndmemberSource
+    """The spectra that it mixes."""
+    endmembers: Count = 345
+    """How many of them."""
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    """The VQGAN."""
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    """The latent U-Net."""
+    counts: Positive = 10_000.0
+    """The digital number of reflectance 1."""
+    scale: Positive = 4095.0
+    """Digital numbers are divided by this."""
+    white: Positive = 0.4
+    """Reflectance that is 255 in an 8-bit ``picture``."""
+    beta_1: Positive = 0.001
+    """Of the schedule of 100 steps, at t = 1."""
+    beta_T: Positive = 0.2
+    """At t = T."""
+    latent_scale: Literal["fixed", "measured"] = "fixed"
+    """How the code is scaled before it is diffused."""
+    clamp: NotNegative = 1.0
+    """Limit of the estimates of the scaled code; 0 is none."""
+    sampler: Literal["ancestral", "dpm_solver_pp_2m"] = "ancestral"
+    """Of the code."""
+    steps: Steps = 100
+    """Solver steps by default."""
+    training: HyperTraining = field(default_factory=HyperTraining)
+    """How to train."""
+
+    def __post_init__(self) -> None:
+        if not self.responses:
+            raise UsageError("responses name at least the expected one", where=self.name)
+
+    def config(self, response: Bands = RGB_CAMERA) -> HyperConfig:
+        """The model that is trained, for an input of that response; without its library."""
+        bands = sensor_bands(self.sensor) if isinstance(self.sensor, str) else self.sensor.bands
+        if self.input_bands is not None:
+            if max(self.input_bands) > len(bands):
+                raise UsageError("input_bands", got=list(self.input_bands), expected=f"1 to {len(bands)}")
+            response = bands.subset([number - 1 for number in self.input_bands])
+        return HyperConfig(
+            bands,
+            response,
+            endmembers=self.endmembers,
+            autoencoder=self.autoencoder,
+            denoiser=self.denoiser,
+            counts=self.counts,
+            scale=self.scale,
+            white=self.white,
+            beta_1=self.beta_1,
+            beta_T=self.beta_T,
+            latent_scale=self.latent_scale,
+            clamp=self.clamp,
+            sampler=self.sampler,
+            steps=self.steps,
+        )
+
+    def varied(self, responses: tuple[CameraResponse, ...]) -> HyperRecipe:
+        """The recipe whose crops are seen through any of the responses."""
+        if self.training.augmentation is None:
+            raise UsageError("several responses need [training.augmentation]", where=self.name)
+        augmentation = replace(self.training.augmentation, responses=responses)
+        return replace(self, training=replace(self.training, augmentation=augmentation))
+
+
 LONGEST = 1_000_000
 """Bytes of a recipe at most."""
-AnyRecipe = Recipe | KernelRecipe | PaperRecipe
+AnyRecipe = Recipe | KernelRecipe | PaperRecipe | HsrDiffRecipe | SdpRecipe | HyperRecipe
 RECIPES: dict[str, type[AnyRecipe]] = {
-    "cascade": Recipe, "kernel-ridge": KernelRecipe, "scdm-paper": PaperRecipe
+    "cascade": Recipe, "kernel-ridge": KernelRecipe, "scdm-paper": PaperRecipe, "hsr-diff": HsrDiffRecipe,
+    "sdp": SdpRecipe, "hyperldm": HyperRecipe,
 }  # fmt: skip
 """By the key ``kind``, which is ``cascade`` where a recipe has none; the kinds are those of the registry.
 

@@ -174,6 +174,27 @@ class LibrarySource:
 
 
 @dataclass(frozen=True)
+class EndmemberSource:
+    """Where the spectra come from."""
+
+    path: str
+    """Of a library below the data folder."""
+    name: str
+    """What it is."""
+    licence: str
+    """Its terms."""
+    leave_out: tuple[str, ...] = ()
+    """Patterns of names that are no ground cover, such as reagents and ices of the laboratory."""
+    good_nm: tuple[Finite, Finite] = (300.0, 1100.0)
+    """Bands outside are not looked at."""
+
+    @property
+    def library(self) -> LibrarySource:
+        """The same as a library to read."""
+        return LibrarySource(self.path, self.name, self.licence, good_nm=self.good_nm)
+
+
+@dataclass(frozen=True)
 class EvenBands:
     """Bands at equal spacing, each as wide as that."""
 
@@ -240,3 +261,8 @@ class Sources:
     """Draws a crop in the held-out table."""
     crops: Count = 2
     """Crops of each held-out scene in it."""
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """First and last β of the linear schedule."""
+        return (1e-4, 0.02)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from spectile.catalog.inputs import Batch
+from spectile.catalog.inputs import Batch, Raster
 from spectile.flows.training.data import SceneSets, build_scenes, camera_responses
-from spectile.flows.training.recipe import AnyRecipe, read_recipe
+from spectile.flows.training.endmembers import with_library
+from spectile.flows.training.recipe import AnyRecipe, HyperRecipe, read_recipe
 from spectile.flows.training.report import draw_curves, draw_samples
 from spectile.model import checkpoint
 from spectile.model.cascade.means import training_pixels
@@ -21,7 +22,7 @@ from spectile.model.closed import baselines
 from spectile.model.data.crops import CropSource
 from spectile.model.device import resolve_device
 from spectile.model.measure.evaluation import evaluate, groups, held_out_crops
-from spectile.model.predict.network import fill_of, load_calibration
+from spectile.model.predict.network import NetworkPredictor, fill_of, load_calibration
 from spectile.model.predict.predictor import load_predictor
 from spectile.model.registry import SYSTEMS
 from spectile.model.system import Config
@@ -66,7 +67,10 @@ def train_from_recipe(
     resolve_device(device)  # refuses a missing device before the data are read
     check_folder(out_dir)
     responses = camera_responses(recipe, data_dir)
+    config: Config
     config, system = recipe.config(responses[0].bands), SYSTEMS[recipe.kind]
+    if isinstance(recipe, HyperRecipe):
+        config = with_library(recipe.config(responses[0].bands), recipe.library, data_dir)
     if len(responses) > 1:
         recipe = recipe.varied(responses)
     announce("reading and simulating scenes")
@@ -77,7 +81,7 @@ def train_from_recipe(
         "data": sets.data,
         "prediction": system.prediction,
         "scaling": system.scaling,
-        "schedule": {"kind": "linear", "timesteps": config.timesteps, "beta": [1e-4, 0.02]},
+        "schedule": {"kind": "linear", "timesteps": config.timesteps, "beta": list(recipe.betas)},
     }
     announce(f"training on {len(sets.training)} scenes")
 
@@ -95,7 +99,7 @@ def train_from_recipe(
     rungs = fit_baselines(recipe, config, sets)
     announce("measuring on held-out scenes")
     loaded = checkpoint.load(out_dir)
-    factors, fill = load_calibration(loaded, config.bands), fill_of(loaded)
+    factors, fill = load_calibration(loaded, config.bands), fill_of(loaded)[: len(config.response)]
     table: dict[str, Any] = {}
     for group, positions in groups([scene.name for scene in sets.held_out]).items():
         source = CropSource([sets.held_out[i] for i in positions], config.bands, config.response, fill)
@@ -141,6 +145,7 @@ def _draw_samples(
     """Draw what the checkpoint that was just saved makes of a few validation crops."""
     steps = min(recipe.steps, PICTURED_STEPS)
     predictor = load_predictor(str(out_dir), steps=steps, batch=PICTURED_CROPS, device=device)
+    assert isinstance(predictor, NetworkPredictor)
     of, scenes = PICTURED_CROPS, sets.validation
     shown = [scenes[i] for i in sorted({i * len(scenes) // of for i in range(of)})]
     source = CropSource(
@@ -152,10 +157,13 @@ def _draw_samples(
     count = min(len(batch.rgb), of)
     rgb, target, bands = (part[:count].numpy() for part in (batch.rgb, batch.target, batch.bands))
     # Masked pixels have the fill already; pixels around a window are shown although they do not count.
-    valid = np.ones((count, *rgb.shape[2:]), dtype=bool)
+    rasters = {}
+    for spec, seen in zip(predictor.inputs, predictor.network.observe(batch), strict=True):
+        values = seen[:count].numpy()
+        rasters[spec.name] = Raster(values, np.ones((count, *values.shape[2:]), dtype=bool))
     origins = np.zeros((count, 2), dtype=np.int64)
     origins[:, 1] = np.arange(count) * recipe.training.crop
-    samples = list(predictor.predict(Batch.of_colours(rgb, valid, origins), range(PICTURED_SAMPLES)))
+    samples = list(predictor.predict(Batch(rasters, origins, count), range(PICTURED_SAMPLES)))
     draw_samples(
         out_dir / SAMPLES,
         bands=config.bands,

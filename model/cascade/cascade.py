@@ -52,6 +52,8 @@ class StageConfig:
     """Normalisation per pixel, or over the tile in groups."""
     kernels: Annotated[int, Field(ge=0, le=65_536)] = 0
     """Gaussian kernels of the colour, as features of the mean beside the polynomial ones."""
+    gated: bool = False
+    """Whether the mean's correction fades where no training colour is near; the first stage needs kernels."""
     guidance: Finite = 0.0
     """ICMG scale s: x̂ = (1 + s)·x̂(c) − s·x̂(∅); 0 is off and costs nothing (SCDM, equation 15)."""
 
@@ -151,8 +153,8 @@ class Stage(nn.Module):
     """A mean plus a diffused residual: y = W·f + b + u(f)·(s(f)·A·m(f) + A_K·(σ ∘ z)), z diffused given f.
 
     W, b, u and A are the closed form's (``model/closed/closed_form.py``), A_K the first K columns of A. m is
-    the output of the condition branch for the surroundings. s is the support of the colour: one near those
-    of the training data, zero far from them, where the mean is the closed form's alone. σ (K,),
+    the output of the condition branch for the surroundings. s is one, or of a ``gated`` stage the support of
+    the colour: zero far from the training colours, where the mean is then the closed form's alone. σ (K,),
     ``deviation``, is the deviation of each component that remains, measured while it learns, so that z stays
     white. ``spread`` multiplies σ in samples: a network leaves less of its training data than of others, and
     calibration says by how much. ``grain`` (K, scales) is how what it leaves hangs together in space
@@ -191,7 +193,8 @@ class Stage(nn.Module):
         network = self.networks[member]
         assert isinstance(network, CompactUNet)
         correction, features = network.encode(prepared.condition)
-        correction = correction * prepared.support
+        if self.config.gated:
+            correction = correction * prepared.support
         return Encoded(self.add_residual(prepared, self.closed.basis, correction), features, network)
 
     def posterior_mean(self, prepared: Prepared) -> Tensor:

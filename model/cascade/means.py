@@ -88,7 +88,9 @@ def fit_means(model: SpectralCascade, source: CropSource, config: TrainConfig) -
     given = {}
     for part in parts:
         colour = colours[part.name]
-        known = model.stage(0).closed.prepare(colour[:, :, None, None])
+        # All pixels as one image, which is fast, then each as an image of its own, with an error of its own.
+        image = model.stage(0).closed.prepare(colour.T[None, :, :, None])
+        known = Prepared(*(field.permute(2, 1, 0, 3) for field in image[:3]))
         exact = part.spectra[:, :, None, None]
         noisy = perturb(model.stage(0), known, exact, config.coarse_noise, generator)
         given[part.name] = torch.cat([colour, noisy[:, :, 0, 0]], dim=1)

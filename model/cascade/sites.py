@@ -58,7 +58,9 @@ def leave_sites_out(
             continue
         strips = [scene for scene in validation if scene.site == site]
         watch = CropSource(strips, cascade.bands, cascade.response, means.fill)
-        batch = watch.every_pixel((config.seed, 8), size=config.crop, crops=CALIBRATION_CROPS)
+        batch = watch.every_pixel((config.seed, 8), size=config.crop, crops=CALIBRATION_CROPS).to(
+            model.device
+        )
         draw = model.drawn_by(generator_of(config.seed, 5, 0), len(batch.rgb), *batch.rgb.shape[2:])
         left_out = torch.full((len(batch.rgb),), of_site[0])
         own = model.sample(batch.rgb, draw, steps=1)

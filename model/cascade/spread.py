@@ -1,9 +1,8 @@
 """How large the spread of a cascade's samples must be, measured on data that it was not trained on.
 
-Two things are measured. The spread and the grain of each stage's components: a network leaves less of its
-training data than of others, and what it leaves there is whiter, so that the spread of its samples is too
-small and their noise too rough. Then, per band of the finished cube, the factors that turn the standard
-deviation of K samples into a standard deviation and quantiles of the truth.
+The spread and the grain of each stage's components are measured: a network leaves less of its training data
+than of others, and what it leaves there is whiter, so that the spread of its samples is too small and their
+noise too rough. What the spread of the finished samples means is ``closed.factors``.
 """
 
 from __future__ import annotations
@@ -14,10 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from spectile.catalog.calibration import Calibration
 from spectile.model.cascade.cascade import SpectralCascade, Stage
 from spectile.model.closed.closed_form import Prepared, colour_features
-from spectile.model.closed.factors import fit_factors
 from spectile.model.data.crops import Batch
 from spectile.model.diffusion.grain import fit_grain
 
@@ -38,7 +35,7 @@ def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None
     positions = list(model.config.coarse_bands)
     colour = colour_features(batch.rgb)
     coarse = batch.target[:, positions]
-    support = model.stage(0).closed.prepare(colour).support
+    _, _, support = model.stage(0).closed.expect(colour)
     for index, given, target, bands in (
         (0, colour, coarse, batch.bands[:, positions]),
         (1, torch.cat([colour, coarse], dim=1), batch.target, batch.bands),
@@ -50,7 +47,8 @@ def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None
         ]
         _calibrate_grain(stage, prepared_crops, target, bands, batch)
         draw = model.drawn_by(torch.Generator().manual_seed(seed), 1, *batch.rgb.shape[2:])
-        sums, total = torch.zeros(2, 3, stage.config.components), torch.zeros(stage.config.components)
+        count = stage.config.components
+        sums, total = batch.rgb.new_zeros(2, 3, count), batch.rgb.new_zeros(count)
         repeats = max(SPREAD_SAMPLES // model.config.members, 2)
         for n, prepared in enumerate(prepared_crops):
             left, drawn = [], []
@@ -86,7 +84,7 @@ def _calibrate_grain(
         weights.append(known[:, :, None, None] * counts * prepared.size.square())
     weight = torch.cat(weights)
     shown = weight.sum((0, 2, 3)) > 0
-    stage.grain[shown] = fit_grain(torch.cat(left), weight)[shown]
+    stage.grain[shown] = fit_grain(torch.cat(left), weight).to(stage.grain.device)[shown]
 
 
 def _moments(left: Tensor, drawn: Tensor, weight: Tensor) -> Tensor:
@@ -113,16 +111,3 @@ def _matching(sums: Tensor, draws: int) -> Tensor:
     # More spread than error at any factor has no root: then the draws' mean alone is too far off.
     factor = torch.where(square < 0, (linear - root) / square, torch.full_like(square, GREATEST_SPREAD))
     return factor.nan_to_num(1.0).clamp(LEAST_SPREAD, GREATEST_SPREAD)
-
-
-@torch.inference_mode()
-def calibrate_bands(model: SpectralCascade, batch: Batch, *, samples: int, seed: int) -> Calibration:
-    """The factors of each band, from ``samples`` draws of each crop at the default steps."""
-    draw = model.drawn_by(torch.Generator().manual_seed(seed), 1, *batch.rgb.shape[2:])
-    deviations, errors = [], []
-    for n in range(len(batch.rgb)):
-        drawn = torch.stack([model.sample(batch.rgb[n : n + 1], draw, number=k)[0] for k in range(samples)])
-        deviations.append(drawn.std(0))
-        errors.append(batch.target[n] - drawn.mean(0))
-    counts = (batch.weight[:, None, None] * batch.valid)[:, None] * batch.bands[:, :, None, None]
-    return fit_factors(torch.stack(errors), torch.stack(deviations), counts, samples=samples)

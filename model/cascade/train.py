@@ -24,8 +24,9 @@ from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, Stage
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import Means, fit_means, perturb
 from spectile.model.cascade.sites import leave_sites_out, site_factor
-from spectile.model.cascade.spread import CALIBRATION_CROPS, calibrate_bands, calibrate_stages
+from spectile.model.cascade.spread import CALIBRATION_CROPS, calibrate_stages
 from spectile.model.closed.closed_form import Prepared, colour_features
+from spectile.model.closed.factors import calibrate_bands
 from spectile.model.data.crops import Batch, CropSource, TrainingScene
 from spectile.model.device import resolve_device
 from spectile.model.diffusion.grain import fit_grain, random_grained
@@ -33,7 +34,7 @@ from spectile.model.diffusion.losses import spectral_loss
 from spectile.model.diffusion.parameterization import add_noise
 from spectile.model.diffusion.schedule import Schedule
 from spectile.model.networks.unet_compact import CompactUNet
-from spectile.model.training.ahead import Ahead
+from spectile.model.training.ahead import Ahead, crop_threads
 from spectile.model.training.ema import Ema
 from spectile.model.training.run import Progress, generator_of, run_steps, scene_facts
 
@@ -100,36 +101,34 @@ def train(
     facts = {**metadata, "fill": fill.tolist(), "cascade": cascade.to_json(), "training": asdict(config)}
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
     ema = Ema(model, decay=config.ema_decay, start=config.warmup)
-    batches = Ahead(partial(crops_of, source, config))
     finished: list[SpectralCascade] = []
 
     def finish() -> tuple[dict[str, Tensor], dict[str, Any]]:
-        finished.append(averaged(cascade, ema))
-        return _finish(
-            finished[-1], means.to("cpu"), source, watch, config
-        )  # on the CPU: a few crops, drawn once
+        finished.append(averaged(cascade, ema).to(where))
+        return _finish(finished[-1], means, source, watch, config)
 
-    run_steps(
-        model,
-        optimiser,
-        ema,
-        out_dir,
-        identity={
-            "training": asdict(config),
-            "cascade": cascade.to_json(),
-            "scenes": scene_facts(scenes),
-            "validation": scene_facts(validation),
-        },
-        facts=facts,
-        steps=config.steps,
-        log_every=config.log_every,
-        validate_every=config.validate_every,
-        step=lambda step: train_step(model, batches(step), optimiser, config, step, means),
-        validate=lambda: validate(averaged(cascade, ema).to(where), watch, config),
-        progress=progress,
-        finish=finish,
-        stop_after=stop_after,
-    )
+    with Ahead(partial(crops_of, source, config), config.steps, threads=crop_threads(where)) as batches:
+        run_steps(
+            model,
+            optimiser,
+            ema,
+            out_dir,
+            identity={
+                "training": asdict(config),
+                "cascade": cascade.to_json(),
+                "scenes": scene_facts(scenes),
+                "validation": scene_facts(validation),
+            },
+            facts=facts,
+            steps=config.steps,
+            log_every=config.log_every,
+            validate_every=config.validate_every,
+            step=lambda step: train_step(model, batches(step), optimiser, config, step, means),
+            validate=lambda: validate(averaged(cascade, ema).to(where), watch, config),
+            progress=progress,
+            finish=finish,
+            stop_after=stop_after,
+        )
     return (finished[-1] if finished else averaged(cascade, ema)).to(where)
 
 
@@ -140,7 +139,7 @@ def _finish(
     networks = dict(model.named_parameters())
     model.load_state_dict({k: v.half() if k in networks else v for k, v in model.state_dict().items()})
     batch = watch.every_pixel((config.seed, 8), size=config.crop, crops=CALIBRATION_CROPS)
-    calibrate_stages(model, batch, seed=config.seed)
+    calibrate_stages(model, batch.to(model.device), seed=config.seed)
     factors = calibrate_bands(model, batch, samples=CALIBRATION_SAMPLES, seed=config.seed)
     sites = leave_sites_out(model, means, source.scenes, watch.scenes, config)
     factors = factors.widened(site_factor(sites))

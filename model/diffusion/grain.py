@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
@@ -25,8 +26,8 @@ LAGS = (1, 2, 4, 8, 16)
 TAPS = 4
 """Lattice points in the support of a cubic B-spline along an axis."""
 
-Lattice = Callable[[int, tuple[int, int], tuple[int, int]], Tensor]
-"""(level, first row and column on its lattice, rows and columns) → (K, rows, columns) white noise."""
+Lattice = Callable[[int, Tensor, tuple[int, int]], Tensor]
+"""(level, (N, 2) first rows and columns on its lattice, (h, w)) → (N, K, h, w) white noise."""
 
 
 def white_grain(components: int) -> Tensor:
@@ -36,14 +37,14 @@ def white_grain(components: int) -> Tensor:
     return grain
 
 
-def grained(lattice: Lattice, grain: Tensor, origin: tuple[int, int], height: int, width: int) -> Tensor:
-    """(K, height, width) noise of unit variance in a window of the scene's grid.
+def grained(lattice: Lattice, grain: Tensor, origins: Tensor, height: int, width: int) -> Tensor:
+    """(N, K, height, width) noise of unit variance in windows of the scene's grid.
 
     Parameters
     ----------
     lattice : the source of white noise.
     grain : (K, S), each row non-negative with sum one.
-    origin : row and column of the window's first pixel; may be negative.
+    origins : (N, 2) int64, row and column of each window's first pixel; may be negative.
     """
     out: Tensor | None = None
     for level, spacing in enumerate(SPACINGS):
@@ -51,10 +52,12 @@ def grained(lattice: Lattice, grain: Tensor, origin: tuple[int, int], height: in
         if not bool(share.any()):
             continue
         if spacing == 1:
-            part = lattice(level, origin, (height, width))
+            part = lattice(level, origins, (height, width))
         else:
-            rows, cols = _Taps.of(origin[0], height, spacing), _Taps.of(origin[1], width, spacing)
-            white = lattice(level, (rows.first, cols.first), (rows.points, cols.points))
+            places = origins.cpu().numpy()
+            rows, cols = _Taps.of(places[:, 0], height, spacing), _Taps.of(places[:, 1], width, spacing)
+            first = torch.from_numpy(np.stack([rows.first, cols.first], axis=1))
+            white = lattice(level, first, (rows.points, cols.points))
             part = cols.down(rows.down(white).mT.contiguous()).mT
         part = part * share.to(part).sqrt()[:, None, None]
         out = part if out is None else out.add_(part)
@@ -68,15 +71,15 @@ def random_grained(grain: Tensor, count: int, height: int, width: int, generator
         shape = (count, len(grain), height, width)
         return torch.randn(shape, generator=generator).to(grain.device)
 
-    def lattice(level: int, first: tuple[int, int], shape: tuple[int, int]) -> Tensor:
-        del level, first
-        return torch.randn((len(grain), *shape), generator=generator)
+    def lattice(level: int, first: Tensor, shape: tuple[int, int]) -> Tensor:
+        del level
+        return torch.randn((len(first), len(grain), *shape), generator=generator)
 
     def draw() -> Tensor:
-        row, col = torch.randint(SPACINGS[-1], (2,), generator=generator).tolist()
-        return grained(lattice, grain.cpu(), (row, col), height, width)
+        origin = torch.randint(SPACINGS[-1], (1, 2), generator=generator)
+        return grained(lattice, grain.cpu(), origin, height, width)
 
-    return torch.stack([draw() for _ in range(count)]).to(grain.device)
+    return torch.cat([draw() for _ in range(count)]).to(grain.device)
 
 
 def fit_grain(components: Tensor, weight: Tensor) -> Tensor:
@@ -102,32 +105,38 @@ def fit_grain(components: Tensor, weight: Tensor) -> Tensor:
 class _Taps(NamedTuple):
     """The lattice points along an axis that a range of pixels depends on, and their weights."""
 
-    first: int
-    """The first lattice point."""
+    first: NDArray[np.int64]
+    """(N,) the first lattice point of each window."""
     points: int
-    """Number of lattice points."""
+    """Number of lattice points, enough for every window."""
     at: Tensor
-    """(P,) of each pixel's first point, counted from ``first``."""
+    """(N, P) of each pixel's first point, counted from ``first``."""
     weight: Tensor
-    """(TAPS, P) float32; squares sum to one, for unit variance also between lattice points."""
+    """(TAPS, N, P) float32; squares sum to one, for unit variance also between lattice points."""
 
     @classmethod
-    def of(cls, start: int, size: int, spacing: int) -> _Taps:
-        """The taps of pixels ``start`` to ``start + size``."""
-        place = np.arange(start, start + size)
+    def of(cls, start: NDArray[np.int64], size: int, spacing: int) -> _Taps:
+        """The taps of ``size`` pixels from each ``start`` (N,)."""
+        place = start[:, None] + np.arange(size)
         below, f = place // spacing, place % spacing / spacing
         spline = np.stack([(1 - f) ** 3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3])
         spline /= np.sqrt((spline**2).sum(0))
-        first = int(below[0]) - 1
-        index = torch.from_numpy(below - 1 - first)
-        return cls(first, int(index[-1]) + TAPS, index, torch.from_numpy(spline).float())
+        first = below[:, 0] - 1
+        index = torch.from_numpy(below - 1 - first[:, None])
+        return cls(first, int(index.max()) + TAPS, index, torch.from_numpy(spline).float())
 
     def down(self, white: Tensor) -> Tensor:
-        """(K, P, …) from values (K, points, …) on the lattice, summed in the same order for every window."""
-        index, weight = self.at.to(white.device), self.weight.to(white.device)
-        out = white.index_select(1, index).mul_(weight[0][:, None])
+        """(N, K, P, …) from (N, K, points, …) on lattices, summed in the same order for every window."""
+        index, weight = self.at.to(white.device), self.weight.to(white.device)[:, :, None, :, None]
+
+        def taken(tap: int) -> Tensor:
+            if len(index) == 1:  # several times as fast on a CPU, where windows come one at a time
+                return white.index_select(2, index[0] + tap)
+            return torch.take_along_dim(white, (index + tap)[:, None, :, None], dim=2)
+
+        out = taken(0).mul_(weight[0])
         for tap in range(1, TAPS):
-            out += white.index_select(1, index + tap).mul_(weight[tap][:, None])
+            out += taken(tap).mul_(weight[tap])
         return out
 
 
@@ -152,8 +161,8 @@ def _lattice_autocorrelation() -> np.ndarray[tuple[int, int], np.dtype[np.float6
     for level, spacing in enumerate(SPACINGS):
         if spacing == 1:
             continue
-        taps = _Taps.of(0, spacing + max(LAGS), spacing)
-        matrix = taps.down(torch.eye(taps.points)[None])[0].double().numpy()
+        taps = _Taps.of(np.zeros(1, np.int64), spacing + max(LAGS), spacing)
+        matrix = taps.down(torch.eye(taps.points)[None, None])[0, 0].double().numpy()
         covariance = matrix @ matrix.T
         for row, lag in enumerate(LAGS):
             table[row, level] = np.diagonal(covariance, lag)[:spacing].mean()

@@ -101,22 +101,34 @@ def noise(
     _check("step", step, 1 << _STEP_BITS)
     _check("sample", sample, 1 << _STEP_BITS)
     _check("level", level, 1 << _STEP_BITS)
-    out = torch.empty((len(origins), channels, height, width), dtype=torch.float32, device=device)
-    rows = torch.arange(height, dtype=torch.int64, device=device)[:, None]
-    cols = torch.arange(width, dtype=torch.int64, device=device)[None, :]
-    last = torch.tensor([[(sample << _STEP_BITS) | step]], dtype=torch.int64, device=device)
+    at = origins.to(device=device, dtype=torch.int64)
+    rows = (at[:, 0, None] + torch.arange(height, device=device)) & _WORD
+    cols = (at[:, 1, None] + torch.arange(width, device=device)) & _WORD
+    groups = (level << _STEP_BITS) | torch.arange(-(-channels // _CHANNELS_PER_CALL), device=device)
+    last, key = torch.tensor((sample << _STEP_BITS) | step, device=device), (seed, stage)
+    if torch.device(device).type != "cpu":
+        return _normals(rows, cols, groups, last, key)[:, :channels]
     # One window and one group of channels at a time, so that the intermediate values stay in the cache.
-    for window, (row, col) in enumerate(origins.tolist()):
-        row_word = (rows + row) & _WORD
-        col_word = (cols + col) & _WORD
-        for first in range(0, channels, _CHANNELS_PER_CALL):
-            word = (level << _STEP_BITS) | (first // _CHANNELS_PER_CALL)
-            group = torch.tensor([[word]], dtype=torch.int64, device=device)
-            words = philox4x32((row_word, col_word, group, last), (seed, stage))
-            normals = (*_box_muller(words[0], words[1]), *_box_muller(words[2], words[3]))
-            for offset, normal in enumerate(normals[: channels - first]):
-                out[window, first + offset] = normal
+    out = torch.empty((len(origins), channels, height, width), dtype=torch.float32)
+    for n in range(len(origins)):
+        for group in range(len(groups)):
+            first = group * _CHANNELS_PER_CALL
+            part = _normals(rows[n : n + 1], cols[n : n + 1], groups[group : group + 1], last, key)[0]
+            out[n, first : first + _CHANNELS_PER_CALL] = part[: channels - first]
     return out
+
+
+def _normals(rows: Tensor, cols: Tensor, groups: Tensor, last: Tensor, key: tuple[int, int]) -> Tensor:
+    """(N, 4 G, h, w) float32 normals of words (N, h), (N, w) and (G,), all at once."""
+    counter = (
+        rows[:, None, :, None],
+        cols[:, None, None, :],
+        groups[None, :, None, None],
+        last.expand(1, 1, 1, 1),
+    )
+    words = philox4x32(counter, key)
+    normals = (*_box_muller(words[0], words[1]), *_box_muller(words[2], words[3]))
+    return torch.stack([normal.float() for normal in normals], dim=2).flatten(1, 2)
 
 
 def _box_muller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

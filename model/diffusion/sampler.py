@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from spectile.model.diffusion.schedule import Schedule
 
 Denoiser = Callable[[Tensor, float], Tensor]
 Draw = Callable[[int], Tensor]
+Variance = Literal["beta", "posterior"]
 
 
 def ancestral(
@@ -27,12 +29,17 @@ def ancestral(
     times: Sequence[float],
     draw: Draw,
     truncate: Denoiser | None = None,
+    variance: Variance = "beta",
 ) -> Tensor:
-    """A sample by the reverse Markov chain with variance beta_t (Ho et al. 2020, algorithm 2).
+    """A sample by the reverse Markov chain (Ho et al. 2020, algorithm 2).
+
+    The variance of a step is beta_t, or with ``posterior`` that of q(x_s | x_t, x_0), its lower bound (same,
+    section 3.2).
 
     Written with x_0 in place of eps, which is the same mean (SCDM, equation 9), and for any two times
     t > s: beta = 1 - alpha_bar_t / alpha_bar_s (Nichol and Dhariwal 2021, section 4).
-    ``truncate(x_t, t)``, if given, replaces each state before it is used.
+    ``truncate(x_t, t)``, if given, replaces each state before it is used. ``variance`` may be that of the
+    posterior of the state given x_0 instead, beta (1 - alpha_bar_s) / (1 - alpha_bar_t) (same, equation 7).
     """
     x = draw(0)
     for i, (t, s) in enumerate(pairwise(times), start=1):
@@ -45,7 +52,8 @@ def ancestral(
         beta = 1.0 - alpha_bar_t / alpha_bar_s
         weight_0 = math.sqrt(alpha_bar_s) * beta / (1.0 - alpha_bar_t)
         weight_t = math.sqrt(1.0 - beta) * (1.0 - alpha_bar_s) / (1.0 - alpha_bar_t)
-        x = weight_0 * x_0 + weight_t * x + math.sqrt(beta) * draw(i)
+        spread = beta if variance == "beta" else beta * (1.0 - alpha_bar_s) / (1.0 - alpha_bar_t)
+        x = weight_0 * x_0 + weight_t * x + math.sqrt(spread) * draw(i)
     raise AssertionError("times must end at 0")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from spectile.catalog.errors import UsageError
-from spectile.catalog.inputs import Batch
+from spectile.catalog.inputs import Batch, Raster
 from spectile.model.device import resolve_device
 from spectile.model.facts import split_name
 from spectile.model.predict.acceleration import accelerate, denoisers, resolve_dtype
@@ -45,7 +45,7 @@ def open_model(
     SpectileError
         Where the model is missing or a setting cannot be used.
     """
-    system = SYSTEMS.get(model)
+    system = next((known for known in SYSTEMS.values() if known.preset == model), None)
     if system is None or system.published is None:
         predictor = load_predictor(model, batch=batch, device=device, dtype=dtype, compiled=compiled)
         if not isinstance(predictor, NetworkPredictor):
@@ -57,8 +57,9 @@ def open_model(
     network = system.build(system.published()).eval().to(kind)
     accelerate(network, device=kind, dtype=number, compiled=compiled)
     return NetworkPredictor(
-        network, name=model, digest="", fill=np.zeros(3, np.float32), steps=network.config.steps, seed=0,
-        batch=batch or DEFAULT_BATCH[kind], device=kind, dtype=number, compiled=compiled,
+        network, name=model, digest="", fill=np.zeros(network.channels, np.float32),
+        steps=network.config.steps, seed=0, batch=batch or DEFAULT_BATCH[kind], device=kind, dtype=number,
+        compiled=compiled,
     )  # fmt: skip
 
 
@@ -120,14 +121,17 @@ def count(network: Network, *, tile: int, steps: int) -> dict[Key, float]:
     """
     with torch.device("meta"):
         structure = type(network)(network.config).eval()
-        rgb = torch.empty(1, 3, tile, tile)
+        specs = structure.inputs([0.0] * structure.channels)
+        sides = [(len(spec.bands), tile // spec.ratio, tile // spec.ratio) for spec in specs]
+        rasters = [torch.empty(1, *side) for side in sides]
 
     def draw(stage: int, step: int) -> Tensor:
-        return torch.empty(1, structure.stage(stage).config.components, tile, tile, device="meta")
+        side = tile // structure.lattice
+        return torch.empty(1, structure.stage(stage).config.components, side, side, device="meta")
 
     counter = FlopCounterMode(display=False)
     with probed(structure, counter.get_total_flops) as marks, counter, torch.inference_mode():
-        structure.sample(rgb, draw, steps=steps)
+        structure.sample(rasters, draw, steps=steps)
     counted = _added(marks, lambda before, after: after - before)
     counted[REST] = counter.get_total_flops() - sum(counted.values())
     # torch counts a multiplication and an addition as two operations.
@@ -164,9 +168,12 @@ def time_pass(predictor: NetworkPredictor, *, tile: int, tiles: int) -> Pass:
         Where the tiles do not fit the network.
     """
     generator = np.random.default_rng(0)
-    (taken,) = predictor.inputs
-    values = 0.03 + 0.3 * generator.random((tiles, len(taken.bands), tile, tile))
-    batch = Batch.of_colours(values.astype(np.float32), name=taken.name)
+    rasters = {}
+    for spec in predictor.inputs:
+        side = tile // spec.ratio
+        values = 0.03 + 0.3 * generator.random((tiles, len(spec.bands), side, side))
+        rasters[spec.name] = Raster(values.astype(np.float32), np.ones((tiles, side, side), dtype=bool))
+    batch = Batch(rasters, np.zeros((tiles, 2), dtype=np.int64), tiles)
     cuda = predictor.settings["device"] == "cuda"
     with probed(predictor.network, _event if cuda else time.perf_counter) as marks:
         start, cpu_start = time.perf_counter(), time.process_time()

@@ -43,10 +43,11 @@ def evaluate(
     counted.
     """
     device = model.device
+    crops = [[seen.to(device) for seen in model.observe(batch.crop(n))] for n in range(len(batch.rgb))]
     draw = model.drawn_by(torch.Generator().manual_seed(seed), 1, *batch.rgb.shape[2:])
 
     def predict(count: int | None, number: int = 0) -> Tensor:
-        drawn = [model.sample(rgb[None].to(device), draw, steps=count, number=number) for rgb in batch.rgb]
+        drawn = [model.sample(crop, draw, steps=count, number=number) for crop in crops]
         return torch.cat(drawn).cpu()
 
     bands = torch.nonzero(batch.bands.min(dim=0).values)[:, 0]

@@ -20,8 +20,9 @@ from spectile.model.cascade.cascade import (
 )
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
-from spectile.model.cascade.spread import calibrate_bands, calibrate_stages
+from spectile.model.cascade.spread import calibrate_stages
 from spectile.model.cascade.train import crops_of, train_step
+from spectile.model.closed.factors import calibrate_bands
 from spectile.model.closed.regressions import Floats
 from spectile.model.measure.ladder import Fit, Fitted
 from spectile.model.measure.ladder_regression import (

@@ -80,9 +80,9 @@ class Block(nn.Module):
         return out
 
 
-def time_features(t: Tensor) -> Tensor:
-    """(N, TIME_FEATURES) sinusoids of the time step t (N,), as in Vaswani et al. 2017."""
-    half = TIME_FEATURES // 2
+def time_features(t: Tensor, count: int = TIME_FEATURES) -> Tensor:
+    """(N, count) sinusoids of the time step t (N,), as in Vaswani et al. 2017."""
+    half = count // 2
     rate = torch.exp(-torch.arange(half, device=t.device, dtype=torch.float32) * (9.21 / half))
     angle = t.to(torch.float32)[:, None] * rate[None, :]
     return torch.cat([angle.sin(), angle.cos()], dim=1)

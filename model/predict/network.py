@@ -254,7 +254,7 @@ def load_calibration(loaded: checkpoint.Checkpoint, bands: Bands) -> Calibration
 
 
 def fill_of(loaded: checkpoint.Checkpoint) -> NDArray[np.float32]:
-    """(3,) what a checkpoint's masked pixels hold; CheckpointError where it does not say."""
+    """(C,) what a checkpoint's masked pixels hold; CheckpointError where it does not say."""
     if (fill := loaded.metadata.get("fill")) is None:
         raise CheckpointError(
             "the checkpoint does not say what masked pixels hold",

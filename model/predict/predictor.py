@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 from spectile.catalog.errors import UsageError
 from spectile.catalog.limits import check_seed
 from spectile.model import checkpoint
-from spectile.model.device import resolve_device
+from spectile.model.device import limit_threads, resolve_device
 from spectile.model.facts import split_name
 from spectile.model.predict.acceleration import accelerate, resolve_dtype
 from spectile.model.predict.network import NetworkPredictor, check_steps, fill_of, load_calibration
@@ -66,8 +64,7 @@ def load_predictor(
     if regression is not None:
         return RegressionPredictor(loaded, regression, batch=batch)
     kind = resolve_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    limit_threads(threads)
     fill, network = fill_of(loaded), load_network(loaded)
     config = network.config
     count = _default_steps(config, samples) if steps is None else steps

@@ -35,7 +35,8 @@ class RegressionPredictor:
         config = load_config(loaded)
         self.bands: Bands = config.bands
         """The bands of what it predicts."""
-        fill = tuple(map(float, fill_of(loaded)))
+        # A fusion model's fill goes on with that of its other input, at which a regression does not look.
+        fill = tuple(map(float, fill_of(loaded)[: len(config.response)]))
         self.inputs = (InputSpec("rgb", config.response, fill),)
         """A colour scene as the model's camera sees it; masked pixels hold the training data's mean."""
         self.stride = 1

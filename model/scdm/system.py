@@ -19,4 +19,5 @@ SYSTEM = System(
     prediction="eps",
     scaling="reflectance in, reflectance out; normalisation is in the preset",
     published=partial(scdm_paper, "houston"),
+    preset=KIND,
 )

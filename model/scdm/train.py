@@ -23,7 +23,7 @@ from spectile.model.diffusion.losses import scdm_loss
 from spectile.model.diffusion.parameterization import add_noise
 from spectile.model.scdm.cascade import ScdmCascade
 from spectile.model.scdm.preset import ScdmPreset, TrainingPreset
-from spectile.model.training.ahead import Ahead
+from spectile.model.training.ahead import Ahead, crop_threads
 from spectile.model.training.ema import Ema
 from spectile.model.training.run import Progress, generator_of, run_steps, scene_facts
 
@@ -78,32 +78,33 @@ def train(
     facts = {**metadata, "kind": KIND, "fill": fill.tolist(), "preset": preset.to_json()}
     optimiser = torch.optim.Adam(model.parameters(), lr=training.learning_rate)
     ema = Ema(model, decay=training.ema_decay, start=training.ema_start)
-    batches = Ahead(partial(_crops_of, source, training))
 
     def averaged() -> ScdmCascade:
         average = ScdmCascade(preset).eval()
         average.load_state_dict(ema.tensors)
         return average.to(where)
 
-    run_steps(
-        model,
-        optimiser,
-        ema,
-        out_dir,
-        identity={
-            "preset": preset.to_json(),
-            "scenes": scene_facts(scenes),
-            "validation": scene_facts(validation),
-        },
-        facts=facts,
-        steps=training.iterations,
-        log_every=training.log_every,
-        validate_every=training.validate_every,
-        step=lambda step: _step(model, batches(step), optimiser, step),
-        validate=lambda: validate(averaged(), watch),
-        progress=progress,
-        stop_after=stop_after,
-    )
+    make = partial(_crops_of, source, training)
+    with Ahead(make, training.iterations, threads=crop_threads(where.type)) as batches:
+        run_steps(
+            model,
+            optimiser,
+            ema,
+            out_dir,
+            identity={
+                "preset": preset.to_json(),
+                "scenes": scene_facts(scenes),
+                "validation": scene_facts(validation),
+            },
+            facts=facts,
+            steps=training.iterations,
+            log_every=training.log_every,
+            validate_every=training.validate_every,
+            step=lambda step: _step(model, batches(step), optimiser, step),
+            validate=lambda: validate(averaged(), watch),
+            progress=progress,
+            stop_after=stop_after,
+        )
     return averaged()
 
 

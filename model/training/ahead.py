@@ -1,24 +1,54 @@
-"""The next step's batch, made by a thread while a step is trained: no accelerator waits for it."""
+"""Batches that are made while the device computes: what is random in one depends on its number alone."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
 
-from spectile.model.data.crops import Batch
+T = TypeVar("T")
+
+AHEAD = 2
+"""Results that each thread may be ahead."""
+MOST_THREADS = 16
+"""That make crops for a CUDA device."""
 
 
-class Ahead:
-    """Batches by step; a batch is a function of its step alone, so making it early changes nothing."""
+def crop_threads(device: str) -> int:
+    """How many threads should make crops: none where the processor trains, which has enough to do."""
+    return min(MOST_THREADS, os.cpu_count() or 1) if device.startswith("cuda") else 0
 
-    def __init__(self, make: Callable[[int], Batch]) -> None:
+
+class Ahead(Generic[T]):
+    """Calls ``make`` for the next numbers in threads; used with ``with``.
+
+    Parameters
+    ----------
+    make : a function of the number alone.
+    last : numbers are asked for up to here, exclusive.
+    threads : 0 makes each when it is asked for.
+    """
+
+    def __init__(self, make: Callable[[int], T], last: int, *, threads: int) -> None:
         self._make = make
-        self._pool = ThreadPoolExecutor(1, "crops")
-        self._next: tuple[int, Future[Batch]] | None = None
+        self._last = last
+        self._most = threads * AHEAD
+        self._pool = ThreadPoolExecutor(threads) if threads else None
+        self._begun: dict[int, Future[T]] = {}
 
-    def __call__(self, step: int) -> Batch:
-        """The batch of a step; that of the step after it is begun."""
-        known, self._next = self._next, None
-        batch = known[1].result() if known is not None and known[0] == step else self._make(step)
-        self._next = step + 1, self._pool.submit(self._make, step + 1)
-        return batch
+    def __call__(self, number: int) -> T:
+        """The result of a number; an error of ``make`` is raised here."""
+        if self._pool is None:
+            return self._make(number)
+        for later in range(number, min(number + self._most + 1, self._last)):
+            if later not in self._begun:
+                self._begun[later] = self._pool.submit(self._make, later)
+        return self._begun.pop(number).result()
+
+    def __enter__(self) -> Ahead[T]:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)

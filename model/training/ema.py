@@ -13,20 +13,24 @@ class Ema:
 
     Before step ``start`` it is a plain copy: an average that began at the initial weights would carry
     them for about 1 / (1 - decay) steps. The step is part of the state, because a run that resumes
-    without it would copy over its average.
+    without it would copy over its average. With ``part``, a child of the module, that alone is averaged,
+    under its own names.
     """
 
-    def __init__(self, module: nn.Module, *, decay: float = 0.9999, start: int = 2000) -> None:
+    def __init__(
+        self, module: nn.Module, *, decay: float = 0.9999, start: int = 2000, part: str = ""
+    ) -> None:
         self.decay = decay
         self.start = start
         self.step = 0
-        self.tensors: dict[str, Tensor] = _copy(module.state_dict())
+        self.part = part
+        self.tensors: dict[str, Tensor] = _copy(module.get_submodule(part).state_dict())
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Update with the module's weights after one step of the optimiser."""
         self.step += 1
-        for name, value in module.state_dict().items():
+        for name, value in module.get_submodule(self.part).state_dict().items():
             average = self.tensors[name]
             if self.step >= self.start and average.is_floating_point():
                 average.lerp_(value, 1.0 - self.decay)

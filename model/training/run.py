@@ -147,10 +147,10 @@ def _digest(*arrays: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def generator_of(*key: int) -> torch.Generator:
-    """The generator that a key seeds."""
+def generator_of(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """The generator that a key seeds; each kind of device draws other numbers."""
     seed = int(np.random.default_rng(key).integers(2**62))
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator(device).manual_seed(seed)
 
 
 def _save_state(

@@ -17,6 +17,9 @@ from spectile.model.predict.predictor import load_predictor
 from spectile.model.registry import SYSTEMS, load_config, load_network
 from spectile.model.scdm.preset import scdm_paper
 from spectile.model.system import Network
+from tests.model.hsr_diff.fusions import tiny_config
+from tests.model.hyperldm.tiny import compact
+from tests.model.sdp.priors import tiny_prior
 
 SIZES = {
     "width": 8,
@@ -26,6 +29,7 @@ SIZES = {
     "time_width": 8,
     "groups": 4,
 }
+FUSIONS = {"hsr-diff": tiny_config, "sdp": tiny_prior}
 
 
 def _tiny(kind: str) -> Network:
@@ -35,6 +39,10 @@ def _tiny(kind: str) -> Network:
         return SYSTEMS[kind].build(CascadeConfig(VNIR48, RGB_CAMERA, stages=stages)).eval()
     if kind == "kernel-ridge":
         return SYSTEMS[kind].build(KernelConfig(VNIR48, RGB_CAMERA, 2, kernels=4, components=3)).eval()
+    if kind in FUSIONS:
+        return SYSTEMS[kind].build(FUSIONS[kind]()).eval()
+    if kind == "hyperldm":
+        return SYSTEMS[kind].build(compact()).eval()
     preset = scdm_paper("houston")
     stages_ = tuple(replace(stage, network=replace(stage.network, **SIZES)) for stage in preset.stages)
     return SYSTEMS[kind].build(replace(preset, stages=stages_, steps=2)).eval()
@@ -44,7 +52,8 @@ def _saved(kind: str, folder: Path) -> Network:
     network = _tiny(kind)
     key = "cascade" if kind == "cascade" else "preset"
     named = {} if kind == "cascade" else {"kind": kind}
-    facts = {"name": "tiny", "fill": [0.1, 0.2, 0.3], key: network.config.to_json(), **named}
+    fill = [0.1 + 0.01 * channel for channel in range(network.channels)]
+    facts = {"name": "tiny", "fill": fill, key: network.config.to_json(), **named}
     checkpoint.save(folder, network.state_dict(), facts)
     return network
 
@@ -74,10 +83,13 @@ def test_noise_has_the_shape_that_a_sample_is_made_of(kind: str) -> None:
     network = _tiny(kind)
     draw = network.drawn_by(torch.Generator().manual_seed(0), 2, 16, 16)
     with torch.inference_mode():
-        cube = network.sample(torch.full((2, 3, 16, 16), 0.2), draw, steps=2)
-    assert cube.shape == (2, 48, 16, 16)
+        specs = network.inputs([0.2] * network.channels)
+        sides = [(2, len(spec.bands), 16 // spec.ratio, 16 // spec.ratio) for spec in specs]
+        cube = network.sample([torch.full(side, 0.2) for side in sides], draw, steps=2)
+    assert cube.shape == (2, len(network.config.bands), 16, 16)
     for index in range(len(network.stages)):
-        assert draw(index, 1).shape == (2, network.stage(index).config.components, 16, 16)
+        side = 16 // network.lattice
+        assert draw(index, 1).shape == (2, network.stage(index).config.components, side, side)
 
 
 def test_an_unknown_kind_is_one_line(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spectile.catalog.bands import RGB_CAMERA
+from spectile.model.data.crops import Batch
 from spectile.model.system import DrawStage, Network
 
 
@@ -47,9 +48,18 @@ def test_its_input_is_a_colour_scene_as_its_camera_sees_it_with_the_fill() -> No
 
 def test_a_sample_goes_from_what_was_begun_with_its_number() -> None:
     network, rgb = Drawn(), torch.rand(2, 3, 4, 4)
-    cube = network.sample(rgb, network.drawn_by(torch.Generator(), 2, 4, 4), number=7)
+    draw = network.drawn_by(torch.Generator(), 2, 4, 4)
+    cube = network.sample(rgb, draw, number=7)
     assert cube.shape == (2, 3 + 2 + 5, 4, 4)
     assert torch.equal(cube[:, :3], rgb + 7)
+    assert torch.equal(network.sample([rgb], draw)[:, :3], rgb), "inputs may be given in a list"
+
+
+def test_what_is_observed_of_crops_is_their_colours() -> None:
+    crops = Batch(torch.rand(2, 3, 4, 4), *(torch.zeros(1) for _ in range(5)))
+    (seen,) = Drawn().observe(crops)
+    assert seen is crops.rgb
+    assert Drawn().channels == 3
 
 
 def test_drawn_noise_goes_on_in_its_generator_and_starts_again_with_it() -> None:
@@ -73,9 +83,12 @@ def test_noise_on_places_has_the_channels_of_its_stage() -> None:
         asked.append(named)
         return torch.zeros(1)
 
-    origins = torch.tensor([[0, 64]])
-    Drawn().noise(1, white, origins, 16, 24)
-    assert asked == [{"channels": 5, "origins": origins, "height": 16, "width": 24}]
+    network, origins = Drawn(), torch.tensor([[-8, 64]])
+    network.noise(1, white, origins, 16, 24)
+    network.lattice = 4
+    network.noise(1, white, origins - 2, 16, 24)
+    assert [one.pop("origins").tolist() for one in asked] == [[[-8, 64]], [[-3, 15]]]
+    assert asked == [{"channels": 5, "height": 16, "width": 24}, {"channels": 5, "height": 4, "width": 6}]
 
 
 def test_what_a_system_need_not_have_is_empty() -> None:

@@ -35,6 +35,20 @@ def test_houston_is_cut_into_three_test_patches_that_nothing_else_touches(shape:
     assert not np.isin(split.training[:, :, -1], split.validation).any()
 
 
+def test_hyperldms_split_of_houston_tests_on_its_twelve_tiles() -> None:
+    cube = np.arange(1202 * 4172, dtype=np.float64).reshape(1, 1202, 4172)
+    split = PROTOCOLS["houston-2018-hyperldm"].cut(cube)
+    assert [test.shape for test in split.tests] == [(1, 256, 256)] * 12
+    tested = np.unique(np.concatenate([test.ravel() for test in split.tests]))
+    assert len(tested) == 12 * 256**2
+    assert sorted({int(test[0, 0, 0] % 4172) for test in split.tests}) == [512, 768, 1536, 1792, 2560, 2816]
+    for part in (split.training, split.validation):
+        assert not np.isin(tested, part).any()
+    assert split.validation.shape == (1, 690, 512)
+    with pytest.raises(SceneError, match="at least 1024×3584"):
+        PROTOCOLS["houston-2018-hyperldm"].cut(cube[:, :1000])
+
+
 def test_the_houston_crop_is_cut_at_columns_72_and_96() -> None:
     cube = np.broadcast_to(np.arange(128, dtype=np.float32), (48, 128, 128))
     split = PROTOCOLS["houston-crop"].cut(cube)

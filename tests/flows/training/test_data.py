@@ -13,9 +13,21 @@ from scipy.io import savemat
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48, MeasuredBands, NearestBands
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.flows.training.data import SceneSets, build_scenes, camera_responses, held_out_spectra
+from spectile.flows.training.data import (
+    SceneSets,
+    build_scenes,
+    camera_responses,
+    held_out_scenes,
+    held_out_spectra,
+)
 from spectile.flows.training.recipe import Recipe, read_recipe
-from spectile.flows.training.sources import LibrarySource, ResponseSource, SceneSource, SimulatedScenes
+from spectile.flows.training.sources import (
+    LibrarySource,
+    ResponseSource,
+    SceneSource,
+    SimulatedScenes,
+    Sources,
+)
 from spectile.model.cascade.means import training_pixels
 from spectile.model.data.crops import CameraResponse, CropSource
 from spectile.pipeline.spectra.libraries import read_spectral_library, sample_of
@@ -83,6 +95,20 @@ def test_scenes_keep_their_own_pixels_unless_told_otherwise(tmp_path: Path) -> N
         # What is measured on is never enlarged: bilinear pixels are no measurements.
         assert sets.validation[0].valid.shape == (24, 6)
         assert sets.held_out[0].valid.shape == (24, 4)
+
+
+def test_scenes_held_out_whole_are_read_without_the_others(tmp_path: Path) -> None:
+    _tif(tmp_path / "a.tif")
+    _tif(tmp_path / "b.tif")
+    recipe = Sources(
+        name="r",
+        scenes=(_source("missing.tif", good_nm=GOOD), _source("b.tif", held_out=True, good_nm=GOOD)),
+    )
+    (scene,) = held_out_scenes(recipe, tmp_path, VNIR48, RGB_CAMERA)
+    assert scene.name == "b/held_out"
+    assert scene.valid.shape == (24, 24)
+    with pytest.raises(UsageError, match="holds no scene out"):
+        held_out_scenes(Sources(name="r"), tmp_path, VNIR48, RGB_CAMERA)
 
 
 NAMES = (

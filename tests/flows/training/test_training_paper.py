@@ -117,7 +117,7 @@ def test_a_table_is_of_the_weights_that_it_stands_beside(write, tmp_path, monkey
         ('noise_loss = "mse"', 'noise_loss = "l2"', "training.noise_loss"),
         ("guidance = 0.5", 'dataset = "berlin"', "dataset"),
         ("groups = 4", "groups = 3", "multiples of the groups"),
-        ('"scdm-paper"', '"hyperldm"', "unknown kind of model"),
+        ('"scdm-paper"', '"nonsense"', "unknown kind of model"),
     ],
 )
 def test_a_recipe_with_a_mistake_is_one_line(tmp_path, old, new, message):

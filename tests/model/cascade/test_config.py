@@ -26,7 +26,7 @@ def test_the_edges_can_be_given() -> None:
     [
         ("steps", 0), ("batch", 0), ("crop", 2.5), ("learning_rate", 0.0), ("learning_rate", float("inf")),
         ("warmup", -1), ("weight_decay", -1e-9), ("ema_decay", 1.001), ("condition_dropout", -0.1),
-        ("angle", float("nan")), ("ridge", 0.0), ("seed", 2**32), ("log_every", 0), ("validate_every", 0),
+        ("angle", float("nan")), ("seed", 2**32), ("log_every", 0), ("validate_every", 0),
     ],
 )  # fmt: skip
 def test_what_cannot_train_is_refused_by_name(name: str, value: float) -> None:

@@ -12,8 +12,9 @@ from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
-from spectile.model.cascade.spread import calibrate_bands, calibrate_stages
+from spectile.model.cascade.spread import calibrate_stages
 from spectile.model.cascade.train import train, validate
+from spectile.model.closed.factors import calibrate_bands
 from spectile.model.data.crops import Batch, CropSource, TrainingScene
 from spectile.model.measure.evaluation import held_out_crops
 

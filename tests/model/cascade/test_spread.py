@@ -12,12 +12,8 @@ from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig
 from spectile.model.cascade.config import TrainConfig
 from spectile.model.cascade.means import fit_means
-from spectile.model.cascade.spread import (
-    _matching,
-    _moments,
-    calibrate_bands,
-    calibrate_stages,
-)
+from spectile.model.cascade.spread import _matching, _moments, calibrate_stages
+from spectile.model.closed.factors import calibrate_bands
 from spectile.model.data.crops import Batch, CropSource, TrainingScene
 from spectile.model.measure.metrics import reliability
 

@@ -11,18 +11,30 @@ from spectile.model.diffusion.noise import noise
 MIXED = torch.tensor([[0.5, 0.0, 0.3, 0.0, 0.2], [0.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.4, 0.6]])
 
 
-def keyed(level: int, first: tuple[int, int], shape: tuple[int, int]) -> Tensor:
+def keyed(level: int, first: Tensor, shape: tuple[int, int]) -> Tensor:
     return noise(
-        seed=3, stage=0, step=0, sample=0, channels=3, origins=torch.tensor([first]),
+        seed=3, stage=0, step=0, sample=0, channels=3, origins=first,
         height=shape[0], width=shape[1], device="cpu", level=level,
-    )[0]  # fmt: skip
+    )  # fmt: skip
+
+
+def at(*places: tuple[int, int]) -> Tensor:
+    return torch.tensor(places)
 
 
 def test_windows_anywhere_agree_bit_for_bit() -> None:
-    whole = grained(keyed, MIXED, (-40, -7), 120, 90)
+    whole = grained(keyed, MIXED, at((-40, -7)), 120, 90)[0]
     for row, col, height, width in ((0, 0, 33, 50), (13, 22, 64, 17), (-40, -7, 1, 1), (79, 82, 1, 1)):
-        part = grained(keyed, MIXED, (row, col), height, width)
+        part = grained(keyed, MIXED, at((row, col)), height, width)[0]
         assert torch.equal(part, whole[:, row + 40 :, col + 7 :][:, :height, :width])
+
+
+def test_windows_together_are_as_each_alone() -> None:
+    """As an accelerator makes them; their places on the lattices differ."""
+    places = [(0, 0), (-3, 7), (13, 22)]
+    together = grained(keyed, MIXED, at(*places), 30, 20)
+    for window, place in zip(together, places, strict=True):
+        assert torch.equal(window, grained(keyed, MIXED, at(place), 30, 20)[0])
 
 
 @pytest.mark.parametrize("level", range(len(SPACINGS)))
@@ -36,11 +48,12 @@ def test_each_spacing_has_unit_variance_at_every_pixel(level: int) -> None:
 
 
 def test_white_grain_is_the_white_noise() -> None:
-    assert torch.equal(grained(keyed, white_grain(3), (5, 6), 20, 30), keyed(0, (5, 6), (20, 30)))
+    place = at((5, 6))
+    assert torch.equal(grained(keyed, white_grain(3), place, 20, 30), keyed(0, place, (20, 30)))
 
 
 def test_levels_are_independent() -> None:
-    one, other = keyed(0, (0, 0), (100, 100)), keyed(1, (0, 0), (100, 100))
+    one, other = (keyed(level, at((0, 0)), (100, 100)) for level in (0, 1))
     assert abs(float((one * other).mean())) < 0.02
 
 

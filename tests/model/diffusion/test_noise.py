@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spectile.catalog.errors import UsageError
-from spectile.model.diffusion.noise import noise, philox4x32
+from spectile.model.diffusion.noise import _normals, noise, philox4x32
 
 
 def window(row: int, col: int, height: int, width: int, **settings: int) -> Tensor:
@@ -103,3 +103,17 @@ def test_values_are_standard_normal_and_uncorrelated_in_space() -> None:
 def test_a_key_out_of_range_is_refused(name: str, value: int) -> None:
     with pytest.raises(UsageError, match=name):
         window(0, 0, 2, 2, **{name: value})
+
+
+def test_windows_and_channels_at_once_are_as_one_after_the_other() -> None:
+    """An accelerator makes them at once, a processor piece by piece."""
+    origins, size = torch.tensor([[-3, 5], [40, -7], [0, 2**31]]), (6, 9)
+    loop = noise(
+        seed=5, stage=2, step=3, sample=1, channels=7, origins=origins, height=size[0], width=size[1],
+        device="cpu", level=2,
+    )  # fmt: skip
+    rows, cols = (
+        (origins[:, axis, None] + torch.arange(extent)) & 0xFFFFFFFF for axis, extent in enumerate(size)
+    )
+    groups, last = (2 << 16) | torch.arange(2), torch.tensor((1 << 16) | 3)
+    assert torch.equal(_normals(rows, cols, groups, last, (5, 2))[:, :7], loop)

@@ -81,6 +81,27 @@ def test_ancestral_step_is_that_of_the_paper() -> None:
     torch.testing.assert_close(seen[1], expected, rtol=0, atol=1e-12)
 
 
+def test_ancestral_adds_the_posteriors_variance_where_asked() -> None:
+    t = 400
+    states: dict[str, list[float]] = {}
+    for variance in ("beta", "posterior"):
+        for noise in (0.0, 1.0):
+
+            def keep(x: Tensor, at: float, name: str = variance) -> Tensor:
+                states.setdefault(name, []).append(float(x))
+                return x
+
+            ancestral(
+                exact, SCHEDULE, times=(t, t - 1, 0.0), truncate=keep, variance=variance,  # type: ignore[arg-type]
+                draw=lambda i, noise=noise: torch.full((1,), noise if i else 0.3, dtype=torch.float64),
+            )  # fmt: skip
+    sd = {name: seen[3] - seen[1] for name, seen in states.items()}
+    a_t, a_s = SCHEDULE.alpha_bar_at(t), SCHEDULE.alpha_bar_at(t - 1)
+    beta = 1.0 - a_t / a_s
+    assert sd["beta"] == pytest.approx(math.sqrt(beta))
+    assert sd["posterior"] == pytest.approx(math.sqrt(beta * (1.0 - a_s) / (1.0 - a_t)))
+
+
 def test_ancestral_truncates_the_state_before_using_it() -> None:
     def truncate(x: Tensor, t: float) -> Tensor:
         return x.clamp(-0.5, 0.5)

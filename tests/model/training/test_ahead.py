@@ -1,4 +1,4 @@
-"""Batches that are made ahead are those of their steps, in whatever order the steps come."""
+"""What is made ahead is what would be made in turn."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ import pytest
 from spectile.model.training.ahead import Ahead
 
 
-def test_each_step_has_its_own_batch_and_the_next_is_made_by_another_thread() -> None:
-    made: list[tuple[int, bool]] = []
-
-    def make(step: int) -> int:
-        made.append((step, threading.current_thread() is threading.main_thread()))
-        return step
-
-    batches = Ahead(make)  # type: ignore[arg-type]
-    assert [batches(step) for step in (0, 1, 2, 7, 0)] == [0, 1, 2, 7, 0]
-    by_main = [step for step, main in made if main]
-    assert by_main == [0, 7, 0]
-    assert {step for step, main in made if not main} >= {1, 2}
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_results_come_in_order_from_any_start(threads: int) -> None:
+    with Ahead(lambda number: number**2, 20, threads=threads) as made:
+        assert [made(number) for number in range(7, 20)] == [number**2 for number in range(7, 20)]
 
 
-def test_a_batch_that_cannot_be_made_fails_at_its_own_step() -> None:
-    def make(step: int) -> int:
-        return 1 // (2 - step)
+def test_later_ones_are_made_before_they_are_asked_for_and_none_beyond_the_last() -> None:
+    seen: list[int] = []
+    ready = threading.Event()
 
-    batches = Ahead(make)  # type: ignore[arg-type]
-    assert batches(1) == 1
-    with pytest.raises(ZeroDivisionError):
-        batches(2)
+    def make(number: int) -> int:
+        seen.append(number)
+        if number == 3:
+            ready.set()
+        return number
+
+    with Ahead(make, 4, threads=2) as made:
+        made(0)
+        assert ready.wait(5.0)
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
+def test_an_error_reaches_who_asks() -> None:
+    def make(number: int) -> int:
+        raise ValueError(f"number {number}")
+
+    with Ahead(make, 4, threads=2) as made, pytest.raises(ValueError, match="number 1"):
+        made(1)

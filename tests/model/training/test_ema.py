@@ -61,3 +61,14 @@ def test_whole_number_entries_are_copied_and_never_averaged() -> None:
 def test_the_average_of_another_network_is_refused() -> None:
     with pytest.raises(KeyError, match="bias"):
         Ema(filled(0.0)).restore({"weight": torch.zeros(1, 2)}, 1)
+
+
+def test_a_part_of_a_module_is_averaged_under_its_own_names() -> None:
+    whole = torch.nn.ModuleDict({"kept": torch.nn.Linear(2, 1), "other": torch.nn.Linear(3, 1)})
+    ema = Ema(whole, decay=0.5, start=0, part="kept")
+    before = ema.state()[0]["weight"]
+    with torch.no_grad():
+        whole["kept"].weight.add_(2.0)
+    ema.update(whole)
+    assert sorted(ema.state()[0]) == ["bias", "weight"]
+    assert torch.allclose(ema.state()[0]["weight"], before + 1.0)
