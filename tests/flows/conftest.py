@@ -39,6 +39,7 @@ def with_reports(monkeypatch: pytest.MonkeyPatch) -> None:
 def quick_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Closed forms and calibrations look at little; what they find does not matter."""
     monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 10)
+    monkeypatch.setattr("spectile.flows.training.train.BASELINE_CROPS", 20)
     monkeypatch.setattr("spectile.model.cascade.train.CALIBRATION_CROPS", 1)
     monkeypatch.setattr("spectile.model.cascade.train.CALIBRATION_SAMPLES", 4)
 

@@ -54,6 +54,7 @@ size = 64
 @pytest.mark.slow
 def test_a_recipe_becomes_a_cube(make_scene, tmp_path, monkeypatch):
     monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 20)
+    monkeypatch.setattr("spectile.flows.training.train.BASELINE_CROPS", 20)
     path, out = tmp_path / "recipe.toml", tmp_path / "trained"
     path.write_text(RECIPE)
     table = train_from_recipe(path, tmp_path, out)
@@ -84,6 +85,7 @@ def test_a_recipe_becomes_a_cube(make_scene, tmp_path, monkeypatch):
 @pytest.mark.parametrize("write", [1, 2], ids=["of the training", "of the table"])
 def test_a_table_is_of_the_weights_that_it_stands_beside(write, tmp_path, monkeypatch):
     monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 20)
+    monkeypatch.setattr("spectile.flows.training.train.BASELINE_CROPS", 20)
     path, whole, killed = tmp_path / "recipe.toml", tmp_path / "whole", tmp_path / "killed"
     path.write_text(RECIPE)
     train_from_recipe(path, tmp_path, whole)

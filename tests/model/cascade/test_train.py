@@ -42,6 +42,8 @@ SCENES = [_scene(seed, size=32) for seed in range(3)]
 @pytest.fixture(autouse=True)
 def _few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spectile.model.data.crops.FIT_CROPS", 10)
+    monkeypatch.setattr("spectile.model.cascade.train.CALIBRATION_CROPS", 1)
+    monkeypatch.setattr("spectile.model.cascade.train.CALIBRATION_SAMPLES", 2)
 
 
 def _train(folder: Path, config: TrainConfig = CONFIG, stop_after: int | None = None) -> SpectralCascade:
