@@ -312,7 +312,14 @@ class SpectralCascade(GrainedNetwork):
     def begin(self, rgb: Tensor) -> Begun:
         """All that depends only on the colour (N, 3, h, w), once for all samples of it."""
         colour = colour_features(rgb)
-        return Begun(colour, self.stage(0).closed.prepare(colour))
+        prepared = self.stage(0).closed.prepare(colour)._replace(support=self.support(colour))
+        return Begun(colour, prepared)
+
+    def support(self, colour: Tensor) -> Tensor:
+        """What gates corrections at features (N, 19, h, w): ones, at no cost, where no stage is gated."""
+        if not any(stage.gated for stage in self.config.stages):
+            return colour.new_ones(len(colour), 1, 1, 1)
+        return self.stage(0).closed.support(colour)
 
     def finish(self, begun: Begun, draw: DrawStage, *, steps: int | None = None, number: int = 0) -> Tensor:
         """One sample as in ``sample``; ``begun`` keeps the outputs of its networks for the colour."""

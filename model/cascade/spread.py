@@ -35,7 +35,7 @@ def calibrate_stages(model: SpectralCascade, batch: Batch, *, seed: int) -> None
     positions = list(model.config.coarse_bands)
     colour = colour_features(batch.rgb)
     coarse = batch.target[:, positions]
-    _, _, support = model.stage(0).closed.expect(colour)
+    support = model.support(colour)
     for index, given, target, bands in (
         (0, colour, coarse, batch.bands[:, positions]),
         (1, torch.cat([colour, coarse], dim=1), batch.target, batch.bands),

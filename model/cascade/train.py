@@ -149,9 +149,7 @@ def _finish(
 
 def averaged(cascade: CascadeConfig, ema: Ema) -> SpectralCascade:
     """The cascade with the averaged weights, in evaluation mode, on the CPU."""
-    model = SpectralCascade(cascade).eval()
-    model.load_state_dict(ema.state()[0])
-    return model
+    return ema.averaged(SpectralCascade(cascade))
 
 
 def crops_of(source: CropSource, config: TrainConfig, step: int) -> Batch:
@@ -198,10 +196,11 @@ def step_losses(
     positions = list(model.config.coarse_bands)
     colour, coarse = colour_features(batch.rgb), batch.target[:, positions]
     first, second = model.stage(0), model.stage(1)
-    known = first.closed.prepare(colour, means.without(0, batch.scene))
+    support = model.support(colour)
+    known = first.closed.prepare(colour, means.without(0, batch.scene))._replace(support=support)
     noisy = perturb(first, known, coarse, config.coarse_noise, generator)
     given = torch.cat([colour, noisy], dim=1)
-    refined = second.closed.prepare(given, means.without(1, batch.scene))._replace(support=known.support)
+    refined = second.closed.prepare(given, means.without(1, batch.scene))._replace(support=support)
     return (
         stage_loss(
             first, model.schedule, known, coarse, batch.bands[:, positions], batch, config, generator, member

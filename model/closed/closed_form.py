@@ -67,7 +67,7 @@ class Prepared(NamedTuple):
     condition: Tensor
     """(N, C, h, w) what the network is given."""
     support: Tensor | float = 1.0
-    """(N, 1, h, w) how near a colour of the training data is, 0 to 1; 1 where there are no kernels."""
+    """(N, 1, h, w) how near a colour of the training data is, 0 to 1, for a gated stage."""
 
 
 class Coefficients(NamedTuple):
@@ -196,10 +196,8 @@ class ClosedForm(nn.Module):
         """(N, F, h, w) features at zero mean and unit deviation over the training pixels."""
         return (features - self.feature_mean[:, None, None]) / self.feature_scale[:, None, None]
 
-    def expect(self, features: Tensor, given: Coefficients | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """The mean (N, T, h, w), the residual's expected size and the support, (N, 1, h, w) each.
-
-        The support is the largest of the kernels; one where there are none.
+    def expect(self, features: Tensor, given: Coefficients | None = None) -> tuple[Tensor, Tensor]:
+        """The mean (N, T, h, w) and the residual's expected size (N, 1, h, w).
 
         Parameters
         ----------
@@ -208,8 +206,7 @@ class ClosedForm(nn.Module):
         """
         standard = self.standardise(features)
         flat, raw = standard.flatten(2), features.flatten(2)
-        first = features.shape[1]
-        known, support = [], []
+        known = []
         for n in range(len(raw)):
             weight = self.weight if given is None else given.weight[n]
             bias = self.bias if given is None else given.bias[n]
@@ -217,16 +214,18 @@ class ClosedForm(nn.Module):
                 part = slice(at, at + self._chunk(raw))
                 design = self.regressors(raw[n : n + 1, :, part], flat[n : n + 1, :, part])
                 known.append(weight @ design + bias[:, None])
-                if len(self.kernel_bias):
-                    support.append(design[:, first:].amax(1, keepdim=True))
-        shape = (-1, len(raw), *features.shape[2:])
-        values = torch.cat(known, dim=2).reshape(shape).movedim(1, 0)
-        near = (
-            torch.cat(support, dim=2).reshape(shape).movedim(1, 0)
-            if support
-            else torch.ones_like(values[:, :1])
-        )
-        return values[:, :-1], values[:, -1:].clamp(*SIZE_LIMITS), near
+        values = torch.cat(known, dim=2).reshape(-1, len(raw), *features.shape[2:]).movedim(1, 0)
+        return values[:, :-1], values[:, -1:].clamp(*SIZE_LIMITS)
+
+    def support(self, features: Tensor) -> Tensor:
+        """(N, 1, h, w) the largest kernel at features (N, F, h, w): one at training colours, zero far off."""
+        flat, raw = self.standardise(features).flatten(2), features.flatten(2)
+        chunk, first = self._chunk(raw), features.shape[1]
+        near = [
+            self.regressors(raw[..., at : at + chunk], flat[..., at : at + chunk])[:, first:].amax(1)
+            for at in range(0, raw.shape[2], chunk)
+        ]
+        return torch.cat(near, dim=1).reshape(-1, 1, *features.shape[2:])
 
     @staticmethod
     def _chunk(pixels: Tensor) -> int:
@@ -235,12 +234,12 @@ class ClosedForm(nn.Module):
 
     def prepare(self, features: Tensor, given: Coefficients | None = None) -> Prepared:
         """What follows from the features (N, F, h, w), with coefficients as of ``expect``."""
-        mean, size, support = self.expect(features, given)
+        mean, size = self.expect(features, given)
         condition = torch.cat([self.standardise(features), size.log()], dim=1)
         if len(self.kernel_bias):
             likely = (mean - self.target_mean[:, None, None]) / self.target_scale[:, None, None]
             condition = torch.cat([condition, likely], dim=1)
-        return Prepared(mean, size, condition.clamp(-CONDITION_LIMIT, CONDITION_LIMIT), support)
+        return Prepared(mean, size, condition.clamp(-CONDITION_LIMIT, CONDITION_LIMIT))
 
     def regressors(self, raw: Tensor, standard: Tensor) -> Tensor:
         """(N, F + kernels, P) what the mean is linear in, from raw and standardised features (N, F, P)."""

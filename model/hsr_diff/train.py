@@ -87,9 +87,7 @@ def train(
     ema = Ema(model, decay=training.ema_decay, start=training.ema_start)
 
     def averaged() -> HsrDiff:
-        average = HsrDiff(config).eval()
-        average.load_state_dict(ema.tensors)
-        return average.to(where)
+        return ema.averaged(HsrDiff(config)).to(where)
 
     run_steps(
         model,

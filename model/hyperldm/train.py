@@ -108,9 +108,7 @@ def train(
     finished: list[HyperLdm] = []
 
     def averaged() -> HyperLdm:
-        average = HyperLdm(config).eval()
-        average.load_state_dict(ema.tensors)
-        return average.to(where)
+        return ema.averaged(HyperLdm(config)).to(where)
 
     def finish() -> tuple[dict[str, Tensor], dict[str, Any]]:
         finished.append(averaged())

@@ -98,8 +98,7 @@ class KernelRegression(GrainedNetwork):
 
     def begin(self, scene: Tensor) -> Expected:
         """What the channels (N, C, h, w) say, once for all samples."""
-        mean, size, _ = self.only.closed.expect(self.only.features(scene))
-        return Expected(mean, size)
+        return Expected(*self.only.closed.expect(self.only.features(scene)))
 
     def finish(
         self, begun: Expected, draw: DrawStage, *, steps: int | None = None, number: int = 0

@@ -80,9 +80,7 @@ def train(
     ema = Ema(model, decay=training.ema_decay, start=training.ema_start)
 
     def averaged() -> ScdmCascade:
-        average = ScdmCascade(preset).eval()
-        average.load_state_dict(ema.tensors)
-        return average.to(where)
+        return ema.averaged(ScdmCascade(preset)).to(where)
 
     make = partial(_crops_of, source, training)
     with Ahead(make, training.iterations, threads=crop_threads(where.type)) as batches:

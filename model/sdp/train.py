@@ -107,9 +107,7 @@ def train(
     ema = Ema(model, decay=training.ema_decay, start=training.ema_start)
 
     def averaged() -> Sdp:
-        average = Sdp(config).eval()
-        average.load_state_dict(ema.tensors)
-        return average.to(where)
+        return ema.averaged(Sdp(config)).to(where)
 
     run_steps(
         model,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class Ema:
@@ -36,6 +39,11 @@ class Ema:
                 average.lerp_(value, 1.0 - self.decay)
             else:
                 average.copy_(value)
+
+    def averaged(self, module: M) -> M:
+        """A module of the same structure with the averaged weights, in evaluation mode."""
+        module.load_state_dict(self.tensors)
+        return module.eval()
 
     def state(self) -> tuple[dict[str, Tensor], int]:
         """The averaged tensors, copied, and the number of updates so far."""

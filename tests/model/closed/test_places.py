@@ -43,8 +43,8 @@ def test_what_a_group_gets_without_itself_is_the_fit_of_the_others() -> None:
     row, constant = closed.weight[-1:], closed.bias[-1:]
     given = Coefficients(torch.cat([weights[:, 1:], row])[None], torch.cat([weights[:, 0], constant])[None])
     pixels = features["three"][:200].T[None, :, :, None]
-    ours, size, support = closed.expect(pixels)
-    others, _, _ = closed.expect(pixels, given)
+    (ours, size), support = closed.expect(pixels), closed.support(pixels)
+    others, _ = closed.expect(pixels, given)
     truth = drawn(*scenes)[2].spectra[:200].T[None, :, :, None]
     assert float((others - truth).square().mean()) > float((ours - truth).square().mean())
     assert size.shape == support.shape == (1, 1, 200, 1)
@@ -53,10 +53,10 @@ def test_what_a_group_gets_without_itself_is_the_fit_of_the_others() -> None:
 def test_support_is_near_one_at_colours_of_training_and_gone_far_from_them() -> None:
     groups = drawn(place("one", 0), place("two", 1))
     closed, _, features = fitted(groups)
-    _, _, near = closed.expect(features["one"][:300].T[None, :, :, None])
+    near = closed.support(features["one"][:300].T[None, :, :, None])
     far = colour_features(torch.tensor([1.4, 0.0, 1.4])[None, :, None, None])
     assert float(near.median()) > 0.6
-    assert float(closed.expect(far)[2]) < 1e-3
+    assert float(closed.support(far)) < 1e-3
 
 
 def test_one_group_has_the_least_penalty_and_is_not_left_out() -> None:
