@@ -231,7 +231,8 @@ class NetworkPredictor:
         """A stream of this call's own, where the device has streams."""
         if not self._pinned:
             return nullcontext()
-        return torch.cuda.stream(torch.cuda.Stream(self._device))
+        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        return torch.cuda.stream(stream)
 
     def _received(self, values: Tensor) -> Tensor:
         """The values on the host, once the stream is through."""
