@@ -101,7 +101,11 @@ def coarsen(
 
 
 def interpolate(
-    coarse: Tensor, ratio: int, *, phase: float | None = None, mode: Literal["bicubic", "bilinear"] = "bicubic"
+    coarse: Tensor,
+    ratio: int,
+    *,
+    phase: float | None = None,
+    mode: Literal["bicubic", "bilinear"] = "bicubic",
 ) -> Tensor:
     """(N, K, h·r, w·r) of (N, K, h, w) between the centres of coarse pixels; the edge pixel lies beyond them.
 

@@ -241,8 +241,9 @@ def _smoothness(
         shape = tuple(side * pair.ratio for side in power.shape[1:])
         extents = tuple(one * pair.ratio for one in RANGES)
         seen = Solver.of(
-            (shape[0], shape[1]), pair.ratio, pair.psf_sigma, ranges=extents, dtype=torch.float64, **pair.sampling
-        ).aliased.numpy()
+            (shape[0], shape[1]), pair.ratio, pair.psf_sigma, ranges=extents, dtype=torch.float64,
+            **pair.sampling,
+        ).aliased.numpy()  # fmt: skip
         for row, share in enumerate(shares):
             for col in range(len(RANGES)):
                 colour = (1.0 - share) * seen[0] + share * seen[1 + col]

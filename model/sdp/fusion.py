@@ -220,8 +220,6 @@ def _misfit_gradient(
     image: Tensor, y: Tensor, z: Tensor, weights: Tensor, sensors: Sensors, hsi_weight: float
 ) -> Tensor:
     """Gradient of λ‖Y − X B D‖² + ‖Z − R X‖² (equation 14)."""
-    coarse = coarsen(
-        image, sensors.ratio, sensors.psf_sigma, size=sensors.psf_size, phase=sensors.psf_phase
-    )
+    coarse = coarsen(image, sensors.ratio, sensors.psf_sigma, size=sensors.psf_size, phase=sensors.psf_phase)
     misfit = hsi_weight * (y - coarse).square().sum() + (z - project(image, weights)).square().sum()
     return torch.autograd.grad(misfit, image)[0]
