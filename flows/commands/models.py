@@ -146,7 +146,7 @@ def evaluate(
         typer.Option(metavar="DIR", help="Keep rows in this folder; the same command continues there."),
     ] = None,
 ) -> None:
-    """Measure models: on a scene in counts, on scenes in reflectance, or on pairs made of a scene (fusion)."""
+    """Measure models on a scene in counts, on scenes in reflectance, or on pairs made of a scene (fusion)."""
     from spectile.flows.evaluation.evaluate import COLUMNS, evaluate_by_name, table
     from spectile.flows.evaluation.rows import ROWS
 

@@ -103,7 +103,7 @@ def open_pair(
     msi: str,
     *,
     ratio: int | None = None,
-    wavelengths: str | None = None,
+    wavelengths: str | Bands | None = None,
     hsi_radiometry: str | None = None,
     msi_radiometry: str | None = None,
     nodata_rule: NodataRule = "all",
@@ -157,7 +157,7 @@ def open_pair(
 
 
 def _open_hsi(
-    place: str, wavelengths: str | None, radiometry: str | None, given: Mapping[str, Any]
+    place: str, wavelengths: str | Bands | None, radiometry: str | None, given: Mapping[str, Any]
 ) -> tuple[Side, Spectral]:
     if is_store(place):
         scene, bands = open_stored(place, _stated(radiometry))
