@@ -175,7 +175,7 @@ def scores_of(truth: Floats, estimate: NDArray[np.float32], ratio: int) -> dict[
     cubes = torch.from_numpy(truth), torch.from_numpy(estimate)
     valid = torch.ones(truth.shape[1:], dtype=torch.bool)
     step = max(VALUES_AT_ONCE // valid.numel(), 1)
-    some = [tuple(cube[band : band + step] for cube in cubes) for band in range(0, len(truth), step)]
+    some = list(zip(*(torch.split(cube, step) for cube in cubes), strict=True))
     shares = [len(one) / len(truth) for one, _ in some]
     return {
         "psnr": mpsnr(*cubes, valid, peak=band_peaks(cubes[0], valid)),
@@ -184,8 +184,8 @@ def scores_of(truth: Floats, estimate: NDArray[np.float32], ratio: int) -> dict[
         "rmse": rmse(*cubes, valid),
         "ergas": ergas(*cubes, valid, ratio=ratio),
         # Some bands at a time: in float64, all of a large scene would take gigabytes.
-        "uiqi": float(np.dot(shares, [uiqi(*pair, valid, window=WINDOW) for pair in some])),
-        "ssim": float(np.dot(shares, [mssim(*pair, valid, peak=1.0) for pair in some])),
+        "uiqi": float(np.dot(shares, [uiqi(one, other, valid, window=WINDOW) for one, other in some])),
+        "ssim": float(np.dot(shares, [mssim(one, other, valid, peak=1.0) for one, other in some])),
     }
 
 
