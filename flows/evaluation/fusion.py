@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spectile.catalog.bands import Bands, resampling_matrix
 from spectile.catalog.errors import SceneError, UsageError
-from spectile.flows.evaluation.evaluate import FOLDER_SUFFIXES
+from spectile.flows.evaluation.fusion_data import Scenes, read_scenes
 from spectile.flows.evaluation.fusion_protocols import (
     FUSION_PROTOCOLS,
     FusionProtocol,
     Values,
     cut_halves,
 )
-from spectile.flows.evaluation.protocols import read_counts
 from spectile.model.fusion.predictor import method_names
 from spectile.model.fusion.scored import Degradation, KnownPair, score_methods
-from spectile.pipeline.files.opening import open_raster
-from spectile.pipeline.files.untrusted import reading_file
 from spectile.pipeline.scene.bands import find_sensor
-from spectile.pipeline.spectra.formats import kind_of
-from spectile.pipeline.spectra.hyperspectral import AS_STORED, read_bands, read_file, read_hyperspectral
+from spectile.pipeline.spectra.hyperspectral import read_bands
 
 Floats = NDArray[np.float64]
 
@@ -39,17 +34,6 @@ MOST_CLEAN = 1 << 16
 """Clean spectra at most; 256² are those of SDP's tables."""
 WITHOUT, WITH, TRAINED = "without", "with", "its training"
 """Whether a row knew clean spectra (TGT)."""
-
-
-class Scenes(NamedTuple):
-    """What a data set's files hold."""
-
-    cubes: list[Values]
-    """(B, H, W) each."""
-    bands: Bands | None
-    """As the files state them."""
-    reflectance: bool = False
-    """Whether the files say how counts become reflectance, which the cubes are then in."""
 
 
 def evaluate_fusion(
@@ -87,8 +71,11 @@ def evaluate_fusion(
     """
     if data is None:
         raise UsageError(f"the protocol {name} needs its data", remedy="name them with --data")
-    protocol, how = _protocol(name, ratio, fwhm, snr_db)
-    scenes = _read(protocol, data, wavelengths)
+    if strange := [model for model in models if not Path(model).is_dir()]:
+        raise UsageError("no folder of a trained SDP or HSR-Diff", got=strange[0])
+    protocol = _protocol(name, ratio, fwhm, snr_db)
+    how = protocol.how
+    scenes = read_scenes(protocol, data, wavelengths)
     parts = protocol.cut(scenes.cubes)
     bands = _bands(protocol, scenes, wavelengths, data.name)
     lit = _lit(protocol, [*parts.training, *parts.tests])
@@ -136,7 +123,7 @@ def evaluate_fusion(
 
 def _protocol(
     name: str, ratio: int | None, fwhm: float | None, snr_db: tuple[float, float] | None
-) -> tuple[FusionProtocol, Degradation]:
+) -> FusionProtocol:
     if name != WALD:
         if (ratio, fwhm, snr_db) != (None, None, None):
             raise UsageError(
@@ -144,90 +131,19 @@ def _protocol(
                 got="--ratio, --fwhm or --snr",
                 remedy="use --protocol wald",
             )
-        one = FUSION_PROTOCOLS[name]
-        how = Degradation.of_width(one.ratio, 1.0, one.snr_db)
-        if one.psf_size is not None:  # SDP's sigma is given, and rounded
-            how = replace(how, psf_sigma=3.4, psf_size=one.psf_size, psf_phase=one.psf_phase)
-        return one, replace(how, border="zeros" if one.zeros else "mirrored")
-    times, width, noise = ratio or RATIO, fwhm or FWHM, snr_db or SNR_DB
+        return FUSION_PROTOCOLS[name]
+    times, noise = ratio or RATIO, snr_db or SNR_DB
+    width = FWHM if fwhm is None else fwhm
     if not 2 <= times <= 64 or not 0.2 <= width <= 4.0:
         raise UsageError(
             "the degradation cannot be used", got=f"ratio {times}, width {width:g}",
             expected="a ratio of 2 to 64, and a width of 0.2 to 4 coarse pixels",
         )  # fmt: skip
-    protocol = FusionProtocol(
-        name=WALD, data="any hyperspectral scene", ratio=times, snr_db=noise, sensor="ikonos",
+    return FusionProtocol(
+        name=WALD, data="any hyperspectral scene", how=Degradation.of_width(times, width, noise),
+        sensor="ikonos",
         split="the right half is tested, the left half is TGT", cut=partial(cut_halves, ratio=times),
     )  # fmt: skip
-    return protocol, Degradation.of_width(times, width, noise)
-
-
-def _read(protocol: FusionProtocol, data: Path, wavelengths: Path | None) -> Scenes:
-    """The scenes of a data set.
-
-    Raises
-    ------
-    SceneError : a file cannot be read, or is not the data set's.
-    """
-    if protocol.name == "cave-x32":
-        return Scenes(_folder_of_scenes(data, protocol.bands), None)
-    if kind_of(data) == "matlab" and (protocol.bands or wavelengths):
-        known = protocol.bands or (len(read_bands(wavelengths)),) if wavelengths else protocol.bands
-        return Scenes([read_counts(data, *known)], None)
-    if protocol.name == WALD:
-        given = None if wavelengths is None else read_bands(wavelengths)
-        stated = read_file(data, AS_STORED).scale is not None
-        scene = read_hyperspectral(data, bands=given, scale=1.0)
-        if not scene.valid.all():
-            raise SceneError(
-                "the protocol needs a scene without masked pixels", where=data.name,
-                got=f"{1.0 - scene.valid.mean():.1%} masked", remedy="cut the scene to where all is valid",
-            )  # fmt: skip
-        return Scenes([scene.cube], scene.bands, stated)
-    raw = read_file(data, AS_STORED)
-    if len(raw.counts) not in protocol.bands:
-        raise SceneError(
-            "not the protocol's scene", where=data.name, got=f"{len(raw.counts)} bands",
-            expected=f"{' or '.join(map(str, protocol.bands))} bands",
-        )  # fmt: skip
-    if not np.isfinite(raw.counts).all():
-        raise SceneError("the scene holds NaN or infinity", where=data.name)
-    return Scenes([raw.counts], raw.bands)
-
-
-def _folder_of_scenes(folder: Path, bands: Sequence[int]) -> list[Values]:
-    """Scenes of a folder by name: files, or folders of one PNG a band as CAVE comes.
-
-    Raises
-    ------
-    SceneError : there are none, or one has another number of bands.
-    """
-    if not folder.is_dir():
-        raise SceneError("no folder of scenes", where=str(folder))
-    pictures: dict[Path, list[Path]] = {}
-    for path in sorted(folder.rglob("*.png")):
-        pictures.setdefault(path.parent, []).append(path)
-    found = [_stacked(pages) for pages in pictures.values() if len(pages) in bands]
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in FOLDER_SUFFIXES)
-    found += [read_counts(path, *bands) for path in files]
-    if not found:
-        raise SceneError(
-            "no scene there", where=str(folder),
-            expected=f"files {', '.join(FOLDER_SUFFIXES)}, or folders of {bands[0]} PNG files",
-        )  # fmt: skip
-    return found
-
-
-def _stacked(pages: Sequence[Path]) -> Values:
-    """(B, H, W) float32 of one file a band, over what its type can hold."""
-    bands = []
-    for path in pages:
-        with reading_file(path), open_raster(str(path)) as source:
-            page = source.read(1)
-        bands.append(page.astype(np.float32) / np.iinfo(page.dtype).max)
-    if len({band.shape for band in bands}) > 1:
-        raise SceneError("the bands of a scene have different sizes", where=pages[0].parent.name)
-    return np.stack(bands)
 
 
 def _bands(protocol: FusionProtocol, scenes: Scenes, wavelengths: Path | None, where: str) -> Bands:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from spectile.catalog.bands import SENSORS, Bands
 from spectile.catalog.errors import SceneError
+from spectile.model.fusion.scored import Degradation
 
 Values = NDArray[np.generic]
 
@@ -54,10 +55,8 @@ class FusionProtocol:
     """As on the command line."""
     data: str
     """The data set, for people."""
-    ratio: int
-    """Fine pixels along a coarse one."""
-    snr_db: tuple[float, float] | None
-    """Signal to noise of the HSI and of the MSI; None is without."""
+    how: Degradation
+    """How pairs are made."""
     sensor: str
     """The sharp sensor, as of ``--sensor``."""
     split: str
@@ -65,17 +64,13 @@ class FusionProtocol:
     cut: Callable[[Sequence[Values]], Parts]
     """Scenes (B, H, W) → parts; most data sets have one scene."""
     bands: tuple[int, ...] = ()
-    """How many bands the data set may have."""
+    """How many bands the data set may have; any if empty."""
+    many: bool = False
+    """Whether it is a folder of scenes."""
     of_bands: Mapping[int, Bands] = field(default_factory=dict)
     """Nominal bands by their number, for files that do not state theirs."""
     ends: Mapping[int, int] = field(default_factory=dict)
     """How many bands are left out at each end, by their number."""
-    psf_size: int | None = None
-    """Taps of the PSF along an axis; None takes all that matter."""
-    psf_phase: float | None = None
-    """Its centre, fine pixels from the first that a coarse pixel covers; None is the middle."""
-    zeros: bool = False
-    """Whether zeros lie beyond the scene; it is mirrored otherwise."""
     paper_of: str = ""
     """Whose table it is."""
     band_peaks: bool | None = None
@@ -162,6 +157,8 @@ def _row(where: str, psnr: float, sam: float, ergas: float, *, tgt: bool = False
     return PaperRow(where, tgt, {"psnr": psnr, "sam": sam, "ergas": ergas, **more})
 
 
+PUBLISHED = Degradation(8, 3.4, (20.0, 30.0), psf_size=15, psf_phase=0.0, border="zeros")
+"""SDP's."""
 SDP_SOURCES = {
     "crop, halves": "P, IV-A",
     "ratio, PSF": "P, IV-A: 8; 15 × 15 px, sigma 3.40",
@@ -188,10 +185,10 @@ def _sdp(
     name: str, data: str, bands: int, nominal: Bands | None, wavelengths: str, paper: tuple[PaperRow, ...]
 ) -> FusionProtocol:
     return FusionProtocol(
-        name=name, data=data, ratio=8, snr_db=(20.0, 30.0), sensor="ikonos", cut=cut_sdp, bands=(bands,),
+        name=name, data=data, how=PUBLISHED, sensor="ikonos", cut=cut_sdp, bands=(bands,),
         split="the up-left 512×256 px: the upper 256 rows are TGT, the lower 256 are tested",
         of_bands={} if nominal is None else {bands: nominal},
-        psf_size=15, psf_phase=0.0, zeros=True, paper_of=SDP, band_peaks=True,
+        paper_of=SDP, band_peaks=True,
         sources={**SDP_SOURCES, "wavelengths": wavelengths}, paper=paper,
     )  # fmt: skip
 
@@ -225,7 +222,8 @@ FUSION_PROTOCOLS = {
             ),
         ),
         FusionProtocol(
-            name="paviau-x4", data="Pavia University, 103 bands", ratio=4, snr_db=None, sensor="worldview3",
+            name="paviau-x4", data="Pavia University, 103 bands", how=Degradation.of_width(4, 1.0, None),
+            sensor="worldview3",
             split="the up-left 128×128 px are tested, the rest is TGT", cut=cut_paviau, bands=(103,),
             of_bands={103: SENSORS["pavia_university"]}, paper_of=HSR_DIFF,
             paper=(
@@ -239,8 +237,9 @@ FUSION_PROTOCOLS = {
             },
         ),
         FusionProtocol(
-            name="cave-x32", data="CAVE, 32 scenes of 31 bands", ratio=32, snr_db=None, sensor="rgb",
-            split="the first 20 scenes by name are TGT, the other 12 are tested", cut=cut_cave,
+            name="cave-x32", data="CAVE, 32 scenes of 31 bands", how=Degradation.of_width(32, 1.0, None),
+            sensor="rgb",
+            split="the first 20 scenes by name are TGT, the other 12 are tested", cut=cut_cave, many=True,
             bands=(31,), of_bands={31: Bands.evenly_spaced(400.0, 700.0, 31)}, paper_of=HSR_DIFF,
             paper=(
                 _row("Table 1: HSR-Diff", 44.33, 3.71, 0.179, ssim=0.9951, tgt=True),
@@ -254,7 +253,8 @@ FUSION_PROTOCOLS = {
             },
         ),
         FusionProtocol(
-            name="chikusei-x4", data="Chikusei, 128 bands", ratio=4, snr_db=None, sensor="worldview3",
+            name="chikusei-x4", data="Chikusei, 128 bands", how=Degradation.of_width(4, 1.0, None),
+            sensor="worldview3",
             split="the middle 2048×2048 px: the upper half is TGT, the lower half eight tests of 512×512 px",
             cut=cut_chikusei, bands=(128, 110),
             of_bands={

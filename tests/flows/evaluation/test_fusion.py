@@ -135,6 +135,7 @@ def test_the_command_knows_every_protocol() -> None:
         ("wald", [], r"the file does not say its wavelengths"),
         ("wald", ["--ratio", "70"], r"ratio of 2 to 64"),
         ("ksc", ["--fwhm", "1"], r"ksc has its own ratio, PSF and noise"),
+        ("wald", ["--model", "fuse:cubic"], r"no folder of a trained SDP or HSR-Diff"),
         ("ksc", ["--rungs", "ridge"], r"not an option of the protocol ksc \(got --rungs\)"),
         ("folder", ["--snr", "20,30"], r"not an option of the protocol folder \(got --snr\)"),
     ],
