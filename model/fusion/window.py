@@ -72,9 +72,9 @@ def _with_margin(fuser: Fuser, part: PairWindow) -> tuple[Tensor, Tensor, Tensor
     pair, fine = fuser.pair, fuser.margin * fuser.pair.ratio
     gain, offset = (fuser.tensor(one)[:, None, None] for one in (pair.gain, pair.offset))
     return (
-        fuser.with_margin(_on_device(fuser, part.hsi)),
+        fuser.with_margin(_on_device(fuser, part.hsi.copy())),
         (_on_device(fuser, _mirrored(part.msi, fine)) - offset) / gain,
-        fuser.with_margin(_on_device(fuser, part.hsi_valid[None]))[0] > 0.5,
+        fuser.with_margin(_on_device(fuser, part.hsi_valid[None].copy()))[0] > 0.5,
         _on_device(fuser, _mirrored(part.msi_valid[None], fine))[0] > 0.5,
     )
 
@@ -85,4 +85,5 @@ def _mirrored(values: NDArray[np.generic], edge: int) -> NDArray[np.generic]:
 
 
 def _on_device(fuser: Fuser, values: NDArray[np.generic]) -> Tensor:
+    """An array that may be written to, as torch asks."""
     return torch.from_numpy(values).to(fuser.device, fuser.dtype)
