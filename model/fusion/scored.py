@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,7 +149,7 @@ def score_methods(
     rows = []
     for method in methods:
         start = time.perf_counter()
-        mean = _draws(method, judged, known.window, seed, 1, device)[0]
+        mean = next(_draws(method, judged, known.window, seed, 1, device))
         seconds = time.perf_counter() - start + estimated + (waited if method == DEFAULT else 0.0)
         row: dict[str, Any] = {
             "method": method,
@@ -158,7 +158,7 @@ def score_methods(
         }
         if method == PREFIX + "mixture" and samples > 1:
             drawn = _draws(method, judged, known.window, seed, samples, device)
-            row["cover"] = _cover(known.truth, drawn, judged)
+            row["cover"] = cover_of(known.truth, drawn, judged.calibration)
         if method == DEFAULT:
             row["took"] = judged.method
         rows.append(row)
@@ -191,8 +191,8 @@ def scores_of(truth: Floats, estimate: NDArray[np.float32], ratio: int) -> dict[
 
 def _draws(
     method: str, pair: PairModel, window: PairWindow, seed: int, count: int, device: str
-) -> NDArray[np.float32]:
-    """(count, B, H, W) the mean, or samples; the window is mirrored to the sides that the method takes."""
+) -> Iterator[NDArray[np.float32]]:
+    """(B, H, W) the mean, or samples; the window is mirrored to the sides that the method takes."""
     predictor = load_fusion(method, pair, seed=seed, device=device, samples=count)
     height, width = window.msi_valid.shape
     more = [-side % predictor.stride for side in (height, width)]
@@ -207,11 +207,22 @@ def _draws(
         "msi": raster(window.msi, window.msi_valid, 1),
     }
     batch = Batch(rasters, np.zeros((1, 2), dtype=np.int64), 1)
-    return np.stack([one[0, :, :height, :width] for one in predictor.predict(batch, range(count))])
+    return (one[0, :, :height, :width] for one in predictor.predict(batch, range(count)))
 
 
-def _cover(truth: Floats, samples: NDArray[np.float32], pair: PairModel) -> float:
-    """Share of the truth inside the 90 % intervals."""
-    middle, spread = samples.mean(axis=0), samples.std(axis=0, ddof=1) * np.sqrt(1.0 + 1.0 / len(samples))
-    low, high = (middle + side[:, None, None] * spread for side in pair.calibration[1:])
+def cover_of(truth: Floats, samples: Iterable[NDArray[np.float32]], calibration: Floats) -> float:
+    """Share of the truth (B, H, W) inside the 90 % intervals of samples, which are held one at a time.
+
+    Parameters
+    ----------
+    samples : (B, H, W) each, two or more.
+    calibration : (3, B) of a pair.
+    """
+    mean, squares, count = np.zeros_like(truth), np.zeros_like(truth), 0
+    for count, sample in enumerate(samples, 1):  # Welford's recursion
+        apart = sample - mean
+        mean += apart / count
+        squares += apart * (sample - mean)
+    spread = np.sqrt(squares / (count - 1) * (1.0 + 1.0 / count))
+    low, high = (mean + side[:, None, None] * spread for side in calibration[1:])
     return float(((truth >= low) & (truth <= high)).mean())

@@ -10,7 +10,7 @@ import torch
 
 from spectile.catalog.bands import FWHM_PER_SIGMA
 from spectile.model.fusion import scored
-from spectile.model.fusion.scored import Degradation, KnownPair, score_methods, scores_of
+from spectile.model.fusion.scored import Degradation, KnownPair, cover_of, score_methods, scores_of
 from spectile.model.measure.metrics import mssim, uiqi
 from tests.model.fusion.scenes import HSI, MSI, RATIO, case
 
@@ -52,6 +52,16 @@ def test_indices_over_windows_do_not_hang_on_how_many_bands_are_taken_at_once(
     cubes, valid = (torch.from_numpy(truth), torch.from_numpy(estimate)), torch.ones(truth.shape[1:]) > 0
     assert found["ssim"] == pytest.approx(mssim(*cubes, valid, peak=1.0))
     assert found["uiqi"] == pytest.approx(uiqi(*cubes, valid, window=8))
+
+
+def test_the_cover_is_that_of_mean_and_deviation() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((3, 20, 20))
+    samples = rng.standard_normal((6, 3, 20, 20)).astype(np.float32)
+    calibration = np.outer([1.0, -1.2, 1.5], np.ones(3))
+    spread = samples.std(axis=0, ddof=1) * np.sqrt(1 + 1 / 6)
+    inside = (truth >= samples.mean(axis=0) - 1.2 * spread) & (truth <= samples.mean(axis=0) + 1.5 * spread)
+    assert cover_of(truth, iter(samples), calibration) == pytest.approx(inside.mean(), abs=2e-3)
 
 
 def test_coarse_pixels_that_the_border_darkens_are_masked() -> None:
