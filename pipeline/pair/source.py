@@ -160,6 +160,11 @@ def _open_hsi(
     place: str, wavelengths: str | Bands | None, radiometry: str | None, given: Mapping[str, Any]
 ) -> tuple[Side, Spectral]:
     if is_store(place):
+        if wavelengths is not None:
+            raise SceneError(
+                "a store states its own wavelengths", where=redact_url(place), got="--wavelengths",
+                remedy="leave it out",
+            )  # fmt: skip
         scene, bands = open_stored(place, _stated(radiometry))
         known = in_order(bands, redact_url(place))
         return only(scene, known.numbers), known
