@@ -97,7 +97,7 @@ def measure(scene: Path, bands: int, samples: int, folder: Path) -> dict[str, fl
 def main() -> None:
     """Print a row for each number of bands and samples."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--size", type=int, default=4096)
+    parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--bands", default="48,6")
     parser.add_argument("--samples", default="1,4,16")
     arguments = parser.parse_args()
