@@ -210,7 +210,7 @@ def test_resuming_a_finished_cube_recomputes_nothing(told, scene, tmp_path):
         ({}, ("--bands", "1,2"), "--bands must name one band for each channel"),
         ({}, ("--model", "nothing"), "unknown model (got nothing"),
         ({}, ("--model", "scdm-paper"), "no weights are shipped for scdm-paper; train them with"),
-        ({}, ("--halo", "65"), "halo 65 is too large for tile 256"),
+        ({}, ("--tile", "256", "--halo", "65"), "halo 65 is too large for tile 256"),
         ({}, ("--block", "500"), "--block"),
         ({}, ("--block", "600"), "invalid setting block (got 600, expected a multiple of 512)"),
         ({}, ("--samples", "0"), "--samples"),

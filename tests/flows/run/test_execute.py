@@ -57,9 +57,7 @@ def test_a_scene_becomes_a_verified_cube(several):
     assert (result.blocks_done, result.blocks_failed) == (4, 0)
     assert seen.tiles_told == prepared.estimate.tiles
     assert seen.tiles_told == result.tiles + result.tiles_skipped + result.tiles_kept
-    # Of 3 × 3 tiles the right block of each row shares those of its left edge, which are kept; the lower
-    # blocks share three with the upper ones, which are predicted again.
-    assert (result.tiles, result.tiles_kept, result.redundancy) == (12, 4, 12 / 9)
+    assert (result.tiles, result.tiles_kept, result.redundancy) == (4, 0, 1)  # cores are blocks
     assert Path(result.quicklook).exists()
     found = open_cube(several.out)
     _, valid = prepared.source.read(prepared.source.grid.window)
@@ -90,6 +88,14 @@ def test_one_finish_reads_each_marker_once(settings, make_scene):
     assert Path(result.report).exists()
     assert {Counting.reads[ledger.key_of(block)] for block in prepared.plan.blocks} == {1}
     assert verify_cube(cube.storage) == []
+
+
+def test_blocks_that_share_tiles_keep_those_of_the_block_before(several):
+    _, result = run_scene(replace(several, tile=256, halo=32))
+    assert verify_cube(open_storage(several.out)) == []
+    # Of 3 × 3 tiles the right block of each row shares those of its left edge, which are kept; the lower
+    # blocks share three with the upper ones, which are predicted again.
+    assert (result.tiles, result.tiles_kept, result.redundancy) == (12, 4, 12 / 9)
 
 
 def test_what_changes_no_value_changes_no_value(several):
@@ -162,7 +168,7 @@ def test_resuming_a_finished_cube_does_nothing(settings):
     ("change", "told"),
     [
         ({"radiometry": "display:0.5"}, "settings.radiometry.gain"),
-        ({"tile": 512}, "tile 512 instead of 256"),
+        ({"tile": 256}, "tile 256 instead of 512"),
         ({"nodata": "any"}, "settings.nodata any instead of all"),
         ({"samples": 2}, "samples 2 instead of 1"),
         ({"block": 1024}, "--block 1024"),
@@ -207,7 +213,7 @@ def test_outputs_are_replaced_only_when_told_and_only_if_they_are_cubes(settings
 def test_a_failed_start_leaves_an_old_cube_in_place(settings):
     run_scene(settings)
     with pytest.raises(UsageError, match="too large"):
-        run_scene(replace(settings, overwrite=True, halo=100))
+        run_scene(replace(settings, overwrite=True, tile=256, halo=100))
     assert verify_cube(open_storage(settings.out)) == []
 
 

@@ -19,7 +19,7 @@ SETTINGS = SceneSettings(scene="a.tif", out="a.zarr", model="bands-repeat")
 
 
 def test_the_stand_in_takes_the_batch_that_is_set() -> None:
-    assert [predictor_of(replace(SETTINGS, batch=batch)).batch for batch in (None, 3)] == [8, 3]
+    assert [predictor_of(replace(SETTINGS, batch=batch)).batch for batch in (None, 3)] == [1, 3]
 
 
 def test_an_unknown_model_is_refused() -> None:
