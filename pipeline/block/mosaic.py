@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import BlockError
 from spectile.catalog.inputs import Batch, InputSpec, Raster
-from spectile.pipeline.block.predict import FusingPredictor, Predictor, TileFindings
+from spectile.pipeline.block.predict import FusingPredictor, Predictor, TileFindings, endmembers_of
 from spectile.pipeline.geometry.blend import tile_weights
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tile, Tiling
@@ -97,6 +97,8 @@ class Mosaic:
     """Tiles that had gone through the network for the block before."""
     evidence: QualityEvidence | None = None
     """The evidence for its quality layers, if they were asked for."""
+    shares: NDArray[np.float32] | None = None
+    """(G, h, w) float32, shares of the endmembers, the mean of the samples; None of a model without."""
 
 
 @dataclass
@@ -109,12 +111,14 @@ class Kept:
     """Their samples (K, B, h, w), cut to ``window``."""
     findings: dict[Tile, TileFindings] = field(default_factory=dict)
     """What was found in them, if a pair is fused: (h, w) of their cores."""
+    shares: dict[Tile, NDArray[np.float32]] = field(default_factory=dict)
+    """Their shares of endmembers (G, h, w), the mean of the samples, cut to ``window``."""
 
-    def take(self, window: Window) -> tuple[dict[Tile, NDArray[np.float32]], dict[Tile, TileFindings]]:
-        """Take the tiles out, and what was found in them; none where they were cut to another window."""
-        taken = (self.tiles, self.findings) if window == self.window else ({}, {})
-        self.window, self.tiles, self.findings = None, {}, {}
-        return taken
+    def take(self, window: Window) -> Kept:
+        """Take the tiles out, with all that is kept of them; none where they were cut to another window."""
+        taken = Kept(self.window, self.tiles, self.findings, self.shares)
+        self.window, self.tiles, self.findings, self.shares = None, {}, {}, {}
+        return taken if window == taken.window else Kept()
 
 
 def mosaic_block(
@@ -166,16 +170,19 @@ def mosaic_block(
         if "overlap_disagreement" in inspection.layers:
             overlap = Overlap(evidence, tiling.halo, block.window)
     size = batch or predictor.batch
-    summed = np.zeros((samples, len(predictor.bands), *shape), dtype=np.float32)
+    bands, endmembers = len(predictor.bands), len(endmembers_of(predictor))
+    summed = np.zeros((samples, bands, *shape), dtype=np.float32)
+    shares = np.zeros((endmembers, *shape), dtype=np.float32) if endmembers else None
     tiles = list(tiling.tiles(block.window))
     wanted = [tile for tile in tiles if valid[tile.window.relative_to(window).slices].any()]
     on_tiles(len(tiles) - len(wanted))
     known: dict[Tile, NDArray[np.float32]] = {}
-    findings: dict[Tile, TileFindings] = {}
+    there = Kept()
     if kept is not None:
-        there, findings = kept.take(block.window)
-        known = {tile: there[tile] for tile in wanted if tile in there}
+        there = kept.take(block.window)
+        known = {tile: there.tiles[tile] for tile in wanted if tile in there.tiles}
         kept.window = then
+    findings = there.findings
     taken = len(known)
     for together in _batches(wanted, size, known):
         new = [tile for tile in together if tile not in known]
@@ -192,11 +199,14 @@ def mosaic_block(
                     shared, tile.window, tile_weights(tiling, tile, shared)
                 )
         mean = _Mean(samples) if evidence is not None and inspection is not None and inspection.pair else None
+        mixed = _Mean(samples)
         stacked = stack_tiles(new, size, predictor.inputs, reading) if new else None
         for sample, spectra in enumerate(_predict(stacked, predictor, samples)):
             predicted = iter(spectra)
             if mean is not None:
                 mean.add(spectra)
+            if shares is not None:
+                mixed.add(spectra[:, bands:])
             for tile in together:
                 shared = tile.window.intersection(block.window)
                 if tile in known:
@@ -204,9 +214,9 @@ def mosaic_block(
                 else:
                     spectrum = next(predicted)
                     _check_finite(spectrum, tile)
-                    inside = spectrum[(slice(None), *shared.relative_to(tile.window).slices)]
+                    inside = spectrum[(slice(bands), *shared.relative_to(tile.window).slices)]
                     if kept is not None:
-                        _keep(kept, tile, spectrum, sample, samples)
+                        _keep(kept, tile, spectrum[:bands], sample, samples)
                 target = summed[(sample, slice(None), *shared.relative_to(block.window).slices)]
                 for comparison in comparisons.get(tile, ()):
                     comparison.compare(inside, target, shared)
@@ -222,6 +232,10 @@ def mosaic_block(
                         kept.findings[tile] = found
             for tile in together:
                 add_findings(evidence, block.window, tiling.core_of(tile), *findings.pop(tile))
+        if shares is not None:
+            # After all samples, whose mean is blended: so the order of sums does not hang on the batch.
+            _blend_shares(shares, together, block, tiling, new=dict(zip(new, mixed.values, strict=True)),
+                          there=there, kept=kept)  # fmt: skip
         for tile in together:
             known.pop(tile, None)
             if overlap is not None:
@@ -229,7 +243,7 @@ def mosaic_block(
         on_tiles(len(together))
     return Mosaic(
         summed, valid[inner].copy(), len(wanted) - taken, len(tiles) - len(wanted), predictor.calibration,
-        taken, evidence,
+        taken, evidence, shares,
     )  # fmt: skip
 
 
@@ -288,6 +302,31 @@ def _check_finite(spectrum: NDArray[np.float32], tile: Tile) -> None:
             got=f"{finite.size - np.count_nonzero(finite)} of {finite.size} values NaN or infinite",
             remedy="look at the scene there, or try --dtype float32",
         )  # fmt: skip
+
+
+def _blend_shares(
+    shares: NDArray[np.float32],
+    tiles: Sequence[Tile],
+    block: Block,
+    tiling: Tiling,
+    *,
+    new: Mapping[Tile, NDArray[np.float32]],
+    there: Kept,
+    kept: Kept | None,
+) -> None:
+    """Add the shares of tiles to the block's, in place; what the next block needs is put in ``kept``."""
+    for tile in tiles:
+        shared = tile.window.intersection(block.window)
+        if tile in new:
+            inside = new[tile][(slice(None), *shared.relative_to(tile.window).slices)]
+            if kept is not None and tile in kept.tiles:
+                assert kept.window is not None
+                at = tile.window.intersection(kept.window).relative_to(tile.window).slices
+                kept.shares[tile] = new[tile][(slice(None), *at)].copy()
+        else:
+            inside = there.shares.pop(tile)
+        target = shares[(slice(None), *shared.relative_to(block.window).slices)]
+        target += inside * tile_weights(tiling, tile, shared)
 
 
 def _keep(kept: Kept, tile: Tile, spectrum: NDArray[np.float32], sample: int, samples: int) -> None:

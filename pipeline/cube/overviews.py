@@ -174,7 +174,7 @@ def _make(
             top, left = (SHARD // 2 * (at % 2) for at in place)
             for part in shard.parts:
                 fine = shard.read(part)
-                if spec.is_spectral:
+                if spec.is_deep:
                     coarse = reduce_counts(fine, valid[place])
                 else:
                     coarse = reduce_flat(spec.values, fine)
@@ -287,5 +287,6 @@ def _read_markers(storage: Storage, finer: Level, level: Level) -> dict[Region, 
 def _threads(cube: Cube) -> int:
     # A region holds its shard decoded, padded to whole chunks and encoded, and an encoded one of the level
     # before.
-    region_bytes = 4 * spectral_depths(cube.plan.bands)[1] * SHARD**2 * 2
+    deepest = max(cube.plan.bands, len(cube.plan.endmembers))
+    region_bytes = 4 * spectral_depths(deepest)[1] * SHARD**2 * 2
     return max(1, min(THREADS, len(os.sched_getaffinity(0)), BUDGET // region_bytes))

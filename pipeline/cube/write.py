@@ -20,7 +20,7 @@ from spectile.pipeline.cube.statistics import Sums, add_sums, take_sums
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.counts import encode, encode_flat
-from spectile.pipeline.plan.layers import summarise
+from spectile.pipeline.plan.layers import ABUNDANCE, summarise
 from spectile.pipeline.plan.plan import SHARD, Plan
 from spectile.pipeline.plan.quality_layers import rgb_consistency
 from spectile.pipeline.store.base import Storage
@@ -179,6 +179,9 @@ def _values(
         yield "overlap_disagreement", encode_flat(evidence.disagreement[part], valid)
     if evidence is not None and "hsi_consistency" in wanted:
         yield "hsi_consistency", encode_flat(evidence.hsi_difference[part], valid)
+    if cube.plan.endmembers:
+        assert mosaic.shares is not None
+        yield ABUNDANCE, encode(mosaic.shares[(slice(None), *part)], valid)
     yield "valid", valid.astype(np.uint8)
     if source is not None:
         yield "source", source[part]

@@ -50,17 +50,18 @@ class Workload:
         pixels, reach = height * width, tiling.tile + tiling.core
         read = ceil((height + reach) * (width + reach) * (self.channels * 4 * 3 + 2))
         # Includes the evidence for quality layers: colours, flags, differences of tiles.
-        sums = ceil(pixels * (plan.bands * 4 * plan.samples + self.channels * 4 + 9))
+        deep = plan.bands * 4 * plan.samples + len(plan.endmembers) * 4
+        sums = ceil(pixels * (deep + self.channels * 4 + 9))
         # Arrays are made and written one at a time in strips of a shard's rows: the mean, the counts before
         # and after rounding, and their chunks; with layers also the deviation and the layer itself.
-        depth = spectral_depths(plan.bands)[1]
+        depth = max(spectral_depths(count)[1] for count in (plan.bands, len(plan.endmembers) or 1))
         strip = min(SHARD, height) * width * depth * (20 if plan.layers else 12)
         if not overlapped or window.size == pixels:
             return read + sums + strip
         # Tiles across a border reach no further than this beyond it. One row of them is in memory twice:
         # while the kept tiles of this border are used up, those of the next are stored.
         rows = -(-(height + reach) // tiling.core) + 1
-        border = rows * tiling.tile * (tiling.tile + 2 * tiling.halo) * plan.bands * 4 * plan.samples
+        border = rows * tiling.tile * (tiling.tile + 2 * tiling.halo) * deep
         return 2 * read + 2 * sums + strip + border
 
     def peak_bytes(self, block: int, *, overlapped: bool) -> int:
@@ -96,7 +97,7 @@ class Workload:
     @property
     def pixel_bytes(self) -> int:
         """Bytes of a pixel of the cube, before compression."""
-        return sum(spec.pixel_bytes(self.plan.bands) for spec in block_arrays(self.plan).values())
+        return sum(spec.pixel_bytes(self.plan) for spec in block_arrays(self.plan).values())
 
     def estimate(self, *, overlapped: bool = False, seconds_per_tile: float | None = None) -> Estimate:
         """What the run costs.
