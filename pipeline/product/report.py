@@ -100,7 +100,7 @@ def gather(storage: Storage, markers: Mapping[Block, Marker] | None = None) -> R
     flags = flag_shares(view)
     return Report(
         name=stem(storage.name),
-        settings=_settings(view, plan),
+        settings=facts_of(view, plan),
         warnings=tuple(_warnings(view, plan, told, flags)),
         view=view,
         level=level,
@@ -120,7 +120,8 @@ def _named(place: object) -> str:
     return path.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or "unknown"
 
 
-def _settings(view: View, plan: Plan) -> dict[str, str]:
+def facts_of(view: View, plan: Plan) -> dict[str, str]:
+    """How a cube was made, for people, by name."""
     settings: Any = plan.settings
     model: Mapping[str, Any] = settings.get("model") or {}
     rows, cols = view.grid.shape

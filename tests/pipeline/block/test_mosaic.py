@@ -127,7 +127,8 @@ def test_shares_are_the_blended_mean_of_the_samples_whatever_the_block_and_batch
     expected, plain = np.zeros_like(found), Mixing(leak=0.3)
     for tile in tiling.tiles(Window(0, 0, 150, 210)):
         raster = held.read(tile.window)
-        batch_of_one = Batch.of_colours(raster.values[None], origins=np.array([[tile.window.row, tile.window.col]]))
+        origins = np.array([[tile.window.row, tile.window.col]])
+        batch_of_one = Batch.of_colours(raster.values[None], origins=origins)
         mean = np.mean([one[0, 6:] for one in plain.predict(batch_of_one, range(samples))], axis=0)
         inside = tile.window.intersection(Window(0, 0, 150, 210))
         cut = (slice(None), *inside.relative_to(tile.window).slices)
