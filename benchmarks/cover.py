@@ -3,8 +3,8 @@
     SPECTILE_DATA=… python benchmarks/cover.py [--models hyperldm48 vnir48] [--side 128] [--json FILE]
 
 The scenes are those that model/recipes/hyperldm48.toml holds out, of each the middle square of so many
-pixels. A pixel's class is what the shipped classifier makes of its true spectrum. The intervals are those of the
-product, mean + factor · deviation of the calibration's number of samples, cut at zero.
+pixels. A pixel's class is what the shipped classifier makes of its true spectrum. The intervals are those
+of the product, mean + factor · deviation of the calibration's number of samples, cut at zero.
 """
 
 from __future__ import annotations

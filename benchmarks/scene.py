@@ -1,7 +1,7 @@
 """One scene, measured: speed, memory, invariance, resuming after kill -9, and seams.
 
     python benchmarks/scene.py [speed|files|invariance|kill|seams|memory ...] [--model vnir48] [--json FILE]
-        [--cubes 5] [OPTION ...]
+        [--cubes 5] [--ways NAME ...] [--folder FOLDER] [OPTION ...]
 
 Without names everything runs but ``memory``, which takes half an hour. Other options are those of
 ``spectile run``, such as ``--samples 4 --layers sd,abundance``, and hold for every run of a scene.
@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ class Case:
     """Further options of every run."""
     cubes: int = 5
     """How many are killed and resumed."""
+    ways: tuple[str, ...] = ()
+    """Those of ``invariance`` that are tried; all where none is named."""
 
     @property
     def options(self) -> list[str]:
@@ -154,8 +157,10 @@ def invariance(folder: Path, case: Case) -> dict[str, Any]:
     x, y = grid.transform @ (col, row)
     x_end, y_end = grid.transform @ (col + width, row + height)
     reference_options = ["--block", "2048", "--batch", "8"]
-    run(scene(folder), folder / "reference.zarr", *case.options, *reference_options)
-    reference = counts(folder / "reference.zarr")
+    out = folder / "reference.zarr"
+    going_on = ["--resume"] if out.exists() else []
+    run(scene(folder), out, *case.options, *reference_options, *going_on)
+    reference = counts(out)
     found: dict[str, Any] = {}
     ways = {
         "block 512": ["--block", "512", "--batch", "8"],
@@ -165,10 +170,15 @@ def invariance(folder: Path, case: Case) -> dict[str, Any]:
         "repeated": reference_options,
         "workers 1": ["--block", "512", "--workers", "1"],
         "workers 2": ["--block", "512", "--workers", "2"],
+        "killed once": ["--block", "512"],
     }
-    for name, options in ways.items():
-        out = folder / "other.zarr"
-        run(scene(folder), out, *case.options, *options, "--overwrite")
+    for name in case.ways or ways:
+        options, out = ways[name], folder / "other.zarr"
+        shutil.rmtree(out, ignore_errors=True)
+        if name == "killed once":
+            _kill_at_a_block(scene(folder), out, *case.options, *options)
+            options = [*options, "--resume"]
+        run(scene(folder), out, *case.options, *options)
         at = np.s_[:, row : row + height, col : col + width] if name == "region" else np.s_[:]
         found[name] = {}
         for array, values in counts(out).items():
@@ -177,7 +187,22 @@ def invariance(folder: Path, case: Case) -> dict[str, Any]:
                 "largest_counts": int(difference.max()),
                 "share_of_values_that_differ": float((difference > 0).mean()),
             }
+        print(name, found[name], flush=True)
     return found
+
+
+def _kill_at_a_block(scene: Path, out: Path, *options: str) -> None:
+    """Start a run, and kill it with SIGKILL once its first block is done."""
+    process = subprocess.Popen(
+        [*SPECTILE, "run", str(scene), "--out", str(out), *options],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    while process.poll() is None and not any((out / "ledger").glob("r????c????.json")):
+        time.sleep(0.1)
+    if process.poll() is not None:
+        raise SystemExit("the run ended before its first block was done")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def kill(folder: Path, case: Case) -> dict[str, Any]:
@@ -284,10 +309,13 @@ def main() -> None:
     parser.add_argument("--model", default="vnir48")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--cubes", type=int, default=Case.cubes)
+    parser.add_argument("--ways", nargs="*", default=[])
+    parser.add_argument("--folder", type=Path, help="where cubes are made, and stay; a reference is taken up")
     arguments, more = parser.parse_known_args()
-    case = Case(arguments.model, tuple(more), arguments.cubes)
+    case = Case(arguments.model, tuple(more), arguments.cubes, tuple(arguments.ways))
     found: dict[str, Any] = {"machine": machine(), "run": case.options, "count": SCALE}
-    with tempfile.TemporaryDirectory() as folder:
+    kept = nullcontext(arguments.folder) if arguments.folder else tempfile.TemporaryDirectory()
+    with kept as folder:
         for name in arguments.measures or [name for name in MEASURES if name != "memory"]:
             found[name] = MEASURES[name](Path(folder), case)
             print(name, json.dumps(found[name], indent=2), flush=True)
