@@ -259,6 +259,7 @@ def seam_measures(folder: Path, case: Case) -> dict[str, Any]:
         found[name] = asdict(seams(texture, prepared.plan.tiling, window))
         found[name]["texture_sd_reflectance"] = float(texture.std())
         found[name]["mean_field"] = asdict(seams(mosaic.samples.mean(axis=0), prepared.plan.tiling, window))
+        print(name, found[name], flush=True)
     return found
 
 
