@@ -1,7 +1,7 @@
 """One scene, measured: speed, memory, invariance, resuming after kill -9, and seams.
 
     python benchmarks/scene.py [speed|files|invariance|kill|seams|memory ...] [--model vnir48] [--json FILE]
-        [--cubes 5] [--ways NAME ...] [--folder FOLDER] [OPTION ...]
+        [--cubes 5] [--ways NAME ...] [--drawn 4] [--folder FOLDER] [OPTION ...]
 
 Without names everything runs but ``memory``, which takes half an hour. Other options are those of
 ``spectile run``, such as ``--samples 4 --layers sd,abundance``, and hold for every run of a scene.
@@ -62,6 +62,8 @@ class Case:
     """How many are killed and resumed."""
     ways: tuple[str, ...] = ()
     """Those of ``invariance`` that are tried; all where none is named."""
+    drawn: int = 4
+    """Samples of ``seams``."""
 
     @property
     def options(self) -> list[str]:
@@ -236,13 +238,13 @@ def kill(folder: Path, case: Case) -> dict[str, Any]:
 
 
 def seam_measures(folder: Path, case: Case) -> dict[str, Any]:
-    """Seams of (sample − mean of 4) on the scene and on one of a single colour."""
+    """Seams of (sample − mean of the samples) on the scene and on one of a single colour."""
     found = {}
     flat = folder / "flat.tif"
     _write_flat(flat)
     for name, path in (("scene", scene(folder)), ("one colour", flat)):
         prepared = prepare(
-            SceneSettings(scene=str(path), out=str(folder / "none"), model=case.model, samples=4)
+            SceneSettings(scene=str(path), out=str(folder / "none"), model=case.model, samples=case.drawn)
         )
         window = prepared.plan.window
         mosaic = mosaic_block(
@@ -252,7 +254,7 @@ def seam_measures(folder: Path, case: Case) -> dict[str, Any]:
             ),
             tiling=prepared.plan.tiling,
             predictor=prepared.predictor,
-            samples=4,
+            samples=case.drawn,
         )
         texture = mosaic.samples[0] - mosaic.samples.mean(axis=0)
         texture = texture[:, : window.height, : window.width]
@@ -311,9 +313,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--cubes", type=int, default=Case.cubes)
     parser.add_argument("--ways", nargs="*", default=[])
+    parser.add_argument("--drawn", type=int, default=Case.drawn)
     parser.add_argument("--folder", type=Path, help="where cubes are made, and stay; a reference is taken up")
     arguments, more = parser.parse_known_args()
-    case = Case(arguments.model, tuple(more), arguments.cubes, tuple(arguments.ways))
+    case = Case(arguments.model, tuple(more), arguments.cubes, tuple(arguments.ways), arguments.drawn)
     found: dict[str, Any] = {"machine": machine(), "run": case.options, "count": SCALE}
     kept = nullcontext(arguments.folder) if arguments.folder else tempfile.TemporaryDirectory()
     with kept as folder:
