@@ -176,7 +176,7 @@ class HyperLdm(Network):
         return code * _channels(self.latent_scale) + _channels(self.latent_mean)
 
 
-LOCAL_REACH = 32
+LOCAL_REACH = 56
 """Pixels beyond which a neighbour changes less than a stored count (docs/hyperldm.md)."""
 
 
