@@ -41,11 +41,12 @@ from spectile.model.diffusion.parameterization import Prediction, to_x0
 from spectile.model.diffusion.schedule import Schedule, linear_schedule
 from spectile.model.measure import ladder_networks
 from spectile.model.measure.ladder import Floats
-from spectile.model.measure.ladder_networks import CascadeRung, Diffusion
+from spectile.model.measure.ladder_networks import CascadeRung
 from spectile.model.measure.ladder_training import (
     BATCH,
     CROP,
     STILL,
+    Diffusion,
     PairSource,
     averaged,
     padded_image,

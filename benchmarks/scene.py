@@ -1,9 +1,12 @@
 """One scene, measured: speed, memory, invariance, resuming after kill -9, and seams.
 
     python benchmarks/scene.py [speed|files|invariance|kill|seams|memory ...] [--model vnir48] [--json FILE]
+        [--cubes 5] [--ways NAME ...] [--drawn 4] [--folder FOLDER] [OPTION ...]
 
-Without names everything runs but ``memory``, which takes half an hour. The scene is NEON's BART crop
-where SPECTILE_DATA names the folder of real imagery, and a simulated one of the same size elsewhere.
+Without names everything runs but ``memory``, which takes half an hour. Other options are those of
+``spectile run``, such as ``--samples 4 --layers sd,abundance``, and hold for every run of a scene.
+The scene is NEON's BART crop where SPECTILE_DATA names the folder of real imagery, and a simulated one of
+the same size elsewhere.
 Every run is a process of its own, started through the command line.
 """
 
@@ -20,7 +23,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +46,29 @@ from spectile.pipeline.store.opening import open_storage
 
 BART = "neon/2019_BART_5_320000_4881000_image_crop.tif"
 SPECTILE = [sys.executable, "-m", "spectile"]
+COMPARED = ("reflectance", "reflectance_sd", "abundance")
+"""The arrays that are compared count by count, where a cube has them."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured."""
+
+    model: str
+    """Its name."""
+    more: tuple[str, ...] = ()
+    """Further options of every run."""
+    cubes: int = 5
+    """How many are killed and resumed."""
+    ways: tuple[str, ...] = ()
+    """Those of ``invariance`` that are tried; all where none is named."""
+    drawn: int = 4
+    """Samples of ``seams``."""
+
+    @property
+    def options(self) -> list[str]:
+        """Of every run."""
+        return ["--model", self.model, *self.more]
 
 
 def scene(folder: Path) -> Path:
@@ -70,15 +97,15 @@ def run(scene: Path, out: Path, *options: str) -> dict[str, Any]:
     return {**json.loads(report.read_text()), "wall_seconds": wall}
 
 
-def counts(out: Path, name: str = "reflectance") -> np.ndarray[Any, np.dtype[Any]]:
-    """The stored counts of a cube."""
+def counts(out: Path) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+    """The stored counts of a cube, by array."""
     group: Any = zarr.open_group(out, mode="r")
-    return np.asarray(group[name][:])
+    return {name: np.asarray(group[name][:]) for name in COMPARED if name in group}
 
 
-def speed(folder: Path, model: str) -> dict[str, Any]:
+def speed(folder: Path, case: Case) -> dict[str, Any]:
     """Wall time and peak memory of one run with the default settings."""
-    facts = run(scene(folder), folder / "speed.zarr", "--model", model)
+    facts = run(scene(folder), folder / "speed.zarr", *case.options)
     result, plan = facts["result"], facts["plan"]
     return {
         "wall_seconds": facts["wall_seconds"],
@@ -91,7 +118,7 @@ def speed(folder: Path, model: str) -> dict[str, Any]:
     }
 
 
-def files(folder: Path, model: str) -> dict[str, Any]:
+def files(folder: Path, case: Case) -> dict[str, Any]:
     """Every small file of ``rgb_misc``: its cube, or the refusal and the cube with what it names."""
     named = os.environ.get("SPECTILE_DATA")
     if not named:
@@ -99,10 +126,10 @@ def files(folder: Path, model: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted((Path(named) / "rgb_misc").glob("*.tif")):
         out, facts = folder / "file.zarr", {}
-        done = _spectile("run", str(path), "--out", str(out), "--model", model, "--overwrite")
+        done = _spectile("run", str(path), "--out", str(out), *case.options, "--overwrite")
         if done.returncode:
             facts["refused"] = done.stderr.strip().splitlines()[-1].replace(named, "$SPECTILE_DATA")
-            run(path, out, "--model", model, "--overwrite", "--radiometry", "dn:0,0.0001")
+            run(path, out, *case.options, "--overwrite", "--radiometry", "dn:0,0.0001")
         cube, source = open_cube(out), open_source(path, radiometry=_radiometry(out))
         values, valid = cube.reflectance.values, source.read(source.grid.window)[1]
         facts |= {
@@ -122,7 +149,7 @@ def _radiometry(out: Path) -> str:
     return "dn:0,0.0001" if kind == "dn" else str(kind)
 
 
-def invariance(folder: Path, model: str) -> dict[str, Any]:
+def invariance(folder: Path, case: Case) -> dict[str, Any]:
     """Largest difference in stored counts between ways of running one scene."""
     source = prepare(
         SceneSettings(scene=str(scene(folder)), out=str(folder / "none"), model="bands-repeat")
@@ -132,36 +159,62 @@ def invariance(folder: Path, model: str) -> dict[str, Any]:
     x, y = grid.transform @ (col, row)
     x_end, y_end = grid.transform @ (col + width, row + height)
     reference_options = ["--block", "2048", "--batch", "8"]
-    run(scene(folder), folder / "reference.zarr", "--model", model, *reference_options)
-    reference = counts(folder / "reference.zarr").astype(np.int32)
-    found = {}
+    out = folder / "reference.zarr"
+    going_on = ["--resume"] if out.exists() else []
+    run(scene(folder), out, *case.options, *reference_options, *going_on)
+    reference = counts(out)
+    found: dict[str, Any] = {}
     ways = {
         "block 512": ["--block", "512", "--batch", "8"],
         "block 1024": ["--block", "1024", "--batch", "8"],
         "batch 1": ["--block", "2048", "--batch", "1"],
         "region": [*reference_options, "--region", f"{x},{y_end},{x_end},{y}"],
         "repeated": reference_options,
+        "workers 1": ["--block", "512", "--workers", "1"],
+        "workers 2": ["--block", "512", "--workers", "2"],
+        "killed once": ["--block", "512"],
     }
-    for name, options in ways.items():
-        out = folder / "other.zarr"
-        run(scene(folder), out, "--model", model, *options, "--overwrite")
-        part = reference[:, row : row + height, col : col + width] if name == "region" else reference
-        difference = np.abs(counts(out).astype(np.int32) - part)
-        found[name] = {
-            "largest_counts": int(difference.max()),
-            "share_of_values_that_differ": float((difference > 0).mean()),
-        }
+    for name in case.ways or ways:
+        options, out = ways[name], folder / "other.zarr"
+        shutil.rmtree(out, ignore_errors=True)
+        if name == "killed once":
+            _kill_at_a_block(scene(folder), out, *case.options, *options)
+            options = [*options, "--resume"]
+        run(scene(folder), out, *case.options, *options)
+        at = np.s_[:, row : row + height, col : col + width] if name == "region" else np.s_[:]
+        found[name] = {}
+        for array, values in counts(out).items():
+            difference = np.abs(values.astype(np.int32) - reference[array][at])
+            found[name][array] = {
+                "largest_counts": int(difference.max()),
+                "share_of_values_that_differ": float((difference > 0).mean()),
+            }
+        print(name, found[name], flush=True)
     return found
 
 
-def kill(folder: Path, model: str, *, times: int = 5) -> dict[str, Any]:
+def _kill_at_a_block(scene: Path, out: Path, *options: str) -> None:
+    """Start a run, and kill it with SIGKILL once its first block is done."""
+    process = subprocess.Popen(
+        [*SPECTILE, "run", str(scene), "--out", str(out), *options],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    while process.poll() is None and not any((out / "ledger").glob("r????c????.json")):
+        time.sleep(0.1)
+    if process.poll() is not None:
+        raise SystemExit("the run ended before its first block was done")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def kill(folder: Path, case: Case) -> dict[str, Any]:
     """Kill a run at random moments, resume it, and compare with the uninterrupted cube."""
     whole, out = folder / "whole.zarr", folder / "killed.zarr"
-    options = ["--model", model, "--block", "512"]
+    options = [*case.options, "--block", "512"]
     wall = run(scene(folder), whole, *options)["wall_seconds"]
     expected, chance = counts(whole), random.Random(0)
     delays, identical, kills = [], 0, 0
-    for _ in range(times):
+    for _ in range(case.cubes):
         shutil.rmtree(out, ignore_errors=True)
         while True:
             delay = chance.uniform(0.05, 1.0) * wall
@@ -179,17 +232,20 @@ def kill(folder: Path, model: str, *, times: int = 5) -> dict[str, Any]:
                 delays.append(round(delay, 2))
                 kills += 1
         run(scene(folder), out, *options, *(["--resume"] if out.exists() else []))
-        identical += int(np.array_equal(counts(out), expected) and not verify_cube(open_storage(out)))
-    return {"cubes": times, "kills": kills, "identical": identical, "seconds_before_kill": delays}
+        same = all(np.array_equal(values, expected[name]) for name, values in counts(out).items())
+        identical += int(same and not verify_cube(open_storage(out)))
+    return {"cubes": case.cubes, "kills": kills, "identical": identical, "seconds_before_kill": delays}
 
 
-def seam_measures(folder: Path, model: str) -> dict[str, Any]:
-    """Seams of (sample − mean of 4) on the scene and on one of a single colour."""
+def seam_measures(folder: Path, case: Case) -> dict[str, Any]:
+    """Seams of (sample − mean of the samples) on the scene and on one of a single colour."""
     found = {}
     flat = folder / "flat.tif"
     _write_flat(flat)
     for name, path in (("scene", scene(folder)), ("one colour", flat)):
-        prepared = prepare(SceneSettings(scene=str(path), out=str(folder / "none"), model=model))
+        prepared = prepare(
+            SceneSettings(scene=str(path), out=str(folder / "none"), model=case.model, samples=case.drawn)
+        )
         window = prepared.plan.window
         mosaic = mosaic_block(
             Block(0, 0, window),
@@ -198,13 +254,14 @@ def seam_measures(folder: Path, model: str) -> dict[str, Any]:
             ),
             tiling=prepared.plan.tiling,
             predictor=prepared.predictor,
-            samples=4,
+            samples=case.drawn,
         )
         texture = mosaic.samples[0] - mosaic.samples.mean(axis=0)
         texture = texture[:, : window.height, : window.width]
         found[name] = asdict(seams(texture, prepared.plan.tiling, window))
         found[name]["texture_sd_reflectance"] = float(texture.std())
         found[name]["mean_field"] = asdict(seams(mosaic.samples.mean(axis=0), prepared.plan.tiling, window))
+        print(name, found[name], flush=True)
     return found
 
 
@@ -221,7 +278,7 @@ def _write_flat(path: Path) -> None:
             dataset.write(np.full((1000, 1000), value, np.float32), band)
 
 
-def memory(folder: Path, model: str) -> dict[str, Any]:
+def memory(folder: Path, case: Case) -> dict[str, Any]:
     """Peak memory of a run on simulated scenes of 4,000² and 16,000²; the network costs nothing."""
     found: dict[str, Any] = {}
     for side in (4_000, 16_000):
@@ -238,7 +295,7 @@ def memory(folder: Path, model: str) -> dict[str, Any]:
     return found
 
 
-MEASURES: dict[str, Callable[[Path, str], dict[str, Any]]] = {
+MEASURES: dict[str, Callable[[Path, Case], dict[str, Any]]] = {
     "speed": speed,
     "files": files,
     "invariance": invariance,
@@ -254,11 +311,17 @@ def main() -> None:
     parser.add_argument("measures", nargs="*", choices=[[], *MEASURES], default=[])
     parser.add_argument("--model", default="vnir48")
     parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    found: dict[str, Any] = {"machine": machine(), "model": arguments.model, "count": SCALE}
-    with tempfile.TemporaryDirectory() as folder:
+    parser.add_argument("--cubes", type=int, default=Case.cubes)
+    parser.add_argument("--ways", nargs="*", default=[])
+    parser.add_argument("--drawn", type=int, default=Case.drawn)
+    parser.add_argument("--folder", type=Path, help="where cubes are made, and stay; a reference is taken up")
+    arguments, more = parser.parse_known_args()
+    case = Case(arguments.model, tuple(more), arguments.cubes, tuple(arguments.ways), arguments.drawn)
+    found: dict[str, Any] = {"machine": machine(), "run": case.options, "count": SCALE}
+    kept = nullcontext(arguments.folder) if arguments.folder else tempfile.TemporaryDirectory()
+    with kept as folder:
         for name in arguments.measures or [name for name in MEASURES if name != "memory"]:
-            found[name] = MEASURES[name](Path(folder), arguments.model)
+            found[name] = MEASURES[name](Path(folder), case)
             print(name, json.dumps(found[name], indent=2), flush=True)
     print("machine:", found["machine"])
     if arguments.json:

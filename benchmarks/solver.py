@@ -27,7 +27,7 @@ from spectile.flows.evaluation.evaluate import find_data
 from spectile.flows.evaluation.protocols import PROTOCOLS, read_counts
 from spectile.model import checkpoint
 from spectile.model.diffusion.sampler import ancestral
-from spectile.model.measure.ladder_networks import Diffusion
+from spectile.model.measure.ladder_training import Diffusion
 from spectile.model.measure.metrics import reliability, spectral_angle
 from spectile.model.registry import load_network
 

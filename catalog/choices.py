@@ -12,7 +12,9 @@ Layer = Literal["sd", "q05", "q95"]
 """Of a pixel's samples, beside their mean."""
 QualityLayer = Literal["quality", "rgb_consistency", "overlap_disagreement", "hsi_consistency"]
 """``hsi_consistency`` only of a pair that is fused."""
-Choice = Literal[Layer, QualityLayer]
+ShareLayer = Literal["abundance"]
+"""Shares of a library's spectra, of a model that mixes one."""
+Choice = Literal[Layer, QualityLayer, ShareLayer]
 """The layers that can be asked for."""
 Frame = Literal["north-up", "line"]
 """Whether the rows of a flight line's grid run along the map or the line."""

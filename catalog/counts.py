@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 from spectile.catalog.calibration import Calibration
-from spectile.catalog.choices import Layer
+from spectile.catalog.choices import Layer, ShareLayer
 
 SCALE = 1e-4
 """Reflectance of one stored count."""
@@ -18,7 +18,7 @@ NODATA = 65535
 NORMAL_Q95 = 1.6449
 """Without a calibration, quantiles are this many standard deviations from the mean."""
 
-Part = Literal["mean", Layer]
+Part = Literal["mean", Layer, ShareLayer]
 """What is stored of the samples."""
 A = TypeVar("A", bound=Any)
 """A numpy array or a torch tensor, float32."""
@@ -72,7 +72,11 @@ def factor(layer: Layer, calibration: Calibration | None, band: int) -> float:
 
 
 def stored_parts(
-    moments: Moments[A], layers: Sequence[Layer], calibration: Calibration | None, bands: int
+    moments: Moments[A],
+    layers: Sequence[Layer],
+    calibration: Calibration | None,
+    bands: int,
+    shares: int = 0,
 ) -> Iterator[tuple[Part, int, A]]:
     """Yield the counts of each part of each band, float32: band by band, which then stay in the cache.
 
@@ -83,6 +87,7 @@ def stored_parts(
     ----------
     moments : of samples (…, B, h, w), reflectance; two or more where layers are wanted.
     bands : B.
+    shares : G, the number of shares of a library's spectra that follow the bands; their mean is stored too.
     """
     for band in range(bands):
         at = (..., band, slice(None), slice(None))
@@ -94,6 +99,10 @@ def stored_parts(
         for layer in layers:
             scaled = deviation * factor(layer, calibration, band)
             yield layer, band, to_counts(scaled if layer == "sd" else mean + scaled)
+    for number in range(shares):
+        mean = moments.mean((..., bands + number, slice(None), slice(None)))
+        moments.doubt = moments.doubt + mean.sum((-2, -1)) * 0
+        yield "abundance", number, to_counts(mean)
 
 
 def to_counts(reflectance: A) -> A:

@@ -117,6 +117,17 @@ class Network(nn.Module):
         """One sample of the cube, as of ``sample``."""
         raise TypeError(f"{type(self).__name__} has no way to sample")
 
+    @property
+    def endmembers(self) -> tuple[str, ...]:
+        """Names of the library's spectra that it mixes; none of a network that mixes none."""
+        return ()
+
+    def finish_mixed(
+        self, begun: Any, draw: DrawStage, *, steps: int | None = None, number: int = 0
+    ) -> Tensor:
+        """As ``finish``, followed by the shares of the ``endmembers``: (N, B + G, h, w)."""
+        raise TypeError(f"{type(self).__name__} mixes no library")
+
     def sample(
         self,
         inputs: Tensor | Sequence[Tensor],

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
-NEED_DATA = ("ablation", "cover_classifier", "houston_crop", "solver")
+NEED_DATA = ("ablation", "cover", "cover_classifier", "houston_crop", "solver")
 
 
 def start(script: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

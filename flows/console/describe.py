@@ -160,11 +160,11 @@ def _bands(storage: Storage, plan: Plan) -> str:
 
 def _layers(storage: Storage, plan: Plan) -> str:
     if not plan.layers:
-        return ", ".join(plan.quality) or "none"
+        return ", ".join(plan.every_layer) or "none"
     group = open_arrays(storage, plan, consolidated=False)
     fitted = group[array_name(plan.layers[0])].attrs.get("calibration_samples")
     calibration = "not calibrated" if fitted is None else f"calibrated with {fitted} samples"
-    return ", ".join([*plan.layers, calibration, *plan.quality])
+    return ", ".join([*plan.layers, calibration, *plan.every_layer[len(plan.layers) :]])
 
 
 def _crs(plan: Plan) -> str:

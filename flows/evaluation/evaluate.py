@@ -21,8 +21,9 @@ from spectile.model.checkpoint import load
 from spectile.model.closed.baselines import baselines_of
 from spectile.model.facts import split_name
 from spectile.model.measure.ladder import CLOSED_FORM, Fitted
-from spectile.model.measure.ladder_networks import STEPS, Diffusion, trained
+from spectile.model.measure.ladder_networks import STEPS, trained
 from spectile.model.measure.ladder_regression import Noisy, Quantiles
+from spectile.model.measure.ladder_training import Diffusion
 from spectile.model.measure.scores import band_errors, cube_scores, interval_coverage, reliability_scores
 from spectile.model.predict.predictor import load_predictor
 from spectile.pipeline.block.predict import Predictor

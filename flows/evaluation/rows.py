@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from spectile.catalog.errors import UsageError
 from spectile.catalog.files import write_text
-from spectile.model.measure.ladder_networks import Diffusion
+from spectile.model.measure.ladder_training import Diffusion
 
 Floats = NDArray[np.float32]
 

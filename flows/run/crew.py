@@ -36,7 +36,7 @@ from spectile.flows.run.lattice import lattice
 from spectile.flows.run.settings import FusionNetwork, Settings
 from spectile.flows.run.state import Observer, Prepared, Tally
 from spectile.pipeline.block.counted import count_tiles
-from spectile.pipeline.block.predict import CountingPredictor, FusingPredictor, Predictor
+from spectile.pipeline.block.predict import CountingPredictor, FusingPredictor, Predictor, endmembers_of
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, finished_blocks
 from spectile.pipeline.geometry.tiling import Block
@@ -48,8 +48,8 @@ START_SECONDS = 60
 """Longest wait for the first worker of a cluster, seconds."""
 LOSSES = 1
 """Workers of ours that a group of blocks may lose before its blocks are tried one by one."""
-_NETWORK = ("model", "steps", "samples", "seed", "batch", "device", "dtype", "compiled", "threads")
-"""The settings that decide which network is loaded."""
+_NETWORK = ("model", "steps", "samples", "layers", "seed", "batch", "device", "dtype", "compiled", "threads")
+"""The settings that decide which network is loaded, and whether it gives shares beside spectra."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """The variables that limit the threads of OpenMP, MKL and OpenBLAS in a worker."""
 _ONE_AT_A_TIME = threading.Lock()
@@ -93,6 +93,8 @@ class DistantPredictor:
     """Peak memory of a call, bytes, for the tiles of the run."""
     response: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
     """How the MSI of a pair sees spectra, as of ``FusingPredictor``; None of no pair."""
+    endmembers: tuple[str, ...] = ()
+    """As of ``MixingPredictor``."""
 
     def network(self) -> Predictor:
         """The network in this process.
@@ -158,6 +160,7 @@ def describe_network(wanted: Settings) -> DistantPredictor:
             predictor.calibration, dict(predictor.settings),
             predictor.memory(lattice(wanted, predictor, (1, 1)).tile),
             predictor.response if isinstance(predictor, FusingPredictor) else None,
+            endmembers_of(predictor),
         )  # fmt: skip
 
 

@@ -302,7 +302,7 @@ def report(prepared: Prepared, result: Result | None = None) -> dict[str, Any]:
             "halo": plan.tiling.halo,
             "block": plan.block,
             "samples": plan.samples,
-            "layers": [*plan.layers, *plan.quality],
+            "layers": list(plan.every_layer),
         },
     }
     if result is not None:

@@ -31,7 +31,7 @@ from spectile.flows.run.settings import (
     Settings,
 )
 from spectile.flows.run.state import Prepared
-from spectile.pipeline.block.predict import Predictor
+from spectile.pipeline.block.predict import Predictor, endmembers_of
 from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.cube.lease import refuse_held
 from spectile.pipeline.cube.record import (
@@ -44,7 +44,7 @@ from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.line.source import LineSource
 from spectile.pipeline.pair.source import Pair
 from spectile.pipeline.plan.cost import Workload, input_channels
-from spectile.pipeline.plan.layers import choose_layers
+from spectile.pipeline.plan.layers import choose_endmembers, choose_layers
 from spectile.pipeline.plan.plan import SHARD, Plan
 from spectile.pipeline.plan.quality_layers import choose_quality
 from spectile.pipeline.plan.shares import Share, clip_share
@@ -186,6 +186,7 @@ def _plan_run(
             "a run reads one scene, and the model takes several rasters", where=settings.model,
             got=", ".join(spec.name for spec in predictor.inputs),
         )  # fmt: skip
+    endmembers = choose_endmembers(settings.layers, endmembers_of(predictor), model=settings.model)
     source, facts = open_for(predictor.inputs[0])
     for notice in source.notices:
         LOG.warning(notice)
@@ -238,6 +239,7 @@ def _plan_run(
         scenes,
         choose_quality(settings.layers, pair=isinstance(source, Pair)),
         None if source.clip is None else clip_share(source.clip, tiling, window, SHARD),
+        endmembers,
     )
     channels = input_channels(predictor.inputs)
     plan = draft if settings.block else _with_block(Workload(draft, channels, resident), settings)

@@ -7,6 +7,7 @@ import time
 from spectile.catalog.inputs import even_batch
 from spectile.flows.run.settings import FusionNetwork, Settings
 from spectile.pipeline.block.predict import BandsRepeat, Predictor
+from spectile.pipeline.plan.layers import ABUNDANCE
 
 
 def predictor_of(settings: Settings, *, weights: bool = True) -> Predictor:
@@ -31,6 +32,7 @@ def predictor_of(settings: Settings, *, weights: bool = True) -> Predictor:
         compiled=settings.compiled,
         threads=settings.threads,
         weights=weights,
+        shares=ABUNDANCE in (settings.layers or ()),
     )
     return predictor
 

@@ -182,7 +182,7 @@ def _network(plan: Plan, place: str, model: str | None) -> CubeSettings:
     settings: Any = plan.settings["model"]
     return CubeSettings(
         out=place, model=model or settings["name"], steps=settings["steps"] or None, seed=settings["seed"],
-        samples=plan.samples, layers=(*plan.layers, *plan.quality), device=settings["device"],
+        samples=plan.samples, layers=plan.every_layer, device=settings["device"],
         dtype=settings["dtype"], compiled=settings.get("compiled", False),
         tile=plan.tiling.tile, halo=plan.tiling.halo, block=plan.block,
         resume=True,

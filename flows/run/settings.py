@@ -84,7 +84,8 @@ class Settings:
         tuple[Choice, ...] | None,
         Field(
             description="Layers beside the mean: standard deviation sd, quantiles q05 and q95 (4 samples or "
-            "more), quality, rgb_consistency, overlap_disagreement, of a pair hsi_consistency; or none."
+            "more), quality, rgb_consistency, overlap_disagreement, of a pair hsi_consistency, of hyperldm48 "
+            "abundance; or none."
         ),
         Option(
             parser=parse_layers,

@@ -7,33 +7,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spectile.catalog.bands import resampling_matrix
 from spectile.catalog.errors import UsageError
 from spectile.flows.training.data import usable_spectra
 from spectile.flows.training.sources import EndmemberSource
+from spectile.model.hyperldm.endmembers import choose_endmembers
 from spectile.model.hyperldm.preset import Endmember, HyperConfig
 from spectile.pipeline.spectra.libraries import read_spectral_library
-
-
-def choose_endmembers(spectra: NDArray[np.float32], count: int) -> list[int]:
-    """Positions of ``count`` of the spectra (N, B) that cover them.
-
-    The darkest, then always the one that is farthest from all that are chosen (Gonzalez 1985).
-
-    Raises
-    ------
-    UsageError : there are not so many.
-    """
-    if count > len(spectra):
-        raise UsageError("spectra in the library", got=len(spectra), expected=f"{count} or more")
-    chosen = [int(spectra.sum(axis=1).argmin())]
-    nearest = np.full(len(spectra), np.inf)
-    while len(chosen) < count:
-        nearest = np.minimum(nearest, np.linalg.norm(spectra - spectra[chosen[-1]], axis=1))
-        chosen.append(int(nearest.argmax()))
-    return chosen
 
 
 def with_library(config: HyperConfig, source: EndmemberSource, data_dir: Path) -> HyperConfig:

@@ -139,6 +139,9 @@ class ConditionalVqgan(nn.Module):
 
     def decode(self, code: Tensor, colour: Sequence[Tensor]) -> Tensor:
         """Reflectance (N, B, h, w), not negative, of a code and the colour's features (equation 3)."""
-        shares, light = self.abundances(code, colour)
+        return self.mix(*self.abundances(code, colour))
+
+    def mix(self, shares: Tensor, light: Tensor) -> Tensor:
+        """Reflectance (N, B, h, w) of what ``abundances`` gives."""
         mixed = (self.library @ shares.flatten(2)).reshape(len(shares), -1, *shares.shape[2:])
         return light[:, :, None, None] * mixed

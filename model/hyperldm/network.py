@@ -150,10 +150,19 @@ class HyperLdm(Network):
         times = uniform_grid(self.schedule, count)
         return ancestral(denoise, self.schedule, times=times, draw=noise, variance="posterior")
 
-    def abundances(self, begun: Begun, code: Tensor) -> Tensor:
-        """(N, G, h, w) shares of the library's spectra in a scaled code, which add up to one."""
-        shares, _ = self.autoencoder.abundances(self._unscaled(code), begun.colour)
-        return shares
+    @property
+    def endmembers(self) -> tuple[str, ...]:
+        """The names of its library's spectra."""
+        return tuple(one.name for one in self.config.library)
+
+    def finish_mixed(
+        self, begun: Begun, draw: DrawStage, *, steps: int | None = None, number: int = 0
+    ) -> Tensor:
+        """As ``finish``, and the shares (N, G, h, w) of the library's spectra, which add up to one."""
+        code = self._unscaled(self.draw_code(begun, draw, steps=steps))
+        shares, light = self.autoencoder.abundances(code, begun.colour)
+        spectra = self.autoencoder.mix(shares, light).clamp(0.0, REFLECTANCE_LIMIT)
+        return torch.cat([spectra, shares], dim=1)
 
     def parts(self, stage: int) -> Sequence[tuple[object, str, str]]:
         """The VQGAN's condition encoder and decoder."""
@@ -167,7 +176,7 @@ class HyperLdm(Network):
         return code * _channels(self.latent_scale) + _channels(self.latent_mean)
 
 
-LOCAL_REACH = 32
+LOCAL_REACH = 56
 """Pixels beyond which a neighbour changes less than a stored count (docs/hyperldm.md)."""
 
 

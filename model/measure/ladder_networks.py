@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import nn
 
 from spectile.catalog.bands import Bands
-from spectile.catalog.calibration import Calibration
-from spectile.model import checkpoint
 from spectile.model.cascade.cascade import (
     DEFAULT_STAGES,
     CascadeConfig,
@@ -25,6 +21,7 @@ from spectile.model.cascade.train import crops_of, train_step
 from spectile.model.closed.factors import calibrate_bands
 from spectile.model.closed.regressions import Floats
 from spectile.model.measure.ladder import Fit, Fitted
+from spectile.model.measure.ladder_hyperldm import HyperRung
 from spectile.model.measure.ladder_regression import (
     LEVELS,
     Backbone,
@@ -39,10 +36,10 @@ from spectile.model.measure.ladder_training import (
     CROP,
     STILL,
     WATCH_SAMPLES,
+    Diffusion,
     Estimator,
     PairSource,
     fit_length,
-    padded_image,
     whole,
 )
 from spectile.model.measure.metrics import reliability
@@ -53,52 +50,6 @@ from spectile.model.networks.pixel_mlp import PixelMLP
 CALIBRATION_SAMPLES = 16
 MEMBERS = 4
 """Networks of the cascade, and of the regressions that are compared with it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Diffusion:
-    """A trained cascade; its single estimate is the posterior mean, one solver step a stage."""
-
-    model: SpectralCascade
-    """RGB → coarse → all bands."""
-    chosen: dict[str, object]
-    """The length of training."""
-    calibration: Calibration | None = None
-    """Per band, from the validation part."""
-
-    def predict(self, rgb: Floats) -> Floats:
-        """(B, h, w) float32."""
-        return self.draw(rgb, torch.Generator().manual_seed(0), steps=1)
-
-    def save(self, folder: Path) -> None:
-        """Write the cascade as a checkpoint; what it expects are the counts of one scene, not reflectance."""
-        checkpoint.save(
-            folder,
-            self.model.state_dict(),
-            {
-                "name": folder.name,
-                "cascade": self.model.config.to_json(),
-                "chosen": self.chosen,
-                "calibration": None if self.calibration is None else self.calibration.to_json(),
-            },
-        )
-
-    def samples(self, rgb: Floats, count: int, *, seed: int) -> Floats:
-        """(count, B, h, w) float32 samples at the default steps."""
-        generator = torch.Generator().manual_seed(seed)
-        return np.stack([self.draw(rgb, generator, number=number) for number in range(count)])
-
-    def draw(
-        self, rgb: Floats, generator: torch.Generator, *, steps: int | None = None, number: int = 0
-    ) -> Floats:
-        """Sample ``number``, (B, h, w) float32."""
-        padded, height, width = padded_image(rgb)
-
-        draw = self.model.drawn_by(generator, 1, *padded.shape[2:])
-        with torch.inference_mode():
-            cube = self.model.sample(padded, draw, steps=steps, number=number)
-            out: Floats = cube[0, :, :height, :width].numpy()
-        return out
 
 
 class CascadeRung:
@@ -151,12 +102,12 @@ class CascadeRung:
             for name in ("spread", "grain"):
                 mine.get_buffer(name).copy_(other.get_buffer(name))
         factors = calibrate_bands(watched, whole(rgb, cube), samples=CALIBRATION_SAMPLES, seed=1)
-        return Diffusion(module, chosen(module, steps), factors)
+        return Diffusion(module, chosen(module, steps), factors, {"cascade": module.config.to_json()})
 
 
 STEPS = {
     "mlp": 2000, "regression": 3200, "regression_noise": 3200, "quantile_regression": 3200, "cascade": 3200,
-    "mst_plus_plus": 400, "hscnn_plus": 320,
+    "hyperldm": 1600, "mst_plus_plus": 400, "hscnn_plus": 320,
 }  # fmt: skip
 """Greatest length of training of each network …"""
 PARTS = (4, 2, 1)
@@ -181,6 +132,8 @@ def trained(name: str, *, steps: int | None = None, length: int | None = None) -
         bands = source.cube.shape[0]
         if name == "cascade":
             return CascadeRung(source, config)
+        if name == "hyperldm":
+            return HyperRung(source, config)
         if name in ("regression", "regression_noise"):
             return NoisyRegression(Backbone(DEFAULT_STAGES[0], source, seed, members=MEMBERS), config)
         if name == "quantile_regression":

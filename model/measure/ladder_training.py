@@ -7,23 +7,32 @@ that of the run, from the same seed, on both parts together.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spectile.catalog.bands import Bands
+from spectile.catalog.calibration import Calibration
+from spectile.model import checkpoint
 from spectile.model.closed.regressions import Floats
 from spectile.model.data.crops import Augmentation, Batch, CropSource, TrainingScene
 from spectile.model.measure.ladder import Fitted, join
+from spectile.model.system import Network
 from spectile.model.training.ema import Ema
 
 CROP = 32
 BATCH = 8
 WATCH_SAMPLES = 8
 """Samples on validation, for models that draw samples."""
+DECAY = 0.98
+"""Of the averaged weights, …"""
+START = 20
+"""… and their first step."""
 STILL = Augmentation(
     nominal=1.0, illumination=(1.0, 1.0), texture=0.0, input_gain=0.0, channel_gain=0.0,
     sensor_noise=0.0, masked=0.0,
@@ -139,7 +148,7 @@ def fit_length(
     def run(source: PairSource, length: int) -> tuple[Estimator, nn.Module]:
         torch.manual_seed(seed)
         estimator = build(source, seed, length)
-        ema = Ema(estimator.module, decay=0.98, start=20)
+        ema = Ema(estimator.module, decay=DECAY, start=START)
         for step in range(length):
             estimator.step(source, step)
             ema.update(estimator.module)
@@ -181,3 +190,54 @@ def padded_image(rgb: Floats) -> tuple[Tensor, int, int]:
     missing = [(0, 0), (0, -height % 8), (0, -width % 8)]
     padded = np.pad(rgb, missing, mode="symmetric")
     return torch.from_numpy(padded)[None], height, width
+
+
+@dataclass(frozen=True, eq=False)
+class Diffusion:
+    """A trained network that draws samples; its single estimate is that of one solver step a stage.
+
+    Of the cascade that is the posterior mean, of a diffused code the decoded mean of the code.
+    """
+
+    model: Network
+    """RGB → all bands."""
+    chosen: dict[str, object]
+    """The length of training."""
+    calibration: Calibration | None = None
+    """Per band, from the validation part."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What it is, for a checkpoint."""
+
+    def predict(self, rgb: Floats) -> Floats:
+        """(B, h, w) float32."""
+        return self.draw(rgb, torch.Generator().manual_seed(0), steps=1)
+
+    def save(self, folder: Path) -> None:
+        """Write the network as a checkpoint; what it expects are the counts of one scene, not reflectance."""
+        checkpoint.save(
+            folder,
+            self.model.state_dict(),
+            {
+                "name": folder.name,
+                **self.facts,
+                "chosen": self.chosen,
+                "calibration": None if self.calibration is None else self.calibration.to_json(),
+            },
+        )
+
+    def samples(self, rgb: Floats, count: int, *, seed: int) -> Floats:
+        """(count, B, h, w) float32 samples at the default steps."""
+        generator = torch.Generator().manual_seed(seed)
+        return np.stack([self.draw(rgb, generator, number=number) for number in range(count)])
+
+    def draw(
+        self, rgb: Floats, generator: torch.Generator, *, steps: int | None = None, number: int = 0
+    ) -> Floats:
+        """Sample ``number``, (B, h, w) float32."""
+        padded, height, width = padded_image(rgb)
+
+        draw = self.model.drawn_by(generator, 1, *padded.shape[2:])
+        with torch.inference_mode():
+            cube = self.model.sample(padded, draw, steps=steps, number=number)
+            out: Floats = cube[0, :, :height, :width].numpy()
+        return out

@@ -54,8 +54,10 @@ class NetworkPredictor:
         dtype: str,
         compiled: bool = False,
         calibration: Calibration | None = None,
+        shares: bool = False,
     ) -> None:
         self._network = network
+        self._endmembers = network.endmembers if shares else ()
         self._calibration = calibration
         self._device = torch.device(device)
         self._steps = steps
@@ -110,6 +112,11 @@ class NetworkPredictor:
         return self._calibration
 
     @property
+    def endmembers(self) -> tuple[str, ...]:
+        """The spectra whose shares follow the bands; none unless ``shares`` were asked for."""
+        return self._endmembers
+
+    @property
     def settings(self) -> Mapping[str, object]:
         """Everything that can change a value, as plain JSON values."""
         return dict(self._settings)
@@ -129,6 +136,8 @@ class NetworkPredictor:
 
     def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
         """Yield one (N, B, h, w) float32 reflectance array in [0, 1.6] for each sample, in order.
+
+        With ``endmembers`` their G shares in [0, 1] follow the bands: (N, B + G, h, w).
 
         On a CPU tiles go through one at a time, which is both the fastest (a tile's activations stay in
         the cache) and independent of the batch to the last bit. On CUDA they go together, padded to the
@@ -150,7 +159,7 @@ class NetworkPredictor:
         begun: dict[int, Any] = {}
         for sample in samples:
             with _torch_errors():
-                out = torch.empty((count, len(self.bands), height, width), pin_memory=self._pinned)
+                out = torch.empty((count, self._channels, height, width), pin_memory=self._pinned)
                 for first in range(0, count, group):
                     last = first + group
                     kept = begun if len(samples) > 1 else {}
@@ -217,9 +226,11 @@ class NetworkPredictor:
                     kept = begun if samples > 1 else {}
                     cube = self._sample(group_tiles, places[first : first + group], sample, first, kept)
                     moments.add(cube[(slice(count), slice(None), *cut)].float())
-                for part, band, values in stored_parts(moments, layers, self._calibration, len(self.bands)):
+                bands, shares = len(self.bands), len(self._endmembers)
+                for part, band, values in stored_parts(moments, layers, self._calibration, bands, shares):
                     if part not in made:
-                        shape = len(batch), len(self.bands), *values.shape[-2:]
+                        depth = shares if part == "abundance" else bands
+                        shape = len(batch), depth, *values.shape[-2:]
                         made[part] = torch.empty(shape, dtype=torch.uint16, device=self._device)
                     made[part][first : first + count, band] = values.to(torch.uint16)
                 doubts.append(moments.doubt)
@@ -240,6 +251,10 @@ class NetworkPredictor:
             return values
         there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         return there.copy_(values, non_blocking=True)
+
+    @property
+    def _channels(self) -> int:
+        return len(self.bands) + len(self._endmembers)
 
     @property
     def _pinned(self) -> bool:
@@ -265,18 +280,20 @@ class NetworkPredictor:
 
         if group not in begun:
             begun[group] = self._network.begin(*tiles)
-        return self._network.finish(begun[group], draw, steps=self._steps, number=sample)
+        finish = self._network.finish_mixed if self._endmembers else self._network.finish
+        return finish(begun[group], draw, steps=self._steps, number=sample)
 
     def memory(self, tile: int) -> int:
         """Bytes that a call takes at its peak for square tiles of ``tile`` pixels, model included.
 
-        The output of all tiles (twice: the caller holds one sample while the next is made), the weights,
+        The output of all tiles (twice: the caller holds one sample while the next is made; of shares also
+        their mean), the weights,
         torch itself, what all samples of a tile share, and the activations of the tiles that go through
         together (``docs/model.md``).
         """
         together = 1 if self._device.type == "cpu" else self._batch
         weights: int = sum(value.numel() * 4 for value in self._network.state_dict().values())
-        output = 2 * self._batch * len(self.bands) * 4 * tile**2
+        output = (2 * self._channels + len(self._endmembers)) * self._batch * 4 * tile**2
         activations = together * self._network.bytes_per_pixel * tile**2
         begun = self._batch * self._network.begun_bytes_per_pixel * tile**2
         return int(RUNTIME_BYTES + weights + output + activations + begun)

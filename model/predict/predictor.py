@@ -28,6 +28,7 @@ def load_predictor(
     compiled: bool = False,
     threads: int | None = None,
     weights: bool = True,
+    shares: bool = False,
 ) -> NetworkPredictor | RegressionPredictor:
     """The predictor of a shipped model's name or of a checkpoint folder.
 
@@ -46,6 +47,7 @@ def load_predictor(
     compiled : compile the networks, which takes a minute or two before the first tile.
     threads : torch's on the CPU, in this process; None leaves them as they are.
     weights : False reads none: the predictor then knows its settings, and cannot predict.
+    shares : give those of the library's spectra beside the bands, if the model mixes any.
 
     Raises
     ------
@@ -86,6 +88,7 @@ def load_predictor(
         compiled=compiled,
         # Fitted at the checkpoint's own steps; with others the samples spread by another amount.
         calibration=load_calibration(loaded, config.bands) if count == config.steps else None,
+        shares=shares,
     )
 
 

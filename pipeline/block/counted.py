@@ -15,7 +15,7 @@ from spectile.catalog.counts import NODATA, Moments, Part, stored_parts
 from spectile.catalog.errors import BlockError
 from spectile.catalog.inputs import Batch
 from spectile.pipeline.block.mosaic import Kept, Reading, batches, begin_evidence, flag_tiles, stack_tiles
-from spectile.pipeline.block.predict import CountingPredictor, Predictor
+from spectile.pipeline.block.predict import CountingPredictor, Predictor, endmembers_of
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tile, Tiling
 from spectile.pipeline.plan.layers import part_name
@@ -36,6 +36,8 @@ class Counted:
     scene is not valid. Pieces do not overlap; there are none where it is masked all over."""
     bands: int
     """B."""
+    shares: int
+    """G, the number of endmembers."""
     valid: NDArray[np.bool_]
     """(h, w) bool, where the scene is valid."""
     tiles: int
@@ -50,18 +52,22 @@ class Counted:
     def counts(
         self, layers: Sequence[Layer], part: tuple[slice, slice]
     ) -> Iterator[tuple[str, NDArray[np.uint16]]]:
-        """The name and the (B, h, w) counts of the mean and of each layer in a part of the block."""
+        """The name and the (B, h, w) counts of the mean and of each layer in a part of the block.
+
+        Of shares (G, h, w).
+        """
         rows, cols = part
         asked = Window(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
         met = {at: asked.intersection(at) for at in self.pieces}
         met = {at: shared for at, shared in met.items() if shared.size}
-        wanted: tuple[Part, ...] = ("mean", *layers)
+        wanted: tuple[Part, ...] = ("mean", *layers, *(("abundance",) if self.shares else ()))
         for name in wanted:
             if [*met.values()] == [asked]:
                 ((at, _),) = met.items()
                 array = self.pieces[at][name][(slice(None), *asked.relative_to(at).slices)]
             else:
-                array = np.full((self.bands, *asked.shape), NODATA, dtype=np.uint16)
+                depth = self.shares if name == "abundance" else self.bands
+                array = np.full((depth, *asked.shape), NODATA, dtype=np.uint16)
                 for at, shared in met.items():
                     own = self.pieces[at][name][(slice(None), *shared.relative_to(at).slices)]
                     array[(slice(None), *shared.relative_to(asked).slices)] = own
@@ -125,8 +131,10 @@ def count_block(
         flag_tiles(evidence, making.wanted, block, reading, tiling, predictor)
         while flight:
             settle()
-    tiles, bands = len(making.new), len(predictor.bands)
-    return Counted(making.pieces, bands, making.valid, tiles, making.skipped, len(making.known), evidence)
+    return Counted(
+        making.pieces, len(predictor.bands), len(endmembers_of(predictor)), making.valid, len(making.new),
+        making.skipped, len(making.known), evidence,
+    )  # fmt: skip
 
 
 class _Making:
@@ -200,11 +208,12 @@ def count_tiles(
     moments: Moments[NDArray[np.float32]] = Moments()
     for spectra in predictor.predict(batch, range(samples)):
         moments.add(spectra[(..., *cut)])
-    bands = len(predictor.bands)
+    bands, shares = len(predictor.bands), len(endmembers_of(predictor))
     counts: dict[Part, NDArray[np.uint16]] = {}
-    for part, band, values in stored_parts(moments, layers, predictor.calibration, bands):
+    for part, band, values in stored_parts(moments, layers, predictor.calibration, bands, shares):
         if part not in counts:
-            counts[part] = np.empty((len(batch), bands, *values.shape[-2:]), dtype=np.uint16)
+            shape = len(batch), shares if part == "abundance" else bands, *values.shape[-2:]
+            counts[part] = np.empty(shape, dtype=np.uint16)
         with np.errstate(invalid="ignore"):  # what is not finite is told below
             counts[part][:, band] = values
     return counts, np.isfinite(moments.doubt)

@@ -15,7 +15,7 @@ from spectile.catalog.choices import Layer
 from spectile.catalog.counts import NODATA, Moments, stored_parts
 from spectile.catalog.errors import BlockError
 from spectile.catalog.inputs import Batch, InputSpec, Raster
-from spectile.pipeline.block.predict import FusingPredictor, Predictor, TileFindings
+from spectile.pipeline.block.predict import FusingPredictor, Predictor, TileFindings, endmembers_of
 from spectile.pipeline.geometry.blend import tile_weights
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tile, Tiling
@@ -87,7 +87,8 @@ class Mosaic:
     """The blended samples of one block."""
 
     samples: NDArray[np.float32]
-    """(K, B, h, w) float32, reflectance; values of masked pixels have no meaning."""
+    """(K, B + G, h, w) float32, reflectance, and shares of G endmembers; values of masked pixels have no
+    meaning."""
     valid: NDArray[np.bool_]
     """(h, w) bool, where the scene is valid."""
     tiles: int
@@ -100,18 +101,24 @@ class Mosaic:
     """Tiles that had gone through the network for the block before."""
     evidence: QualityEvidence | None = None
     """The evidence for its quality layers, if they were asked for."""
+    shares: int = 0
+    """G."""
 
     def counts(
         self, layers: Sequence[Layer], part: tuple[slice, slice]
     ) -> Iterator[tuple[str, NDArray[np.uint16]]]:
-        """The name and the (B, h, w) counts of the mean and of each layer in a part of the block."""
+        """The name and the (B, h, w) counts of the mean and of each layer in a part of the block.
+
+        Of shares (G, h, w).
+        """
         moments: Moments[NDArray[np.float32]] = Moments()
         for sample in self.samples:
             moments.add(sample[(slice(None), *part)])
-        bands, masked = self.samples.shape[1], ~self.valid[part]
+        bands, masked = self.samples.shape[1] - self.shares, ~self.valid[part]
         arrays: dict[str, NDArray[np.uint16]] = {}
-        for name, band, values in stored_parts(moments, layers, self.calibration, bands):
-            array = arrays.setdefault(part_name(name), np.empty((bands, *values.shape), dtype=np.uint16))
+        for name, band, values in stored_parts(moments, layers, self.calibration, bands, self.shares):
+            depth = self.shares if name == "abundance" else bands
+            array = arrays.setdefault(part_name(name), np.empty((depth, *values.shape), dtype=np.uint16))
             values[masked] = NODATA
             array[band] = values
         yield from arrays.items()
@@ -124,7 +131,7 @@ class Kept:
     window: Window | None = None
     """The pixels of that block; None where nothing is kept."""
     tiles: dict[Tile, Any] = field(default_factory=dict)
-    """What a block is made of, cut to ``window``: their samples (K, B, h, w), or their counts by part."""
+    """What a block is made of, cut to ``window``: their samples (K, B + G, h, w), or their counts by part."""
     findings: dict[Tile, TileFindings] = field(default_factory=dict)
     """What was found in them, if a pair is fused: (h, w) of their cores."""
 
@@ -176,7 +183,8 @@ def mosaic_block(
     if evidence is not None and inspection is not None and "overlap_disagreement" in inspection.layers:
         overlap = Overlap(evidence, tiling, block.window)
     size = batch or predictor.batch
-    summed = np.zeros((samples, len(predictor.bands), *shape), dtype=np.float32)
+    bands, shares = len(predictor.bands), len(endmembers_of(predictor))
+    summed = np.zeros((samples, bands + shares, *shape), dtype=np.float32)
     tiles = list(tiling.tiles(block.window))
     wanted = [tile for tile in tiles if valid[tile.window.relative_to(window).slices].any()]
     on_tiles(len(tiles) - len(wanted))
@@ -213,7 +221,7 @@ def mosaic_block(
                         _keep(kept, tile, tiling.share_of(tile), spectrum, sample, samples)
                 target = summed[(sample, slice(None), *shared.relative_to(block.window).slices)]
                 for comparison in comparisons.get(tile, ()):
-                    comparison.compare(inside, target, shared)
+                    comparison.compare(inside[:bands], target[:bands], shared)
                 target += inside * tile_weights(tiling, tile, shared)
         if mean is not None:
             assert evidence is not None
@@ -233,7 +241,7 @@ def mosaic_block(
         on_tiles(len(together))
     return Mosaic(
         summed, valid[inner].copy(), len(wanted) - taken, len(tiles) - len(wanted), predictor.calibration,
-        taken, evidence,
+        taken, evidence, shares,
     )  # fmt: skip
 
 

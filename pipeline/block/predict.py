@@ -144,6 +144,24 @@ class FusingPredictor(Predictor, Protocol):
         ...
 
 
+@runtime_checkable
+class MixingPredictor(Predictor, Protocol):
+    """A predictor that can mix the spectra of a library.
+
+    Where it has ``endmembers``, their shares follow the bands in what it predicts, (N, B + G, h, w).
+    """
+
+    @property
+    def endmembers(self) -> tuple[str, ...]:
+        """The G names of the spectra whose shares it gives; none unless they were asked for."""
+        ...
+
+
+def endmembers_of(predictor: Predictor) -> tuple[str, ...]:
+    """The names of the spectra whose shares a predictor gives beside its bands."""
+    return predictor.endmembers if isinstance(predictor, MixingPredictor) else ()
+
+
 @dataclass
 class BandsRepeat:
     """A predictor that costs nothing: the scene's bands, interpolated over the wavelengths.

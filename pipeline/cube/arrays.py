@@ -19,7 +19,7 @@ from spectile.pipeline.plan.arrays import ArrayLayout, ArraySpec, cube_arrays
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.base import Storage
 
-CODECS = {"bytes", "blosc", "zstd", "crc32c", "sharding_indexed"}
+CODECS = {"bytes", "blosc", "zstd", "crc32c", "sharding_indexed", "vlen-utf8"}
 """Those that arrays of a cube are made with."""
 
 _DAMAGE = (
@@ -51,7 +51,7 @@ def open_arrays(
         for level in plan.levels[:1] if levels is None else levels:
             for spec in cube_arrays(plan).values():
                 key = level.key(spec.name)
-                _check(group[key], spec, spec.layout(plan.bands, level.shape), f"{storage} {key}")
+                _check(group[key], spec, spec.layout(plan, level.shape), f"{storage} {key}")
     return group
 
 
@@ -61,7 +61,8 @@ def _check(array: Any, spec: ArraySpec, expected: ArrayLayout, where: str) -> No
         raise CubeError("not an array of Zarr v3", where=where, remedy="see spectile verify --repair")
     metadata: Any = array.metadata
     dimensions = tuple(metadata.dimension_names or ())
-    layout = ArrayLayout(dimensions, array.shape, str(array.dtype), array.chunks, array.shards)
+    dtype = "string" if array.dtype.kind == "T" else str(array.dtype)
+    layout = ArrayLayout(dimensions, array.shape, dtype, array.chunks, array.shards)
     if layout != expected:
         differing = [
             field.name for field in fields(layout)

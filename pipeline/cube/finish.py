@@ -32,6 +32,7 @@ from spectile.pipeline.cube.statistics import Sums, add_sums, describe
 from spectile.pipeline.geometry.levels import FOLDER
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.arrays import BLOCK_ARRAYS
+from spectile.pipeline.plan.layers import ENDMEMBER
 from spectile.pipeline.store.base import Storage
 
 _OF_CUBES = re.compile(
@@ -66,7 +67,7 @@ def strays(cube: Cube) -> list[str]:
     for block in cube.plan.blocks:
         known.update((ledger.key_of(block), ledger.failure_key(block)))
         known.update(shard_keys(cube, block))
-    folders = {*BLOCK_ARRAYS, "y", "x", FOLDER, ledger.PREFIX}
+    folders = {*BLOCK_ARRAYS, ENDMEMBER, "y", "x", FOLDER, ledger.PREFIX}
     return sorted(
         key
         for key in cube.storage.walk()

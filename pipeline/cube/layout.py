@@ -22,6 +22,7 @@ from spectile.pipeline.cube import ledger
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.levels import FOLDER
 from spectile.pipeline.plan.arrays import array_attributes, cube_arrays
+from spectile.pipeline.plan.layers import ENDMEMBER
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.scene.lazy import axis_coordinates
 
@@ -101,18 +102,18 @@ def _create_arrays(
     }
     values: dict[str, Any] = {
         "wavelength": bands.centre_nm, "fwhm": bands.fwhm_nm, "good_wavelengths": good_bands(bands),
-        **axis_coordinates(grid),
+        ENDMEMBER: plan.endmembers, **axis_coordinates(grid),
     }  # fmt: skip
     of_grid = _grid_attributes(grid)
     for spec in cube_arrays(plan).values():
-        layout = spec.layout(len(bands), grid.shape)
+        layout = spec.layout(plan, grid.shape)
         array = group.create_array(
             spec.name, shape=layout.shape, chunks=layout.chunks, shards=layout.shards, dtype=spec.dtype,
             fill_value=spec.fill, dimension_names=spec.axes, **(of_blocks if spec.is_written else {}),
             attributes={**array_attributes(spec, plan, calibration), **of_grid.get(spec.name, {})},
         )  # fmt: skip
         if spec.name in values:
-            array[:] = np.asarray(values[spec.name], dtype=spec.dtype)
+            array[:] = np.asarray(values[spec.name], dtype=array.dtype)
 
 
 def _grid_attributes(grid: Grid) -> dict[str, dict[str, Any]]:

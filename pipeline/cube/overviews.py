@@ -181,5 +181,6 @@ def _read_markers(storage: Storage, finer: Level, level: Level) -> dict[Region, 
 def _threads(cube: Cube) -> int:
     # A region holds its shard decoded, padded to whole chunks and encoded, and an encoded one of the level
     # before.
-    region_bytes = 4 * spectral_depths(cube.plan.bands)[1] * SHARD**2 * 2
+    deepest = max(cube.plan.bands, len(cube.plan.endmembers))
+    region_bytes = 4 * spectral_depths(deepest)[1] * SHARD**2 * 2
     return max(1, min(THREADS, len(os.sched_getaffinity(0)), BUDGET // region_bytes))

@@ -26,6 +26,7 @@ from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Block, Tiling
 from spectile.pipeline.plan.arrays import ArraySpec, block_arrays, cube_arrays
 from spectile.pipeline.plan.counts import decode
+from spectile.pipeline.plan.layers import ENDMEMBER
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.shares import Share
 from spectile.pipeline.store.base import Storage
@@ -148,6 +149,7 @@ def plan_of(facts: Mapping[str, Any], storage: Storage) -> Plan:
             facts["block"], stored["bands"], stored["samples"], tuple(stored["layers"]), stored["settings"],
             tuple(map(Share.from_json, stored.get("scenes", ()))), tuple(stored.get("quality", ())),
             Share.from_json(stored["clip"]) if "clip" in stored else None,
+            tuple(map(str, stored.get("endmembers", ()))),
         )  # fmt: skip
         digest = plan.digest
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as err:
@@ -219,9 +221,12 @@ def open_cube(path: str | Path, *, overview: int = 1) -> xr.Dataset:
         inside = group[level.folder] if level.folder else group
         dataset: xr.Dataset = xr.open_zarr(
             storage.zarr(read_only=True), group=level.folder or None, mask_and_scale=False,
-            consolidated=None if group.metadata.consolidated_metadata else False,
-            decode_coords="all", drop_variables=[name for name in inside if name not in specs],
+            consolidated=None if group.metadata.consolidated_metadata else False, decode_coords="all",
+            # Names are taken from the plan, whose length is bounded, and not read.
+            drop_variables=[name for name in inside if name not in specs or name == ENDMEMBER],
         )  # fmt: skip
+        if plan.endmembers:
+            dataset = dataset.assign_coords({ENDMEMBER: list(plan.endmembers)})
         for spec in specs.values():
             if spec.values == "reflectance":
                 dataset[spec.name] = _decoded(dataset[spec.name])

@@ -96,7 +96,7 @@ class Coarse:
     """An array of a region while it is made."""
 
     def __init__(self, cube: Cube, region: Region, spec: ArraySpec) -> None:
-        lead = (cube.plan.bands,) if spec.is_spectral else ()
+        lead = (spec.depth(cube.plan),) if spec.is_deep else ()
         self._cube, self._region, self._spec = cube, region, spec
         self.values: NDArray[Any] = np.full((*lead, *region.shape), spec.fill, dtype=spec.dtype)
         """(…, h, w) as it is stored."""
@@ -109,8 +109,8 @@ class Coarse:
         bands: tuple[slice, ...] = (),
     ) -> None:
         """Add a source's stored values (…, h, w), of some bands or of all."""
-        spectral = self._spec.is_spectral
-        coarse = reduce_counts(fine, valid) if spectral else reduce_flat(self._spec.values, fine)
+        deep = self._spec.is_deep
+        coarse = reduce_counts(fine, valid) if deep else reduce_flat(self._spec.values, fine)
         top, left = (SHARD // 2 * (at % 2) for at in place)
         rows, cols = slice(top, top + coarse.shape[-2]), slice(left, left + coarse.shape[-1])
         self.values[(*(bands or (...,)), rows, cols)] = coarse

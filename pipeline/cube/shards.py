@@ -27,12 +27,12 @@ from spectile.pipeline.store.base import Storage
 
 
 def shard_key(spec: ArraySpec, row: int, col: int) -> str:
-    """The key of a shard of an array, in the array's group; spectral arrays have all bands in one."""
-    return f"{spec.name}/{_chunk(spec.is_spectral, row, col)}"
+    """The key of a shard of an array, in the array's group; all bands or endmembers are in one."""
+    return f"{spec.name}/{_chunk(spec.is_deep, row, col)}"
 
 
-def _chunk(spectral: bool, row: int, col: int) -> str:
-    return f"c/0/{row}/{col}" if spectral else f"c/{row}/{col}"
+def _chunk(deep: bool, row: int, col: int) -> str:
+    return f"c/0/{row}/{col}" if deep else f"c/{row}/{col}"
 
 
 def read_bands(array: Any, bands: Sequence[int], at: tuple[slice, slice]) -> NDArray[Any]:

@@ -9,7 +9,14 @@ import numpy as np
 
 from spectile.catalog.calibration import Calibration
 from spectile.catalog.counts import NODATA, SCALE
-from spectile.pipeline.plan.layers import LAYERS, array_name, layer_attributes
+from spectile.pipeline.plan.layers import (
+    ABUNDANCE,
+    ENDMEMBER,
+    LAYERS,
+    abundance_attributes,
+    array_name,
+    layer_attributes,
+)
 from spectile.pipeline.plan.plan import CHUNK, SHARD, Plan
 from spectile.pipeline.plan.quality_layers import FLAGS, QUALITY, quality_attributes
 
@@ -19,8 +26,8 @@ CHUNK_BANDS = 16
 Values = Literal["reflectance", "flags", "mask", "scene", "coordinate"]
 """What an array's numbers mean, which decides how they are stored, averaged and summed up.
 
-- ``reflectance``: counts of SCALE, NODATA for none. Overviews hold the mean of those that are known;
-  statistics are taken.
+- ``reflectance``: counts of SCALE, NODATA for none; shares of one are stored alike. Overviews hold the mean
+  of those that are known; statistics are taken.
 - ``flags``: bits, those of ``FLAGS``. Overviews hold the flags that any pixel has, nodata only where all
   have it; the pixels with each flag are counted.
 - ``mask``: 1 or 0. Overviews hold whether any pixel is 1.
@@ -36,8 +43,9 @@ _STORED: dict[Values, tuple[str, int]] = {
 _PACKING = {"scale_factor": SCALE, "_FillValue": NODATA, "valid_range": [0, NODATA - 1], "units": "1"}
 _PIXELS = ("y", "x")
 _SPECTRA = ("wavelength", *_PIXELS)
+_SHARES = (ENDMEMBER, *_PIXELS)
 
-BLOCK_ARRAYS = ("reflectance", *map(array_name, LAYERS), "valid", "source", *QUALITY)
+BLOCK_ARRAYS = ("reflectance", *map(array_name, LAYERS), "valid", "source", *QUALITY, ABUNDANCE)
 """The names of all arrays that the blocks of some cube write."""
 
 
@@ -68,14 +76,19 @@ class ArraySpec:
     values: Values
     """What its numbers mean."""
     dtype: str
-    """Its type, as numpy names it."""
-    fill: int = 0
+    """Its type, as numpy names it; ``string`` of text."""
+    fill: int | str = 0
     """The number where nothing is written."""
 
     @property
     def is_spectral(self) -> bool:
         """Whether it has bands."""
         return self.axes == _SPECTRA
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it has bands or endmembers: then all of them are in one shard."""
+        return len(self.axes) == 3
 
     @property
     def packing(self) -> dict[str, Any]:
@@ -87,23 +100,30 @@ class ArraySpec:
         """Whether blocks write it."""
         return self.values != "coordinate"
 
-    def layout(self, bands: int, shape: tuple[int, int]) -> ArrayLayout:
+    def layout(self, plan: Plan, shape: tuple[int, int]) -> ArrayLayout:
         """How it is stored at a level of so many rows and columns."""
-        sizes = dict(zip(_SPECTRA, (bands, *shape), strict=True))
+        sizes = dict(zip((*_SPECTRA, ENDMEMBER), (plan.bands, *shape, len(plan.endmembers)), strict=True))
         whole = tuple(sizes[axis] for axis in self.axes)
         if not self.is_written:
             return ArrayLayout(self.axes, whole, self.dtype, whole, None)
-        chunk, shard = ((depth,) if self.is_spectral else () for depth in spectral_depths(bands))
+        chunk, shard = ((depth,) if self.is_deep else () for depth in spectral_depths(whole[0]))
         chunks, shards = (*chunk, CHUNK, CHUNK), (*shard, SHARD, SHARD)
         return ArrayLayout(self.axes, whole, self.dtype, chunks, shards)
 
-    def pixel_bytes(self, bands: int) -> int:
+    def pixel_bytes(self, plan: Plan) -> int:
         """Bytes of a pixel of the cube, before compression."""
-        return np.dtype(self.dtype).itemsize * (bands if self.is_spectral else 1)
+        return np.dtype(self.dtype).itemsize * (self.depth(plan) if self.is_deep else 1)
+
+    def depth(self, plan: Plan) -> int:
+        """Bands, or endmembers, of a deep array."""
+        return len(plan.endmembers) if self.name == ABUNDANCE else plan.bands
 
 
 def spectral_depths(bands: int) -> tuple[int, int]:
-    """(bands of a chunk, bands of a shard) for a number of bands: a shard is whole chunks with all bands."""
+    """(bands of a chunk, bands of a shard) for a number of bands: a shard is whole chunks with all bands.
+
+    The same of endmembers.
+    """
     chunk = min(bands, CHUNK_BANDS)
     return chunk, -(-bands // chunk) * chunk
 
@@ -115,6 +135,7 @@ def cube_arrays(plan: Plan) -> dict[str, ArraySpec]:
         *(ArraySpec(name, ("wavelength",), "coordinate", dtype) for name, dtype in along.items()),
         *(ArraySpec(axis, (axis,), "coordinate", "float64") for axis in _PIXELS if plan.grid.is_axis_aligned),
         ArraySpec("spatial_ref", (), "coordinate", "int64"),
+        *([ArraySpec(ENDMEMBER, (ENDMEMBER,), "coordinate", "string", "")] if plan.endmembers else []),
     ]
     return block_arrays(plan) | {spec.name: spec for spec in coordinates}
 
@@ -127,11 +148,11 @@ def block_arrays(plan: Plan) -> dict[str, ArraySpec]:
         "valid": "mask",
         **({"source": "scene"} if plan.scenes else {}),
         **{layer: "flags" if layer == "quality" else "reflectance" for layer in plan.quality},
+        **({ABUNDANCE: "reflectance"} if plan.endmembers else {}),
     }
-    spectral = {"reflectance", *map(array_name, plan.layers)}
+    axes = dict.fromkeys(("reflectance", *map(array_name, plan.layers)), _SPECTRA) | {ABUNDANCE: _SHARES}
     return {
-        name: ArraySpec(name, _SPECTRA if name in spectral else _PIXELS, kind, *_STORED[kind])
-        for name, kind in values.items()
+        name: ArraySpec(name, axes.get(name, _PIXELS), kind, *_STORED[kind]) for name, kind in values.items()
     }
 
 
@@ -164,6 +185,8 @@ def _described(name: str, plan: Plan, calibration: Calibration | None) -> dict[s
                 "flag_meanings": "masked valid"}  # fmt: skip
     if name == "source":
         return _source_attributes(plan)
+    if name == ABUNDANCE:
+        return abundance_attributes(plan.samples)
     layer = next(layer for layer in plan.quality if layer == name)
     return quality_attributes(layer, pair="pair" in plan.settings)
 
@@ -175,6 +198,7 @@ _ALONG_WAVELENGTH: dict[str, dict[str, Any]] = {
         "long_name": "whether light reaches the ground and the sensor", "flag_values": [0, 1],
         "flag_meanings": "water_vapour good",
     },
+    ENDMEMBER: {"long_name": "spectrum of the library, as it names it"},
 }  # fmt: skip
 
 

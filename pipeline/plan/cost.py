@@ -53,20 +53,21 @@ class Workload:
         counted = tiling.ramp == 0
         own = 2 * (1 + len(plan.layers)) if counted else 4 * plan.samples
         # Includes the evidence for quality layers: colours, flags, differences of tiles.
-        sums = ceil(pixels * (plan.bands * own + self.channels * 4 + 9))
+        deep = plan.bands * own + len(plan.endmembers) * (2 if counted else 4 * plan.samples)
+        sums = ceil(pixels * (deep + self.channels * 4 + 9))
         # Arrays are made and written one at a time in strips of a shard's rows: the mean, the counts before
         # and after rounding, and their chunks; with layers also the deviation and the layer itself.
-        depth = spectral_depths(plan.bands)[1]
+        depth = max(spectral_depths(count)[1] for count in (plan.bands, len(plan.endmembers) or 1))
         strip = min(SHARD, height) * width * depth * (20 if plan.layers else 12)
         if counted:
             # Two calls' counts, and what the writing threads hold: arrays of overviews, a third of the block.
-            strip = ceil(2 * tiling.core**2 * depth * own + pixels * depth * own / 3)
+            strip = ceil((2 * tiling.core**2 + pixels / 3) * deep)
         if not overlapped or window.size == pixels:
             return read + sums + strip
         # Tiles across a border reach no further than this beyond it. One row of them is in memory twice:
         # while the kept tiles of this border are used up, those of the next are stored.
         rows = -(-(height + reach) // tiling.core) + 1
-        border = rows * tiling.tile * (tiling.tile + 2 * tiling.ramp) * plan.bands * own
+        border = rows * tiling.tile * (tiling.tile + 2 * tiling.ramp) * deep
         return 2 * read + 2 * sums + strip + border
 
     def peak_bytes(self, block: int, *, overlapped: bool) -> int:
@@ -104,7 +105,7 @@ class Workload:
     @property
     def pixel_bytes(self) -> int:
         """Bytes of a pixel of the cube, before compression."""
-        return sum(spec.pixel_bytes(self.plan.bands) for spec in block_arrays(self.plan).values())
+        return sum(spec.pixel_bytes(self.plan) for spec in block_arrays(self.plan).values())
 
     def estimate(self, *, overlapped: bool = False, seconds_per_tile: float | None = None) -> Estimate:
         """What the run costs.

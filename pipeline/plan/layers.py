@@ -1,4 +1,7 @@
-"""The layers of uncertainty: spread and quantiles of a cube's samples, calibrated for each band."""
+"""The layers of a cube's samples: spread and quantiles, calibrated for each band, and shares of a library.
+
+The shares are those with which a model mixes the spectra of a library, averaged over samples.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,15 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from spectile.catalog.calibration import Calibration
-from spectile.catalog.choices import Choice, Layer
+from spectile.catalog.choices import Choice, Layer, ShareLayer
 from spectile.catalog.counts import Part
 from spectile.catalog.errors import UsageError
 
 LAYERS: tuple[Layer, ...] = get_args(Layer)
+ABUNDANCE: ShareLayer = "abundance"
+"""The layer of shares, and its array."""
+ENDMEMBER = "endmember"
+"""Its dimension, and the coordinate of names."""
 
 QUANTILE_SAMPLES = 4
 """With fewer samples a standard deviation is too rough for a quantile."""
@@ -52,6 +59,37 @@ def choose_layers(wanted: Sequence[Choice] | None, samples: int) -> tuple[Layer,
     return tuple(layer for layer in LAYERS if layer in wanted)
 
 
+def choose_endmembers(
+    wanted: Sequence[Choice] | None, endmembers: Sequence[str], *, model: str
+) -> tuple[str, ...]:
+    """The spectra whose shares a cube holds: all that the model gives, if ``abundance`` is wanted.
+
+    Raises
+    ------
+    UsageError : it is, and the model mixes none.
+    """
+    if ABUNDANCE not in (wanted or ()):
+        return ()
+    if not endmembers:
+        raise UsageError(
+            "the model mixes no spectral library, whose shares a layer could hold",
+            got=f"--layers {','.join(wanted or ())} --model {model}",
+            remedy="use --model hyperldm48, or leave abundance out",
+        )  # fmt: skip
+    return tuple(endmembers)
+
+
+def abundance_attributes(samples: int) -> dict[str, Any]:
+    """The attributes of the shares, without those of how their counts are stored."""
+    return {
+        "long_name": "share of a library spectrum in the mixture that the model decodes",
+        "comment": "shares of a pixel add up to 1. They are what the model makes its spectrum of: they "
+        "identify no material and measure no area. Do not use them as a map of materials",
+        "cell_methods": "realization: mean",
+        "samples": samples,
+    }  # fmt: skip
+
+
 def array_name(layer: Layer) -> str:
     """The name of a layer's array in the cube."""
     return f"reflectance_{layer}"
@@ -59,7 +97,9 @@ def array_name(layer: Layer) -> str:
 
 def part_name(part: Part) -> str:
     """The name of the array of a part of the samples."""
-    return "reflectance" if part == "mean" else array_name(part)
+    if part == "mean":
+        return "reflectance"
+    return part if part == "abundance" else array_name(part)
 
 
 def layer_attributes(layer: Layer, *, samples: int, calibration: Calibration | None) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from spectile.catalog.choices import Layer, QualityLayer
+from spectile.catalog.choices import Choice, Layer, QualityLayer
 from spectile.catalog.errors import UsageError
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.levels import Level, levels
 from spectile.pipeline.geometry.tiling import Block, Tiling, blocks
-from spectile.pipeline.plan.layers import choose_layers
+from spectile.pipeline.plan.layers import ABUNDANCE, choose_layers
 from spectile.pipeline.plan.quality_layers import choose_quality
 from spectile.pipeline.plan.shares import Share, cells
 
@@ -23,6 +23,10 @@ SHARD = 512
 """Rows and columns of a shard, the file that is written whole. Blocks are multiples of it."""
 MOST_BANDS = 1024
 """Most bands of a cube; a shard of them has half a GB before compression."""
+MOST_ENDMEMBERS = 1024
+"""Most spectra whose shares a cube holds."""
+LONGEST_NAME = 200
+"""Most characters of the name of one."""
 MOST_SHARDS = 2**20
 """Most shards of an array, 275 gigapixels; plans list them."""
 LONGEST_SIDE = 10_000_000
@@ -55,6 +59,8 @@ class Plan:
     """Its quality layers, as ``choose_quality`` orders them."""
     clip: Share | None = None
     """The polygon that it is cut by, and what it meets; None where it is not cut."""
+    endmembers: tuple[str, ...] = ()
+    """The spectra whose shares the layer ``abundance`` holds; none where the cube has no such layer."""
 
     def __post_init__(self) -> None:
         if self.window.size == 0 or not self.grid.window.contains(self.window):
@@ -82,6 +88,17 @@ class Plan:
             raise UsageError("layers twice or in another order", got=", ".join(self.layers))
         if choose_quality(self.quality, pair="pair" in self.settings) != self.quality:
             raise UsageError("unknown quality layers", got=", ".join(map(str, self.quality)))
+        if len(self.endmembers) > MOST_ENDMEMBERS:
+            raise UsageError(
+                "too many endmembers for a cube",
+                got=len(self.endmembers),
+                expected=f"up to {MOST_ENDMEMBERS}",
+            )
+        for name in self.endmembers:
+            if not 1 <= len(name) <= LONGEST_NAME:
+                raise UsageError(
+                    "the name of an endmember", got=f"{len(name)} characters", expected=f"1 to {LONGEST_NAME}"
+                )
         for share in self._shares:
             share.check(shards=(-(-self.window.height // SHARD), -(-self.window.width // SHARD)),
                         tiles=self.tiling.counts)  # fmt: skip
@@ -90,6 +107,11 @@ class Plan:
                 "no scene of the line has a valid pixel in the region" if self.scenes
                 else "the polygon does not meet the region"
             )  # fmt: skip
+
+    @property
+    def every_layer(self) -> tuple[Choice, ...]:
+        """All of its layers, as ``--layers`` names them."""
+        return (*self.layers, *self.quality, *((ABUNDANCE,) if self.endmembers else ()))
 
     @property
     def blocks(self) -> list[Block]:
@@ -181,6 +203,7 @@ class Plan:
             "settings": dict(self.settings),
             **({"scenes": [share.to_json() for share in self.scenes]} if self.scenes else {}),
             **({"clip": self.clip.to_json()} if self.clip is not None else {}),
+            **({"endmembers": list(self.endmembers)} if self.endmembers else {}),
         }
 
     @cached_property

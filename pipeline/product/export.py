@@ -33,6 +33,7 @@ from spectile.pipeline.cube.record import load_plan, read_status
 from spectile.pipeline.files.opening import is_gdal_error
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.plan.arrays import block_arrays
+from spectile.pipeline.plan.layers import ABUNDANCE
 from spectile.pipeline.product.part import Format, Part
 from spectile.pipeline.store.opening import open_storage
 
@@ -121,7 +122,7 @@ def _select(
     if name is None:
         raise UsageError("the cube has no such layer", got=layer, expected=", ".join(sorted(known)))
     array, everything = group[name], Bands.from_arrays(group["wavelength"][:], group["fwhm"][:])
-    spectral = array.ndim == 3
+    spectral, mixed = block_arrays(plan)[name].is_spectral, name == ABUNDANCE
     if bands is not None and not spectral:
         raise UsageError("the layer has no bands to choose", got=f"--bands {bands}", where=layer)
     chosen = everything.choose(bands) if bands is not None else tuple(range(len(everything)))
@@ -130,7 +131,8 @@ def _select(
     scale, nodata = array.attrs.get("scale_factor"), array.attrs.get("_FillValue")
     return Part(
         group, name, window, plan.cube_grid[window],
-        chosen if spectral else None, everything.subset(chosen) if spectral else None,
+        tuple(range(len(plan.endmembers))) if mixed else chosen if spectral else None,
+        everything.subset(chosen) if spectral else None,
         array.dtype if stored else np.dtype(np.float32),
         scale if stored else None,
         nodata if stored else math.nan,
@@ -138,6 +140,7 @@ def _select(
             "title": str(group.attrs["title"]), "comment": str(group.attrs["comment"]),
             "source": f"spectile {status['version']}, {storage.name}", "spectile_digest": plan.digest,
         },
+        plan.endmembers if mixed else (),
     )  # fmt: skip
 
 

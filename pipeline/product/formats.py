@@ -19,6 +19,7 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window as RasterWindow
 
 from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.plan.layers import ENDMEMBER
 from spectile.pipeline.plan.plan import CHUNK, SHARD
 from spectile.pipeline.product.part import Format, Part
 
@@ -99,13 +100,12 @@ def _write_raster(
             dataset.update_tags(ns="ENVI", **header)
         if part.scale is not None:
             dataset.scales, dataset.offsets = (part.scale,) * count, (0.0,) * count
-        if part.bands is None:
-            dataset.set_band_description(1, part.layer)
-        else:
+        for band, name in enumerate(part.names, 1):
+            dataset.set_band_description(band, name)
+        if part.bands is not None:
             for band, (centre, width) in enumerate(
                 zip(part.bands.centre_nm, part.bands.fwhm_nm, strict=True), 1
             ):
-                dataset.set_band_description(band, f"{centre:.6g} nm")
                 dataset.update_tags(
                     band, ns="IMAGERY",
                     CENTRAL_WAVELENGTH_UM=f"{centre / 1000:.8g}", FWHM_UM=f"{width / 1000:.8g}",
@@ -190,19 +190,19 @@ def write_zarr2(part: Part, path: Path, read: Read) -> None:
 
 def _dataset(part: Part, read: Read) -> xr.Dataset:
     """The part as xarray has it; whoever writes it on one thread reads a square at a time."""
-    spectral = part.bands is not None
+    deep = part.axis is not None
 
     def block(block_info: Any) -> NDArray[Any]:
         (row, row_stop), (col, col_stop) = block_info[None]["array-location"][-2:]
         values = read(Window(row, col, row_stop - row, col_stop - col))
-        return values if spectral else values[0]
+        return values if deep else values[0]
 
     squares = part.windows()
     sides = [
         tuple(at.height for at in squares if at.col == 0),
         tuple(at.width for at in squares if at.row == 0),
     ]
-    dimensions = ("wavelength", "y", "x") if spectral else ("y", "x")
+    dimensions = ("y", "x") if part.axis is None else (part.axis, "y", "x")
     values = dask.array.map_blocks(  # type: ignore[no-untyped-call]
         block, chunks=((part.shape[0],), *sides)[-len(dimensions) :], dtype=part.dtype,
         meta=np.empty((0,) * len(dimensions), part.dtype),
@@ -211,10 +211,9 @@ def _dataset(part: Part, read: Read) -> xr.Dataset:
     corner = " ".join(repr(float(number)) for number in part.grid.transform.to_gdal())
     mapping = {**part.source["spatial_ref"].attrs, "GeoTransform": corner}
     index: dict[str, Any] = dict(zip("yx", part.window.slices, strict=True))
-    if part.chosen is not None:
-        index["wavelength"] = list(part.chosen)
     lines = {"y": "y", "x": "x"}
-    if spectral:
+    if part.bands is not None:
+        index["wavelength"] = list(part.chosen or ())
         lines |= {"wavelength": "wavelength", "fwhm": "wavelength"}
     layer = (dimensions, values, _attributes(part) | fill)
     return xr.Dataset(
@@ -226,7 +225,8 @@ def _dataset(part: Part, read: Read) -> xr.Dataset:
             )
             for name, dimension in lines.items()
             if name in part.source
-        },
+        }
+        | ({ENDMEMBER: (ENDMEMBER, np.array(part.endmembers))} if part.endmembers else {}),
         {"Conventions": "CF-1.11", **part.facts},
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from spectile.catalog.bands import Bands
 from spectile.catalog.errors import BlockError
 from spectile.pipeline.cube.shards import read_bands
 from spectile.pipeline.geometry.grid import Grid, Window
+from spectile.pipeline.plan.layers import ENDMEMBER
 from spectile.pipeline.plan.plan import CHUNK, SHARD
 
 _SQUARE_BYTES = 16_000_000
@@ -34,9 +35,9 @@ class Part:
     grid: Grid
     """Their place on the map."""
     chosen: tuple[int, ...] | None
-    """Positions of the bands in the cube; None of a layer without bands."""
+    """Positions of the bands or endmembers in the cube; None of a layer without."""
     bands: Bands | None
-    """The bands themselves."""
+    """The bands themselves; None of a layer without."""
     dtype: np.dtype[Any]
     """Of the values that are written."""
     scale: float | None
@@ -45,6 +46,22 @@ class Part:
     """The value of missing pixels; NaN in float32."""
     facts: Mapping[str, str]
     """The source, to show to readers."""
+    endmembers: tuple[str, ...] = ()
+    """The names of the endmembers; none of a layer without."""
+
+    @property
+    def axis(self) -> str | None:
+        """The dimension before rows and columns; None where there is none."""
+        if self.bands is not None:
+            return "wavelength"
+        return ENDMEMBER if self.endmembers else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each band of a raster is called."""
+        if self.bands is not None:
+            return tuple(f"{centre:.6g} nm" for centre in self.bands.centre_nm)
+        return self.endmembers or (self.layer,)
 
     @property
     def shape(self) -> tuple[int, int, int]:

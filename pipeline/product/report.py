@@ -20,7 +20,7 @@ from spectile.pipeline.cube.arrays import reading_metadata
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, load_plan
 from spectile.pipeline.geometry.tiling import Block
-from spectile.pipeline.plan.layers import array_name
+from spectile.pipeline.plan.layers import ABUNDANCE, array_name
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.product.report_facts import Report, shown
 from spectile.pipeline.product.report_measures import (
@@ -36,6 +36,8 @@ from spectile.pipeline.product.report_pair import pair_of
 from spectile.pipeline.product.view import View, open_view
 from spectile.pipeline.store.base import Storage, stem
 
+LARGEST_SHARES = 5
+"""Endmembers that are named."""
 MAP_SIDE = 800
 """Pixels along the longer side of a map, about."""
 
@@ -98,7 +100,7 @@ def gather(storage: Storage, markers: Mapping[Block, Marker] | None = None) -> R
     flags = flag_shares(view)
     return Report(
         name=stem(storage.name),
-        settings=_settings(view, plan),
+        settings=facts_of(view, plan),
         warnings=tuple(_warnings(view, plan, told, flags)),
         view=view,
         level=level,
@@ -118,7 +120,8 @@ def _named(place: object) -> str:
     return path.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or "unknown"
 
 
-def _settings(view: View, plan: Plan) -> dict[str, str]:
+def facts_of(view: View, plan: Plan) -> dict[str, str]:
+    """How a cube was made, for people, by name."""
     settings: Any = plan.settings
     model: Mapping[str, Any] = settings.get("model") or {}
     rows, cols = view.grid.shape
@@ -127,7 +130,6 @@ def _settings(view: View, plan: Plan) -> dict[str, str]:
     t = view.grid.transform
     size = f"{np.hypot(t.a, t.d):.6g} × {np.hypot(t.b, t.e):.6g}"
     x, y, lon, lat = view.place(rows / 2, cols / 2)
-    layers = [*plan.layers, *plan.quality]
     named = {
         **_scenes(plan),
         "channels": "; ".join(view.facts.get("channels") or _numbers(plan)),
@@ -135,7 +137,8 @@ def _settings(view: View, plan: Plan) -> dict[str, str]:
         "solver": f"{model.get('sampler', 'unknown')}, {model.get('steps', 'unknown')} steps a stage",
         "seed": model.get("seed", "unknown"),
         "samples": f"{plan.samples}, of which the cube holds the mean" if plan.samples > 1 else "1",
-        "layers": ", ".join(layers) or "none",
+        "layers": ", ".join(plan.every_layer) or "none",
+        **({"largest shares": _shares(view, plan)} if plan.endmembers else {}),
         "network": f"{model.get('dtype', 'unknown')} on {model.get('device', 'unknown')}"
         + (", compiled" if model.get("compiled") else ""),
         "tiles": f"{plan.tiling.tile} px, halo {plan.tiling.halo} px; blocks of {plan.block} px",
@@ -149,6 +152,17 @@ def _settings(view: View, plan: Plan) -> dict[str, str]:
         "digest": plan.digest,
     }
     return {key: shown(value) for key, value in named.items()}
+
+
+def _shares(view: View, plan: Plan) -> str:
+    """The endmembers with the largest mean shares; what they are not is said beside them."""
+    means = (view.group[ABUNDANCE].attrs.get("statistics") or {}).get("mean") or []
+    known = [
+        (mean, name) for mean, name in zip(means, plan.endmembers, strict=False) if isinstance(mean, float)
+    ]
+    largest = sorted(known, reverse=True)[:LARGEST_SHARES]
+    told = "; ".join(f"{name} {mean:.0%}" for mean, name in largest) or "unknown"
+    return f"{told}. What the model mixes its spectra of, no materials that are there"
 
 
 def _scenes(plan: Plan) -> dict[str, str]:

@@ -155,6 +155,18 @@ class Simulator:
             out[part] = label
         return out
 
+    def shares(self, row: int, col: int, height: int, width: int) -> Array:
+        """The (M, height, width) float32 share of each pixel that each of ``endmembers`` covers.
+
+        Seen from above; they add up to one.
+        """
+        out = np.zeros((len(self.endmembers), height, width), np.float32)
+        for part, (h, w), cover, _ in self._pieces(row, col, height, width):
+            at = np.indices((h, w))
+            for share, material, _ in self._shares(cover):
+                np.add.at(out[:, *part], (material, *at), share)
+        return out
+
     def write_rgb(
         self,
         path: Path,

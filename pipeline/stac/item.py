@@ -86,7 +86,7 @@ def _cube_facts(storage: Storage, taken: Span | None) -> Facts:
         "spectile:model": str(model.get("name", "unknown")),
         **({"spectile:model_digest": str(model["digest"])} if model.get("digest") else {}),
         "spectile:samples": plan.samples,
-        "spectile:layers": [*plan.layers, *plan.quality],
+        "spectile:layers": list(plan.every_layer),
         "spectile:bands": len(centre_nm),
         "spectile:wavelength_min": min(centre_nm),
         "spectile:wavelength_max": max(centre_nm),

@@ -56,6 +56,18 @@ class Positional:
         return 1000
 
 
+@dataclass
+class Mixing(Positional):
+    """One that mixes a library of three spectra too, by shares that add up to one."""
+
+    endmembers: tuple[str, ...] = ("water", "leaf", "dry soil, fine")
+
+    def predict(self, batch: Batch, samples: range) -> Iterator[np.ndarray]:
+        for spectra in super().predict(batch, samples):
+            weights = np.exp(4 * spectra[:, :6:2])
+            yield np.concatenate([spectra, weights / weights.sum(axis=1, keepdims=True)], axis=1)
+
+
 def made(block: Block, *, source: Source, tiling: Tiling, predictor: Predictor, **options) -> Mosaic:
     """One block of a scene."""
     reading = read_inputs({"rgb": source}, predictor.inputs, extent(tiling, block.window))

@@ -9,7 +9,7 @@ import pytest
 
 from spectile.catalog.bands import VNIR48
 from spectile.catalog.errors import UsageError
-from spectile.flows.training.endmembers import choose_endmembers, with_library
+from spectile.flows.training.endmembers import with_library
 from spectile.flows.training.recipe import read_recipe
 from spectile.flows.training.sources import EndmemberSource
 from spectile.model.hyperldm.preset import HyperConfig, HyperTraining, hyperldm_paper
@@ -26,13 +26,6 @@ def library(folder: Path, first_nm: int = 350) -> EndmemberSource:
         rows.append(",".join(f"{0.1 * number + (0.05 if at > 700 else 0.0):.3f}" for at in nm))
     (folder / "library.csv").write_text("\n".join(rows) + "\n")
     return EndmemberSource("library.csv", "made up", "CC0-1.0", leave_out=("2*",))
-
-
-def test_the_darkest_comes_first_and_then_the_farthest() -> None:
-    spectra = np.array([[0.5], [0.1], [0.9], [0.45], [0.2]], dtype=np.float32)
-    assert choose_endmembers(spectra, 4) == [1, 2, 0, 4]
-    with pytest.raises(UsageError, match="spectra in the library"):
-        choose_endmembers(spectra, 6)
 
 
 def test_a_configuration_gets_its_library_by_name(tmp_path: Path) -> None:

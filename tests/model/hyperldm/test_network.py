@@ -27,10 +27,10 @@ def network_of(config: HyperConfig) -> HyperLdm:
     return network
 
 
-def predictor_of(network: HyperLdm, batch: int = 4) -> NetworkPredictor:
+def predictor_of(network: HyperLdm, batch: int = 4, *, shares: bool = False) -> NetworkPredictor:
     return NetworkPredictor(
         network, name="tiny", digest="", fill=np.full(3, 0.2, np.float32), steps=network.config.steps,
-        seed=3, batch=batch, device="cpu", dtype="float32",
+        seed=3, batch=batch, device="cpu", dtype="float32", shares=shares,
     )  # fmt: skip
 
 
@@ -114,12 +114,16 @@ def test_a_picture_has_eight_bits_in_the_order_blue_green_red() -> None:
     assert seen.tolist() == pytest.approx([-1.0, 63 / 127.5 - 1.0, 1.0])
 
 
-def test_abundances_of_a_sample_add_up_to_one() -> None:
+def test_shares_follow_the_bands_where_they_are_asked_for_and_change_none() -> None:
     network = network_of(compact())
-    rgb = torch.rand(1, 3, 32, 32)
-    with torch.inference_mode():
-        begun = network.begin(rgb)
-        code = network.draw_code(begun, network.drawn_by(torch.Generator().manual_seed(0), 1, 32, 32))
-        shares = network.abundances(begun, code)
+    tile = Batch.of_colours(np.random.default_rng(0).random((1, 3, 32, 32), np.float32))
+    plain, mixed = (predictor_of(network, shares=shares) for shares in (False, True))
+    assert (plain.endmembers, mixed.endmembers) == ((), tuple(one.name for one in network.config.library))
+    (spectra,), (both,) = (list(one.predict(tile, range(1))) for one in (plain, mixed))
+    np.testing.assert_array_equal(both[:, :48], spectra)
+    shares = both[:, 48:]
     assert shares.shape == (1, 5, 32, 32)
-    assert torch.allclose(shares.sum(1), torch.ones(1, 32, 32), atol=1e-5)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
+    library = np.array([one.reflectance for one in network.config.library])
+    np.testing.assert_allclose(np.einsum("gb,nghw->nbhw", library, shares), spectra, atol=1e-5)
+    assert mixed.memory(256) > plain.memory(256)

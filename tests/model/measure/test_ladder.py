@@ -46,7 +46,9 @@ def fitted(name: str) -> Fitted:
     return RUNGS[name](*TRAIN, *VAL, seed=3)
 
 
-@pytest.mark.parametrize("name", RUNGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "hyperldm" else name for name in RUNGS]
+)
 def test_a_rung_gives_a_finite_cube_and_the_same_one_again(name: str) -> None:
     first, second = (fit.predict(TEST[0]) for fit in (fitted(name), RUNGS[name](*TRAIN, *VAL, seed=3)))
     assert first.shape == TEST[1].shape

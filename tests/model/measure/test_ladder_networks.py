@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spectile.model.measure.ladder_networks import Diffusion, trained
+from spectile.model.measure.ladder_networks import trained
+from spectile.model.measure.ladder_training import Diffusion
 from tests.model.measure.test_ladder import TEST, TRAIN, VAL
 
 

@@ -81,7 +81,9 @@ def test_counts_are_those_of_the_samples(predictor: NetworkPredictor, layers: tu
     assert all(array.dtype == np.uint16 and array.shape == (2, 48, 16, 24) for array in counts.values())
 
 
-def test_a_tile_that_is_not_finite_is_told(predictor: NetworkPredictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tile_that_is_not_finite_is_told(
+    predictor: NetworkPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch = batch_of(scene_of(), [(0, 0), (16, 32)], 32)
     sample = predictor._sample
 

@@ -13,7 +13,7 @@ from spectile.pipeline.block.mosaic import Kept, extent, mosaic_block, read_inpu
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tiling, blocks
 from tests.pipeline.block.test_mosaic import Held, scene
-from tests.pipeline.fakes import Positional
+from tests.pipeline.fakes import Mixing, Positional
 
 SHAPE = (150, 210)
 TILING = Tiling(SHAPE, 64, 8, 0, 8)
@@ -124,6 +124,26 @@ def test_tiles_with_nothing_valid_in_their_cores_are_skipped_and_counted():
     for _, counts in made.counts(LAYERS, everything(block)):
         assert (counts[:, :, 96:] == NODATA).all()
         assert (counts[:, :, :96] < NODATA).all()
+
+
+def test_shares_are_counted_beside_the_bands_whatever_the_block():
+    @dataclass
+    class Mixed(Mixing):
+        reach: int | None = 8
+
+    held = scene()
+    held.valid[60:64] = False
+    found = {}
+    for size in (50, 1000):
+        found[size] = np.zeros((3, *SHAPE), np.uint16)
+        for block in blocks(Window(0, 0, *SHAPE), size):
+            part = one(held, block, predictor=Mixed(), layers=())
+            arrays = dict(part.counts((), everything(block)))
+            assert arrays["reflectance"].shape[0] == 6
+            found[size][(slice(None), *block.window.slices)] = arrays["abundance"]
+    np.testing.assert_array_equal(found[50], found[1000])
+    assert (found[50][:, ~held.valid] == NODATA).all()
+    assert np.abs(found[50][:, held.valid].astype(int).sum(axis=0) - 10_000).max() <= 2
 
 
 def test_what_is_not_finite_is_refused_with_its_tile():

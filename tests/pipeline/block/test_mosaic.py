@@ -5,10 +5,11 @@ import pytest
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.inputs import Batch, InputSpec, Raster
-from spectile.pipeline.block.mosaic import Mosaic, extent, mosaic_block, read_inputs
+from spectile.pipeline.block.mosaic import Kept, Mosaic, extent, mosaic_block, read_inputs
+from spectile.pipeline.geometry.blend import tile_weights
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tiling, blocks, reflected
-from tests.pipeline.fakes import Positional, made
+from tests.pipeline.fakes import Mixing, Positional, made
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,35 @@ def test_samples_are_drawn_from_their_own_index():
     three = whole(held, tiling, samples=3)
     np.testing.assert_array_equal(three.samples[:1], whole(held, tiling).samples)
     assert np.abs(three.samples[1] - three.samples[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("overlapped", [False, True])
+@pytest.mark.parametrize(("block", "batch"), [(1000, 3), (50, 1), (64, 8)])
+def test_shares_are_the_blended_mean_of_the_samples_whatever_the_block_and_batch(block, batch, overlapped):
+    held, tiling, samples = scene(), Tiling((150, 210), 64, 8), 3
+    predictor = Mixing(leak=0.3, batch=batch)
+    found, kept = np.zeros((3, 150, 210), np.float32), Kept() if overlapped else None
+    order = list(blocks(Window(0, 0, 150, 210), block))
+    for each, then in zip(order, [*order[1:], None], strict=True):
+        part = made(each, source=held, tiling=tiling, predictor=predictor, samples=samples, kept=kept,
+                    then=then and then.window)  # fmt: skip
+        assert (part.samples.shape[1], part.shares) == (9, 3)
+        found[(slice(None), *each.window.slices)] = part.samples[:, 6:].mean(axis=0)
+    # One tile after the other, blended as spectra are, each sample by itself.
+    expected, plain = np.zeros_like(found), Mixing(leak=0.3)
+    for tile in tiling.tiles(Window(0, 0, 150, 210)):
+        raster = held.read(tile.window)
+        origins = np.array([[tile.window.row, tile.window.col]])
+        batch_of_one = Batch.of_colours(raster.values[None], origins=origins)
+        mean = np.mean([one[0, 6:] for one in plain.predict(batch_of_one, range(samples))], axis=0)
+        inside = tile.window.intersection(Window(0, 0, 150, 210))
+        cut = (slice(None), *inside.relative_to(tile.window).slices)
+        expected[(slice(None), *inside.slices)] += mean[cut] * tile_weights(tiling, tile, inside)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-5)
+    whole_block = made(Block(0, 0, Window(0, 0, 150, 210)), source=held, tiling=tiling,
+                       predictor=Mixing(leak=0.3), samples=samples)  # fmt: skip
+    np.testing.assert_array_equal(found, whole_block.samples[:, 6:].mean(axis=0))
 
 
 @dataclass

@@ -34,7 +34,8 @@ def _plan(transform: Affine = NORTH_UP) -> Plan:
 
 
 SHARE = Share({"name": "a"}, ((0, 0, 2),), ((0, 0, 2),))
-FULL = replace(_plan(), settings={"pair": {}}, samples=4, layers=LAYERS, quality=QUALITY, scenes=(SHARE,))
+FULL = replace(_plan(), settings={"pair": {}}, samples=4, layers=LAYERS, quality=QUALITY, scenes=(SHARE,),
+               endmembers=("a", "b", "c"))  # fmt: skip
 
 
 @given(st.integers(1, 4096))
@@ -58,10 +59,12 @@ def test_spectra_have_bands_and_maps_have_none() -> None:
     arrays = cube_arrays(FULL)
     spectral = {name for name, spec in arrays.items() if spec.is_spectral}
     assert spectral == {"reflectance", "reflectance_sd", "reflectance_q05", "reflectance_q95"}
-    assert arrays["reflectance_sd"].layout(48, (300, 350)).shape == (48, 300, 350)
-    assert arrays["quality"].layout(48, (300, 350)).shape == (300, 350)
-    assert arrays["wavelength"].layout(48, (300, 350)).shards is None
-    assert (arrays["reflectance"].pixel_bytes(48), arrays["quality"].pixel_bytes(48)) == (96, 1)
+    assert arrays["reflectance_sd"].layout(FULL, (300, 350)).shape == (48, 300, 350)
+    assert arrays["abundance"].layout(FULL, (300, 350)).chunks == (3, 256, 256)
+    assert arrays["quality"].layout(FULL, (300, 350)).shape == (300, 350)
+    assert arrays["wavelength"].layout(FULL, (300, 350)).shards is None
+    sizes = {name: arrays[name].pixel_bytes(FULL) for name in ("reflectance", "abundance", "quality")}
+    assert sizes == {"reflectance": 96, "abundance": 6, "quality": 1}
 
 
 @pytest.mark.parametrize("name", block_arrays(FULL))
@@ -70,7 +73,7 @@ def test_an_array_of_reflectance_says_what_its_counts_mean_and_others_do_not(nam
     attributes = array_attributes(spec, FULL)
     assert attributes["long_name"]
     assert attributes["grid_mapping"] == "spatial_ref"
-    counts = name.startswith("reflectance") or name.endswith(("_consistency", "_disagreement"))
+    counts = name.startswith(("reflectance", "abundance")) or name.endswith(("_consistency", "_disagreement"))
     assert (attributes.get("_FillValue") == NODATA == spec.fill) is counts
     assert ("scale_factor" in attributes) is counts
     assert ("flag_meanings" in attributes) is (name in ("valid", "quality"))

@@ -9,15 +9,17 @@ from spectile.catalog.calibration import Calibration
 from spectile.catalog.counts import NODATA
 from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import Raster
+from spectile.pipeline.block.predict import endmembers_of
 from spectile.pipeline.cube.finish import finalise
-from spectile.pipeline.cube.record import finished_blocks, open_cube, shard_keys
+from spectile.pipeline.cube.record import finished_blocks, load_plan, open_cube, shard_keys
+from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.cube.write import create_cube, write_block
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling, reflected
-from spectile.pipeline.plan.layers import LAYERS, array_name, choose_layers
+from spectile.pipeline.plan.layers import LAYERS, array_name, choose_endmembers, choose_layers
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.opening import open_storage
-from tests.pipeline.fakes import NORTH_UP, SIX, UTM, Positional, made
+from tests.pipeline.fakes import NORTH_UP, SIX, UTM, Mixing, Positional, made
 
 # Of 0.1, 0.2, 0.3 and 0.6 the mean is 0.3 and the sum of squares about it 0.14.
 DRAWN = np.array([0.1, 0.2, 0.3, 0.6])
@@ -51,7 +53,8 @@ class Noise:
 
 def make(root, predictor, *, samples=4, layers=LAYERS, block=512, shape=(700, 600)):
     grid = Grid(shape, NORTH_UP, UTM)
-    plan = Plan(grid, grid.window, Tiling(shape), block, len(SIX), samples, layers, {"seed": 0})
+    plan = Plan(grid, grid.window, Tiling(shape), block, len(SIX), samples, layers, {"seed": 0},
+                endmembers=endmembers_of(predictor))  # fmt: skip
     cube = create_cube(open_storage(root), plan, SIX, calibration=predictor.calibration)
     for each in plan.blocks:
         mosaic = made(each, source=Noise(), tiling=plan.tiling, predictor=predictor, samples=samples)
@@ -153,3 +156,43 @@ def test_a_block_is_done_when_all_of_its_layers_are(tmp_path):
         "reflectance", "reflectance_sd", "reflectance_q05", "reflectance_q95", "valid"
     }  # fmt: skip
     assert set(finished_blocks(cube)) == set(cube.plan.blocks)
+
+
+def test_shares_are_asked_for_by_name_of_a_model_that_has_them():
+    names = Mixing().endmembers
+    assert choose_endmembers(("sd", "abundance"), names, model="m") == names
+    assert choose_endmembers(("sd",), names, model="m") == choose_endmembers(None, (), model="m") == ()
+    with pytest.raises(
+        UsageError, match=r"mixes no spectral library.*--layers abundance --model vnir48"
+    ) as told:
+        choose_endmembers(("abundance",), (), model="vnir48")
+    assert "\n" not in str(told.value)
+
+
+def test_a_cube_holds_the_shares_of_named_spectra_beside_its_own(tmp_path):
+    cube = make(tmp_path / "cube.zarr", Mixing(leak=0.3), layers=("sd",))
+    root, valid = cube.storage.root, Noise().read(cube.plan.window)[1]
+    shares = open_cube(root).abundance
+    assert shares.dims == ("endmember", "y", "x")
+    assert shares.endmember.values.tolist() == ["water", "leaf", "dry soil, fine"]
+    leaf = shares.sel(endmember="leaf").values
+    assert np.isnan(leaf[~valid]).all()
+    np.testing.assert_allclose(shares.values[:, valid].sum(axis=0), 1, atol=2e-4)
+    assert leaf[valid].std() > 0.01
+    said = zarr.open_group(root, mode="r")["abundance"].attrs
+    assert said["statistics"]["mean"] == pytest.approx(shares.values[:, valid].mean(axis=1), abs=1e-5)
+    assert said["scale_factor"] == 1e-4
+    assert "no material" in said["comment"]
+    # Other readers find the names too, and coarser levels hold means of the shares.
+    other = xr.open_zarr(root, group="overviews/2", consolidated=False)
+    assert other.endmember.values.tolist() == ["water", "leaf", "dry soil, fine"]
+    assert float(other.abundance[1, -1, -1]) == pytest.approx(leaf[-2:, -2:].mean(), abs=1e-4)
+    assert not verify_cube(cube.storage)
+    assert load_plan(cube.storage).every_layer == ("sd", "abundance")
+
+
+@pytest.mark.parametrize("names", [("",), ("x" * 201,), ("a",) * 1025])
+def test_names_that_no_cube_can_hold_are_refused(names):
+    grid = Grid((600, 700), NORTH_UP, UTM)
+    with pytest.raises(UsageError, match="endmember"):
+        Plan(grid, grid.window, Tiling(grid.shape), 512, 6, endmembers=names)

@@ -17,7 +17,7 @@ from spectile.pipeline.product import export as exporting
 from spectile.pipeline.product import formats as export_formats
 from spectile.pipeline.product.export import FORMATS, export_cube
 from spectile.pipeline.store.opening import open_storage
-from tests.pipeline.product.exports import SHAPE, TARGETS, make_cube, read
+from tests.pipeline.product.exports import ENDMEMBERS, SHAPE, TARGETS, make_cube, read
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,24 @@ def test_a_region_may_be_in_longitude_and_latitude(cube, tmp_path):
 
 
 @pytest.mark.parametrize("to", FORMATS)
+def test_shares_are_exported_with_the_names_of_their_spectra(cube, tmp_path, to):
+    facts = export_cube(cube, tmp_path / TARGETS[to], to=to, layer="abundance")
+    assert facts["shape"] == [2, *SHAPE]
+    shares = read(tmp_path / TARGETS[to], to, "abundance")
+    np.testing.assert_array_equal(shares, zarr.open_group(cube, mode="r")["abundance"][:])
+    if to in ("netcdf", "zarr2"):
+        with xr.open_dataset(tmp_path / TARGETS[to], decode_coords="all",
+                             engine="h5netcdf" if to == "netcdf" else "zarr") as opened:  # fmt: skip
+            assert opened.endmember.values.tolist() == list(ENDMEMBERS)
+    else:
+        with rasterio.open(tmp_path / TARGETS[to]) as dataset:
+            # A header of ENVI separates names by commas.
+            assert [name.replace(":", ",") for name in dataset.descriptions] == list(ENDMEMBERS)
+    with pytest.raises(UsageError, match="no bands to choose"):
+        export_cube(cube, tmp_path / "no.tif", to="geotiff", layer="abundance", bands="550")
+
+
+@pytest.mark.parametrize("to", FORMATS)
 def test_layers_and_maps_without_bands(cube, tmp_path, to):
     export_cube(cube, tmp_path / TARGETS[to], to=to, layer="sd", bands="B002")
     spread = read(tmp_path / TARGETS[to], to, "reflectance_sd")
@@ -113,7 +131,7 @@ def test_a_folder_that_is_no_export_is_never_replaced(cube, tmp_path):
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"layer": "q05"}, r"no such layer \(got q05, expected reflectance, sd, valid\)"),
+        ({"layer": "q05"}, r"no such layer \(got q05, expected abundance, reflectance, sd, valid\)"),
         ({"layer": "valid", "bands": "550"}, "no bands to choose"),
         ({"bands": "700"}, "no band at 700 nm"),
         ({"out": "s3://bucket/e.tif"}, "written to this machine"),

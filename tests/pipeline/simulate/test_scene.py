@@ -83,6 +83,16 @@ def test_no_material_covers_most_of_a_scene(name: str) -> None:
     assert families >= {"crop", "grass", "tree", "soil", "road", "tile", "roof"}
 
 
+def test_shares_are_those_of_all_that_is_seen_of_a_pixel() -> None:
+    simulator = Simulator(seed=2, sun_elevation_deg=85.0)
+    shares, labels = simulator.shares(0, 0, 90, 70), simulator.labels(0, 0, 90, 70)
+    np.testing.assert_allclose(shares.sum(axis=0), 1, atol=1e-5)
+    largest = np.take_along_axis(shares, labels[None].astype(np.intp), axis=0)[0]
+    # A material may lie in two layers of a pixel, whose shares add up.
+    assert np.mean(largest >= shares.max(axis=0) - 1e-5) > 0.99
+    assert np.mean((shares.max(axis=0) < 0.9) & (shares.max(axis=0) > 0.1)) > 0.01
+
+
 def test_truth_stays_within_physical_bounds_and_has_shadows() -> None:
     truth = Simulator(seed=2).truth(0, 0, 256, 256)
     assert truth.min() > 0.0
