@@ -28,8 +28,12 @@ def hsi_difference(pair: PairModel, window: PairWindow, spectra: Floats) -> Floa
     ----------
     spectra : (B, H, W) what was fused of the window.
     """
-    left = window.hsi - coarsen(spectra, pair.ratio, pair.psf_sigma)
-    found: Floats = np.sqrt(np.square(left).mean(axis=0))
+    return difference(window, coarsen(spectra, pair.ratio, pair.psf_sigma))
+
+
+def difference(window: PairWindow, seen: Floats) -> Floats:
+    """The same where X B D, (B, h, w), is known."""
+    found: Floats = np.sqrt(np.square(window.hsi - seen).mean(axis=0))
     return np.where(window.hsi_valid, found, np.float32(np.nan))
 
 

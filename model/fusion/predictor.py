@@ -6,7 +6,9 @@ It implements ``spectile.pipeline.block.predict.FusingPredictor`` by its shape.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator, Mapping
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +24,8 @@ from spectile.catalog.inputs import Batch, InputSpec
 from spectile.catalog.limits import check_seed
 from spectile.model.device import resolve_device
 from spectile.model.diffusion.noise import noise
-from spectile.model.fusion.consistency import hsi_difference
-from spectile.model.fusion.fuser import CLOSED, Fuser
+from spectile.model.fusion.consistency import difference, hsi_difference
+from spectile.model.fusion.fuser import CLOSED, Fuser, Sharp, Window
 from spectile.model.fusion.learned import Learned, load_learned
 from spectile.model.fusion.pair import PairModel, PairWindow
 from spectile.model.fusion.window import changed_pixels, prepare
@@ -34,6 +36,8 @@ DEFAULT = "fuse"
 """The name of whatever did best on the pair itself."""
 PREFIX = "fuse:"
 BATCH = 4
+TOGETHER = 8
+"""Bands that are expanded at once: few enough to stay in the processor's cache."""
 FINE, COARSE = 0, 1
 """Stages of the noise: on the fine grid, and on the coarse one."""
 
@@ -46,6 +50,17 @@ class Findings(NamedTuple):
     all fine pixels of a coarse one."""
     changed: NDArray[np.bool_]
     """(N, h, w) where the scenes differ, so that the upsampled HSI was taken."""
+
+
+class _Fused(NamedTuple):
+    """What else is known of the means that were predicted last."""
+
+    spectra: weakref.ref[NDArray[np.float32]]
+    """They."""
+    windows: list[Window]
+    """What each was fused of."""
+    seen: list[Tensor | None]
+    """(B, h, w) of each, what the coarse sensor sees of it, if that is known."""
 
 
 def method_names() -> tuple[str, ...]:
@@ -123,6 +138,7 @@ class FusionPredictor:
         self.pair, self.name, self.batch = pair, name, batch
         self._seed, self._samples, self._learned = seed, samples, learned
         self._fuser = Fuser(pair, device=device)
+        self._fused: _Fused | None = None
         seen = pair.gain * (pair.response @ pair.mean) + pair.offset
         self.inputs = (
             InputSpec("msi", pair.msi_bands, tuple(map(float, seen))),
@@ -202,28 +218,28 @@ class FusionPredictor:
                 "the tile is no whole number of coarse pixels", got=f"{height}×{width} px",
                 expected=f"multiples of {self.stride}", remedy="choose another --tile",
             )  # fmt: skip
-        if self._learned is not None:
-            for sample in samples:
-                with torch.inference_mode():
-                    drawn = [
-                        self._draw(self._learned, part, origin, sample)
-                        for part, origin in zip(self._parts(batch), batch.origins.tolist(), strict=True)
-                    ]
-                yield np.stack(drawn)
-            return
-        if self._samples is None:
-            with torch.inference_mode():
-                fused = np.stack([self._mean(part) for part in self._parts(batch)])
-            for _ in samples:
-                yield fused
-            return
+        with torch.inference_mode():
+            windows = [prepare(self._fuser, part) for part in self._parts(batch)]
+            if self._learned is None and self._samples is not None:
+                solved = [self._fuser.solve(window, self.name, spread=True) for window in windows]
         for sample in samples:
+            spectra = np.empty((len(windows), len(self.bands), height, width), dtype=np.float32)
+            seen = []
             with torch.inference_mode():
-                out = [
-                    self._sample(part, origin, sample)
-                    for part, origin in zip(self._parts(batch), batch.origins.tolist(), strict=True)
-                ]
-            yield np.stack(out)
+                for at, (window, origin, out) in enumerate(
+                    zip(windows, batch.origins.tolist(), torch.from_numpy(spectra), strict=True)
+                ):
+                    if self._learned is not None:
+                        out.copy_(self._draw(self._learned, window, origin, sample))
+                    elif self._samples is not None:
+                        self._sample(solved[at], window, origin, sample, out)
+                    else:
+                        seen.append(self._mean(window, out))
+            if self._samples is None and self._learned is None:
+                self._fused = _Fused(weakref.ref(spectra), windows, seen)
+                yield from repeat(spectra, len(samples))
+                return
+            yield spectra
 
     def inspect(self, batch: Batch, mean: NDArray[np.float32]) -> Findings:
         """What it finds in tiles, a pure function of each.
@@ -233,11 +249,21 @@ class FusionPredictor:
         mean : (N, B, h, w) mean of the samples of the tiles, reflectance.
         """
         differences, changes = [], []
-        for part, spectra in zip(self._parts(batch), mean, strict=True):
+        known = self._fused if self._fused is not None and self._fused.spectra() is mean else None
+        for at, (part, spectra) in enumerate(zip(self._parts(batch), mean, strict=True)):
+            seen = None if known is None else known.seen[at]
             with torch.inference_mode():
-                left = hsi_difference(self.pair, part, spectra)
-                differences.append(self._repeat(np.where(part.hsi_valid, left, 0.0)))
-                changes.append(self._repeat(changed_pixels(self._fuser, part)))
+                if known is None or seen is None:
+                    left, changed = (
+                        hsi_difference(self.pair, part, spectra),
+                        changed_pixels(self._fuser, part),
+                    )
+                else:
+                    edge = self._fuser.margin
+                    left = difference(part, seen.cpu().numpy())
+                    changed = known.windows[at].differs[edge:-edge, edge:-edge].cpu().numpy()
+            differences.append(self._repeat(np.where(part.hsi_valid, left, 0.0)))
+            changes.append(self._repeat(changed))
         return Findings(np.stack(differences).astype(np.float32), np.stack(changes).astype(np.bool_))
 
     def _repeat(self, coarse: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -248,48 +274,99 @@ class FusionPredictor:
         for values in zip(hsi.values, hsi.valid, msi.values, msi.valid, strict=True):
             yield PairWindow(*values)
 
-    def _finish(self, spectra: Tensor) -> NDArray[np.float32]:
-        """Without the margin, in the range that a reflectance can have."""
+    def _inner(self, fields: Tensor) -> Tensor:
+        """Fields (…, H, W) without their margin."""
         edge = self._fuser.margin * self.pair.ratio
-        inner = spectra[:, edge:-edge, edge:-edge].clamp(0.0, REFLECTANCE_LIMIT)
-        found: NDArray[np.float32] = inner.contiguous().cpu().numpy()
-        return found
+        return fields[..., edge:-edge, edge:-edge]
 
-    def _mean(self, part: PairWindow) -> NDArray[np.float32]:
-        window = prepare(self._fuser, part)
-        fused = CLOSED[self.name].fuse(self._fuser, window)
+    def _mean(self, window: Window, out: Tensor) -> Tensor | None:
+        """Put the mean into ``out`` (B, h, w); as of ``_expand``, or None."""
+        method = CLOSED[self.name]
+        if method.solves is not None:
+            solved = self._fuser.solve(window, method.solves)
+            return self._expand(self._fuser.spectra[method.solves], solved.mean, window, out)
+        fused = method.fuse(self._fuser, window)
         if window.changed.any():
             fused = torch.lerp(fused, self._fuser.upsample(window.hsi), window.changed)
-        return self._finish(fused)
+        out.copy_(self._inner(fused).clamp(0.0, REFLECTANCE_LIMIT))
+        return None
 
-    def _sample(self, part: PairWindow, origin: list[int], sample: int) -> NDArray[np.float32]:
+    def _sample(self, solved: Sharp, window: Window, origin: list[int], sample: int, out: Tensor) -> None:
+        """Put a sample into ``out`` (B, h, w): the mean, and a draw of its error."""
         fuser, ratio = self._fuser, self.pair.ratio
-        window = prepare(fuser, part)
-        sharp = fuser.solve(window, "mixture", spread=True)
-        height, width = sharp.mean.shape[1:]
+        height, width = solved.mean.shape[1:]
         at = torch.tensor([[one - fuser.margin * ratio for one in origin]])
         white, coarse = (
             noise(
                 seed=self._seed, stage=stage, step=0, sample=sample, channels=channels,
                 origins=at // step, height=height // step, width=width // step, device=fuser.device,
             )[0]
-            for stage, step, channels in ((FINE, 1, 2 * len(sharp.mean)), (COARSE, ratio, len(sharp.mean)))
+            for stage, step, channels in (
+                (FINE, 1, 2 * len(solved.mean)), (COARSE, ratio, len(solved.mean))
+            )
         )  # fmt: skip
-        error = fuser.residual(sharp.scale, white.reshape(-1, 2, height, width), coarse)
-        factor = fuser.tensor(self.pair.calibration[0])[:, None, None]
-        spectra = fuser.to_spectra(sharp.mean, "mixture")
-        if window.changed.any():
-            spectra = torch.lerp(spectra, fuser.upsample(window.hsi), window.changed)
-        return self._finish(spectra + factor * torch.tensordot(fuser.spectra["mixture"], error, 1))
+        error = fuser.residual(solved.scale, white.reshape(-1, 2, height, width), coarse)
+        factor = fuser.tensor(self.pair.calibration[0])[:, None]
+        self._expand(fuser.spectra[self.name], solved.mean, window, out, factor, error)
 
-    def _draw(
-        self, learned: Learned, part: PairWindow, origin: list[int], sample: int
-    ) -> NDArray[np.float32]:
-        """A learned method's sample; it sees the window without the margin, filled and calibrated."""
-        window, ratio = prepare(self._fuser, part), self.pair.ratio
+    def _expand(
+        self,
+        basis: Tensor,
+        solved: Tensor,
+        window: Window,
+        out: Tensor,
+        factor: Tensor | None = None,
+        error: Tensor | None = None,
+    ) -> Tensor:
+        """Put the spectra of coefficients into ``out`` (B, h, w), in the range that a reflectance can have.
+
+        All that is linear is one product, a few bands at a time, so that nothing as large as the spectra
+        themselves is made and read again. What the coarse sensor sees of them is a product too, but for bands
+        that were cut to that range.
+
+        Parameters
+        ----------
+        basis : (B, p), beside the mean spectrum.
+        solved : (p, H, W) with its margin.
+        factor, error : (B, 1) and (p, H, W) of what is added of the error.
+
+        Returns
+        -------
+        (B, h / r, w / r) what the coarse sensor sees of ``out``.
+        """
+        fuser, shape = self._fuser, out.shape[1:]
+        changed = self._inner(window.changed)
+        terms = torch.cat([self._inner(solved), torch.ones_like(changed)[None]])
+        matrix = torch.cat([basis, fuser.centre[:, :, 0]], dim=1)
+        mixed = bool(changed.any())
+        if mixed:
+            terms = terms * (1.0 - changed)
+        if factor is not None and error is not None:
+            terms = torch.cat([terms, self._inner(error)])
+            matrix = torch.cat([matrix, factor * basis], dim=1)
+        coarse, terms, target = fuser.coarsen(terms), terms.flatten(1), out.flatten(1)
+        seen = torch.tensordot(matrix, coarse, 1)
+        together = TOGETHER if terms.device.type == "cpu" else len(matrix)
+        for first in range(0, len(matrix), together):
+            bands = slice(first, first + together)
+            spectra = torch.mm(
+                matrix[bands], terms, out=target[bands] if target.device == terms.device else None
+            )
+            if mixed:
+                upsampled = self._inner(fuser.upsample(window.hsi[bands]))
+                spectra.addcmul_(changed.reshape(1, -1), upsampled.flatten(1))
+            low, high = spectra.aminmax()
+            if mixed or low < 0.0 or high > REFLECTANCE_LIMIT:
+                spectra.clamp_(0.0, REFLECTANCE_LIMIT)
+                seen[bands] = fuser.coarsen(spectra.reshape(-1, *shape))
+            if target.device != terms.device:
+                target[bands] = spectra
+        return seen
+
+    def _draw(self, learned: Learned, window: Window, origin: list[int], sample: int) -> Tensor:
+        """(B, h, w) a learned method's sample; it sees the window without the margin, filled, calibrated."""
         edge = self._fuser.margin
-        fine = slice(edge * ratio, -edge * ratio)
-        hsi, msi = window.hsi[:, edge:-edge, edge:-edge], window.msi[:, fine, fine]
+        hsi, msi = window.hsi[:, edge:-edge, edge:-edge], self._inner(window.msi)
 
         def draw(stage: int, step: int) -> Tensor:
             return noise(
@@ -300,10 +377,9 @@ class FusionPredictor:
 
         spectra = learned.fuse(hsi, msi, draw)
         if window.changed.any():
-            upsampled = self._fuser.upsample(window.hsi)[:, fine, fine]
-            spectra = torch.lerp(spectra, upsampled, window.changed[fine, fine])
-        found: NDArray[np.float32] = spectra.clamp(0.0, REFLECTANCE_LIMIT).cpu().numpy()
-        return found
+            upsampled = self._inner(self._fuser.upsample(window.hsi))
+            spectra = torch.lerp(spectra, upsampled, self._inner(window.changed))
+        return spectra.clamp(0.0, REFLECTANCE_LIMIT)
 
     def memory(self, tile: int) -> int:
         """Bytes at the peak of a call of ``batch`` square tiles of ``tile`` pixels."""
