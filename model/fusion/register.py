@@ -201,9 +201,9 @@ def _correlate(views: Sequence[_View], weights: Floats) -> tuple[tuple[float, fl
             np.conj(np.fft.rfft2(part)) for part in (placed[-1:], placed[:-1], np.square(placed[:-1]))
         )
         mask, msi, power = (np.fft.rfft2(part) for part in (fine[-1:], fine[:-1], np.square(fine[:-1])))
-        pairs = (counted, mask), (known, mask), (squared, mask), (counted, msi), (counted, power), (known, msi)
-        totals = sums.setdefault((size[0], size[1]), [np.zeros((), dtype=complex)] * len(pairs))
-        for number, (one, other) in enumerate(pairs):
+        both = (counted, mask), (known, mask), (squared, mask), (counted, msi), (counted, power), (known, msi)
+        totals = sums.setdefault((size[0], size[1]), [np.zeros((), dtype=complex)] * len(both))
+        for number, (one, other) in enumerate(both):
             totals[number] = totals[number] + one * other
     for size, totals in sums.items():
         (count,), x, xx, y, yy, xy = (np.fft.irfft2(total, s=size) for total in totals)
