@@ -20,6 +20,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from spectile.catalog.bands import VNIR48
+from spectile.catalog.counts import NODATA
 from spectile.flows.benchmark.model import machine
 from spectile.flows.run.state import peak_memory_bytes
 from spectile.pipeline.cube import ledger
@@ -29,7 +30,6 @@ from spectile.pipeline.cube.shards import encode_shard, read_metadata, shard_key
 from spectile.pipeline.cube.write import create_cube
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
-from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.plan import SHARD, Plan
 from spectile.pipeline.store.opening import open_storage
 

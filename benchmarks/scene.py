@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from spectile.catalog.counts import SCALE
 from spectile.flows.benchmark.model import machine
 from spectile.flows.run.planning import prepare
 from spectile.flows.run.settings import SceneSettings
@@ -34,7 +35,6 @@ from spectile.pipeline.block.mosaic import extent, mosaic_block, read_inputs
 from spectile.pipeline.cube.record import load_plan, open_cube
 from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.geometry.tiling import Block
-from spectile.pipeline.plan.counts import SCALE
 from spectile.pipeline.product.quality import seams
 from spectile.pipeline.scene.source import open_source
 from spectile.pipeline.simulate.scene import Simulator

@@ -13,12 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spectile.catalog.errors import BlockError, NetworkError, StoreError
+from spectile.pipeline.block.counted import Counted, count_block
 from spectile.pipeline.block.mosaic import Kept, Mosaic, Reading, Source, extent, mosaic_block, read_inputs
 from spectile.pipeline.block.predict import Predictor
 from spectile.pipeline.cube.attempts import note_failure
@@ -195,7 +196,7 @@ class _Run:
 
     def _predict(
         self, block: Block, reading: Future[_Read], then: Block | None
-    ) -> tuple[Mosaic, NDArray[np.uint16] | None]:
+    ) -> tuple[Mosaic | Counted, NDArray[np.uint16] | None]:
         tried = 0
         while True:
             told: list[int] = []
@@ -228,7 +229,9 @@ class _Run:
                 time.sleep(BACK_OFF_SECONDS * 2**tried)
                 tried += 1
 
-    def _mosaic(self, block: Block, reading: Reading, then: Block | None, told: list[int]) -> Mosaic:
+    def _mosaic(
+        self, block: Block, reading: Reading, then: Block | None, told: list[int]
+    ) -> Mosaic | Counted:
         started = time.perf_counter()
 
         def tell(count: int) -> None:
@@ -237,21 +240,18 @@ class _Run:
             if self.max_seconds is not None and time.perf_counter() - started > self.max_seconds:
                 raise _TooLong("the block takes too long", expected=f"at most {self.max_seconds:g} s")
 
-        return mosaic_block(
-            block,
-            reading=reading,
-            tiling=self.cube.plan.tiling,
-            predictor=self.predictor,
-            samples=self.cube.plan.samples,
-            batch=self._batch,
-            on_tiles=tell,
-            kept=self._kept if self.overlapped else None,
-            then=None if then is None else then.window,
-            inspection=self._inspection,
-        )
+        plan = self.cube.plan
+        options: dict[str, Any] = {
+            "reading": reading, "tiling": plan.tiling, "predictor": self.predictor, "samples": plan.samples,
+            "batch": self._batch, "on_tiles": tell, "kept": self._kept if self.overlapped else None,
+            "then": None if then is None else then.window, "inspection": self._inspection,
+        }  # fmt: skip
+        if plan.tiling.ramp == 0:
+            return count_block(block, layers=plan.layers, **options)
+        return mosaic_block(block, **options)
 
     def _write(
-        self, block: Block, mosaic: Mosaic, index: NDArray[np.uint16] | None, seconds: float
+        self, block: Block, mosaic: Mosaic | Counted, index: NDArray[np.uint16] | None, seconds: float
     ) -> Marker:
         return self._tried(
             lambda: write_block(self.cube, block, mosaic, source=index, seconds=seconds),

@@ -25,13 +25,17 @@ from numpy.typing import NDArray
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
+from spectile.catalog.choices import Layer
+from spectile.catalog.counts import Part
 from spectile.catalog.errors import BlockError, SpectileError, UsageError
 from spectile.catalog.inputs import Batch, InputSpec
 from spectile.catalog.urls import locate
 from spectile.flows.run import predictors, state
 from spectile.flows.run.dispatch import Dispatch
+from spectile.flows.run.lattice import lattice
 from spectile.flows.run.settings import FusionNetwork, Settings
 from spectile.flows.run.state import Observer, Prepared, Tally
+from spectile.pipeline.block.counted import count_tiles
 from spectile.pipeline.block.predict import FusingPredictor, Predictor
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, finished_blocks
@@ -119,6 +123,12 @@ class DistantPredictor:
         """As the network does."""
         return self.network().predict(batch, samples)
 
+    def count(
+        self, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
+    ) -> tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_]]:
+        """As the network does."""
+        return count_tiles(self.network(), batch, samples, layers, cut)
+
     def inspect(
         self, batch: Batch, mean: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -129,7 +139,7 @@ class DistantPredictor:
 
     def memory(self, tile: int) -> int:
         """Peak memory of a call for tiles of the run."""
-        assert tile == self.wanted.tile, tile
+        assert tile == lattice(self.wanted, self, (1, 1)).tile, tile
         return self.bytes_per_call
 
 
@@ -139,7 +149,8 @@ def describe_network(wanted: Settings) -> DistantPredictor:
         predictor = _load(wanted)
         return DistantPredictor(
             wanted, predictor.bands, predictor.inputs, predictor.stride, predictor.reach,
-            predictor.calibration, dict(predictor.settings), predictor.memory(wanted.tile),
+            predictor.calibration, dict(predictor.settings),
+            predictor.memory(lattice(wanted, predictor, (1, 1)).tile),
             predictor.response if isinstance(predictor, FusingPredictor) else None,
         )  # fmt: skip
 

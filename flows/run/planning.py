@@ -20,6 +20,7 @@ from spectile.catalog.sizes import width_by_height
 from spectile.catalog.urls import locate
 from spectile.flows.run import predictors
 from spectile.flows.run.choice import with_model
+from spectile.flows.run.lattice import lattice
 from spectile.flows.run.outputs import check_apart, check_place
 from spectile.flows.run.register import check_catalog
 from spectile.flows.run.settings import (
@@ -40,7 +41,6 @@ from spectile.pipeline.cube.record import (
     read_status,
 )
 from spectile.pipeline.geometry.grid import Window
-from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.line.source import LineSource
 from spectile.pipeline.pair.source import Pair
 from spectile.pipeline.plan.cost import Workload, input_channels
@@ -190,7 +190,7 @@ def _plan_run(
     for notice in source.notices:
         LOG.warning(notice)
     grid = source.grid
-    tiling = _tiling(settings, grid.shape, predictor)
+    tiling = lattice(settings, predictor, grid.shape)
     window = grid.window if settings.region is None else grid.window_of(settings.region)
     if isinstance(source, Pair):
         if window.size and not window.intersection(source.extent).size:
@@ -248,18 +248,6 @@ def _plan_run(
     overlapped = workload.overlaps(settings.memory)
     estimate = workload.estimate(overlapped=overlapped, seconds_per_tile=seconds)
     return Prepared(settings, source, predictor, plan, estimate, crew)
-
-
-def _tiling(settings: CubeSettings, shape: tuple[int, int], predictor: Predictor) -> Tiling:
-    """The lattice of tiles; of a pair, sides are rounded up to whole pixels of the HSI."""
-    if not isinstance(settings, FuseSettings):
-        return Tiling(shape, settings.tile, settings.halo)
-    stride = predictor.stride
-    halo = -(-max(settings.halo, predictor.reach or 0) // stride) * stride
-    tile = -(-max(settings.tile, 4 * halo) // stride) * stride
-    if (tile, halo) != (settings.tile, settings.halo):
-        LOG.info("tiles of %d px with a halo of %d px: whole pixels of the HSI", tile, halo)
-    return Tiling(shape, tile, halo)
 
 
 def _met(region: Window, clip: Window) -> Window:

@@ -12,7 +12,7 @@ from spectile.pipeline.block.predict import BandsRepeat, Predictor
 def predictor_of(settings: Settings, *, weights: bool = True) -> Predictor:
     """The predictor that the settings name, loaded in this process; without weights it cannot predict."""
     if is_repeat(settings.model):
-        return BandsRepeat(batch=settings.batch or 8, sensor=settings.model.partition(":")[2])
+        return BandsRepeat(batch=settings.batch or 1, sensor=settings.model.partition(":")[2])
     if isinstance(settings, FusionNetwork):
         from spectile.flows.run.fused import load_fused
 

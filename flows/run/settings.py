@@ -94,11 +94,15 @@ class Settings:
     ] = None
     seed: Annotated[Seed, Field(description="Seed of the noise."), Option(metavar="S")] = 0
     tile: Annotated[
-        int, Field(ge=1, description="Side of a tile, halo included, px."), Option(metavar="PX")
-    ] = 256
+        int | None,
+        Field(ge=1, description="Side of a tile, halo included, px."),
+        Option(metavar="PX", show_default="512 and twice the halo; 256 where a model sees whole tiles"),
+    ] = None
     halo: Annotated[
-        int, Field(ge=0, description="Overlap on each side of a tile's core, px."), Option(metavar="PX")
-    ] = 32
+        int | None,
+        Field(ge=0, description="Pixels around a tile's core that the model sees too, px."),
+        Option(metavar="PX", show_default="how far the model looks; 32 where it sees whole tiles"),
+    ] = None
     block: Annotated[
         int | None,
         # A block is whole shards of the cube.

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
+from spectile.catalog.choices import Layer
+from spectile.catalog.counts import Moments, Part, stored_parts
 from spectile.catalog.errors import CheckpointError, NetworkError, UsageError
 from spectile.catalog.inputs import Batch, InputSpec
 from spectile.model import checkpoint
@@ -137,25 +139,9 @@ class NetworkPredictor:
         NetworkError
             Where torch fails otherwise.
         """
-        rasters, origins = [batch.rasters[spec.name].values for spec in self._inputs], batch.origins
-        count, _, height, width = rasters[0].shape
-        if height % self.stride or width % self.stride:
-            raise UsageError(
-                "the tile does not fit the network",
-                got=f"{height}×{width} px",
-                expected=f"sides that are multiples of {self.stride}",
-                remedy="choose another --tile",
-            )
-        if count > batch.size:
-            raise UsageError("more tiles than the batch holds", got=count, expected=f"up to {batch.size}")
-        group = 1 if self._device.type == "cpu" else batch.size
-
-        def padded(values: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(np.concatenate([values, np.repeat(values[-1:], -count % group, axis=0)]))
-
-        places = padded(origins)  # stay on the host, where the noise's key is computed from them
+        count, height, width = self._checked(batch)
         with _torch_errors():
-            tiles = [self._send(padded(values)) for values in rasters]
+            tiles, places, group = self._sent(batch)
         begun: dict[int, Any] = {}
         for sample in samples:
             with _torch_errors():
@@ -169,6 +155,79 @@ class NetworkPredictor:
                 if self._pinned:
                     torch.cuda.current_stream(self._device).synchronize()
             yield out.numpy()
+
+    def _checked(self, batch: Batch) -> tuple[int, int, int]:
+        """Number, rows and columns of a batch's tiles, which the network can take."""
+        count, _, height, width = batch.rasters[self._inputs[0].name].values.shape
+        if height % self.stride or width % self.stride:
+            raise UsageError(
+                "the tile does not fit the network",
+                got=f"{height}×{width} px",
+                expected=f"sides that are multiples of {self.stride}",
+                remedy="choose another --tile",
+            )
+        if count > batch.size:
+            raise UsageError("more tiles than the batch holds", got=count, expected=f"up to {batch.size}")
+        return count, height, width
+
+    def _sent(self, batch: Batch) -> tuple[list[Tensor], Tensor, int]:
+        """A batch's tiles on the device, their places on the host, and how many go through together."""
+        self._checked(batch)
+        group = 1 if self._device.type == "cpu" else batch.size
+
+        def padded(values: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(
+                np.concatenate([values, np.repeat(values[-1:], -len(values) % group, axis=0)])
+            )
+
+        tiles = [self._send(padded(batch.rasters[spec.name].values)) for spec in self._inputs]
+        return tiles, padded(batch.origins), group  # the noise's key is computed from places on the host
+
+    @torch.inference_mode()
+    def count(
+        self, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
+    ) -> tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_]]:
+        """Counts of the mean of the samples and of layers, reduced on the device; else as ``predict``.
+
+        Parameters
+        ----------
+        samples : K, the number of samples.
+        layers : to take beside the mean, with the calibration.
+        cut : rows and columns of each tile that are wanted.
+
+        Returns
+        -------
+        (N, B, h, w) uint16 of each part, and (N,) bool whether all means of a tile are finite.
+        """
+        with _torch_errors():
+            tiles, places, group = self._sent(batch)
+            made: dict[Part, Tensor] = {}
+            doubts = []
+            for first in range(0, len(batch), group):
+                moments = Moments[Tensor]()
+                begun: dict[int, Any] = {}
+                group_tiles = [values[first : first + group] for values in tiles]
+                count = min(group, len(batch) - first)
+                for sample in range(samples):
+                    kept = begun if samples > 1 else {}
+                    cube = self._sample(group_tiles, places[first : first + group], sample, first, kept)
+                    moments.add(cube[(slice(count), slice(None), *cut)].float())
+                for part, band, values in stored_parts(moments, layers, self._calibration, len(self.bands)):
+                    if part not in made:
+                        shape = len(batch), len(self.bands), *values.shape[-2:]
+                        made[part] = torch.empty(shape, dtype=torch.uint16, device=self._device)
+                    made[part][first : first + count, band] = values.to(torch.uint16)
+                doubts.append(moments.doubt)
+            counts = {part: self._received(values) for part, values in made.items()}
+            finite = torch.isfinite(torch.cat(doubts)).cpu().numpy()  # waits for the transfers too
+        return {part: values.numpy() for part, values in counts.items()}, finite
+
+    def _received(self, values: Tensor) -> Tensor:
+        """The values on the host, once the stream is through."""
+        if not self._pinned:
+            return values
+        there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        return there.copy_(values, non_blocking=True)
 
     @property
     def _pinned(self) -> bool:

@@ -13,7 +13,7 @@ from spectile.model.predict.regression import RegressionPredictor
 from spectile.model.registry import load_network, system_of
 from spectile.model.system import Config
 
-DEFAULT_BATCH = {"cpu": 4, "cuda": 16}
+DEFAULT_BATCH = {"cpu": 1, "cuda": 4}
 
 
 def load_predictor(
@@ -39,7 +39,7 @@ def load_predictor(
         mean errs less than a sample, and else the checkpoint's default.
     samples : how many will be drawn; None does not say.
     seed : of the noise, in [0, 2**32).
-    batch : tiles a call; None is 4 on a CPU and 16 on CUDA. Changes no value on a CPU.
+    batch : tiles a call; None is 1 on a CPU and 4 on CUDA. Changes no value on a CPU.
     device : ``auto``, ``cpu`` or ``cuda``.
     dtype : ``float32``, ``bfloat16`` for the networks, or ``auto``: bfloat16 for a system that was tried in
         it on a device that computes in it, else float32.

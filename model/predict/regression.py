@@ -16,7 +16,7 @@ from spectile.model.closed.baselines import Baseline, baselines_of
 from spectile.model.predict.network import RUNTIME_BYTES, fill_of
 from spectile.model.registry import load_config
 
-BATCH = 4
+BATCH = 1
 WORKING_BYTES = 1024
 """A pixel's terms, or its nearest codes and their spectra, while a tile is made."""
 

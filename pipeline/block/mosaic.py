@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spectile.catalog.calibration import Calibration
+from spectile.catalog.choices import Layer
+from spectile.catalog.counts import NODATA, Moments, stored_parts
 from spectile.catalog.errors import BlockError
 from spectile.catalog.inputs import Batch, InputSpec, Raster
 from spectile.pipeline.block.predict import FusingPredictor, Predictor, TileFindings
 from spectile.pipeline.geometry.blend import tile_weights
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tile, Tiling
+from spectile.pipeline.plan.layers import part_name
 from spectile.pipeline.plan.quality_layers import (
     Inspection,
     Overlap,
@@ -98,6 +101,21 @@ class Mosaic:
     evidence: QualityEvidence | None = None
     """The evidence for its quality layers, if they were asked for."""
 
+    def counts(
+        self, layers: Sequence[Layer], part: tuple[slice, slice]
+    ) -> Iterator[tuple[str, NDArray[np.uint16]]]:
+        """The name and the (B, h, w) counts of the mean and of each layer in a part of the block."""
+        moments: Moments[NDArray[np.float32]] = Moments()
+        for sample in self.samples:
+            moments.add(sample[(slice(None), *part)])
+        bands, masked = self.samples.shape[1], ~self.valid[part]
+        arrays: dict[str, NDArray[np.uint16]] = {}
+        for name, band, values in stored_parts(moments, layers, self.calibration, bands):
+            array = arrays.setdefault(part_name(name), np.empty((bands, *values.shape), dtype=np.uint16))
+            values[masked] = NODATA
+            array[band] = values
+        yield from arrays.items()
+
 
 @dataclass
 class Kept:
@@ -105,12 +123,12 @@ class Kept:
 
     window: Window | None = None
     """The pixels of that block; None where nothing is kept."""
-    tiles: dict[Tile, NDArray[np.float32]] = field(default_factory=dict)
-    """Their samples (K, B, h, w), cut to ``window``."""
+    tiles: dict[Tile, Any] = field(default_factory=dict)
+    """What a block is made of, cut to ``window``: their samples (K, B, h, w), or their counts by part."""
     findings: dict[Tile, TileFindings] = field(default_factory=dict)
     """What was found in them, if a pair is fused: (h, w) of their cores."""
 
-    def take(self, window: Window) -> tuple[dict[Tile, NDArray[np.float32]], dict[Tile, TileFindings]]:
+    def take(self, window: Window) -> tuple[dict[Tile, Any], dict[Tile, TileFindings]]:
         """Take the tiles out, and what was found in them; none where they were cut to another window."""
         taken = (self.tiles, self.findings) if window == self.window else ({}, {})
         self.window, self.tiles, self.findings = None, {}, {}
@@ -153,18 +171,10 @@ def mosaic_block(
     shape = block.window.shape
     window, valid = reading.window, reading.valid
     inner = block.window.relative_to(window).slices
-    evidence = overlap = None
-    if inspection is not None:
-        first = predictor.inputs[0]
-        colours = reading.rasters[first.name].values[(slice(None), *inner)].copy()
-        if inspection.pair:
-            assert isinstance(predictor, FusingPredictor)
-            response = predictor.response
-        else:
-            response = response_of(predictor.bands, first.bands)
-        evidence = begin(inspection, colours, valid[inner], response)
-        if "overlap_disagreement" in inspection.layers:
-            overlap = Overlap(evidence, tiling.halo, block.window)
+    overlap = None
+    evidence = begin_evidence(block, reading, predictor, inspection)
+    if evidence is not None and inspection is not None and "overlap_disagreement" in inspection.layers:
+        overlap = Overlap(evidence, tiling, block.window)
     size = batch or predictor.batch
     summed = np.zeros((samples, len(predictor.bands), *shape), dtype=np.float32)
     tiles = list(tiling.tiles(block.window))
@@ -180,17 +190,11 @@ def mosaic_block(
     for together in _batches(wanted, size, known):
         new = [tile for tile in together if tile not in known]
         comparisons: dict[Tile, list[OverlapComparison]] = {}
-        for tile in together if evidence else ():
-            shared = tile.window.intersection(block.window)
-            assert evidence is not None
-            flag_tile(
-                evidence, tile.window, block.window, scene=Window(0, 0, *tiling.shape),
-                valid=valid[tile.window.relative_to(window).slices], reach=predictor.reach,
-            )  # fmt: skip
-            if overlap is not None:
-                comparisons[tile] = overlap.compare_with(
-                    shared, tile.window, tile_weights(tiling, tile, shared)
-                )
+        flag_tiles(evidence, together, block, reading, tiling, predictor)
+        for tile in together if overlap is not None else ():
+            shared = tiling.share_of(tile).intersection(block.window)
+            assert overlap is not None
+            comparisons[tile] = overlap.compare_with(shared, tile, tile_weights(tiling, tile, shared))
         mean = _Mean(samples) if evidence is not None and inspection is not None and inspection.pair else None
         stacked = stack_tiles(new, size, predictor.inputs, reading) if new else None
         for sample, spectra in enumerate(_predict(stacked, predictor, samples)):
@@ -198,7 +202,7 @@ def mosaic_block(
             if mean is not None:
                 mean.add(spectra)
             for tile in together:
-                shared = tile.window.intersection(block.window)
+                shared = tiling.share_of(tile).intersection(block.window)
                 if tile in known:
                     inside = known[tile][sample]
                 else:
@@ -206,7 +210,7 @@ def mosaic_block(
                     _check_finite(spectrum, tile)
                     inside = spectrum[(slice(None), *shared.relative_to(tile.window).slices)]
                     if kept is not None:
-                        _keep(kept, tile, spectrum, sample, samples)
+                        _keep(kept, tile, tiling.share_of(tile), spectrum, sample, samples)
                 target = summed[(sample, slice(None), *shared.relative_to(block.window).slices)]
                 for comparison in comparisons.get(tile, ()):
                     comparison.compare(inside, target, shared)
@@ -231,6 +235,39 @@ def mosaic_block(
         summed, valid[inner].copy(), len(wanted) - taken, len(tiles) - len(wanted), predictor.calibration,
         taken, evidence,
     )  # fmt: skip
+
+
+def begin_evidence(
+    block: Block, reading: Reading, predictor: Predictor, inspection: Inspection | None
+) -> QualityEvidence | None:
+    """The evidence for a block's quality layers, from its colours alone; None if none is wanted."""
+    if inspection is None:
+        return None
+    inner, first = block.window.relative_to(reading.window).slices, predictor.inputs[0]
+    colours = reading.rasters[first.name].values[(slice(None), *inner)].copy()
+    if inspection.pair:
+        assert isinstance(predictor, FusingPredictor)
+        response = predictor.response
+    else:
+        response = response_of(predictor.bands, first.bands)
+    return begin(inspection, colours, reading.valid[inner], response)
+
+
+def flag_tiles(
+    evidence: QualityEvidence | None,
+    tiles: Sequence[Tile],
+    block: Block,
+    reading: Reading,
+    tiling: Tiling,
+    predictor: Predictor,
+) -> None:
+    """Add to the evidence, if there is any, what is known of tiles that have a share in the block."""
+    for tile in tiles if evidence is not None else ():
+        assert evidence is not None
+        flag_tile(
+            evidence, tile.window, block.window, scene=Window(0, 0, *tiling.shape),
+            valid=reading.valid[tile.window.relative_to(reading.window).slices], reach=predictor.reach,
+        )  # fmt: skip
 
 
 def extent(tiling: Tiling, window: Window) -> Window:
@@ -290,8 +327,10 @@ def _check_finite(spectrum: NDArray[np.float32], tile: Tile) -> None:
         )  # fmt: skip
 
 
-def _keep(kept: Kept, tile: Tile, spectrum: NDArray[np.float32], sample: int, samples: int) -> None:
-    share = Window(0, 0, 0, 0) if kept.window is None else tile.window.intersection(kept.window)
+def _keep(
+    kept: Kept, tile: Tile, share: Window, spectrum: NDArray[np.float32], sample: int, samples: int
+) -> None:
+    share = Window(0, 0, 0, 0) if kept.window is None else share.intersection(kept.window)
     if share.size:
         if tile not in kept.tiles:
             kept.tiles[tile] = np.empty((samples, len(spectrum), *share.shape), dtype=np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from spectile.catalog.bands import VNIR48, Bands
 from spectile.catalog.calibration import Calibration
+from spectile.catalog.choices import Layer
+from spectile.catalog.counts import Part
 from spectile.catalog.inputs import RGB_SCENE, Batch, InputSpec
 from spectile.pipeline.scene.bands import find_sensor
 
@@ -80,6 +82,32 @@ class Predictor(Protocol):
         ...
 
 
+@runtime_checkable
+class CountingPredictor(Predictor, Protocol):
+    """A predictor that reduces samples to stored counts where they are, so that 2 bytes a value leave it."""
+
+    def count(
+        self, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
+    ) -> tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_]]:
+        """The counts of the samples 0 to ``samples`` − 1, as of ``stored_parts``.
+
+        Parameters
+        ----------
+        batch : as of ``predict``.
+        layers : to take beside the mean, with the predictor's calibration.
+        cut : the rows and columns of each tile that are wanted.
+
+        Returns
+        -------
+        (N, B, h, w) uint16 of each part, and (N,) bool whether all means of a tile are finite.
+
+        Raises
+        ------
+        MemoryError, NetworkError : as of ``predict``.
+        """
+        ...
+
+
 class TileFindings(NamedTuple):
     """What a fusion finds in tiles, beside their spectra."""
 
@@ -120,7 +148,7 @@ class BandsRepeat:
 
     bands: Bands = VNIR48
     """The bands of the cube."""
-    batch: int = 8
+    batch: int = 1
     """Tiles a call."""
     stride: int = 1
     """It looks at single pixels."""

@@ -96,7 +96,7 @@ def _create_arrays(
     group: zarr.Group, plan: Plan, bands: Bands, grid: Grid, calibration: Calibration | None
 ) -> None:
     of_blocks: dict[str, Any] = {
-        "compressors": BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+        "compressors": BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"),
         "config": {"write_empty_chunks": True},
     }
     values: dict[str, Any] = {

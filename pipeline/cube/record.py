@@ -144,7 +144,7 @@ def plan_of(facts: Mapping[str, Any], storage: Storage) -> Plan:
         scene = stored["scene"]
         grid = Grid(tuple(scene["shape"]), Affine(*scene["transform"]), scene["crs"])
         plan = Plan(
-            grid, Window(*stored["window"]), Tiling(grid.shape, stored["tile"], stored["halo"]),
+            grid, Window(*stored["window"]), _tiling_of(stored, grid.shape),
             facts["block"], stored["bands"], stored["samples"], tuple(stored["layers"]), stored["settings"],
             tuple(map(Share.from_json, stored.get("scenes", ()))), tuple(stored.get("quality", ())),
             Share.from_json(stored["clip"]) if "clip" in stored else None,
@@ -160,6 +160,10 @@ def plan_of(facts: Mapping[str, Any], storage: Storage) -> Plan:
             remedy="see spectile verify --repair",
         )  # fmt: skip
     return plan
+
+
+def _tiling_of(stored: Mapping[str, Any], shape: tuple[int, int]) -> Tiling:
+    return Tiling(shape, stored["tile"], stored["halo"], stored.get("blend"), stored.get("step"))
 
 
 def shard_keys(cube: Cube, block: Block) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spectile.catalog.counts import NODATA, SCALE
 from spectile.pipeline.plan.arrays import Values
-from spectile.pipeline.plan.counts import NODATA, SCALE
 from spectile.pipeline.plan.quality_layers import FLAGS
 
 Sums = dict[str, list[int]]

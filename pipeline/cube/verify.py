@@ -10,7 +10,7 @@ from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.arrays import reading_metadata
 from spectile.pipeline.cube.finish import strays
 from spectile.pipeline.cube.layout import ROOT
-from spectile.pipeline.cube.overviews import Region, inspect_overviews
+from spectile.pipeline.cube.overviews import inspect_overviews
 from spectile.pipeline.cube.record import (
     RECORD,
     Cube,
@@ -19,6 +19,7 @@ from spectile.pipeline.cube.record import (
     read_record,
     read_status,
 )
+from spectile.pipeline.cube.regions import Region
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.store.base import Storage
 

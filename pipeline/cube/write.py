@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,16 +14,17 @@ from numpy.typing import NDArray
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
 from spectile.catalog.errors import CubeError
+from spectile.pipeline.block.counted import Counted
 from spectile.pipeline.block.mosaic import Mosaic
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.layout import ROOT, lay_out
 from spectile.pipeline.cube.record import RECORD, Cube, occupied, put_record, writing
-from spectile.pipeline.cube.shards import encode_shard, read_metadata, shard_key
+from spectile.pipeline.cube.regions import Coarse, Region, encoding_of, inner_regions, put_marker, void_made
+from spectile.pipeline.cube.shards import encode_shard, read_all_metadata, shard_key
 from spectile.pipeline.cube.statistics import Sums, add_sums, take_sums
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block
-from spectile.pipeline.plan.counts import encode, encode_flat
-from spectile.pipeline.plan.layers import summarise
+from spectile.pipeline.plan.counts import encode_flat
 from spectile.pipeline.plan.plan import SHARD, Plan
 from spectile.pipeline.plan.quality_layers import rgb_consistency
 from spectile.pipeline.store.base import Storage
@@ -107,7 +111,7 @@ def _put_layout(storage: Storage, plan: Plan, objects: Mapping[str, bytes]) -> N
 def write_block(
     cube: Cube,
     block: Block,
-    mosaic: Mosaic,
+    mosaic: Mosaic | Counted,
     *,
     source: NDArray[np.uint16] | None = None,
     seconds: float = 0.0,
@@ -125,12 +129,8 @@ def write_block(
     ------
     StoreError : the store cannot be written, e.g. the disk is full.
     """
-    checksums, statistics = {}, []
     with writing(cube.storage, block):
-        for name, key, value, sums in _shards(cube, block, mosaic, source):
-            cube.storage.put(key, value)
-            checksums[key] = ledger.checksum(value)
-            statistics.append({name: sums} if sums else {})
+        checksums, statistics = _Writer(cube, block, mosaic, source).write()
         marker = ledger.Marker(
             digest=cube.plan.digest_of(block),
             window=(block.window.row, block.window.col, block.window.height, block.window.width),
@@ -146,33 +146,116 @@ def write_block(
     return marker
 
 
-def _shards(
-    cube: Cube, block: Block, mosaic: Mosaic, source: NDArray[np.uint16] | None
-) -> Iterator[tuple[str, str, bytes, Sums | None]]:
-    """The array, key, bytes and statistics of each of a block's shards."""
-    at = block.window.relative_to(cube.plan.window)
-    # Writers that share a shard lose pixels silently; blocks that are whole shards share none.
-    assert at.row % SHARD == 0, at
-    assert at.col % SHARD == 0, at
-    metadata = {name: read_metadata(cube.storage, f"{name}/zarr.json") for name in cube.arrays}
-    for row, col in cube.plan.shards(block):
-        shard = Window(row * SHARD, col * SHARD, SHARD, SHARD).intersection(at)
-        for name, values in _values(cube, mosaic, source, shard.relative_to(at).slices):
-            spec, value = cube.arrays[name], encode_shard(metadata[name], row, col, values)
-            yield name, shard_key(spec, row, col), value, take_sums(spec.values, values)
+MOST_THREADS = 4
+"""Shards of a block that are made at once at most."""
+Place = tuple[int, int]
+"""Row and column of a shard."""
+
+
+class _Writer:
+    """Writes a block's shards, and those of the overviews that need no other block, while it is in memory."""
+
+    def __init__(
+        self, cube: Cube, block: Block, mosaic: Mosaic | Counted, source: NDArray[np.uint16] | None
+    ) -> None:
+        self._cube, self._mosaic, self._source = cube, mosaic, source
+        self._at = block.window.relative_to(cube.plan.window)
+        # Writers that share a shard lose pixels silently; blocks that are whole shards share none.
+        assert self._at.row % SHARD == 0, self._at
+        assert self._at.col % SHARD == 0, self._at
+        self._shards = cube.plan.shards(block)
+        self._regions = inner_regions(cube.plan, block)
+        levels = cube.plan.levels[: len(self._regions) + 1]
+        keys = {(level, name): level.key(f"{name}/{ROOT}") for level in levels for name in cube.arrays}
+        self._metadata = dict(zip(keys, read_all_metadata(cube.storage, keys.values()), strict=True))
+
+    def write(self) -> tuple[dict[str, str], list[dict[str, Sums]]]:
+        """The checksums of the block's shards by their keys, and statistics in parts."""
+        cube = self._cube
+        # A marker must not speak of bytes that are written over. Those of other overviews are found out by
+        # the digest of what they were made from.
+        void_made(cube.storage, [region for level in self._regions for region in level.values()])
+        first = self._regions[0] if self._regions else {}
+        alone = [place for place in self._shards if (place[0] // 2, place[1] // 2) not in first]
+        own: dict[str, str] = {}
+        statistics: list[dict[str, Sums]] = []
+        with ThreadPoolExecutor(min(MOST_THREADS, len(os.sched_getaffinity(0))), "encode") as pool:
+            jobs: list[tuple[Region | None, Sequence[Place]]] = [(None, [place]) for place in alone]
+            jobs += [(region, region.sources) for region in first.values()]
+            coarse: dict[Place, dict[str, Coarse]] = {}
+            for (region, _), (sums, parts, made) in zip(
+                jobs, pool.map(self._write_shards, jobs), strict=True
+            ):
+                own.update(sums)
+                statistics += parts
+                if region is not None:
+                    coarse[region.row, region.col] = made
+            known = own
+            for number, regions in enumerate(self._regions):
+                if number:
+                    merged = pool.map(partial(self._merge, coarse), regions.values())
+                    coarse = dict(zip(regions, merged, strict=True))
+                finish = partial(self._finish, known=known, coarse=coarse)
+                known = dict(item for sums in pool.map(finish, regions.values()) for item in sums.items())
+        return own, statistics
+
+    def _write_shards(
+        self, job: tuple[Region | None, Sequence[Place]]
+    ) -> tuple[dict[str, str], list[dict[str, Sums]], dict[str, Coarse]]:
+        """Write some shards of all arrays, and reduce them for the region that they make, if any."""
+        region, places = job
+        cube, own = self._cube, self._cube.plan.levels[0]
+        sums: dict[str, str] = {}
+        statistics: list[dict[str, Sums]] = []
+        coarse = {} if region is None else {n: Coarse(cube, region, s) for n, s in cube.arrays.items()}
+        for place in places:
+            shard = Window(place[0] * SHARD, place[1] * SHARD, SHARD, SHARD).intersection(self._at)
+            part = shard.relative_to(self._at).slices
+            valid = self._mosaic.valid[part].view(np.uint8)
+            for name, values in _values(cube, self._mosaic, self._source, part):
+                spec, key = cube.arrays[name], shard_key(cube.arrays[name], *place)
+                encoded = encode_shard(self._metadata[own, name], *place, values)
+                cube.storage.put(key, encoded)
+                sums[key] = ledger.checksum(encoded)
+                taken = take_sums(spec.values, values)
+                statistics.append({name: taken} if taken else {})
+                if coarse:
+                    coarse[name].add(place, values, valid)
+        return sums, statistics, coarse
+
+    def _finish(
+        self, region: Region, *, known: Mapping[str, str], coarse: Mapping[Place, Mapping[str, Coarse]]
+    ) -> dict[str, str]:
+        """Write a region; the checksums of its shards by their keys."""
+        cube, metadata = self._cube, {n: self._metadata[region.level, n] for n in self._cube.arrays}
+        sums: dict[str, str] = {}
+        for name, array in coarse[region.row, region.col].items():
+            sums.update(array.put(metadata[name]))
+        inputs = region.inputs(cube, known, {name: encoding_of(value) for name, value in metadata.items()})
+        assert inputs is not None
+        put_marker(cube, region, inputs, sums)
+        return sums
+
+    def _merge(self, coarse: Mapping[Place, Mapping[str, Coarse]], region: Region) -> dict[str, Coarse]:
+        """The arrays of a region, from those of the level before."""
+        made = {}
+        for name, spec in self._cube.arrays.items():
+            made[name] = Coarse(self._cube, region, spec)
+            for place in region.sources:
+                made[name].add(place, coarse[place][name].values, coarse[place]["valid"].values)
+        return made
 
 
 def _values(
-    cube: Cube, mosaic: Mosaic, source: NDArray[np.uint16] | None, part: tuple[slice, slice]
+    cube: Cube, mosaic: Mosaic | Counted, source: NDArray[np.uint16] | None, part: tuple[slice, slice]
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     """The names of the arrays and what they hold in a part of a block."""
     valid = mosaic.valid[part]
-    samples = mosaic.samples[(slice(None), slice(None), *part)]
     evidence, wanted = mosaic.evidence, cube.plan.quality
-    for name, layer in summarise(samples, cube.plan.layers, mosaic.calibration):
+    for name, counts in mosaic.counts(cube.plan.layers, part):
         if name == "reflectance" and evidence is not None and "rgb_consistency" in wanted:
-            yield "rgb_consistency", encode_flat(rgb_consistency(evidence, layer, part), valid)
-        yield name, encode(layer, valid)
+            yield "rgb_consistency", encode_flat(rgb_consistency(evidence, counts, part), valid)
+        yield name, counts
     if evidence is not None and "quality" in wanted:
         yield "quality", evidence.flags[part]
     if evidence is not None and "overlap_disagreement" in wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from affine import Affine
 
@@ -25,6 +26,11 @@ class Level:
     """(rows, columns); the last pixel may lie in part outside the cube."""
     shards: tuple[tuple[int, int], ...]
     """(row, column) of the written shards, row by row."""
+
+    @cached_property
+    def written(self) -> frozenset[tuple[int, int]]:
+        """The written shards."""
+        return frozenset(self.shards)
 
     @property
     def folder(self) -> str:

@@ -2,6 +2,10 @@
 
 A tile is a core of ``tile - 2 * halo`` pixels with a halo around it. Cores lie side by side from the grid's
 first pixel on, so a tile does not depend on the region that is processed.
+
+Neighbours are blended over ``blend`` pixels on each side of the border between their cores; the rest of the
+halo is there for the network to look at. Where the network looks no farther than that, neighbours agree, and
+``blend`` can be 0: then every pixel is of one tile.
 """
 
 from __future__ import annotations
@@ -43,17 +47,31 @@ class Tiling:
     """Rows and columns of a tile, halo included."""
     halo: int = 32
     """Pixels outside the core on each side; neighbouring tiles overlap by twice as many."""
+    blend: int | None = None
+    """Pixels outside the core on each side that count; None takes the halo."""
+    step: int | None = None
+    """Sides of the last row and column of tiles are cut to the least multiple of this that holds the scene
+    and a halo; None leaves them whole."""
 
     def __post_init__(self) -> None:
         if self.tile < 1 or self.halo < 0:
             raise UsageError("tile and halo must be positive", got=f"tile {self.tile}, halo {self.halo}")
-        if 4 * self.halo > self.tile:
+        if not 0 <= self.ramp <= self.halo or (self.step is not None and self.step < 1):
+            raise ValueError(f"a tiling cannot blend {self.blend} px, or have steps of {self.step} px")
+        if 2 * self.ramp > self.core or self.core < 1:
+            least = 2 * self.halo + max(2 * self.ramp, 1)
+            most = min((self.tile + 2 * (self.halo - self.ramp)) // 4, (self.tile - 1) // 2)
             raise UsageError(
                 f"halo {self.halo} is too large for tile {self.tile}",
-                got=f"an overlap of {2 * self.halo} on a core of {self.tile - 2 * self.halo}",
+                got=f"an overlap of {2 * self.ramp} on a core of {self.core}",
                 expected="an overlap no larger than the core",
-                remedy=f"use --halo {self.tile // 4} or less, or --tile {4 * self.halo} or more",
+                remedy=f"use --halo {most} or less, or --tile {least} or more",
             )
+
+    @property
+    def ramp(self) -> int:
+        """Pixels on each side of a border between cores over which neighbours are blended."""
+        return self.halo if self.blend is None else self.blend
 
     @property
     def core(self) -> int:
@@ -77,12 +95,24 @@ class Tiling:
 
     def tile_at(self, row: int, col: int) -> Tile:
         """The tile at a row and column of the lattice."""
-        origin = row * self.core - self.halo, col * self.core - self.halo
-        return Tile(row, col, Window(*origin, self.tile, self.tile))
+        sides = self._side(row, 0), self._side(col, 1)
+        return Tile(row, col, Window(row * self.core - self.halo, col * self.core - self.halo, *sides))
+
+    def _side(self, index: int, axis: int) -> int:
+        """Pixels of a tile along an axis."""
+        if self.step is None:
+            return self.tile
+        needed = self.shape[axis] - index * self.core + 2 * self.halo
+        return min(self.tile, -(-needed // self.step) * self.step)
 
     def core_of(self, tile: Tile) -> Window:
         """The pixels of a tile's core; every pixel of the scene lies in one core."""
         return Window(tile.row * self.core, tile.col * self.core, self.core, self.core)
+
+    def share_of(self, tile: Tile) -> Window:
+        """The pixels in which a tile counts: its core, and what is blended with its neighbours."""
+        side = self.core + 2 * self.ramp
+        return Window(tile.row * self.core - self.ramp, tile.col * self.core - self.ramp, side, side)
 
     def tiles(self, window: Window | None = None) -> Iterator[Tile]:
         """The tiles that contribute to a window of the scene (default: all), row by row."""
@@ -106,8 +136,8 @@ class Tiling:
     def _span(self, start: int, stop: int, axis: int) -> range:
         if stop <= start:
             return range(0)
-        first = max(0, (start - self.halo) // self.core)
-        last = min(self.counts[axis], -(-(stop + self.halo) // self.core))
+        first = max(0, (start - self.ramp) // self.core)
+        last = min(self.counts[axis], -(-(stop + self.ramp) // self.core))
         return range(first, last)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from spectile.catalog.calibration import Calibration
-from spectile.pipeline.plan.counts import NODATA, SCALE
+from spectile.catalog.counts import NODATA, SCALE
 from spectile.pipeline.plan.layers import LAYERS, array_name, layer_attributes
 from spectile.pipeline.plan.plan import CHUNK, SHARD, Plan
 from spectile.pipeline.plan.quality_layers import FLAGS, QUALITY, quality_attributes

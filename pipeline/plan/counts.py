@@ -7,10 +7,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-SCALE = 1e-4
-"""Reflectance of one stored count."""
-NODATA = 65535
-"""The stored count of pixels without a value."""
+from spectile.catalog.counts import NODATA, SCALE, to_counts
 
 F = TypeVar("F", np.float32, np.float64)
 
@@ -18,12 +15,11 @@ F = TypeVar("F", np.float32, np.float64)
 def encode(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint16]:
     """Stored counts (B, h, w) uint16 of reflectance; NODATA where ``valid`` (h, w) is False."""
     stored: NDArray[np.uint16] = np.empty(reflectance.shape, dtype=np.uint16)
-    counts = np.empty(valid.shape, dtype=np.float32)
+    masked = None if valid.all() else ~valid
     for band, out in zip(reflectance, stored, strict=True):  # one stays in the processor's cache
-        np.multiply(band, np.float32(1 / SCALE), out=counts)
-        np.rint(counts, out=counts)
-        np.clip(counts, 0, NODATA - 1, out=counts)
-        counts[~valid] = NODATA
+        counts = to_counts(band)
+        if masked is not None:
+            counts[masked] = NODATA
         out[...] = counts
     return stored
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, get_args
-
-import numpy as np
-from numpy.typing import NDArray
 
 from spectile.catalog.calibration import Calibration
 from spectile.catalog.choices import Choice, Layer
+from spectile.catalog.counts import Part
 from spectile.catalog.errors import UsageError
 
 LAYERS: tuple[Layer, ...] = get_args(Layer)
 
 QUANTILE_SAMPLES = 4
 """With fewer samples a standard deviation is too rough for a quantile."""
-NORMAL_Q95 = 1.6449
-"""Without a calibration, quantiles are this many standard deviations from the mean."""
-
 _LONG_NAMES: dict[Layer, str] = {
     "sd": "standard deviation of the estimated surface reflectance",
     "q05": "5 % quantile of the estimated surface reflectance",
@@ -62,6 +57,11 @@ def array_name(layer: Layer) -> str:
     return f"reflectance_{layer}"
 
 
+def part_name(part: Part) -> str:
+    """The name of the array of a part of the samples."""
+    return "reflectance" if part == "mean" else array_name(part)
+
+
 def layer_attributes(layer: Layer, *, samples: int, calibration: Calibration | None) -> dict[str, Any]:
     """The attributes of a layer, without those of how its counts are stored."""
     if calibration is None:
@@ -78,40 +78,3 @@ def layer_attributes(layer: Layer, *, samples: int, calibration: Calibration | N
         "calibrated": calibration is not None,
         **fitted,
     }
-
-
-def summarise(
-    samples: NDArray[np.float32], layers: Sequence[Layer], calibration: Calibration | None
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield the name and the (B, h, w) float32 reflectance of the mean and of each layer.
-
-    With s the standard deviation (ddof 1) of the samples, ``sd`` is spread·s, ``q05`` is mean + low·s and
-    ``q95`` is mean + high·s. They are not clipped, and skewed factors can put the mean outside them.
-
-    Parameters
-    ----------
-    samples : (K, B, h, w) float32, reflectance; K ≥ 2 where layers are wanted.
-    calibration : of B bands; None takes 1 and ∓NORMAL_Q95.
-    """
-    mean = samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float32)
-    yield "reflectance", mean
-    if not layers:
-        return
-    # One sample at a time: np.std would hold all of them a second time.
-    s = np.zeros_like(mean)
-    for sample in samples:
-        s += np.square(sample - mean)
-    s /= len(samples) - 1
-    np.sqrt(s, out=s)
-    for layer in layers:
-        scaled = s * _factors(layer, calibration)
-        yield array_name(layer), scaled if layer == "sd" else np.add(mean, scaled, out=scaled)
-
-
-def _factors(layer: Layer, calibration: Calibration | None) -> NDArray[np.float32]:
-    """(B, 1, 1) float32, or (1, 1, 1) without a calibration."""
-    if calibration is None:
-        factors: tuple[float, ...] = ({"sd": 1.0, "q05": -NORMAL_Q95, "q95": NORMAL_Q95}[layer],)
-    else:
-        factors = {"sd": calibration.spread, "q05": calibration.low, "q95": calibration.high}[layer]
-    return np.array(factors, dtype=np.float32)[:, None, None]

@@ -172,6 +172,8 @@ class Plan:
             "window": [self.window.row, self.window.col, self.window.height, self.window.width],
             "tile": self.tiling.tile,
             "halo": self.tiling.halo,
+            **({} if self.tiling.blend is None else {"blend": self.tiling.blend}),
+            **({} if self.tiling.step is None else {"step": self.tiling.step}),
             "bands": self.bands,
             "samples": self.samples,
             "layers": list(self.layers),

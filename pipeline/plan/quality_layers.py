@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from spectile.catalog.bands import Bands, resampling_matrix
 from spectile.catalog.choices import QualityLayer
+from spectile.catalog.counts import SCALE
 from spectile.catalog.errors import UsageError
 from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.geometry.tiling import Tile, Tiling
 
 QUALITY: tuple[QualityLayer, ...] = get_args(QualityLayer)
 """The layers in order; the names are those of the arrays."""
@@ -255,26 +257,26 @@ class OverlapComparison:
 class Overlap:
     """The difference of each tile of a block from the tiles before it."""
 
-    def __init__(self, evidence: QualityEvidence, halo: int, block: Window) -> None:
+    def __init__(self, evidence: QualityEvidence, tiling: Tiling, block: Window) -> None:
         self._evidence = evidence
-        self._halo = halo
+        self._tiling = tiling
         self._block = block
         self._weight = np.zeros(evidence.disagreement.shape, dtype=np.float32)
 
     def compare_with(
-        self, shared: Window, tile: Window, weights: NDArray[np.float32]
+        self, shared: Window, tile: Tile, weights: NDArray[np.float32]
     ) -> list[OverlapComparison]:
         """The parts where a tile overlaps the tiles before it; then it counts as one of them.
 
         Parameters
         ----------
-        shared, tile : the tile's pixels in the block, and all of them.
+        shared : the pixels of the block in which the tile counts.
         weights : (h, w) of the tile in ``shared``.
         """
         # In the lattice's order the tiles before are above, to the left, and above to the right.
-        overlap = 2 * self._halo
-        above = Window(tile.row, tile.col, overlap, tile.width).intersection(shared)
-        left = Window(tile.row + overlap, tile.col, tile.height - overlap, overlap).intersection(shared)
+        overlap, whole = 2 * self._tiling.ramp, self._tiling.share_of(tile)
+        above = Window(whole.row, whole.col, overlap, whole.width).intersection(shared)
+        left = Window(whole.row + overlap, whole.col, whole.height - overlap, overlap).intersection(shared)
         met = []
         for part in (above, left):
             before = self._weight[part.relative_to(self._block).slices]
@@ -294,20 +296,22 @@ class Overlap:
 
 
 def rgb_consistency(
-    evidence: QualityEvidence, mean: NDArray[np.float32], at: tuple[slice, slice]
+    evidence: QualityEvidence, counts: NDArray[np.uint16], at: tuple[slice, slice]
 ) -> NDArray[np.float32]:
     """The rms difference (h, w) of colours, reflectance, in a part of a block; NaN where no band tells.
 
     Parameters
     ----------
-    mean : (B, h, w) reflectance there.
+    counts : (B, h, w) uint16, the stored mean there.
     """
     if not evidence.channels.size:
-        return np.full(mean.shape[1:], np.nan, dtype=np.float32)
+        return np.full(counts.shape[1:], np.nan, dtype=np.float32)
     seen = -evidence.rgb[(evidence.channels, *at)]
     # Band by band: the order of a sum in BLAS may depend on its threads, and with it the last bit.
-    for channel, row in zip(seen, evidence.matrix, strict=True):
-        for band in np.flatnonzero(row):
-            channel += row[band] * mean[band]
+    for band in np.flatnonzero(evidence.matrix.any(axis=0)):
+        values = counts[band] * np.float32(SCALE)
+        for channel, share in zip(seen, evidence.matrix[:, band], strict=True):
+            if share:
+                channel += share * values
     difference: NDArray[np.float32] = np.sqrt(np.square(seen, out=seen).mean(axis=0))
     return difference

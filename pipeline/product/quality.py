@@ -12,6 +12,8 @@ from spectile.pipeline.geometry.tiling import Tiling
 
 HARMONICS = 8
 """Multiples of the lattice's frequency that are looked at."""
+STRIP = 16
+"""Pixels on each side of a border that count as near it, if tiles do not share more."""
 NEIGHBOURS = 6
 """Frequencies on each side that a multiple is compared with."""
 
@@ -21,8 +23,8 @@ class Seams:
     """How visible the lattice of tiles is in a texture; (1, 1) if it is not visible at all."""
 
     sd_ratio: float
-    """Standard deviation where tiles overlap ÷ where they do not. Averaging independent noise gives
-    about 0.71 where two tiles meet."""
+    """Standard deviation near borders of tiles, where they overlap if they do, ÷ elsewhere. Averaging
+    independent noise gives about 0.71 where two tiles meet."""
     lattice_peak: float
     """Mean power of the gradient's profile at multiples of the lattice's frequency ÷ that of the
     frequencies around them, the larger of both axes. 1 for a texture that knows no lattice."""
@@ -35,25 +37,25 @@ def seams(texture: NDArray[np.floating], tiling: Tiling, window: Window) -> Seam
     ----------
     texture : (B, h, w) floating, without NaN; the pixels of ``window`` on the scene's grid.
     """
-    overlap = overlaps(tiling, window)
+    overlap = near_borders(tiling, window)
     centred = texture - texture.mean(axis=(1, 2), keepdims=True)
     inside, shared = (float(np.sqrt(np.mean(centred[:, where] ** 2))) for where in (~overlap, overlap))
     peaks = [_lattice_peak(centred, tiling.core, axis) for axis in (1, 2)]
     return Seams(shared / inside if inside > 0 else 1.0, max(peaks))
 
 
-def overlaps(tiling: Tiling, window: Window) -> NDArray[np.bool_]:
-    """Where more than one tile has a share, (h, w) bool."""
-    rows = _in_overlap(tiling, window.row, window.height, 0)
-    cols = _in_overlap(tiling, window.col, window.width, 1)
+def near_borders(tiling: Tiling, window: Window) -> NDArray[np.bool_]:
+    """Where more than one tile has a share, or STRIP from a border between two, (h, w) bool."""
+    rows = _near(tiling, window.row, window.height, 0)
+    cols = _near(tiling, window.col, window.width, 1)
     return rows[:, None] | cols[None, :]
 
 
-def _in_overlap(tiling: Tiling, start: int, length: int, axis: int) -> NDArray[np.bool_]:
+def _near(tiling: Tiling, start: int, length: int, axis: int) -> NDArray[np.bool_]:
     at = np.arange(start, start + length)
     border = np.rint((at + 0.5) / tiling.core).astype(int)
     inner = (border > 0) & (border < tiling.counts[axis])
-    near: NDArray[np.bool_] = np.abs(at + 0.5 - border * tiling.core) < tiling.halo
+    near: NDArray[np.bool_] = np.abs(at + 0.5 - border * tiling.core) < max(tiling.ramp, STRIP)
     return inner & near
 
 

@@ -17,12 +17,12 @@ from spectile.pipeline.cube.attempts import read_failures
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, finished_blocks
 from spectile.pipeline.geometry.grid import Window
-from spectile.pipeline.geometry.tiling import Block
+from spectile.pipeline.geometry.tiling import Block, Tiling
 from spectile.pipeline.plan.counts import decode
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.quality_layers import FLAGS
 from spectile.pipeline.product.points import choose_points
-from spectile.pipeline.product.quality import overlaps
+from spectile.pipeline.product.quality import STRIP, near_borders
 from spectile.pipeline.product.view import Place, Resolution, Spectrum, Subject, View
 
 Array = NDArray[np.float32]
@@ -68,13 +68,13 @@ class SeamFigures:
     """Whether tiles show, in what the cube's bands hold beyond a linear map of its three colours."""
 
     sd_ratio: float
-    """Standard deviation where tiles overlap ÷ where they do not; about 1 where tiles do not show."""
+    """Standard deviation near borders of tiles ÷ elsewhere; about 1 where tiles do not show."""
     distance: NDArray[np.float64]
     """(D,) distance to the nearest border of a tile's core, px."""
     sd: NDArray[np.float64]
     """(D,) standard deviation there, reflectance."""
-    halo: int
-    """Pixels on each side of a border that tiles share."""
+    strip: int
+    """Pixels on each side of a border that count as near it: what tiles share, or STRIP."""
     shape: tuple[int, int]
     """(rows, columns) of the window that was looked at."""
 
@@ -179,10 +179,11 @@ def seam_figures(view: View, plan: Plan) -> SeamFigures | None:
     """From the middle of the cube at full resolution; None where one tile is all that there is."""
     rows, cols = view.grid.shape
     height, width = min(rows, SEAM_SIDE), min(cols, SEAM_SIDE)
-    at = Window((rows - height) // 2, (cols - width) // 2, height, width)
+    top = _crossing(plan.tiling, plan.window.row, rows, height)
+    at = Window(top, _crossing(plan.tiling, plan.window.col, cols, width), height, width)
     on_scene = Window(at.row + plan.window.row, at.col + plan.window.col, height, width)
     valid = np.asarray(view.group["valid"][at.slices]) > 0
-    shared = overlaps(plan.tiling, on_scene)
+    shared = near_borders(plan.tiling, on_scene)
     if not (valid & shared).any() or not (valid & ~shared).any():
         return None
     texture = _texture(view, at, valid)
@@ -195,7 +196,13 @@ def seam_figures(view: View, plan: Plan) -> SeamFigures | None:
     variance = np.bincount(distance, weights=squares)[there] / count[there]
     ratio = float(np.sqrt(overlap / inside)) if inside > 0 else 1.0
     middles = np.flatnonzero(there).astype(np.float64) + 0.5
-    return SeamFigures(ratio, middles, np.sqrt(variance), plan.tiling.halo, at.shape)
+    return SeamFigures(ratio, middles, np.sqrt(variance), max(plan.tiling.ramp, STRIP), at.shape)
+
+
+def _crossing(tiling: Tiling, origin: int, length: int, side: int) -> int:
+    """First pixel of a window along an axis of the cube, around the border of cores nearest to its middle."""
+    border = round((origin + length / 2) / tiling.core) * tiling.core - origin
+    return int(np.clip(border - side // 2, 0, length - side))
 
 
 def _texture(view: View, at: Window, valid: NDArray[np.bool_]) -> Array:

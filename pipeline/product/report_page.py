@@ -294,14 +294,14 @@ def _seams(report: Report) -> Figure | None:
     if seams is None:
         return None
     figure, axes = _axes(4.4, 2.7)
-    axes.axvspan(0, seams.halo, color="#edae49", alpha=0.3, linewidth=0, label="shared by tiles")
+    axes.axvspan(0, seams.strip, color="#edae49", alpha=0.3, linewidth=0, label="near a border")
     axes.plot(seams.distance, seams.sd, color="#12355b", linewidth=1.4)
     axes.set(xlabel="distance to the border of a tile (px)", ylabel="texture, sd (reflectance)")
     axes.set_ylim(0, 1.1 * float(seams.sd.max()) or 1.0)
     axes.set_xlim(0)
     axes.legend(fontsize=8, loc="lower right")
     caption = (
-        f"sd where tiles overlap ÷ elsewhere: {seams.sd_ratio:.3f}, in {width_by_height(seams.shape)} in "
+        f"sd near borders of tiles ÷ elsewhere: {seams.sd_ratio:.3f}, in {width_by_height(seams.shape)} in "
         "the middle, of what the bands hold beyond a linear map of three colours. Where no tile shows: "
         "flat, about 1"
     )

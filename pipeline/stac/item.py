@@ -15,6 +15,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from spectile.catalog.counts import NODATA, SCALE
 from spectile.catalog.errors import SceneError
 from spectile.catalog.redaction import redact_url
 from spectile.catalog.stac.items import COG_TYPE, ZARR_TYPE, Facts
@@ -24,7 +25,6 @@ from spectile.pipeline.cube.record import load_plan, read_status
 from spectile.pipeline.geometry.footprint import footprints
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.plan.arrays import ArraySpec, block_arrays
-from spectile.pipeline.plan.counts import NODATA, SCALE
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.product.quicklook import quicklook_names
 from spectile.pipeline.product.report import report_name

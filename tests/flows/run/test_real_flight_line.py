@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rasterio.warp import transform
 from scipy.ndimage import map_coordinates
 
+from spectile.catalog.counts import SCALE
 from spectile.catalog.inputs import Batch
 from spectile.flows.run.execute import run_scene
 from spectile.flows.run.line import prepare_line, run_line
@@ -21,7 +22,6 @@ from spectile.flows.run.settings import LineSettings, SceneSettings
 from spectile.pipeline.block.predict import BandsRepeat
 from spectile.pipeline.cube.record import open_cube
 from spectile.pipeline.geometry.grid import Window
-from spectile.pipeline.plan.counts import SCALE
 
 BART = "neon/2019_BART_5_320000_4881000_image_crop.tif"
 CROP = Window(400, 320, 300, 480)

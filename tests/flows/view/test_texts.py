@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import zarr
 
+from spectile.catalog.counts import NODATA
 from spectile.pipeline.cube.record import Cube
-from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.store.local import LocalStorage

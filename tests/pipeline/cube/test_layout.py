@@ -52,8 +52,8 @@ def line() -> Plan:
 @pytest.mark.parametrize(
     ("plan", "digest"),
     [
-        (scene(), "b9ab8051d863f5eeffc63cb71d88168b699515caadfbe788bdd7d2634242ae5f"),
-        (line(), "b119cef23006199d33e5adb063bd53764d92d1e99653b9b48f074d56ed09b6b4"),
+        (scene(), "2e525261f1df94deb5af25f3eb9c0c3bc081ba6c138586b095608ddf587b0d63"),
+        (line(), "176f66bdba6f560ba5c6f2341d11d6535c2af2f63d5510b1ff67715376f2e2d8"),
     ],
     ids=["scene", "line"],
 )

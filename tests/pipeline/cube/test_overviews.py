@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 import zarr
 
+from spectile.catalog.counts import NODATA
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.pipeline.block.mosaic import Mosaic
 from spectile.pipeline.cube import overviews
@@ -17,7 +18,6 @@ from spectile.pipeline.cube.verify import verify_cube
 from spectile.pipeline.cube.write import create_cube, write_block
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Block, Tiling
-from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.shares import Share
 from spectile.pipeline.store.local import LocalStorage
@@ -113,6 +113,39 @@ def test_every_overview_is_the_mean_of_the_level_before(tmp_path, scenes):
             np.testing.assert_array_equal(level["source"][:] > 0, level["valid"][:] > 0)
         finer = level
     assert set(group["overviews"].group_keys()) == {"2", "4"}
+
+
+@pytest.mark.parametrize("block", [1024, 2048])
+@pytest.mark.parametrize("scenes", [False, True])
+def test_overviews_made_from_a_block_in_memory_are_those_made_from_the_store(tmp_path, block, scenes):
+    held = ((0, 0, 3), (1, 1, 3))
+    share = (Share({"name": "a"}, held, ((0, 0, 6),)),) if scenes else ()
+    made = {}
+    for size in (512, block):
+        cube = begin(tmp_path / f"{size}.zarr", block=size, scenes=share)
+        fill(cube)
+        missing = write_overviews(cube)
+        made[size] = {
+            key: value for key, value in objects(cube).items() if key.startswith(("overv", "ledger/overv"))
+        }
+        assert missing == {512: 3, 1024: 1, 2048: 0}[size]  # two shards of the first, one of the second
+    assert {k: v for k, v in made[block].items() if not k.endswith(ROOT)} == {
+        k: v for k, v in made[512].items() if not k.endswith(ROOT)
+    }
+
+
+def test_a_block_that_is_made_again_makes_its_overviews_again(tmp_path):
+    cube = begin(tmp_path / "a.zarr", block=2048)
+    fill(cube)
+    (block,) = cube.plan.blocks
+    before = objects(cube)
+    mosaic = content(block.window)
+    write_block(cube, block, Mosaic(mosaic.samples * 0.5, mosaic.valid, 9, 0))
+    assert write_overviews(cube) == 0
+    after = objects(cube)
+    assert before["overviews/4/reflectance/c/0/0/0"] != after["overviews/4/reflectance/c/0/0/0"]
+    finalise(cube, attributes={})
+    assert verify_cube(cube.storage) == []
 
 
 @pytest.mark.parametrize("transform", [NORTH_UP, ROTATED])

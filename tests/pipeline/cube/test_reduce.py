@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from spectile.catalog.counts import NODATA
 from spectile.pipeline.cube.reduce import reduce_counts, reduce_flat
-from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.quality_layers import FLAGS
 
 

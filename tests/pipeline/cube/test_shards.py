@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import zarr
 
+from spectile.catalog.counts import NODATA
 from spectile.pipeline.cube.record import Cube
 from spectile.pipeline.cube.shards import Shard, encode_shard, read_bands, read_metadata, shard_key
-from spectile.pipeline.plan.counts import NODATA
 
 
 @pytest.mark.parametrize(("row", "col"), [(0, 0), (1, 2)])

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from spectile.catalog.counts import NODATA
 from spectile.pipeline.cube.statistics import add_sums, describe, take_sums
-from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.quality_layers import FLAGS
 
 

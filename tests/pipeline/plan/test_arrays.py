@@ -9,6 +9,7 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spectile.catalog.counts import NODATA
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.arrays import (
@@ -19,7 +20,6 @@ from spectile.pipeline.plan.arrays import (
     cube_arrays,
     spectral_depths,
 )
-from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.layers import LAYERS
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.quality_layers import QUALITY

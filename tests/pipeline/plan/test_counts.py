@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from spectile.pipeline.plan.counts import NODATA, decode, encode, encode_flat
+from spectile.catalog.counts import NODATA
+from spectile.pipeline.plan.counts import decode, encode, encode_flat
 
 
 def test_counts_are_clipped_and_masked():

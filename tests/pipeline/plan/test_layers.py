@@ -6,6 +6,7 @@ import xarray as xr
 import zarr
 
 from spectile.catalog.calibration import Calibration
+from spectile.catalog.counts import NODATA
 from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import Raster
 from spectile.pipeline.cube.finish import finalise
@@ -13,8 +14,7 @@ from spectile.pipeline.cube.record import finished_blocks, open_cube, shard_keys
 from spectile.pipeline.cube.write import create_cube, write_block
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling, reflected
-from spectile.pipeline.plan.counts import NODATA
-from spectile.pipeline.plan.layers import LAYERS, array_name, choose_layers, summarise
+from spectile.pipeline.plan.layers import LAYERS, array_name, choose_layers
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.store.opening import open_storage
 from tests.pipeline.fakes import NORTH_UP, SIX, UTM, Positional, made
@@ -113,29 +113,6 @@ def test_the_layers_hold_mean_spread_and_quantiles_of_known_samples(tmp_path, ca
     assert found.reflectance_q95.values[5, -1, -1] == pytest.approx(
         6.5534 if calibration else 0.655, abs=1e-3
     )
-
-
-def test_one_sample_is_its_own_mean():
-    sample = np.random.default_rng(0).random((1, 6, 5, 4), np.float32)
-    ((name, layer),) = summarise(sample, (), None)
-    assert name == "reflectance"
-    np.testing.assert_array_equal(layer, sample[0])
-
-
-def test_the_deviation_is_that_of_many_samples():
-    samples = np.random.default_rng(1).random((16, 6, 9, 11), np.float32)
-    layers = dict(summarise(samples, LAYERS, None))
-    np.testing.assert_allclose(
-        layers["reflectance_sd"], samples.std(axis=0, ddof=1, dtype=np.float64), rtol=1e-5
-    )
-
-
-def test_samples_that_agree_have_no_spread_and_quantiles_at_the_mean():
-    samples = np.full((4, 6, 3, 3), 0.25, np.float32)
-    layers = dict(summarise(samples, LAYERS, FITTED))
-    assert (layers["reflectance_sd"] == 0).all()
-    for name in ("reflectance_q05", "reflectance_q95"):
-        np.testing.assert_array_equal(layers[name], layers["reflectance"])
 
 
 def test_the_size_of_the_blocks_changes_no_layer(tmp_path):

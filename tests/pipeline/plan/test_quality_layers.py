@@ -7,6 +7,7 @@ import pytest
 import zarr
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48, Bands, good_bands, resampling_matrix
+from spectile.catalog.counts import NODATA
 from spectile.catalog.errors import UsageError
 from spectile.pipeline.block.mosaic import Kept
 from spectile.pipeline.cube.finish import finalise
@@ -19,7 +20,6 @@ from spectile.pipeline.geometry.blend import tile_weights
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Block, Tiling, blocks
 from spectile.pipeline.plan.cost import Workload
-from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.plan.layers import choose_layers
 from spectile.pipeline.plan.plan import Plan
 from spectile.pipeline.plan.quality_layers import DEFAULT, FLAGS, Inspection, choose_quality

@@ -15,8 +15,8 @@ import xarray as xr
 import zarr
 from rasterio.crs import CRS
 
+from spectile.catalog.counts import NODATA
 from spectile.pipeline.geometry.grid import Grid
-from spectile.pipeline.plan.counts import NODATA
 from spectile.pipeline.product import export as exporting
 from spectile.pipeline.product.export import FORMATS, _select, export_cube
 from spectile.pipeline.product.formats import write_cog

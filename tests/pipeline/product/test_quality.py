@@ -4,7 +4,7 @@ import pytest
 from spectile.pipeline.geometry.blend import tile_weights
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Tiling
-from spectile.pipeline.product.quality import overlaps, seams
+from spectile.pipeline.product.quality import near_borders, seams
 
 SHAPE = (700, 900)
 TILING = Tiling(SHAPE, 128, 16)
@@ -51,6 +51,6 @@ def test_overlaps_are_where_two_tiles_have_a_share():
     count = np.zeros(SHAPE, int)
     for tile in TILING.tiles():
         count[tile.window.intersection(WHOLE).slices] += 1
-    np.testing.assert_array_equal(overlaps(TILING, WHOLE), count > 1)
+    np.testing.assert_array_equal(near_borders(TILING, WHOLE), count > 1)
     part = Window(50, 60, 300, 400)
-    np.testing.assert_array_equal(overlaps(TILING, part), (count > 1)[part.slices])
+    np.testing.assert_array_equal(near_borders(TILING, part), (count > 1)[part.slices])

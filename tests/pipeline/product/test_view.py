@@ -15,11 +15,11 @@ import pytest
 import zarr
 from affine import Affine
 
+from spectile.catalog.counts import NODATA, SCALE
 from spectile.catalog.errors import CubeError, UsageError
 from spectile.catalog.indices import INDICES
 from spectile.pipeline.cube.record import Cube
 from spectile.pipeline.geometry.grid import Window
-from spectile.pipeline.plan.counts import NODATA, SCALE
 from spectile.pipeline.product.view import Subject, View, open_view, picture, to_csv
 from spectile.pipeline.store.local import LocalStorage
 from tests.pipeline.cubes import BANDS, ROTATED, content, make

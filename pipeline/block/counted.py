@@ -1,0 +1,179 @@
+"""One block where tiles need no blending: each is reduced to stored counts where it is predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectile.catalog.choices import Layer
+from spectile.catalog.counts import NODATA, Moments, Part, stored_parts
+from spectile.catalog.errors import BlockError
+from spectile.catalog.inputs import Batch
+from spectile.pipeline.block.mosaic import Kept, Reading, begin_evidence, flag_tiles, stack_tiles
+from spectile.pipeline.block.predict import CountingPredictor, Predictor
+from spectile.pipeline.geometry.grid import Window
+from spectile.pipeline.geometry.tiling import Block, Tile, Tiling
+from spectile.pipeline.plan.layers import part_name
+from spectile.pipeline.plan.quality_layers import Inspection, QualityEvidence
+
+Counts = Mapping[Part, NDArray[np.uint16]]
+"""(…, B, h, w) uint16, the stored counts of each part."""
+_Made = tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_]]
+"""What ``CountingPredictor.count`` gives."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A block as it is stored."""
+
+    arrays: Counts
+    """(B, h, w) uint16 of the mean and of each layer; NODATA where the scene is not valid."""
+    valid: NDArray[np.bool_]
+    """(h, w) bool, where the scene is valid."""
+    tiles: int
+    """Tiles that went through the network."""
+    tiles_skipped: int
+    """Tiles left out because the scene is masked all over what they would give."""
+    tiles_kept: int = 0
+    """Tiles that had gone through the network for the block before."""
+    evidence: QualityEvidence | None = None
+    """The evidence for its quality layers, if they were asked for."""
+
+    def counts(
+        self, layers: Sequence[Layer], part: tuple[slice, slice]
+    ) -> Iterator[tuple[str, NDArray[np.uint16]]]:
+        """The name and the (B, h, w) counts of the mean and of each layer in a part of the block."""
+        wanted: tuple[Part, ...] = ("mean", *layers)
+        for name in wanted:
+            yield part_name(name), self.arrays[name][(slice(None), *part)]
+
+
+def count_block(
+    block: Block,
+    *,
+    reading: Reading,
+    tiling: Tiling,
+    predictor: Predictor,
+    samples: int,
+    layers: Sequence[Layer] = (),
+    batch: int | None = None,
+    on_tiles: Callable[[int], None] = lambda done: None,
+    kept: Kept | None = None,
+    then: Window | None = None,
+    inspection: Inspection | None = None,
+) -> Counted:
+    """The block as it is stored; every pixel is of the one tile in whose core it lies.
+
+    While a batch of tiles is predicted, the next is cut and the last one put in its place.
+
+    Parameters
+    ----------
+    reading : the inputs in the block's ``extent``.
+    layers : to take of the samples beside their mean.
+    batch, on_tiles, kept, then, inspection : as of ``mosaic_block``.
+
+    Raises
+    ------
+    BlockError : the network gave NaN or infinity, in which tile.
+    MemoryError : there is not enough memory. ``kept`` has lost its tiles; the block can be made again.
+    """
+    assert tiling.ramp == 0
+    window = reading.window
+    valid = reading.valid[block.window.relative_to(window).slices].copy()
+    evidence = begin_evidence(block, reading, predictor, inspection)
+    parts: tuple[Part, ...] = ("mean", *layers)
+    shape = (len(predictor.bands), *block.window.shape)
+    arrays = {part: np.empty(shape, dtype=np.uint16) for part in parts}
+    tiles = list(tiling.tiles(block.window))
+    shares = {tile: tiling.share_of(tile).intersection(block.window) for tile in tiles}
+    wanted = [tile for tile in tiles if valid[shares[tile].relative_to(block.window).slices].any()]
+    on_tiles(len(tiles) - len(wanted))
+    known: dict[Tile, Counts] = {}
+    if kept is not None:
+        there, _ = kept.take(block.window)
+        known = {tile: there[tile] for tile in wanted if tile in there}
+        kept.window = then
+
+    def put(tile: Tile, counts: Counts, of: Window) -> None:
+        """Put the counts of a window of a tile where they belong."""
+        share = shares[tile]
+        at = (slice(None), *share.relative_to(block.window).slices)
+        for part, array in arrays.items():
+            array[at] = counts[part][(slice(None), *share.relative_to(of).slices)]
+
+    def settle(together: Sequence[Tile], made: Future[_Made]) -> None:
+        counts, finite = made.result()
+        for number, tile in enumerate(together):
+            if not finite[number]:
+                raise BlockError(
+                    "the prediction is not finite", where=f"tile {tile.name}",
+                    remedy="look at the scene there, or try --dtype float32",
+                )  # fmt: skip
+            own = {part: array[number] for part, array in counts.items()}
+            share = tiling.share_of(tile).intersection(tile.window)
+            put(tile, own, share)
+            if kept is not None and kept.window is not None:
+                later = share.intersection(kept.window)
+                if later.size:
+                    at = (slice(None), *later.relative_to(share).slices)
+                    kept.tiles[tile] = {part: array[at].copy() for part, array in own.items()}
+        on_tiles(len(together))
+
+    for tile, counts in known.items():
+        put(tile, counts, tiling.share_of(tile).intersection(tile.window).intersection(block.window))
+    on_tiles(len(known))
+    new = [tile for tile in wanted if tile not in known]
+    with ThreadPoolExecutor(1, "predict") as device:
+        running: tuple[Sequence[Tile], Future[_Made]] | None = None
+        for together in _batches(new, batch or predictor.batch):
+            stacked = stack_tiles(together, batch or predictor.batch, predictor.inputs, reading)
+            first = together[0]
+            cut = tiling.share_of(first).intersection(first.window).relative_to(first.window).slices
+            following = device.submit(count_tiles, predictor, stacked, samples, layers, cut)
+            if running is not None:
+                settle(*running)
+            running = together, following
+        flag_tiles(evidence, wanted, block, reading, tiling, predictor)
+        if running is not None:
+            settle(*running)
+    if not valid.all():
+        masked = ~valid
+        for array in arrays.values():
+            for band in array:
+                band[masked] = NODATA
+    return Counted(arrays, valid, len(new), len(tiles) - len(wanted), len(known), evidence)
+
+
+def _batches(tiles: Sequence[Tile], size: int) -> Iterator[list[Tile]]:
+    """The tiles in order, in batches of equal shapes."""
+    batch: list[Tile] = []
+    for tile in tiles:
+        if batch and (len(batch) == size or tile.window.shape != batch[0].window.shape):
+            yield batch
+            batch = []
+        batch.append(tile)
+    if batch:
+        yield batch
+
+
+def count_tiles(
+    predictor: Predictor, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
+) -> _Made:
+    """As of ``CountingPredictor.count``, by itself or, of a predictor that only predicts, here."""
+    if isinstance(predictor, CountingPredictor):
+        return predictor.count(batch, samples, layers, cut)
+    moments: Moments[NDArray[np.float32]] = Moments()
+    for spectra in predictor.predict(batch, range(samples)):
+        moments.add(spectra[(..., *cut)])
+    bands = len(predictor.bands)
+    counts: dict[Part, NDArray[np.uint16]] = {}
+    for part, band, values in stored_parts(moments, layers, predictor.calibration, bands):
+        if part not in counts:
+            counts[part] = np.empty((len(batch), bands, *values.shape[-2:]), dtype=np.uint16)
+        with np.errstate(invalid="ignore"):  # what is not finite is told below
+            counts[part][:, band] = values
+    return counts, np.isfinite(moments.doubt)
