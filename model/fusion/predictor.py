@@ -6,8 +6,7 @@ It implements ``spectile.pipeline.block.predict.FusingPredictor`` by its shape.
 from __future__ import annotations
 
 import math
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -19,25 +18,26 @@ from torch import Tensor
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
+from spectile.catalog.choices import Layer
+from spectile.catalog.counts import Part
 from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import Batch, InputSpec
 from spectile.catalog.limits import check_seed
 from spectile.model.device import resolve_device
 from spectile.model.diffusion.noise import noise
 from spectile.model.fusion.consistency import difference, hsi_difference
+from spectile.model.fusion.expand import Expansion
 from spectile.model.fusion.fuser import CLOSED, Fuser, Sharp, Window
 from spectile.model.fusion.learned import Learned, load_learned
 from spectile.model.fusion.pair import PairModel, PairWindow
 from spectile.model.fusion.window import changed_pixels, prepare
 from spectile.model.predict.network import RUNTIME_BYTES
-from spectile.model.system import REFLECTANCE_LIMIT
 
 DEFAULT = "fuse"
 """The name of whatever did best on the pair itself."""
 PREFIX = "fuse:"
-BATCH = 4
-TOGETHER = 8
-"""Bands that are expanded at once: few enough to stay in the processor's cache."""
+BATCH = 1
+"""Tiles are fused one by one."""
 FINE, COARSE = 0, 1
 """Stages of the noise: on the fine grid, and on the coarse one."""
 
@@ -52,15 +52,17 @@ class Findings(NamedTuple):
     """(N, h, w) where the scenes differ, so that the upsampled HSI was taken."""
 
 
-class _Fused(NamedTuple):
-    """What else is known of the means that were predicted last."""
+class _Tile(NamedTuple):
+    """A tile on its way."""
 
-    spectra: weakref.ref[NDArray[np.float32]]
-    """They."""
-    windows: list[Window]
-    """What each was fused of."""
-    seen: list[Tensor | None]
-    """(B, h, w) of each, what the coarse sensor sees of it, if that is known."""
+    part: PairWindow
+    """As read."""
+    window: Window
+    """Made ready."""
+    origin: list[int]
+    """Row and column of its first pixel on the cube's grid."""
+    solved: Sharp | None
+    """What samples are drawn about, if they are."""
 
 
 def method_names() -> tuple[str, ...]:
@@ -138,7 +140,6 @@ class FusionPredictor:
         self.pair, self.name, self.batch = pair, name, batch
         self._seed, self._samples, self._learned = seed, samples, learned
         self._fuser = Fuser(pair, device=device)
-        self._fused: _Fused | None = None
         seen = pair.gain * (pair.response @ pair.mean) + pair.offset
         self.inputs = (
             InputSpec("msi", pair.msi_bands, tuple(map(float, seen))),
@@ -158,13 +159,13 @@ class FusionPredictor:
 
     @property
     def reach(self) -> int | None:
-        """The width of the solver's margin, beyond which a pixel adds less than a stored count.
+        """Where a pixel adds less than a stored count, as measured: echoes of a correction have died away.
 
         None for a learned method, which may look at the whole tile.
         """
         if self._learned is not None:
             return None
-        return self._fuser.margin * self.pair.ratio
+        return (2 * self._fuser.margin + 1) * self.pair.ratio
 
     @property
     def calibration(self) -> Calibration | None:
@@ -219,27 +220,59 @@ class FusionPredictor:
                 expected=f"multiples of {self.stride}", remedy="choose another --tile",
             )  # fmt: skip
         with torch.inference_mode():
-            windows = [prepare(self._fuser, part) for part in self._parts(batch)]
-            if self._learned is None and self._samples is not None:
-                solved = [self._fuser.solve(window, self.name, spread=True) for window in windows]
+            tiles = list(self._tiles(batch))
         for sample in samples:
-            spectra = np.empty((len(windows), len(self.bands), height, width), dtype=np.float32)
-            seen = []
+            spectra = np.empty((len(tiles), len(self.bands), height, width), dtype=np.float32)
             with torch.inference_mode():
-                for at, (window, origin, out) in enumerate(
-                    zip(windows, batch.origins.tolist(), torch.from_numpy(spectra), strict=True)
-                ):
-                    if self._learned is not None:
-                        out.copy_(self._draw(self._learned, window, origin, sample))
-                    elif self._samples is not None:
-                        self._sample(solved[at], window, origin, sample, out)
-                    else:
-                        seen.append(self._mean(window, out))
+                for tile, out in zip(tiles, torch.from_numpy(spectra), strict=True):
+                    self._expansion(tile, [sample]).put(out)
             if self._samples is None and self._learned is None:
-                self._fused = _Fused(weakref.ref(spectra), windows, seen)
                 yield from repeat(spectra, len(samples))
                 return
             yield spectra
+
+    def count(
+        self, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
+    ) -> tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_]]:
+        """As of ``count_fused``, without the findings."""
+        counts, finite, _ = self.count_fused(batch, samples, layers, cut)
+        return counts, finite
+
+    def count_fused(
+        self, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
+    ) -> tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_], Findings]:
+        """Counts of the mean of the samples and of layers, and what is found in tiles; else as ``predict``.
+
+        Spectra are made a few at a time, and no halo of any.
+
+        Parameters
+        ----------
+        samples : K, the number of samples.
+        layers : to take beside the mean, with the calibration.
+        cut : rows and columns of each tile that are wanted.
+
+        Returns
+        -------
+        (N, B, h, w) uint16 of each part, (N,) bool whether a tile's coefficients are finite, and the findings
+        in ``cut``.
+        """
+        made: dict[Part, list[NDArray[np.uint16]]] = {}
+        finite, differences, changes = [], [], []
+        with torch.inference_mode():
+            for tile in self._tiles(batch):
+                expansion = self._expansion(tile, range(samples))
+                for name, counts in expansion.count(layers, self.calibration, cut).items():
+                    made.setdefault(name, []).append(counts.cpu().numpy())
+                finite.append(expansion.is_finite)
+                left = difference(tile.part, expansion.seen().cpu().numpy())
+                differences.append(self._repeat(np.where(tile.part.hsi_valid, left, 0.0))[cut])
+                edge = self._fuser.margin
+                changes.append(self._repeat(tile.window.differs[edge:-edge, edge:-edge].cpu().numpy())[cut])
+        counted = {
+            name: arrays[0][None] if len(arrays) == 1 else np.stack(arrays) for name, arrays in made.items()
+        }
+        found = Findings(np.stack(differences).astype(np.float32), np.stack(changes).astype(np.bool_))
+        return counted, np.array(finite), found
 
     def inspect(self, batch: Batch, mean: NDArray[np.float32]) -> Findings:
         """What it finds in tiles, a pure function of each.
@@ -249,21 +282,11 @@ class FusionPredictor:
         mean : (N, B, h, w) mean of the samples of the tiles, reflectance.
         """
         differences, changes = [], []
-        known = self._fused if self._fused is not None and self._fused.spectra() is mean else None
-        for at, (part, spectra) in enumerate(zip(self._parts(batch), mean, strict=True)):
-            seen = None if known is None else known.seen[at]
+        for part, spectra in zip(self._parts(batch), mean, strict=True):
             with torch.inference_mode():
-                if known is None or seen is None:
-                    left, changed = (
-                        hsi_difference(self.pair, part, spectra),
-                        changed_pixels(self._fuser, part),
-                    )
-                else:
-                    edge = self._fuser.margin
-                    left = difference(part, seen.cpu().numpy())
-                    changed = known.windows[at].differs[edge:-edge, edge:-edge].cpu().numpy()
-            differences.append(self._repeat(np.where(part.hsi_valid, left, 0.0)))
-            changes.append(self._repeat(changed))
+                left = hsi_difference(self.pair, part, spectra)
+                differences.append(self._repeat(np.where(part.hsi_valid, left, 0.0)))
+                changes.append(self._repeat(changed_pixels(self._fuser, part)))
         return Findings(np.stack(differences).astype(np.float32), np.stack(changes).astype(np.bool_))
 
     def _repeat(self, coarse: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -274,25 +297,44 @@ class FusionPredictor:
         for values in zip(hsi.values, hsi.valid, msi.values, msi.valid, strict=True):
             yield PairWindow(*values)
 
+    def _tiles(self, batch: Batch) -> Iterator[_Tile]:
+        """The tiles of a batch, made ready, and solved if samples are drawn about that."""
+        for part, origin in zip(self._parts(batch), batch.origins.tolist(), strict=True):
+            window = prepare(self._fuser, part)
+            solved = None if self._samples is None else self._fuser.solve(window, self.name, spread=True)
+            yield _Tile(part, window, origin, solved)
+
     def _inner(self, fields: Tensor) -> Tensor:
         """Fields (…, H, W) without their margin."""
         edge = self._fuser.margin * self.pair.ratio
         return fields[..., edge:-edge, edge:-edge]
 
-    def _mean(self, window: Window, out: Tensor) -> Tensor | None:
-        """Put the mean into ``out`` (B, h, w); as of ``_expand``, or None."""
-        method = CLOSED[self.name]
-        if method.solves is not None:
-            solved = self._fuser.solve(window, method.solves)
-            return self._expand(self._fuser.spectra[method.solves], solved.mean, window, out)
-        fused = method.fuse(self._fuser, window)
-        if window.changed.any():
-            fused = torch.lerp(fused, self._fuser.upsample(window.hsi), window.changed)
-        out.copy_(self._inner(fused).clamp(0.0, REFLECTANCE_LIMIT))
-        return None
+    def _expansion(self, tile: _Tile, samples: Sequence[int]) -> Expansion:
+        """Samples of a tile, in the range that a reflectance can have; of what has none one, the mean."""
+        fuser, window, method = self._fuser, tile.window, CLOSED[self.name]
+        if self._learned is not None:
+            (sample,) = samples
+            return Expansion(fuser, None, self._draw(self._learned, tile, sample))
+        if method.solves is None:
+            fused = method.fuse(fuser, window)
+            if window.changed.any():
+                fused = torch.lerp(fused, fuser.upsample(window.hsi), window.changed)
+            return Expansion(fuser, None, self._inner(fused))
+        solved = tile.solved or fuser.solve(window, method.solves)
+        basis, changed = fuser.spectra[method.solves], self._inner(window.changed)
+        terms = torch.cat([self._inner(solved.mean), torch.ones_like(changed)[None]])
+        matrix = torch.cat([basis, fuser.centre[:, :, 0]], dim=1)
+        mixed: dict[str, Tensor] = {}
+        if changed.any():
+            terms, mixed = terms * (1.0 - changed), {"changed": changed, "hsi": window.hsi}
+        if tile.solved is None:
+            return Expansion(fuser, matrix, terms, **mixed)
+        errors = [self._inner(self._error(tile.solved, tile.origin, sample)) for sample in samples]
+        factor = fuser.tensor(self.pair.calibration[0])[:, None]
+        return Expansion(fuser, matrix, terms, error_matrix=factor * basis, errors=errors, **mixed)
 
-    def _sample(self, solved: Sharp, window: Window, origin: list[int], sample: int, out: Tensor) -> None:
-        """Put a sample into ``out`` (B, h, w): the mean, and a draw of its error."""
+    def _error(self, solved: Sharp, origin: list[int], sample: int) -> Tensor:
+        """(p, H, W) a draw of the error of a tile's coefficients, with its margin."""
         fuser, ratio = self._fuser, self.pair.ratio
         height, width = solved.mean.shape[1:]
         at = torch.tensor([[one - fuser.margin * ratio for one in origin]])
@@ -305,73 +347,17 @@ class FusionPredictor:
                 (FINE, 1, 2 * len(solved.mean)), (COARSE, ratio, len(solved.mean))
             )
         )  # fmt: skip
-        error = fuser.residual(solved.scale, white.reshape(-1, 2, height, width), coarse)
-        factor = fuser.tensor(self.pair.calibration[0])[:, None]
-        self._expand(fuser.spectra[self.name], solved.mean, window, out, factor, error)
+        return fuser.residual(solved.scale, white.reshape(-1, 2, height, width), coarse)
 
-    def _expand(
-        self,
-        basis: Tensor,
-        solved: Tensor,
-        window: Window,
-        out: Tensor,
-        factor: Tensor | None = None,
-        error: Tensor | None = None,
-    ) -> Tensor:
-        """Put the spectra of coefficients into ``out`` (B, h, w), in the range that a reflectance can have.
-
-        All that is linear is one product, a few bands at a time, so that nothing as large as the spectra
-        themselves is made and read again. What the coarse sensor sees of them is a product too, but for bands
-        that were cut to that range.
-
-        Parameters
-        ----------
-        basis : (B, p), beside the mean spectrum.
-        solved : (p, H, W) with its margin.
-        factor, error : (B, 1) and (p, H, W) of what is added of the error.
-
-        Returns
-        -------
-        (B, h / r, w / r) what the coarse sensor sees of ``out``.
-        """
-        fuser, shape = self._fuser, out.shape[1:]
-        changed = self._inner(window.changed)
-        terms = torch.cat([self._inner(solved), torch.ones_like(changed)[None]])
-        matrix = torch.cat([basis, fuser.centre[:, :, 0]], dim=1)
-        mixed = bool(changed.any())
-        if mixed:
-            terms = terms * (1.0 - changed)
-        if factor is not None and error is not None:
-            terms = torch.cat([terms, self._inner(error)])
-            matrix = torch.cat([matrix, factor * basis], dim=1)
-        coarse, terms, target = fuser.coarsen(terms), terms.flatten(1), out.flatten(1)
-        seen = torch.tensordot(matrix, coarse, 1)
-        together = TOGETHER if terms.device.type == "cpu" else len(matrix)
-        for first in range(0, len(matrix), together):
-            bands = slice(first, first + together)
-            spectra = torch.mm(
-                matrix[bands], terms, out=target[bands] if target.device == terms.device else None
-            )
-            if mixed:
-                upsampled = self._inner(fuser.upsample(window.hsi[bands]))
-                spectra.addcmul_(changed.reshape(1, -1), upsampled.flatten(1))
-            low, high = spectra.aminmax()
-            if mixed or low < 0.0 or high > REFLECTANCE_LIMIT:
-                spectra.clamp_(0.0, REFLECTANCE_LIMIT)
-                seen[bands] = fuser.coarsen(spectra.reshape(-1, *shape))
-            if target.device != terms.device:
-                target[bands] = spectra
-        return seen
-
-    def _draw(self, learned: Learned, window: Window, origin: list[int], sample: int) -> Tensor:
+    def _draw(self, learned: Learned, tile: _Tile, sample: int) -> Tensor:
         """(B, h, w) a learned method's sample; it sees the window without the margin, filled, calibrated."""
-        edge = self._fuser.margin
+        edge, window = self._fuser.margin, tile.window
         hsi, msi = window.hsi[:, edge:-edge, edge:-edge], self._inner(window.msi)
 
         def draw(stage: int, step: int) -> Tensor:
             return noise(
                 seed=self._seed, stage=stage, step=step, sample=sample, channels=len(hsi),
-                origins=torch.tensor([origin]), height=msi.shape[1], width=msi.shape[2],
+                origins=torch.tensor([tile.origin]), height=msi.shape[1], width=msi.shape[2],
                 device=self._fuser.device,
             )  # fmt: skip
 
@@ -379,13 +365,19 @@ class FusionPredictor:
         if window.changed.any():
             upsampled = self._inner(self._fuser.upsample(window.hsi))
             spectra = torch.lerp(spectra, upsampled, self._inner(window.changed))
-        return spectra.clamp(0.0, REFLECTANCE_LIMIT)
+        return spectra
 
     def memory(self, tile: int) -> int:
         """Bytes at the peak of a call of ``batch`` square tiles of ``tile`` pixels."""
         side = tile + 2 * self._fuser.margin * self.pair.ratio
         bands, channels, size = len(self.bands), len(self.pair.msi_bands), self.pair.basis.shape[1]
-        # Spectra and the interpolated HSI; coefficients, their transforms (complex) and noise; shares.
-        working = side**2 * 4 * (3 * bands + 3 * channels + 14 * size + 2 * len(self.pair.weights))
+        drawn = self._samples or 0
+        # Coefficients, their transforms and filters; of samples noise, its colours and an error each.
+        numbers = 3 * channels + 2 * len(self.pair.weights) + (14 + 12 * (drawn > 0) + drawn) * size
         learned = 0 if self._learned is None else self._learned.memory(tile)
-        return int(RUNTIME_BYTES + learned + working + 2 * self.batch * bands * 4 * tile**2)
+        if self._learned is not None or CLOSED[self.name].solves is None:
+            numbers += 3 * bands  # spectra, and the interpolated HSI
+            result = 2 * 4 * bands * tile**2
+        else:
+            result = 2 * bands * tile**2 * (4 if drawn else 1)  # counts of the mean and of layers
+        return int(RUNTIME_BYTES + learned + 4 * numbers * side**2 + self.batch * result)

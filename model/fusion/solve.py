@@ -81,8 +81,9 @@ class Solver:
         return coarse.real
 
     def filters(self, variances: Tensor, noise: Tensor) -> Tensor:
-        """(K, H, W // 2 + 1) complex: what ``correct`` does to K components, in the Fourier domain of fields
-        that are real, and all that of it does not hang on what is missing.
+        """(K, H, W // 2 + 1) complex, all of ``correct`` that does not hang on what is missing.
+
+        In the Fourier domain, of which real fields have one half.
 
         Parameters
         ----------

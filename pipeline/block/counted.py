@@ -14,16 +14,24 @@ from spectile.catalog.counts import NODATA, Moments, Part, stored_parts
 from spectile.catalog.errors import BlockError
 from spectile.catalog.inputs import Batch
 from spectile.pipeline.block.mosaic import Kept, Reading, begin_evidence, flag_tiles, stack_tiles
-from spectile.pipeline.block.predict import CountingPredictor, Predictor
+from spectile.pipeline.block.predict import (
+    CountingFusion,
+    CountingPredictor,
+    FusingPredictor,
+    Predictor,
+    TileFindings,
+)
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tile, Tiling
 from spectile.pipeline.plan.layers import part_name
-from spectile.pipeline.plan.quality_layers import Inspection, QualityEvidence
+from spectile.pipeline.plan.quality_layers import Inspection, QualityEvidence, add_findings
 
 Counts = Mapping[Part, NDArray[np.uint16]]
 """(…, B, h, w) uint16, the stored counts of each part."""
 _Made = tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_]]
 """What ``CountingPredictor.count`` gives."""
+_Fused = tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_], TileFindings]
+"""What ``CountingFusion.count_fused`` gives."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +101,10 @@ def count_block(
     wanted = [tile for tile in tiles if valid[shares[tile].relative_to(block.window).slices].any()]
     on_tiles(len(tiles) - len(wanted))
     known: dict[Tile, Counts] = {}
+    found: dict[Tile, TileFindings] = {}
+    fused = inspection is not None and inspection.pair
     if kept is not None:
-        there, _ = kept.take(block.window)
+        there, found = kept.take(block.window)
         known = {tile: there[tile] for tile in wanted if tile in there}
         kept.window = then
 
@@ -105,8 +115,13 @@ def count_block(
         for part, array in arrays.items():
             array[at] = counts[part][(slice(None), *share.relative_to(of).slices)]
 
-    def settle(together: Sequence[Tile], made: Future[_Made]) -> None:
-        counts, finite = made.result()
+    def note(tile: Tile, findings: TileFindings) -> None:
+        """Note what was found in the core of a tile."""
+        if evidence is not None:
+            add_findings(evidence, block.window, tiling.core_of(tile), *findings)
+
+    def settle(together: Sequence[Tile], made: Future[_Made | _Fused]) -> None:
+        counts, finite, *findings = made.result()
         for number, tile in enumerate(together):
             if not finite[number]:
                 raise BlockError(
@@ -116,24 +131,31 @@ def count_block(
             own = {part: array[number] for part, array in counts.items()}
             share = tiling.share_of(tile).intersection(tile.window)
             put(tile, own, share)
+            here = [TileFindings(*(each[number] for each in part)) for part in findings]
+            for each in here:
+                note(tile, each)
             if kept is not None and kept.window is not None:
                 later = share.intersection(kept.window)
                 if later.size:
                     at = (slice(None), *later.relative_to(share).slices)
                     kept.tiles[tile] = {part: array[at].copy() for part, array in own.items()}
+                    kept.findings.update((tile, each) for each in here)
         on_tiles(len(together))
 
     for tile, counts in known.items():
         put(tile, counts, tiling.share_of(tile).intersection(tile.window).intersection(block.window))
+        if tile in found:
+            note(tile, found[tile])
     on_tiles(len(known))
     new = [tile for tile in wanted if tile not in known]
     with ThreadPoolExecutor(1, "predict") as device:
-        running: tuple[Sequence[Tile], Future[_Made]] | None = None
+        running: tuple[Sequence[Tile], Future[_Made | _Fused]] | None = None
+        count = count_fused if fused else count_tiles
         for together in _batches(new, batch or predictor.batch):
             stacked = stack_tiles(together, batch or predictor.batch, predictor.inputs, reading)
             first = together[0]
             cut = tiling.share_of(first).intersection(first.window).relative_to(first.window).slices
-            following = device.submit(count_tiles, predictor, stacked, samples, layers, cut)
+            following = device.submit(count, predictor, stacked, samples, layers, cut)
             if running is not None:
                 settle(*running)
             running = together, following
@@ -166,14 +188,44 @@ def count_tiles(
     """As of ``CountingPredictor.count``, by itself or, of a predictor that only predicts, here."""
     if isinstance(predictor, CountingPredictor):
         return predictor.count(batch, samples, layers, cut)
+    return _count(predictor, predictor.predict(batch, range(samples)), layers, cut)
+
+
+def count_fused(
+    predictor: Predictor, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
+) -> _Fused:
+    """As of ``CountingFusion.count_fused``, by itself or, of a fusion that only predicts, here."""
+    if isinstance(predictor, CountingFusion):
+        counts, finite, findings = predictor.count_fused(batch, samples, layers, cut)
+        return counts, finite, TileFindings(*findings)
+    assert isinstance(predictor, FusingPredictor)
+    whole: Moments[NDArray[np.float32]] = Moments()
+
+    def watched() -> Iterator[NDArray[np.float32]]:
+        for spectra in predictor.predict(batch, range(samples)):
+            whole.add(spectra)
+            yield spectra
+
+    counts, finite = _count(predictor, watched(), layers, cut)
+    difference, changed = predictor.inspect(batch, whole.mean())
+    return counts, finite, TileFindings(difference[(..., *cut)], changed[(..., *cut)])
+
+
+def _count(
+    predictor: Predictor,
+    samples: Iterator[NDArray[np.float32]],
+    layers: Sequence[Layer],
+    cut: tuple[slice, slice],
+) -> _Made:
+    """The counts of samples (N, B, h, w) in a cut of the tiles."""
     moments: Moments[NDArray[np.float32]] = Moments()
-    for spectra in predictor.predict(batch, range(samples)):
+    for spectra in samples:
         moments.add(spectra[(..., *cut)])
     bands = len(predictor.bands)
     counts: dict[Part, NDArray[np.uint16]] = {}
     for part, band, values in stored_parts(moments, layers, predictor.calibration, bands):
         if part not in counts:
-            counts[part] = np.empty((len(batch), bands, *values.shape[-2:]), dtype=np.uint16)
+            counts[part] = np.empty((len(values), bands, *values.shape[-2:]), dtype=np.uint16)
         with np.errstate(invalid="ignore"):  # what is not finite is told below
             counts[part][:, band] = values
     return counts, np.isfinite(moments.doubt)
