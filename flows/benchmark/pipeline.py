@@ -271,7 +271,7 @@ def _described(run: _Run) -> dict[str, Any]:
         "blocks": len(run.plan.blocks),
         "tiles": tiles,
         "redundancy": run.redundancy,
-        "pixels_through_network_per_pixel": tiles * tiling.tile**2 / run.plan.window.size,
+        "pixels_through_network_per_pixel": tiles * tiling.mean_size / run.plan.window.size,
     }
 
 

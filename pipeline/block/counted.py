@@ -13,7 +13,7 @@ from spectile.catalog.choices import Layer
 from spectile.catalog.counts import NODATA, Moments, Part, stored_parts
 from spectile.catalog.errors import BlockError
 from spectile.catalog.inputs import Batch
-from spectile.pipeline.block.mosaic import Kept, Reading, begin_evidence, flag_tiles, stack_tiles
+from spectile.pipeline.block.mosaic import Kept, Reading, batches, begin_evidence, flag_tiles, stack_tiles
 from spectile.pipeline.block.predict import (
     CountingFusion,
     CountingPredictor,
@@ -36,10 +36,13 @@ _Fused = tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_], TileFindings]
 
 @dataclass(frozen=True)
 class Counted:
-    """A block as it is stored."""
+    """A block as it is stored, in pieces."""
 
-    arrays: Counts
-    """(B, h, w) uint16 of the mean and of each layer; NODATA where the scene is not valid."""
+    pieces: Mapping[Window, Counts]
+    """The counts of each tile by its pixels in the block, counted from the block's first; NODATA where the
+    scene is not valid. Pieces do not overlap; there are none where it is masked all over."""
+    bands: int
+    """B."""
     valid: NDArray[np.bool_]
     """(h, w) bool, where the scene is valid."""
     tiles: int
@@ -55,9 +58,21 @@ class Counted:
         self, layers: Sequence[Layer], part: tuple[slice, slice]
     ) -> Iterator[tuple[str, NDArray[np.uint16]]]:
         """The name and the (B, h, w) counts of the mean and of each layer in a part of the block."""
+        rows, cols = part
+        asked = Window(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
+        met = {at: asked.intersection(at) for at in self.pieces}
+        met = {at: shared for at, shared in met.items() if shared.size}
         wanted: tuple[Part, ...] = ("mean", *layers)
         for name in wanted:
-            yield part_name(name), self.arrays[name][(slice(None), *part)]
+            if [*met.values()] == [asked]:
+                ((at, _),) = met.items()
+                array = self.pieces[at][name][(slice(None), *asked.relative_to(at).slices)]
+            else:
+                array = np.full((self.bands, *asked.shape), NODATA, dtype=np.uint16)
+                for at, shared in met.items():
+                    own = self.pieces[at][name][(slice(None), *shared.relative_to(at).slices)]
+                    array[(slice(None), *shared.relative_to(asked).slices)] = own
+            yield part_name(name), array
 
 
 def count_block(
@@ -93,9 +108,7 @@ def count_block(
     window = reading.window
     valid = reading.valid[block.window.relative_to(window).slices].copy()
     evidence = begin_evidence(block, reading, predictor, inspection)
-    parts: tuple[Part, ...] = ("mean", *layers)
-    shape = (len(predictor.bands), *block.window.shape)
-    arrays = {part: np.empty(shape, dtype=np.uint16) for part in parts}
+    pieces: dict[Window, Counts] = {}
     tiles = list(tiling.tiles(block.window))
     shares = {tile: tiling.share_of(tile).intersection(block.window) for tile in tiles}
     wanted = [tile for tile in tiles if valid[shares[tile].relative_to(block.window).slices].any()]
@@ -111,9 +124,13 @@ def count_block(
     def put(tile: Tile, counts: Counts, of: Window) -> None:
         """Put the counts of a window of a tile where they belong."""
         share = shares[tile]
-        at = (slice(None), *share.relative_to(block.window).slices)
-        for part, array in arrays.items():
-            array[at] = counts[part][(slice(None), *share.relative_to(of).slices)]
+        at, inside = share.relative_to(block.window), (slice(None), *share.relative_to(of).slices)
+        pieces[at] = {part: array[inside] for part, array in counts.items()}
+        masked = ~valid[at.slices]
+        if masked.any():
+            for array in pieces[at].values():
+                for band in array:
+                    band[masked] = NODATA
 
     def note(tile: Tile, findings: TileFindings) -> None:
         """Note what was found in the core of a tile."""
@@ -130,7 +147,6 @@ def count_block(
                 )  # fmt: skip
             own = {part: array[number] for part, array in counts.items()}
             share = tiling.share_of(tile).intersection(tile.window)
-            put(tile, own, share)
             here = [TileFindings(*(each[number] for each in part)) for part in findings]
             for each in here:
                 note(tile, each)
@@ -140,6 +156,7 @@ def count_block(
                     at = (slice(None), *later.relative_to(share).slices)
                     kept.tiles[tile] = {part: array[at].copy() for part, array in own.items()}
                     kept.findings.update((tile, each) for each in here)
+            put(tile, own, share)
         on_tiles(len(together))
 
     for tile, counts in known.items():
@@ -151,7 +168,7 @@ def count_block(
     with ThreadPoolExecutor(1, "predict") as device:
         running: tuple[Sequence[Tile], Future[_Made | _Fused]] | None = None
         count = count_fused if fused else count_tiles
-        for together in _batches(new, batch or predictor.batch):
+        for together in batches(new, batch or predictor.batch):
             stacked = stack_tiles(together, batch or predictor.batch, predictor.inputs, reading)
             first = together[0]
             cut = tiling.share_of(first).intersection(first.window).relative_to(first.window).slices
@@ -162,24 +179,9 @@ def count_block(
         flag_tiles(evidence, wanted, block, reading, tiling, predictor)
         if running is not None:
             settle(*running)
-    if not valid.all():
-        masked = ~valid
-        for array in arrays.values():
-            for band in array:
-                band[masked] = NODATA
-    return Counted(arrays, valid, len(new), len(tiles) - len(wanted), len(known), evidence)
-
-
-def _batches(tiles: Sequence[Tile], size: int) -> Iterator[list[Tile]]:
-    """The tiles in order, in batches of equal shapes."""
-    batch: list[Tile] = []
-    for tile in tiles:
-        if batch and (len(batch) == size or tile.window.shape != batch[0].window.shape):
-            yield batch
-            batch = []
-        batch.append(tile)
-    if batch:
-        yield batch
+    return Counted(
+        pieces, len(predictor.bands), valid, len(new), len(tiles) - len(wanted), len(known), evidence
+    )
 
 
 def count_tiles(

@@ -187,7 +187,7 @@ def mosaic_block(
         known = {tile: there[tile] for tile in wanted if tile in there}
         kept.window = then
     taken = len(known)
-    for together in _batches(wanted, size, known):
+    for together in batches(wanted, size, known):
         new = [tile for tile in together if tile not in known]
         comparisons: dict[Tile, list[OverlapComparison]] = {}
         flag_tiles(evidence, together, block, reading, tiling, predictor)
@@ -337,16 +337,16 @@ def _keep(
         kept.tiles[tile][sample] = spectrum[(slice(None), *share.relative_to(tile.window).slices)]
 
 
-def _batches(tiles: list[Tile], size: int, known: Container[Tile]) -> Iterator[list[Tile]]:
-    """The tiles in order, cut so that no more than ``size`` of a batch must be predicted."""
+def batches(tiles: Sequence[Tile], size: int, known: Container[Tile] = ()) -> Iterator[list[Tile]]:
+    """The tiles in order, cut so that no more than ``size`` of a batch must be predicted, all of one shape."""
     batch: list[Tile] = []
-    new = 0
+    new: list[Tile] = []
     for tile in tiles:
         if tile not in known:
-            if new == size:
+            if len(new) == size or (new and new[0].window.shape != tile.window.shape):
                 yield batch
-                batch, new = [], 0
-            new += 1
+                batch, new = [], []
+            new.append(tile)
         batch.append(tile)
     if batch:
         yield batch

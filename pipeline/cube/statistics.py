@@ -27,16 +27,20 @@ def take_sums(kind: Values, values: NDArray[Any]) -> Sums | None:
     if kind != "reflectance":
         return None
     sums: Sums = {key: [] for key in ("count", "min", "max", "sum", "squares")}
-    for band in values if values.ndim == 3 else values[None]:
-        # In float64 sums of squares are whole numbers up to 2^53, and those of a shard do not pass 2^50.
-        # NODATA is the largest count and one more is 0, so nothing need be picked out.
-        exact = band.astype(np.float64).ravel()
+    bands = values if values.ndim == 3 else values[None]
+    whole = np.empty(bands.shape[1:], dtype=np.float64)
+    for band in bands:
+        # In float64 sums of squares are whole numbers up to 2^53, and those of a shard do not pass 2^50: in
+        # whatever order they are summed, they are exact. NODATA is the largest count and one more is 0, so
+        # nothing need be picked out.
+        whole[...] = band
+        exact = whole.ravel()
         missing = band.size - int(np.count_nonzero(band != NODATA))
         sums["count"].append(band.size - missing)
         sums["min"].append(int(band.min()))
         sums["max"].append(max(int((band + np.uint16(1)).max()) - 1, 0))
         sums["sum"].append(int(exact.sum()) - missing * NODATA)
-        sums["squares"].append(int(np.einsum("i,i->", exact, exact)) - missing * NODATA**2)
+        sums["squares"].append(int(np.dot(exact, exact)) - missing * NODATA**2)
     return sums
 
 

@@ -109,6 +109,15 @@ class Tiling:
         """The pixels of a tile's core; every pixel of the scene lies in one core."""
         return Window(tile.row * self.core, tile.col * self.core, self.core, self.core)
 
+    @property
+    def mean_size(self) -> float:
+        """Pixels of a tile, in the mean over the lattice."""
+        rows, cols = (
+            ((count - 1) * self.tile + self._side(count - 1, axis)) / count
+            for axis, count in enumerate(self.counts)
+        )
+        return rows * cols
+
     def share_of(self, tile: Tile) -> Window:
         """The pixels in which a tile counts: its core, and what is blended with its neighbours."""
         side = self.core + 2 * self.ramp

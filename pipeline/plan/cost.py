@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 
@@ -49,18 +49,24 @@ class Workload:
         height, width = min(block, window.height), min(block, window.width)
         pixels, reach = height * width, tiling.tile + tiling.core
         read = ceil((height + reach) * (width + reach) * (self.channels * 4 * 3 + 2))
+        # Blended tiles are summed, each sample by itself; others are counts already.
+        counted = tiling.ramp == 0
+        own = 2 * (1 + len(plan.layers)) if counted else 4 * plan.samples
         # Includes the evidence for quality layers: colours, flags, differences of tiles.
-        sums = ceil(pixels * (plan.bands * 4 * plan.samples + self.channels * 4 + 9))
+        sums = ceil(pixels * (plan.bands * own + self.channels * 4 + 9))
         # Arrays are made and written one at a time in strips of a shard's rows: the mean, the counts before
         # and after rounding, and their chunks; with layers also the deviation and the layer itself.
         depth = spectral_depths(plan.bands)[1]
         strip = min(SHARD, height) * width * depth * (20 if plan.layers else 12)
+        if counted:
+            # Two calls' counts, and what the writing threads hold: arrays of overviews, a third of the block.
+            strip = ceil(2 * tiling.core**2 * depth * own + pixels * depth * own / 3)
         if not overlapped or window.size == pixels:
             return read + sums + strip
         # Tiles across a border reach no further than this beyond it. One row of them is in memory twice:
         # while the kept tiles of this border are used up, those of the next are stored.
         rows = -(-(height + reach) // tiling.core) + 1
-        border = rows * tiling.tile * (tiling.tile + 2 * tiling.halo) * plan.bands * 4 * plan.samples
+        border = rows * tiling.tile * (tiling.tile + 2 * tiling.ramp) * plan.bands * own
         return 2 * read + 2 * sums + strip + border
 
     def peak_bytes(self, block: int, *, overlapped: bool) -> int:
@@ -69,7 +75,9 @@ class Workload:
         return PROCESS_BYTES + self.predictor_bytes + own
 
     def choose_block(self, budget: int) -> int:
-        """The largest block, up to LARGEST_BLOCK, with which a run stays within ``budget`` bytes.
+        """The largest block of LARGEST_BLOCK, a half, a quarter, … that keeps a run within ``budget`` bytes.
+
+        Then shards of overviews lie in one block, and can be made while it is in memory.
 
         If some block fits with overlapped work on neighbouring blocks, it is the largest of those.
 
@@ -78,7 +86,7 @@ class Workload:
         UsageError : not even the smallest block fits.
         """
         for overlapped in (True, False):
-            for block in range(LARGEST_BLOCK, 0, -SHARD):
+            for block in _blocks():
                 if self.peak_bytes(block, overlapped=overlapped) <= budget:
                     return block
         least = self.peak_bytes(SHARD, overlapped=False)
@@ -116,12 +124,19 @@ class Workload:
             blocks=len(plan.blocks),
             blocks_empty=len(list(blocks(plan.window, plan.block))) - len(plan.blocks),
             pixels=pixels,
-            redundancy=computed * plan.tiling.tile**2 / pixels,
+            redundancy=computed * plan.tiling.mean_size / pixels,
             output_bytes=pixels * self.pixel_bytes,
             peak_memory_bytes=self.peak_bytes(plan.block, overlapped=overlapped),
             overlapped=overlapped,
             hours=None if seconds_per_tile is None else computed * plan.samples * seconds_per_tile / 3600,
         )
+
+
+def _blocks() -> Iterator[int]:
+    block = LARGEST_BLOCK
+    while block >= SHARD:
+        yield block
+        block //= 2
 
 
 @dataclass(frozen=True)
