@@ -15,7 +15,6 @@ from typing import Any
 from unittest.mock import patch
 
 from shared.pairs import simulate
-
 from spectile.flows.run import execute
 from spectile.flows.run.fusion import prepare_fusion
 from spectile.flows.run.holding import Beating, holding
@@ -63,6 +62,7 @@ class Spent:
 
     @contextmanager
     def on(self, what: str) -> Iterator[None]:
+        """Count what is done inside."""
         started, busy = time.perf_counter(), time.thread_time()
         try:
             yield
@@ -71,6 +71,8 @@ class Spent:
             self.cpu[what] = self.cpu.get(what, 0.0) + time.thread_time() - busy
 
     def of(self, what: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        """The same work, counted."""
+
         def timed(*args: Any, **kwargs: Any) -> Any:
             with self.on(what):
                 return work(*args, **kwargs)
@@ -109,7 +111,8 @@ def measure(folder: Path, side: int, *, bands: int, block: int | None, model: st
     stored = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return {
         "side": side, "bands": bands, "method": prepared.predictor.settings["name"],
-        "block": prepared.plan.block, "tile": prepared.plan.tiling.tile, "halo": prepared.plan.tiling.halo,
+        "block": prepared.plan.block, "overlapped": prepared.estimate.overlapped,
+        "tile": prepared.plan.tiling.tile, "halo": prepared.plan.tiling.halo,
         "peak_memory_mb": round(peak_memory_bytes() / 1e6),
         "of which before, after estimating": [round(before / 1e6), round(estimated / 1e6)],
         "planned_memory_mb": round(prepared.estimate.peak_memory_bytes / 1e6),
@@ -120,7 +123,8 @@ def measure(folder: Path, side: int, *, bands: int, block: int | None, model: st
         "megapixels_per_second of the bare solver": round(bare_wall, 3),
         "pipeline ÷ bare solver": round(pixels / spent.wall["blocks"] / bare_wall, 3),
         "megapixels a processor second": {
-            "bare solver": round(bare_cpu, 3), "solver in the pipeline": round(pixels / spent.cpu["solve"], 3),
+            "bare solver": round(bare_cpu, 3),
+            "solver in the pipeline": round(pixels / spent.cpu["solve"], 3),
         },
     }  # fmt: skip
 
