@@ -30,9 +30,7 @@ ROUNDS = 3
 """How often the bare solver is timed, spread over the run: other work comes and goes."""
 
 
-def scale(
-    sides: list[int], *, bands: int, block: int | None, model: str, folder: Path | None
-) -> dict[str, Any]:
+def scale(sides: list[int], *, bands: int, model: str, folder: Path | None) -> dict[str, Any]:
     """Figures of one fusion for each side, each in a process of its own, and how they compare.
 
     Parameters
@@ -43,8 +41,10 @@ def scale(
     found: dict[str, Any] = {}
     for side in sides:
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            command = [sys.executable, __file__, place, str(side), str(bands), str(block or 0), model]
-            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+            command = [sys.executable, "-m", "shared.fuse_scale", place, str(side), str(bands), model]
+            done = subprocess.run(
+                command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, check=True, text=True
+            )
             found[str(side)] = json.loads(done.stdout.splitlines()[-1])
             print(side, json.dumps(found[str(side)]), flush=True)
     if len(sides) > 1:
@@ -80,11 +80,11 @@ class Spent:
         return timed
 
 
-def measure(folder: Path, side: int, *, bands: int, block: int | None, model: str) -> dict[str, Any]:
+def measure(folder: Path, side: int, *, bands: int, model: str) -> dict[str, Any]:
     """One fusion in this process."""
     hsi, msi = simulate(folder, side, bands=bands, ratio=RATIO)
     out = folder / "cube.zarr"
-    settings = FuseSettings(hsi=hsi, msi=msi, out=str(out), model=model, block=block)
+    settings = FuseSettings(hsi=hsi, msi=msi, out=str(out), model=model)
     before, spent, tally = peak_memory_bytes(), Spent(), Tally()
     with spent.on("estimate"):
         prepared = prepare_fusion(settings)
@@ -93,6 +93,7 @@ def measure(folder: Path, side: int, *, bands: int, block: int | None, model: st
         observer = Beating(lease, Silent())
         cube = execute.start_cube(prepared, lease.storage)
         whole = [each for each in prepared.plan.blocks if each.window.shape == (prepared.plan.block,) * 2]
+        whole = whole or list(prepared.plan.blocks)
         chosen = [whole[len(whole) * number // ROUNDS] for number in range(ROUNDS)]
         alone = [bare(prepared, each) for each in chosen]
         with (
@@ -148,6 +149,5 @@ def bare(prepared: Prepared, block: Block) -> tuple[float, float, float]:
 
 
 if __name__ == "__main__":
-    place, *numbers, named = sys.argv[1:]
-    rows, depth, size = map(int, numbers)
-    print(json.dumps(measure(Path(place), rows, bands=depth, block=size or None, model=named)))
+    place, side, bands, model = sys.argv[1:]
+    print(json.dumps(measure(Path(place), int(side), bands=int(bands), model=model)))
