@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,8 +82,9 @@ class Expansion:
         """
         height, width = (part.stop - part.start for part in cut)
         parts: tuple[Part, ...] = ("mean", *layers)
+        # numpy asks for large pages, which a third of the time went into without.
         made = {
-            part: torch.empty((self.bands, height, width), dtype=torch.uint16, device=self._terms.device)
+            part: torch.from_numpy(np.empty((self.bands, height, width), np.uint16)).to(self._terms.device)
             for part in parts
         }
         for bands, rows in self._pieces(cut[0], width):
@@ -150,9 +152,11 @@ class Expansion:
             own = spectra
             if error is not None and self._error_matrix is not None:
                 own = torch.addmm(spectra, self._error_matrix[bands], error[:, rows, cols].flatten(1))
-            found = own.aminmax(dim=1)
-            self._cut[bands] |= (found.min < 0.0) | (found.max > REFLECTANCE_LIMIT)
-            yield own.clamp_(0.0, REFLECTANCE_LIMIT).reshape(-1, *shape)
+            low, high = own.aminmax()  # of all at once, which is ten times as fast as band by band
+            if low < 0.0 or high > REFLECTANCE_LIMIT:
+                self._cut[bands] |= (own.amin(dim=1) < 0.0) | (own.amax(dim=1) > REFLECTANCE_LIMIT)
+                own.clamp_(0.0, REFLECTANCE_LIMIT)
+            yield own.reshape(-1, *shape)
 
 
 def _of(calibration: Calibration | None, bands: slice) -> Calibration | None:
