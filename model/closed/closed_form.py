@@ -52,9 +52,13 @@ def colour_features(rgb: Tensor) -> Tensor:
 
 def polynomial_features(values: Tensor, degree: int) -> Tensor:
     """(N, F, …) products of up to ``degree`` channels of (N, C, …), by degree; the channels come first."""
-    channels = values.unbind(1)
-    terms = [torch.stack([channels[at] for at in term]).prod(0) for term in monomials(degree, len(channels))]
-    return torch.stack(terms, dim=1)
+    channels, terms = values.unbind(1), monomials(degree, values.shape[1])
+    features = values.new_empty(len(values), len(terms), *values.shape[2:])
+    for feature, (first, *others) in zip(features.unbind(1), terms, strict=True):
+        feature.copy_(channels[first])
+        for at in others:
+            feature *= channels[at]
+    return features
 
 
 class Prepared(NamedTuple):
@@ -204,17 +208,19 @@ class ClosedForm(nn.Module):
         features : (N, F, h, w).
         given : coefficients to take instead of its own.
         """
-        standard = self.standardise(features)
-        flat, raw = standard.flatten(2), features.flatten(2)
-        known = []
-        for n in range(len(raw)):
+        raw = features.flatten(2)
+        values = raw.new_empty(len(raw), len(self.weight), raw.shape[2])
+        for n, known in enumerate(values):
             weight = self.weight if given is None else given.weight[n]
             bias = self.bias if given is None else given.bias[n]
             for at in range(0, raw.shape[2], self._chunk(raw)):
-                part = slice(at, at + self._chunk(raw))
-                design = self.regressors(raw[n : n + 1, :, part], flat[n : n + 1, :, part])
-                known.append(weight @ design + bias[:, None])
-        values = torch.cat(known, dim=2).reshape(-1, len(raw), *features.shape[2:]).movedim(1, 0)
+                part = raw[n : n + 1, :, at : at + self._chunk(raw)]
+                standard = self.standardise(part[..., None])[..., 0]
+                torch.add(
+                    weight @ self.regressors(part, standard)[0], bias[:, None],
+                    out=known[:, at : at + part.shape[2]],
+                )  # fmt: skip
+        values = values.reshape(*values.shape[:2], *features.shape[2:])
         return values[:, :-1], values[:, -1:].clamp(*SIZE_LIMITS)
 
     def support(self, features: Tensor) -> Tensor:
@@ -246,13 +252,17 @@ class ClosedForm(nn.Module):
         if not len(self.kernel_bias):
             return standard
         tint = (_tint(raw, self.channels) - self.tint_mean[:, None]) / self.tint_scale[:, None]
-        exponent = torch.baddbmm(
-            self.kernel_bias[None, :, None],
-            self.kernel_weight.expand(len(raw), -1, -1),
-            torch.cat([tint, tint.square()], dim=1),
-        )
-        # Rounding may lift an exponent above its bound of zero.
-        return torch.cat([standard, exponent.clamp_(FAINTEST, 0.0).exp_()], dim=1)
+        # With ones for the bias, which is then not copied to every pixel first.
+        terms = torch.cat([tint, tint.square(), torch.ones_like(tint[:, :1])], dim=1)
+        weight = torch.cat([self.kernel_weight, self.kernel_bias[:, None]], dim=1)
+        count = standard.shape[1]
+        design = standard.new_empty(len(raw), count + len(weight), raw.shape[2])
+        design[:, :count] = standard
+        for image, kernels in zip(terms, design[:, count:], strict=True):
+            torch.mm(weight, image, out=kernels)
+            # Rounding may lift an exponent above its bound of zero.
+            kernels.clamp_(FAINTEST, 0.0).exp_()
+        return design
 
 
 def scatter(residual: Tensor) -> Tensor:

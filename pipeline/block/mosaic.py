@@ -338,7 +338,7 @@ def _keep(
 
 
 def batches(tiles: Sequence[Tile], size: int, known: Container[Tile] = ()) -> Iterator[list[Tile]]:
-    """The tiles in order, cut so that no more than ``size`` of a batch must be predicted, all of one shape."""
+    """The tiles in order, cut where more than ``size`` of one shape would have to be predicted."""
     batch: list[Tile] = []
     new: list[Tile] = []
     for tile in tiles:

@@ -40,7 +40,7 @@ def take_sums(kind: Values, values: NDArray[Any]) -> Sums | None:
         sums["min"].append(int(band.min()))
         sums["max"].append(max(int((band + np.uint16(1)).max()) - 1, 0))
         sums["sum"].append(int(exact.sum()) - missing * NODATA)
-        sums["squares"].append(int(np.dot(exact, exact)) - missing * NODATA**2)
+        sums["squares"].append(int(np.einsum("i,i->", exact, exact)) - missing * NODATA**2)
     return sums
 
 

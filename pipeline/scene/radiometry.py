@@ -41,6 +41,11 @@ class Radiometry:
         shape = (len(self.scale),) + (1,) * (numbers.ndim - 1)
         offset = np.array(self.offset, dtype=np.float32).reshape(shape)
         scale = np.array(self.scale, dtype=np.float32).reshape(shape)
+        if self.kind == "display" and numbers.dtype == np.uint8:
+            # Each of the 256 numbers once.
+            every = np.broadcast_to(np.arange(256, dtype=np.float32), (len(self.scale), 256))
+            table = self.to_reflectance(every)
+            return np.stack([row.take(band) for row, band in zip(table, numbers, strict=True)])
         values = (numbers.astype(np.float32) - offset) * scale
         if self.kind != "display":
             return values
