@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from spectile.model.fusion.fuser import Fuser
 
 PIXELS = 4096
-"""Pixels of all bands that are made at once …"""
+"""Pixels that are made at once with all bands; of samples, which are reduced band by band, more with …"""
 BANDS = 8
-"""… or bands of all pixels, where the upsampled HSI is mixed in."""
+"""… so many bands; and of so many bands all, where the upsampled HSI is mixed in."""
 
 
 class Expansion:
@@ -128,10 +128,10 @@ class Expansion:
         """Bands and rows that are made at once; all on a device that has room for them."""
         high, deep = rows.stop - rows.start, self.bands
         if self._terms.device.type == "cpu":
-            if self._changed is None:
-                high = max(PIXELS // width, 1)
-            else:
+            if self._errors or self._changed is not None:
                 deep = BANDS
+            if self._changed is None:
+                high = max(PIXELS * self.bands // deep // width, 1)
         for band in range(0, self.bands, deep):
             for row in range(rows.start, rows.stop, high):
                 yield slice(band, min(band + deep, self.bands)), slice(row, min(row + high, rows.stop))

@@ -77,8 +77,14 @@ class Solver:
 
     def coarsen(self, fields: Tensor) -> Tensor:
         """(…, h, w) what the coarse sensor sees of fields (…, H, W), with periodic borders."""
-        coarse: Tensor = torch.fft.ifft2(_alias_mean(torch.fft.fft2(fields) * self.transfer, self.ratio))
-        return coarse.real
+        spectrum = torch.fft.rfft2(fields)
+        # Rows first: half of the columns are known by their mirror image.
+        spectrum *= self.transfer[:, : spectrum.shape[-1]]
+        height = spectrum.shape[-2] // self.ratio
+        rows = spectrum.unflatten(-2, (self.ratio, height)).mean(-3)
+        width = self.transfer.shape[1]
+        fine = torch.fft.irfft2(rows, s=(height, width))
+        return fine[..., :: self.ratio]
 
     def filters(self, variances: Tensor, noise: Tensor) -> Tensor:
         """(K, H, W // 2 + 1) complex, all of ``correct`` that does not hang on what is missing.
