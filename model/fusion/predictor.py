@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
@@ -24,13 +23,12 @@ from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import Batch, InputSpec
 from spectile.catalog.limits import check_seed
 from spectile.model.device import resolve_device
-from spectile.model.diffusion.noise import noise
 from spectile.model.fusion.consistency import difference, hsi_difference
-from spectile.model.fusion.expand import Expansion
-from spectile.model.fusion.fuser import CLOSED, Fuser, Sharp, Window
+from spectile.model.fusion.fuser import CLOSED, Fuser
 from spectile.model.fusion.learned import Learned, load_learned
-from spectile.model.fusion.pair import PairModel, PairWindow
-from spectile.model.fusion.window import changed_pixels, prepare
+from spectile.model.fusion.pair import PairModel
+from spectile.model.fusion.tile import TileFuser, parts_of
+from spectile.model.fusion.window import changed_pixels
 from spectile.model.predict.network import RUNTIME_BYTES
 
 DEFAULT = "fuse"
@@ -38,8 +36,6 @@ DEFAULT = "fuse"
 PREFIX = "fuse:"
 BATCH = 1
 """Tiles are fused one by one."""
-FINE, COARSE = 0, 1
-"""Stages of the noise: on the fine grid, and on the coarse one."""
 
 
 class Findings(NamedTuple):
@@ -50,19 +46,6 @@ class Findings(NamedTuple):
     all fine pixels of a coarse one."""
     changed: NDArray[np.bool_]
     """(N, h, w) where the scenes differ, so that the upsampled HSI was taken."""
-
-
-class _Tile(NamedTuple):
-    """A tile on its way."""
-
-    part: PairWindow
-    """As read."""
-    window: Window
-    """Made ready."""
-    origin: list[int]
-    """Row and column of its first pixel on the cube's grid."""
-    solved: Sharp | None
-    """What samples are drawn about, if they are."""
 
 
 def method_names() -> tuple[str, ...]:
@@ -140,6 +123,7 @@ class FusionPredictor:
         self.pair, self.name, self.batch = pair, name, batch
         self._seed, self._samples, self._learned = seed, samples, learned
         self._fuser = Fuser(pair, device=device)
+        self._tiles = TileFuser(self._fuser, name, seed, samples is not None, learned)
         seen = pair.gain * (pair.response @ pair.mean) + pair.offset
         self.inputs = (
             InputSpec("msi", pair.msi_bands, tuple(map(float, seen))),
@@ -220,12 +204,12 @@ class FusionPredictor:
                 expected=f"multiples of {self.stride}", remedy="choose another --tile",
             )  # fmt: skip
         with torch.inference_mode():
-            tiles = list(self._tiles(batch))
+            tiles = list(self._tiles.tiles(batch))
         for sample in samples:
             spectra = np.empty((len(tiles), len(self.bands), height, width), dtype=np.float32)
             with torch.inference_mode():
                 for tile, out in zip(tiles, torch.from_numpy(spectra), strict=True):
-                    self._expansion(tile, [sample]).put(out)
+                    self._tiles.expansion(tile, [sample]).put(out)
             if self._samples is None and self._learned is None:
                 yield from repeat(spectra, len(samples))
                 return
@@ -259,8 +243,8 @@ class FusionPredictor:
         made: dict[Part, list[NDArray[np.uint16]]] = {}
         finite, differences, changes = [], [], []
         with torch.inference_mode():
-            for tile in self._tiles(batch):
-                expansion = self._expansion(tile, range(samples))
+            for tile in self._tiles.tiles(batch):
+                expansion = self._tiles.expansion(tile, range(samples))
                 for name, counts in expansion.count(layers, self.calibration, cut).items():
                     made.setdefault(name, []).append(counts.cpu().numpy())
                 finite.append(expansion.is_finite)
@@ -282,7 +266,7 @@ class FusionPredictor:
         mean : (N, B, h, w) mean of the samples of the tiles, reflectance.
         """
         differences, changes = [], []
-        for part, spectra in zip(self._parts(batch), mean, strict=True):
+        for part, spectra in zip(parts_of(batch), mean, strict=True):
             with torch.inference_mode():
                 left = hsi_difference(self.pair, part, spectra)
                 differences.append(self._repeat(np.where(part.hsi_valid, left, 0.0)))
@@ -292,81 +276,6 @@ class FusionPredictor:
     def _repeat(self, coarse: NDArray[np.generic]) -> NDArray[np.generic]:
         return coarse.repeat(self.pair.ratio, axis=0).repeat(self.pair.ratio, axis=1)
 
-    def _parts(self, batch: Batch) -> Iterator[PairWindow]:
-        hsi, msi = batch.rasters["hsi"], batch.rasters["msi"]
-        for values in zip(hsi.values, hsi.valid, msi.values, msi.valid, strict=True):
-            yield PairWindow(*values)
-
-    def _tiles(self, batch: Batch) -> Iterator[_Tile]:
-        """The tiles of a batch, made ready, and solved if samples are drawn about that."""
-        for part, origin in zip(self._parts(batch), batch.origins.tolist(), strict=True):
-            window = prepare(self._fuser, part)
-            solved = None if self._samples is None else self._fuser.solve(window, self.name, spread=True)
-            yield _Tile(part, window, origin, solved)
-
-    def _inner(self, fields: Tensor) -> Tensor:
-        """Fields (…, H, W) without their margin."""
-        edge = self._fuser.margin * self.pair.ratio
-        return fields[..., edge:-edge, edge:-edge]
-
-    def _expansion(self, tile: _Tile, samples: Sequence[int]) -> Expansion:
-        """Samples of a tile, in the range that a reflectance can have; of what has none one, the mean."""
-        fuser, window, method = self._fuser, tile.window, CLOSED[self.name]
-        if self._learned is not None:
-            (sample,) = samples
-            return Expansion(fuser, None, self._draw(self._learned, tile, sample))
-        if method.solves is None:
-            fused = method.fuse(fuser, window)
-            if window.changed.any():
-                fused = torch.lerp(fused, fuser.upsample(window.hsi), window.changed)
-            return Expansion(fuser, None, self._inner(fused))
-        solved = tile.solved or fuser.solve(window, method.solves)
-        basis, changed = fuser.spectra[method.solves], self._inner(window.changed)
-        terms = torch.cat([self._inner(solved.mean), torch.ones_like(changed)[None]])
-        matrix = torch.cat([basis, fuser.centre[:, :, 0]], dim=1)
-        mixed: dict[str, Tensor] = {}
-        if changed.any():
-            terms, mixed = terms * (1.0 - changed), {"changed": changed, "hsi": window.hsi}
-        if tile.solved is None:
-            return Expansion(fuser, matrix, terms, **mixed)
-        errors = [self._inner(self._error(tile.solved, tile.origin, sample)) for sample in samples]
-        factor = fuser.tensor(self.pair.calibration[0])[:, None]
-        return Expansion(fuser, matrix, terms, error_matrix=factor * basis, errors=errors, **mixed)
-
-    def _error(self, solved: Sharp, origin: list[int], sample: int) -> Tensor:
-        """(p, H, W) a draw of the error of a tile's coefficients, with its margin."""
-        fuser, ratio = self._fuser, self.pair.ratio
-        height, width = solved.mean.shape[1:]
-        at = torch.tensor([[one - fuser.margin * ratio for one in origin]])
-        white, coarse = (
-            noise(
-                seed=self._seed, stage=stage, step=0, sample=sample, channels=channels,
-                origins=at // step, height=height // step, width=width // step, device=fuser.device,
-            )[0]
-            for stage, step, channels in (
-                (FINE, 1, 2 * len(solved.mean)), (COARSE, ratio, len(solved.mean))
-            )
-        )  # fmt: skip
-        return fuser.residual(solved.scale, white.reshape(-1, 2, height, width), coarse)
-
-    def _draw(self, learned: Learned, tile: _Tile, sample: int) -> Tensor:
-        """(B, h, w) a learned method's sample; it sees the window without the margin, filled, calibrated."""
-        edge, window = self._fuser.margin, tile.window
-        hsi, msi = window.hsi[:, edge:-edge, edge:-edge], self._inner(window.msi)
-
-        def draw(stage: int, step: int) -> Tensor:
-            return noise(
-                seed=self._seed, stage=stage, step=step, sample=sample, channels=len(hsi),
-                origins=torch.tensor([tile.origin]), height=msi.shape[1], width=msi.shape[2],
-                device=self._fuser.device,
-            )  # fmt: skip
-
-        spectra = learned.fuse(hsi, msi, draw)
-        if window.changed.any():
-            upsampled = self._inner(self._fuser.upsample(window.hsi))
-            spectra = torch.lerp(spectra, upsampled, self._inner(window.changed))
-        return spectra
-
     def memory(self, tile: int) -> int:
         """Bytes at the peak of a call of ``batch`` square tiles of ``tile`` pixels."""
         side = tile + 2 * self._fuser.margin * self.pair.ratio
@@ -375,9 +284,8 @@ class FusionPredictor:
         # Coefficients, their transforms and filters; of samples noise, its colours and an error each.
         numbers = 3 * channels + 2 * len(self.pair.weights) + (14 + 12 * (drawn > 0) + drawn) * size
         learned = 0 if self._learned is None else self._learned.memory(tile)
+        result = 4 * bands * tile**2
         if self._learned is not None or CLOSED[self.name].solves is None:
             numbers += 3 * bands  # spectra, and the interpolated HSI
-            result = 2 * 4 * bands * tile**2
-        else:
-            result = 2 * bands * tile**2 * (4 if drawn else 1)  # counts of the mean and of layers
+            result *= 2
         return int(RUNTIME_BYTES + learned + 4 * numbers * side**2 + self.batch * result)
