@@ -19,9 +19,10 @@ from rasterio.windows import Window as At
 from spectile.catalog.errors import BlockError
 from spectile.catalog.inputs import Batch
 from spectile.pipeline import run
-from spectile.pipeline.block.mosaic import Source, read_inputs, stack_tiles
+from spectile.pipeline.block import counted
+from spectile.pipeline.block.mosaic import Source, batches, read_inputs, stack_tiles
 from spectile.pipeline.block.predict import Predictor
-from spectile.pipeline.cube import ledger
+from spectile.pipeline.cube import ledger, regions, write
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube
 from spectile.pipeline.geometry.grid import Window
@@ -59,10 +60,8 @@ class Bare:
     batches: Sequence[Batch]
     """What each call takes."""
 
-    @property
-    def tiles(self) -> int:
-        """Tiles of a pass."""
-        return sum(len(batch) for batch in self.batches)
+    tiles: float
+    """Whole tiles of a pass; one that is cut at the scene's border counts as far as it goes."""
 
     def run(self) -> Clocked:
         """What a pass over the tiles, one sample each, takes."""
@@ -77,8 +76,8 @@ class Bare:
 class Clocked:
     """What some tiles took."""
 
-    tiles: int
-    """How many."""
+    tiles: float
+    """How many whole ones."""
     seconds: float
     """Wall time."""
     cpu_seconds: float
@@ -96,7 +95,7 @@ class Clock:
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
-    def read(self, tiles: int) -> Clocked:
+    def read(self, tiles: float) -> Clocked:
         """What has passed, for some tiles."""
         return Clocked(tiles, time.perf_counter() - self._wall, time.process_time() - self._cpu)
 
@@ -104,14 +103,13 @@ class Clock:
 def bare(predictor: Predictor, sources: Mapping[str, Source], tiling: Tiling, *, tiles: int) -> Bare:
     """The network with the first ``tiles`` tiles of a scene, or all, in calls of its batch."""
     chosen = [tile for tile, _ in zip(tiling.tiles(), range(tiles), strict=False)]
-    batches = []
-    for start in range(0, len(chosen), predictor.batch):
-        together = chosen[start : start + predictor.batch]
+    stacked = []
+    for together in batches(chosen, predictor.batch):
         # A batch may have tiles of two rows of the lattice.
         window = reduce(Window.union, (tile.window for tile in together))
         reading = read_inputs(sources, predictor.inputs, window)
-        batches.append(stack_tiles(together, predictor.batch, predictor.inputs, reading))
-    return Bare(predictor, batches)
+        stacked.append(stack_tiles(together, predictor.batch, predictor.inputs, reading))
+    return Bare(predictor, stacked, sum(tile.window.size for tile in chosen) / tiling.tile**2)
 
 
 @contextmanager
@@ -185,17 +183,22 @@ def time_block(
     predictor: Predictor,
     clock: Callable[[], float],
 ) -> dict[str, float]:
-    """Seconds of a block's parts, made alone and one part after another, in the order of the work.
+    """Seconds of a block's parts, made alone, in one thread, in the order of the work.
 
-    They are read, network, blend (with cutting the tiles out), write (to counts, compressed, into the store),
-    ledger, and the rest; and ``block``, their sum.
+    They are read, network (with rounding to counts where nothing is blended), blend (with cutting the tiles
+    out), encode, reduce (for the overviews that the block holds), statistics, checksums, store (writing the
+    bytes), ledger, and the rest; and ``block``, their sum.
 
     Parameters
     ----------
     clock : as of ``metered``.
     """
-    with metered(
-        (run, "read_inputs"), (type(predictor), "predict"), (run, "mosaic_block"), (run, "write_block"),
+    making: list[tuple[object, str]] = [(run, "count_block"), (counted, "count_tiles")]
+    if cube.plan.tiling.ramp:
+        making = [(run, "mosaic_block"), (type(predictor), "predict")]
+    with one_thread(), metered(
+        (run, "read_inputs"), *making, (write, "encode_shard"), (regions, "encode_shard"),
+        (regions.Coarse, "add"), (write, "take_sums"), (ledger, "checksum"), (type(cube.storage), "put"),
         (ledger, "write_marker"),
         clock=clock,
     ) as spent:  # fmt: skip
@@ -204,14 +207,29 @@ def time_block(
             cube, [block], sources=sources, predictor=predictor, watch=_Unwatched(), overlapped=False
         )
         whole = clock() - start
+    (_, block_call), (_, network_call) = making
     parts = {
         "read": spent["read_inputs"],
-        "network": spent["predict"],
-        "blend": spent["mosaic_block"] - spent["predict"],
-        "write": spent["write_block"] - spent["write_marker"],
+        "network": spent[network_call],
+        "blend": spent[block_call] - spent[network_call],
+        "encode": spent["encode_shard"],
+        "reduce": spent["add"],
+        "statistics": spent["take_sums"],
+        "checksums": spent["checksum"],
+        "store": spent["put"],
         "ledger": spent["write_marker"],
     }
     return {**parts, "rest": whole - sum(parts.values()), "block": whole}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let blocks be written by one thread, so that times of parts add up."""
+    before, write.MOST_THREADS = write.MOST_THREADS, 1
+    try:
+        yield
+    finally:
+        write.MOST_THREADS = before
 
 
 def time_raw_write(cube: Path, place: Path, block: int) -> float:

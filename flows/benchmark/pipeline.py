@@ -40,6 +40,7 @@ from spectile.pipeline.benchmark import (
     time_raw_write,
     write_scene,
 )
+from spectile.pipeline.block import counted
 from spectile.pipeline.cube.layout import software_version
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tiling
@@ -140,12 +141,20 @@ class _Run:
     """From the first block's start to the last one's end."""
     network_seconds: float
     """Spent in the network in this process."""
+    finish_seconds: float
+    """From the last block to the STAC item."""
+    open_seconds: float
+    """Until the first block."""
 
 
 class _Phases(Silent):
     """Notes when blocks begin and when the last one was told."""
 
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+
     def begin(self, plan: Plan, estimate: Estimate, done: Sequence[Block]) -> None:
+        self.opening = time.perf_counter() - self._started
         self.clock = Clock()
 
     def block(self, block: Block, seconds: float) -> None:
@@ -197,7 +206,7 @@ class _Bench:
         shutil.rmtree(Path(job.out).parent, ignore_errors=True)
         Path(job.out).parent.mkdir()
         phases = _Phases()
-        with metered((type(self.network.predictor), "predict")) as spent:
+        with metered((counted, "count_tiles"), (type(self.network.predictor), "predict")) as spent:
             clock = Clock()
             prepared, result = run_scene(job, observer=phases)
             whole = clock.read(result.tiles)
@@ -205,8 +214,14 @@ class _Bench:
             raise SpectileError("a run failed", got=result.failures[0])
         if not keep:
             shutil.rmtree(Path(job.out).parent)
-        blocks = replace(phases.blocks, tiles=result.tiles)
-        return _Run(prepared.plan, result.redundancy, whole, blocks, spent["predict"])
+        tiling = prepared.plan.tiling
+        tiles = result.tiles * tiling.mean_size / tiling.tile**2
+        network = spent["predict"] if tiling.ramp else spent["count_tiles"]
+        whole, blocks = replace(whole, tiles=tiles), replace(phases.blocks, tiles=tiles)
+        return _Run(
+            prepared.plan, result.redundancy, whole, blocks, network,
+            whole.seconds - blocks.seconds - phases.opening, phases.opening,
+        )  # fmt: skip
 
     def alternate(self, what: str, one: Callable[[], T], other: Callable[[], U]) -> tuple[list[T], list[U]]:
         """The results of both in turns, A B A B A: the first has one value more."""
@@ -240,7 +255,7 @@ def _bare(job: SceneSettings) -> Bare:
     """The network of a run alone, warmed up, with tiles of its scene."""
     with prepare(job) as prepared:
         network = bare(prepared.predictor, prepared.sources, prepared.plan.tiling, tiles=BARE_TILES)
-    Bare(network.predictor, network.batches[:1]).run()
+    Bare(network.predictor, network.batches[:1], 1).run()
     return network
 
 
@@ -271,7 +286,7 @@ def _described(run: _Run) -> dict[str, Any]:
         "blocks": len(run.plan.blocks),
         "tiles": tiles,
         "redundancy": run.redundancy,
-        "pixels_through_network_per_pixel": tiles * tiling.mean_size / run.plan.window.size,
+        "pixels_through_network_per_pixel": tiles * tiling.tile**2 / run.plan.window.size,
     }
 
 
@@ -291,6 +306,7 @@ def _speed(bench: _Bench) -> dict[str, Any]:
         "ratio_blocks": _ratios([run.blocks.speed for run in runs], base),
         "ratio_cpu": _ratios(cpu, [run.whole.cpu_seconds / run.whole.tiles for run in runs]),
         "not_network": spread([1 - run.network_seconds / run.blocks.seconds for run in runs]),
+        **_phases(runs),
     }
 
 
@@ -319,6 +335,16 @@ def _write(bench: _Bench) -> dict[str, Any]:
         "blocks_megabytes_per_second": blocks,
         "ratio": _ratios(whole, base),
         "ratio_blocks": _ratios(blocks, base),
+        **_phases(runs),
+    }
+
+
+def _phases(runs: Sequence[_Run]) -> dict[str, Any]:
+    """The parts of whole runs, seconds."""
+    return {
+        "open_seconds": spread([run.open_seconds for run in runs]),
+        "blocks_seconds": spread([run.blocks.seconds for run in runs]),
+        "finish_seconds": spread([run.finish_seconds for run in runs]),
     }
 
 

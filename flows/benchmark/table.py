@@ -56,7 +56,8 @@ def _speed(facts: Mapping[str, Any]) -> Iterator[Row]:
     yield _ratio("tiles/s of a run ÷ of the network alone", facts["ratio"], "≥ 0.90")
     yield _ratio("while it makes blocks", facts["ratio_blocks"])
     yield _ratio("by CPU time, whole run", facts["ratio_cpu"])
-    yield _percent("time of blocks outside the network", facts["not_network"], "≤ 5 %")
+    yield _percent("time of blocks outside the network: the device is idle", facts["not_network"], "≤ 3 %")
+    yield from _phases(facts)
     yield from _scene(facts)
 
 
@@ -64,7 +65,13 @@ def _write(facts: Mapping[str, Any]) -> Iterator[Row]:
     yield _ratio("MB/s of a run ÷ of zarr alone", facts["ratio"], "≥ 0.5")
     yield _ratio("while it makes blocks", facts["ratio_blocks"])
     raw = facts["raw_megabytes_per_second"]
+    yield from _phases(facts)
     yield "zarr alone", f"{sorted(raw)[len(raw) // 2]:.0f} MB/s", f"{min(raw):.0f} to {max(raw):.0f}", ""
+
+
+def _phases(facts: Mapping[str, Any]) -> Iterator[Row]:
+    for name, what in (("open", "opening"), ("blocks", "making blocks"), ("finish", "finishing")):
+        yield _seconds(what, facts[f"{name}_seconds"])
 
 
 def _workers(facts: Mapping[str, Any]) -> Iterator[Row]:

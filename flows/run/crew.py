@@ -36,7 +36,7 @@ from spectile.flows.run.lattice import lattice
 from spectile.flows.run.settings import FusionNetwork, Settings
 from spectile.flows.run.state import Observer, Prepared, Tally
 from spectile.pipeline.block.counted import count_fused, count_tiles
-from spectile.pipeline.block.predict import FusingPredictor, Predictor, TileFindings
+from spectile.pipeline.block.predict import CountingPredictor, FusingPredictor, Predictor, TileFindings
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, finished_blocks
 from spectile.pipeline.geometry.tiling import Block
@@ -118,6 +118,12 @@ class DistantPredictor:
     def batch(self) -> int:
         """The best number of tiles in a call."""
         return self.network().batch
+
+    @property
+    def calls(self) -> int:
+        """Calls at once that keep its device busy."""
+        network = self.network()
+        return network.calls if isinstance(network, CountingPredictor) else 1
 
     def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
         """As the network does."""

@@ -215,6 +215,11 @@ class FusionPredictor:
                 return
             yield spectra
 
+    @property
+    def calls(self) -> int:
+        """Calls at once: one."""
+        return 1
+
     def count(
         self, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
     ) -> tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -98,6 +98,11 @@ class NetworkPredictor:
     def batch(self) -> int:
         """The best number of tiles in a call."""
         return self._batch
+
+    @property
+    def calls(self) -> int:
+        """Calls at once: on an accelerator two, in streams of their own, so that copies overlap the work."""
+        return 1 if self._device.type == "cpu" else 2
 
     @property
     def calibration(self) -> Calibration | None:
@@ -199,7 +204,7 @@ class NetworkPredictor:
         -------
         (N, B, h, w) uint16 of each part, and (N,) bool whether all means of a tile are finite.
         """
-        with _torch_errors():
+        with _torch_errors(), self._stream():
             tiles, places, group = self._sent(batch)
             made: dict[Part, Tensor] = {}
             doubts = []
@@ -221,6 +226,13 @@ class NetworkPredictor:
             counts = {part: self._received(values) for part, values in made.items()}
             finite = torch.isfinite(torch.cat(doubts)).cpu().numpy()  # waits for the transfers too
         return {part: values.numpy() for part, values in counts.items()}, finite
+
+    def _stream(self) -> AbstractContextManager[Any]:
+        """A stream of this call's own, where the device has streams."""
+        if not self._pinned:
+            return nullcontext()
+        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        return torch.cuda.stream(stream)
 
     def _received(self, values: Tensor) -> Tensor:
         """The values on the host, once the stream is through."""

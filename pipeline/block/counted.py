@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ def count_block(
 ) -> Counted:
     """The block as it is stored; every pixel is of the one tile in whose core it lies.
 
-    While a batch of tiles is predicted, the next is cut and the last one put in its place.
+    While the predictor has as many batches in work as it takes at once, the next waits for it already, and
+    the last one is put in its place.
 
     Parameters
     ----------
@@ -105,83 +107,112 @@ def count_block(
     MemoryError : there is not enough memory. ``kept`` has lost its tiles; the block can be made again.
     """
     assert tiling.ramp == 0
-    window = reading.window
-    valid = reading.valid[block.window.relative_to(window).slices].copy()
-    evidence = begin_evidence(block, reading, predictor, inspection)
-    pieces: dict[Window, Counts] = {}
-    tiles = list(tiling.tiles(block.window))
-    shares = {tile: tiling.share_of(tile).intersection(block.window) for tile in tiles}
-    wanted = [tile for tile in tiles if valid[shares[tile].relative_to(block.window).slices].any()]
-    on_tiles(len(tiles) - len(wanted))
-    known: dict[Tile, Counts] = {}
-    found: dict[Tile, TileFindings] = {}
-    fused = inspection is not None and inspection.pair
-    if kept is not None:
-        there, found = kept.take(block.window)
-        known = {tile: there[tile] for tile in wanted if tile in there}
-        kept.window = then
+    making = _Making(block, reading, tiling, kept, then)
+    on_tiles(making.skipped + len(making.known))
+    size = batch or predictor.batch
+    calls = predictor.calls if isinstance(predictor, CountingPredictor) else 1
+    flight: deque[tuple[Sequence[Tile], Future[_Made | _Fused]]] = deque()
+    count = count_fused if inspection is not None and inspection.pair else count_tiles
+    evidence = None
 
-    def put(tile: Tile, counts: Counts, of: Window) -> None:
-        """Put the counts of a window of a tile where they belong."""
-        share = shares[tile]
-        at, inside = share.relative_to(block.window), (slice(None), *share.relative_to(of).slices)
-        pieces[at] = {part: array[inside] for part, array in counts.items()}
-        masked = ~valid[at.slices]
-        if masked.any():
-            for array in pieces[at].values():
-                for band in array:
-                    band[masked] = NODATA
+    def settle() -> None:
+        together, made = flight.popleft()
+        making.add(together, *made.result())
+        on_tiles(len(together))
 
-    def note(tile: Tile, findings: TileFindings) -> None:
-        """Note what was found in the core of a tile."""
-        if evidence is not None:
-            add_findings(evidence, block.window, tiling.core_of(tile), *findings)
+    with ThreadPoolExecutor(calls, "predict") as device:
+        for number, together in enumerate(batches(making.new, size)):
+            stacked = stack_tiles(together, size, predictor.inputs, reading)
+            cut = making.whole_share(together[0]).relative_to(together[0].window).slices
+            flight.append((together, device.submit(count, predictor, stacked, samples, layers, cut)))
+            if number == 0:
+                evidence = begin_evidence(block, reading, predictor, inspection)
+            if len(flight) > calls:
+                settle()
+        if not making.new:
+            evidence = begin_evidence(block, reading, predictor, inspection)
+        flag_tiles(evidence, making.wanted, block, reading, tiling, predictor)
+        while flight:
+            settle()
+    if evidence is not None:
+        for tile, found in making.found.items():
+            add_findings(evidence, block.window, tiling.core_of(tile), *found)
+    tiles, bands = len(making.new), len(predictor.bands)
+    return Counted(making.pieces, bands, making.valid, tiles, making.skipped, len(making.known), evidence)
 
-    def settle(together: Sequence[Tile], made: Future[_Made | _Fused]) -> None:
-        counts, finite, *findings = made.result()
-        for number, tile in enumerate(together):
+
+class _Making:
+    """A block while it is made: what of each tile goes where."""
+
+    def __init__(
+        self, block: Block, reading: Reading, tiling: Tiling, kept: Kept | None, then: Window | None
+    ) -> None:
+        self._block, self._tiling, self._kept = block.window, tiling, kept
+        self.valid = reading.valid[block.window.relative_to(reading.window).slices].copy()
+        self.pieces: dict[Window, Counts] = {}
+        tiles = list(tiling.tiles(block.window))
+        self._shares = {tile: tiling.share_of(tile).intersection(block.window) for tile in tiles}
+        self.wanted = [tile for tile in tiles if self.valid[self._at(tile).slices].any()]
+        self.skipped = len(tiles) - len(self.wanted)
+        self.known: dict[Tile, Counts] = {}
+        self.found: dict[Tile, TileFindings] = {}
+        """What was found in the cores of tiles, if a pair is fused."""
+        if kept is not None:
+            there, self.found = kept.take(block.window)
+            self.known = {tile: there[tile] for tile in self.wanted if tile in there}
+            kept.window = then
+        for tile, counts in self.known.items():
+            self._put(tile, counts, self._shares[tile])
+        self.new = [tile for tile in self.wanted if tile not in self.known]
+
+    def whole_share(self, tile: Tile) -> Window:
+        """The pixels in which a tile counts, in this block and in others."""
+        return self._tiling.share_of(tile).intersection(tile.window)
+
+    def _at(self, tile: Tile) -> Window:
+        return self._shares[tile].relative_to(self._block)
+
+    def add(
+        self,
+        tiles: Sequence[Tile],
+        counts: Counts,
+        finite: NDArray[np.bool_],
+        found: TileFindings | None = None,
+    ) -> None:
+        """Put new tiles, whose counts (N, B, h, w) are of their whole shares, where they belong."""
+        for number, tile in enumerate(tiles):
             if not finite[number]:
                 raise BlockError(
                     "the prediction is not finite", where=f"tile {tile.name}",
                     remedy="look at the scene there, or try --dtype float32",
                 )  # fmt: skip
             own = {part: array[number] for part, array in counts.items()}
-            share = tiling.share_of(tile).intersection(tile.window)
-            here = [TileFindings(*(each[number] for each in part)) for part in findings]
-            for each in here:
-                note(tile, each)
-            if kept is not None and kept.window is not None:
-                later = share.intersection(kept.window)
+            share = self.whole_share(tile)
+            if found is not None:
+                self.found[tile] = TileFindings(*(each[number] for each in found))
+            if self._kept is not None and self._kept.window is not None:
+                later = share.intersection(self._kept.window)
                 if later.size:
-                    at = (slice(None), *later.relative_to(share).slices)
-                    kept.tiles[tile] = {part: array[at].copy() for part, array in own.items()}
-                    kept.findings.update((tile, each) for each in here)
-            put(tile, own, share)
-        on_tiles(len(together))
+                    self._kept.tiles[tile] = {part: cut.copy() for part, cut in _cut(own, later, share)}
+                    if found is not None:
+                        self._kept.findings[tile] = self.found[tile]
+            self._put(tile, own, share)
 
-    for tile, counts in known.items():
-        put(tile, counts, tiling.share_of(tile).intersection(tile.window).intersection(block.window))
-        if tile in found:
-            note(tile, found[tile])
-    on_tiles(len(known))
-    new = [tile for tile in wanted if tile not in known]
-    with ThreadPoolExecutor(1, "predict") as device:
-        running: tuple[Sequence[Tile], Future[_Made | _Fused]] | None = None
-        count = count_fused if fused else count_tiles
-        for together in batches(new, batch or predictor.batch):
-            stacked = stack_tiles(together, batch or predictor.batch, predictor.inputs, reading)
-            first = together[0]
-            cut = tiling.share_of(first).intersection(first.window).relative_to(first.window).slices
-            following = device.submit(count, predictor, stacked, samples, layers, cut)
-            if running is not None:
-                settle(*running)
-            running = together, following
-        flag_tiles(evidence, wanted, block, reading, tiling, predictor)
-        if running is not None:
-            settle(*running)
-    return Counted(
-        pieces, len(predictor.bands), valid, len(new), len(tiles) - len(wanted), len(known), evidence
-    )
+    def _put(self, tile: Tile, counts: Counts, of: Window) -> None:
+        """Put the counts of a window of a tile where they belong."""
+        at, piece = self._at(tile), dict(_cut(counts, self._shares[tile], of))
+        masked = ~self.valid[at.slices]
+        if masked.any():
+            for array in piece.values():
+                for band in array:
+                    band[masked] = NODATA
+        self.pieces[at] = piece
+
+
+def _cut(counts: Counts, window: Window, of: Window) -> Iterator[tuple[Part, NDArray[np.uint16]]]:
+    """The counts of a window, from those of a larger one."""
+    inside = (slice(None), *window.relative_to(of).slices)
+    return ((part, array[inside]) for part, array in counts.items())
 
 
 def count_tiles(

@@ -86,6 +86,11 @@ class Predictor(Protocol):
 class CountingPredictor(Predictor, Protocol):
     """A predictor that reduces samples to stored counts where they are, so that 2 bytes a value leave it."""
 
+    @property
+    def calls(self) -> int:
+        """Calls at once that keep its device busy: one on a CPU, more where copies can overlap the work."""
+        ...
+
     def count(
         self, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
     ) -> tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_]]:
