@@ -23,7 +23,6 @@ import argparse
 import json
 import math
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -35,18 +34,12 @@ from numpy.typing import NDArray
 from shared import OUT, arguments, data_folder
 from shared.wald import SCENES, Halves, read_halves, response_of
 
-from spectile.catalog.bands import FWHM_PER_SIGMA, Bands
+from spectile.catalog.bands import Bands
 from spectile.catalog.files import write_text
-from spectile.catalog.inputs import Batch, Raster
-from spectile.model.data.degrade import DegradedPair, degrade
-from spectile.model.fusion.estimate import estimate_pair
-from spectile.model.fusion.pair import PairModel, PairWindow
-from spectile.model.fusion.predictor import DEFAULT, PREFIX, load_fusion, method_names
-from spectile.model.fusion.wald import wald_on_own_pair
-from spectile.model.measure.metrics import band_peaks, ergas, mpsnr, spectral_angle, uiqi
+from spectile.model.fusion.predictor import method_names
+from spectile.model.fusion.scored import Degradation, KnownPair, score_methods
 
 SENSOR = "ikonos"
-WINDOW = 8
 SAMPLES = 16
 SMALL = ["--scenes", "Salton Sea", "--seeds", "1", "--out", str(OUT / "fusion-small.md")]
 
@@ -108,68 +101,10 @@ def score(
     seed: int,
 ) -> list[dict[str, object]]:
     """A row for each method on one pair."""
-    sigma = (protocol.ratio / FWHM_PER_SIGMA,) * 2
-    seen = degrade(halves.test, protocol.ratio, sigma, response, snr_db=protocol.snr_db, seed=seed)
-    window = window_of(seen)
+    how = Degradation.of_width(protocol.ratio, 1.0, protocol.snr_db)
+    known = KnownPair.of(halves.test, halves.bands, msi_bands, response, how, seed=seed)
     clean = halves.beside if prior == "clean" else None
-    start = time.perf_counter()
-    pair = estimate_pair(
-        [window], protocol.ratio, halves.bands, msi_bands,
-        response=response, psf=sigma, scaled=False, clean=clean, seed=seed,
-    )  # fmt: skip
-    estimated = time.perf_counter() - start
-    start = time.perf_counter()
-    judged = wald_on_own_pair([window], pair, clean=clean, seed=seed)
-    waited = time.perf_counter() - start
-    truth = torch.from_numpy(halves.test)
-    rows = []
-    for method in methods:
-        start = time.perf_counter()
-        mean = torch.from_numpy(draws(method, judged, window, seed, 1)[0])
-        seconds = time.perf_counter() - start + estimated + (waited if method == DEFAULT else 0.0)
-        row: dict[str, object] = {"method": method, "seconds": seconds, **scores(truth, mean, protocol.ratio)}
-        if method == PREFIX + "mixture":
-            row["cover"] = cover(halves.test, draws(method, judged, window, seed, SAMPLES), judged)
-        if method == DEFAULT:
-            row["took"] = judged.method
-        rows.append(row)
-    return rows
-
-
-def window_of(seen: DegradedPair) -> PairWindow:
-    """A pair of which everything is valid."""
-    whole = (np.ones(cube.shape[1:], dtype=bool) for cube in (seen.hsi, seen.msi))
-    return PairWindow(seen.hsi.astype(np.float32), next(whole), seen.msi.astype(np.float32), next(whole))
-
-
-def draws(method: str, pair: PairModel, window: PairWindow, seed: int, count: int) -> NDArray[np.float32]:
-    """(count, B, H, W) the mean, or samples."""
-    predictor = load_fusion(method, pair, seed=seed, device="cpu", samples=count)
-    rasters = {
-        "hsi": Raster(window.hsi[None], window.hsi_valid[None]),
-        "msi": Raster(window.msi[None], window.msi_valid[None]),
-    }
-    batch = Batch(rasters, np.zeros((1, 2), dtype=np.int64), 1)
-    return np.stack([one[0] for one in predictor.predict(batch, range(count))])
-
-
-def scores(truth: torch.Tensor, estimate: torch.Tensor, ratio: int) -> dict[str, float]:
-    """Every score of a fused cube."""
-    valid = torch.ones(truth.shape[1:], dtype=torch.bool)
-    return {
-        "psnr": mpsnr(truth, estimate, valid, peak=band_peaks(truth, valid)),
-        "psnr_at_1": mpsnr(truth, estimate, valid, peak=1.0),
-        "sam": math.degrees(spectral_angle(truth, estimate, valid).radians),
-        "ergas": ergas(truth, estimate, valid, ratio=ratio),
-        "uiqi": uiqi(truth, estimate, valid, window=WINDOW),
-    }
-
-
-def cover(truth: NDArray[np.float64], samples: NDArray[np.float32], pair: PairModel) -> float:
-    """Share of the truth inside the 90 % intervals."""
-    middle, spread = samples.mean(axis=0), samples.std(axis=0, ddof=1) * np.sqrt(1.0 + 1.0 / len(samples))
-    low, high = (middle + side[:, None, None] * spread for side in pair.calibration[1:])
-    return float(((truth >= low) & (truth <= high)).mean())
+    return score_methods(known, methods, clean=clean, samples=SAMPLES, seed=seed)
 
 
 def tables(

@@ -96,6 +96,11 @@ FILE_SENSORS: dict[str, Sensor] = {
         ),
         "Maxar, WorldView-3 data sheet: the ranges of the eight bands",
     ),
+    "ikonos": _sensor(
+        "blue green red nir", "blue green red nir",
+        Bands((480.5, 550.5, 665.0, 805.0), (71.0, 89.0, 66.0, 96.0)),
+        "GeoEye, IKONOS product guide: the ranges of the four bands",
+    ),
     "planetscope": _sensor(
         "coastal_blue blue green_i green yellow red rededge nir",
         "coastal blue green_i green yellow red rededge nir",

@@ -172,29 +172,30 @@ PROTOCOLS = {
 """The protocols in counts by name."""
 
 
-def read_counts(path: Path, bands: int) -> Floats:
+def read_counts(path: Path, *bands: int) -> Floats:
     """The (B, H, W) counts in a MATLAB file (any version) or a raster that GDAL opens.
 
     Parameters
     ----------
     path : ``.mat``, or any raster.
-    bands : which of a MATLAB file's arrays is meant, by its number of bands.
+    bands : which of a MATLAB file's arrays is meant, by its number of bands; one of these.
 
     Raises
     ------
     SceneError
-        Where the file cannot be read or holds no array with so many bands.
+        Where the file cannot be read or holds not one array with so many bands.
     """
     if not path.exists():
         raise SceneError("no such file", where=str(path))
     with reading_file(path):
         cubes = _matlab_cubes(path) if path.suffix.lower() == ".mat" else [_raster(path)]
-    fitting = [cube for cube in cubes if cube.shape[0] == bands]
+    fitting = [cube for cube in cubes if cube.shape[0] in bands]
     if len(fitting) != 1:
         shapes = ", ".join("×".join(map(str, cube.shape)) for cube in cubes) or "no array of three axes"
         raise SceneError(
-            "not the protocol's scene", where=path.name, got=shapes, expected=f"one of {bands} bands"
-        )
+            "not the protocol's scene", where=path.name, got=shapes,
+            expected=f"one of {' or '.join(map(str, bands))} bands",
+        )  # fmt: skip
     counts: Floats = fitting[0].astype(np.float32)
     if not np.isfinite(counts).all():
         raise SceneError("the scene holds NaN or infinity", where=path.name)

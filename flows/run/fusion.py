@@ -10,8 +10,10 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from spectile.catalog.bands import Bands
 from spectile.catalog.errors import CheckpointError, UsageError
 from spectile.catalog.inputs import InputSpec
 from spectile.catalog.sizes import width_by_height
@@ -28,6 +30,7 @@ from spectile.pipeline.pair.sample import digest_of, sample_windows
 from spectile.pipeline.pair.source import Pair, open_pair
 from spectile.pipeline.plan.layers import choose_layers
 from spectile.pipeline.plan.plan import Plan
+from spectile.pipeline.spectra.hyperspectral import read_bands
 from spectile.pipeline.store.base import Storage
 from spectile.pipeline.store.opening import open_storage
 
@@ -50,12 +53,14 @@ def prepare_fusion(settings: FuseSettings, *, dry: bool = False) -> Prepared:
     planning.check_output(settings, settings.places, dry=dry)
     _check_settings(settings)
     choose_layers(settings.layers, settings.samples)  # refuses what cannot be, before a scene is read
-    pair = _open(settings)
+    given = None if settings.wavelengths is None else read_bands(Path(settings.wavelengths))
+    pair = _open(settings, given)
     rows_cols = width_by_height(pair.grid.shape)
     LOG.info("HSI %s and MSI %s: %s at ratio %d", *_names(settings), rows_cols, pair.ratio)
     known = _going_on(open_storage(settings.out)) if settings.resume and not dry else None
     found, estimates = known or _estimated(settings, pair)
-    return _plan(settings, replace(pair, drift=Drift.from_json(estimates)), found, estimates, dry=dry)
+    there = replace(pair, drift=Drift.from_json(estimates))
+    return _plan(settings, there, found, estimates, given, dry=dry)
 
 
 def prepare_fusion_again(
@@ -82,9 +87,12 @@ def prepare_fusion_again(
         response=asked["response"], hsi_radiometry=radiometry_option(hsi["radiometry"]),
         msi_radiometry=radiometry_option(msi["radiometry"]),
     )  # fmt: skip
-    pair = _open(settings)
+    # The plan holds what --wavelengths said: the scene itself does not say it.
+    given = Bands.from_json(asked["wavelengths"]) if "wavelengths" in asked else None
+    pair = _open(settings, given)
     found, estimates = _estimated(settings, pair) if kept is None else (kept, facts["estimates"])
-    return _plan(settings, replace(pair, drift=Drift.from_json(estimates)), found, estimates, dry=False)
+    there = replace(pair, drift=Drift.from_json(estimates))
+    return _plan(settings, there, found, estimates, given, dry=False)
 
 
 def _check_settings(settings: FuseSettings) -> None:
@@ -106,9 +114,9 @@ def _names(settings: FuseSettings) -> tuple[str, str]:
     return hsi, msi
 
 
-def _open(settings: FuseSettings) -> Pair:
+def _open(settings: FuseSettings, wavelengths: Bands | None) -> Pair:
     return open_pair(
-        settings.hsi, settings.msi, ratio=settings.ratio, wavelengths=settings.wavelengths,
+        settings.hsi, settings.msi, ratio=settings.ratio, wavelengths=wavelengths,
         hsi_radiometry=settings.hsi_radiometry, msi_radiometry=settings.msi_radiometry,
         nodata_rule=settings.nodata, sensor=settings.sensor, bands=settings.bands, memory=settings.memory,
         allow_vrt=settings.allow_vrt, allow_private=settings.allow_private,
@@ -162,7 +170,13 @@ def _estimated(settings: FuseSettings, pair: Pair) -> tuple[bytes, Mapping[str, 
 
 
 def _plan(
-    settings: FuseSettings, pair: Pair, estimates: bytes, facts: Mapping[str, Any], *, dry: bool
+    settings: FuseSettings,
+    pair: Pair,
+    estimates: bytes,
+    facts: Mapping[str, Any],
+    wavelengths: Bands | None,
+    *,
+    dry: bool,
 ) -> Prepared:
     def open_for(spec: InputSpec) -> planning.Opened:
         if dry:
@@ -170,7 +184,7 @@ def _plan(
         told: dict[str, Any] = dict(pair.facts(_names(settings), checksum=settings.checksum))
         asked = {
             "response": settings.response, "ratio": settings.ratio, "sensor": settings.sensor,
-            "seed": settings.seed,
+            "seed": settings.seed, **({} if wavelengths is None else {"wavelengths": wavelengths.to_json()}),
         }  # fmt: skip
         return pair, {**told, "pair": {**told["pair"], "asked": asked, "estimates": dict(facts)}}
 

@@ -134,7 +134,7 @@ class Settings:
         str | None,
         Field(
             description="Which bands the file has: rgb, rgbn, sentinel2, landsat8, worldview3, "
-            "planetscope or a file of responses; with :BAND,… those of them."
+            "planetscope, ikonos or a file of responses; with :BAND,… those of them."
         ),
         Option(metavar="NAME|FILE", show_default="what the file says of its bands"),
     ] = None

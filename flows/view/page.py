@@ -30,6 +30,7 @@ from spectile.flows.view.guard import NAMES, SCRIPTS, GuardedApplication
 from spectile.flows.view.session import Pools, Session
 from spectile.flows.view.spectra import SpectraPane
 from spectile.pipeline.cube.arrays import readable
+from spectile.pipeline.product.report_pair import quality_of
 from spectile.pipeline.product.view import View, open_view
 from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.store.opening import open_storage
@@ -40,6 +41,10 @@ ADDRESS = NAMES[0]
 WARNING = (
     "Synthetic estimate: three colours do not determine a spectrum. Not for identifying materials, detecting "
     "targets, measuring or calibrating."
+)
+WARNING_OF_PAIRS = (
+    "Fused of two scenes: what is finer than a pixel of the hyperspectral one is inferred from the few bands "
+    "of the other. Not for identifying materials, detecting targets, measuring or calibrating."
 )
 THREADS = 4
 """Pieces of maps that are read at the same time, over all pages."""
@@ -113,7 +118,9 @@ def _cube(document: Document, *, place: str, cubes: _Cubes, back: bool = False) 
         for model in (*spectra.map.roots, *spectra.roots, session.status):
             document.add_root(model)
     spectra.map.refresh()
-    _frame(document, view.storage.name, _facts(view), chart=True, back=back)
+    settings = view.facts["plan"]["settings"]
+    warning = WARNING_OF_PAIRS if isinstance(settings, dict) and settings.get("pair") else WARNING
+    _frame(document, view.storage.name, _facts(view), chart=True, back=back, warning=warning)
 
 
 def _catalog_or_cube(document: Document, *, collection: Collection, cubes: _Cubes) -> None:
@@ -155,16 +162,25 @@ def _facts(view: View) -> str:
         f"{len(centres)} bands, {min(centres):.0f}–{max(centres):.0f} nm",
         str(model.get("name", "")) if isinstance(model, dict) else "",
         f"{plan['samples']} samples" if plan["samples"] > 1 else "",
+        *quality_of(settings),
     ]
     return " · ".join(filter(None, parts))
 
 
-def _frame(document: Document, heading: str, facts: str, *, chart: bool, back: bool = False) -> None:
+def _frame(
+    document: Document,
+    heading: str,
+    facts: str,
+    *,
+    chart: bool,
+    back: bool = False,
+    warning: str = WARNING,
+) -> None:
     """Put a document's models into the page; ``chart`` is True if there are spectra among them."""
     document.title = heading
     document.template = (_HERE / "page.html").read_text(encoding="utf-8")
     document.template_variables.update(
-        heading=heading, facts=facts, scripts=SCRIPTS, warning=WARNING, chart=chart, back=back
+        heading=heading, facts=facts, scripts=SCRIPTS, warning=warning, chart=chart, back=back
     )
 
 

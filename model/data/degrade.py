@@ -6,7 +6,7 @@ covers the fine pixels r·i to r·i + r − 1, and its Gaussian is centred betwe
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,23 @@ REACH = 4.0
 """Standard deviations at which a Gaussian is cut: 6e-5 of it lies beyond."""
 STRIP = 8
 """Coarse pixels along an axis that are averaged at once."""
+
+
+Border = Literal["mirrored", "zeros"]
+"""What lies beyond a scene: the scene mirrored with its edge pixel repeated, or nothing."""
+
+
+class Sampling(TypedDict):
+    """How a Gaussian is cut and placed, as ``taps`` takes it."""
+
+    size: int | None
+    """Taps along an axis."""
+    phase: float | None
+    """Its centre, fine pixels from the first that a coarse pixel covers."""
+
+
+CENTRED = Sampling(size=None, phase=None)
+"""All taps that matter, in the middle of the coarse pixel."""
 
 
 class DegradedPair(NamedTuple):
@@ -62,12 +79,18 @@ def taps(
 
 
 def sampling_matrix(
-    count: int, ratio: int, sigma: float, *, size: int | None = None, phase: float | None = None
+    count: int,
+    ratio: int,
+    sigma: float,
+    *,
+    size: int | None = None,
+    phase: float | None = None,
+    border: Border = "mirrored",
 ) -> NDArray[np.float64]:
     """(count, count·ratio) A: the coarse pixels of one axis from its fine ones; arguments as of ``taps``.
 
-    Beyond its ends the axis is mirrored with the edge pixel repeated; the published code has zeros there,
-    which darkens the borders.
+    Beyond its ends the axis is mirrored with the edge pixel repeated; the published code of SDP has zeros
+    there, which darkens the borders: rows then sum to less than one.
     """
     first, weight = taps(ratio, sigma, size=size, phase=phase)
     fine = count * ratio
@@ -75,7 +98,8 @@ def sampling_matrix(
     folded = np.mod(at, 2 * fine)
     folded = np.where(folded < fine, folded, 2 * fine - 1 - folded)
     matrix = np.zeros((count, fine))
-    np.add.at(matrix, (np.arange(count)[:, None], folded), np.broadcast_to(weight, at.shape))
+    counted = np.where((at >= 0) & (at < fine) | (border == "mirrored"), weight, 0.0)
+    np.add.at(matrix, (np.arange(count)[:, None], folded), counted)
     return matrix
 
 
@@ -100,13 +124,14 @@ def coarsen(
     *,
     size: int | None = None,
     phase: float | None = None,
+    border: Border = "mirrored",
 ) -> Floats:
     """(…, H/r, W/r) what a sensor with coarser pixels sees of (…, H, W), in the cube's dtype.
 
     Parameters
     ----------
     sigma : of the PSF along rows and columns, fine pixels.
-    size, phase : as of ``taps``.
+    size, phase, border : as of ``sampling_matrix``.
 
     Raises
     ------
@@ -118,7 +143,11 @@ def coarsen(
             "the cube is no whole number of coarse pixels", got=f"{height}×{width} px, ratio {ratio}"
         )
     rows, cols = (
-        strips(sampling_matrix(side // ratio, ratio, spread, size=size, phase=phase).astype(cube.dtype))
+        strips(
+            sampling_matrix(side // ratio, ratio, spread, size=size, phase=phase, border=border).astype(
+                cube.dtype
+            )
+        )
         for side, spread in zip((height, width), sigma, strict=True)
     )
     down = np.concatenate([part @ cube[..., at, :] for part, at in rows], axis=-2)
@@ -152,17 +181,19 @@ def degrade(
     seed: int,
     size: int | None = None,
     phase: float | None = None,
+    border: Border = "mirrored",
 ) -> DegradedPair:
     """The pair of a cube (B, H, W).
 
     Parameters
     ----------
-    sigma, size, phase : of the PSF, as of ``coarsen``.
+    sigma, size, phase, border : of the PSF, as of ``coarsen``.
     response : (C, B) R of the sharp sensor.
     snr_db : of the HSI and of the MSI; None adds no noise.
     seed : of the noise.
     """
-    hsi, msi = coarsen(cube, ratio, sigma, size=size, phase=phase), project(cube, response)
+    hsi = coarsen(cube, ratio, sigma, size=size, phase=phase, border=border)
+    msi = project(cube, response)
     if snr_db is None:
         return DegradedPair(hsi, msi, 0.0, 0.0)
     generator = np.random.default_rng(seed)

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from torch import Tensor
+from torch.nn import functional
 
 from spectile.catalog.bands import Bands, resampling_matrix
 from spectile.catalog.errors import UsageError
@@ -54,20 +55,35 @@ class Observed(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _axis(count: int, ratio: int, sigma: float, size: int | None, device: str, inverse: bool) -> Tensor:
+def _axis(
+    count: int,
+    ratio: int,
+    sigma: float,
+    size: int | None,
+    phase: float | None,
+    device: str,
+    inverse: bool,
+) -> Tensor:
     # Kept for training too, where a tensor that was made while inferring could not be used.
     with torch.inference_mode(False):
-        matrix = torch.from_numpy(sampling_matrix(count, ratio, sigma, size=size)).float()
+        matrix = torch.from_numpy(sampling_matrix(count, ratio, sigma, size=size, phase=phase)).float()
         return (matrix.T if inverse else matrix).contiguous().to(device)
 
 
-def coarsen(cube: Tensor, ratio: int, sigma: tuple[float, float], *, size: int | None = None) -> Tensor:
+def coarsen(
+    cube: Tensor,
+    ratio: int,
+    sigma: tuple[float, float],
+    *,
+    size: int | None = None,
+    phase: float | None = None,
+) -> Tensor:
     """(…, h / r, w / r) float32 of (…, h, w): blur and decimation of ``degrade.coarsen``, differentiable.
 
     Parameters
     ----------
     sigma : of the Gaussian PSF along rows and columns, fine pixels.
-    size : taps of it; None takes all that matter.
+    size, phase : as of ``degrade.taps``.
 
     Raises
     ------
@@ -79,9 +95,34 @@ def coarsen(cube: Tensor, ratio: int, sigma: tuple[float, float], *, size: int |
             "the cube is no whole number of coarse pixels", got=f"{height}×{width} px, ratio {ratio}"
         )
     device = str(cube.device)
-    rows = _axis(height // ratio, ratio, sigma[0], size, device, False)
-    cols = _axis(width // ratio, ratio, sigma[1], size, device, True)
+    rows = _axis(height // ratio, ratio, sigma[0], size, phase, device, False)
+    cols = _axis(width // ratio, ratio, sigma[1], size, phase, device, True)
     return rows @ (cube @ cols)
+
+
+def interpolate(
+    coarse: Tensor,
+    ratio: int,
+    *,
+    phase: float | None = None,
+    mode: Literal["bicubic", "bilinear"] = "bicubic",
+) -> Tensor:
+    """(N, K, h·r, w·r) of (N, K, h, w) between the centres of coarse pixels; the edge pixel lies beyond them.
+
+    Parameters
+    ----------
+    phase : where those centres lie, as of ``degrade.taps``.
+    """
+    if phase is None:
+        return functional.interpolate(coarse, scale_factor=float(ratio), mode=mode, align_corners=False)
+    rows, cols = (
+        # The centre of coarse pixel i, of n, is at (2 i + 1) / n − 1.
+        (2.0 * (torch.arange(side * ratio, device=coarse.device) - phase) / ratio + 1.0) / side - 1.0
+        for side in coarse.shape[-2:]
+    )
+    grid = torch.stack(torch.meshgrid(cols, rows, indexing="xy"), dim=-1).to(coarse.dtype)
+    grid = grid.expand(len(coarse), *grid.shape)
+    return functional.grid_sample(coarse, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
 def project(cube: Tensor, response: Tensor) -> Tensor:

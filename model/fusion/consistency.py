@@ -28,7 +28,7 @@ def hsi_difference(pair: PairModel, window: PairWindow, spectra: Floats) -> Floa
     ----------
     spectra : (B, H, W) what was fused of the window.
     """
-    return difference(window, coarsen(spectra, pair.ratio, pair.psf_sigma))
+    return difference(window, coarsen(spectra, pair.ratio, pair.psf_sigma, **pair.sampling))
 
 
 def difference(window: PairWindow, seen: Floats) -> Floats:
@@ -56,8 +56,8 @@ class Indices(NamedTuple):
 
 def indices(pair: PairModel, window: PairWindow, spectra: Floats) -> Indices:
     """D_λ and D_s with windows of ``WINDOW`` coarse pixels."""
-    seen = coarsen(spectra, pair.ratio, pair.psf_sigma)
-    sharp, _, both = averaged(window, pair.ratio, pair.psf_sigma)
+    seen = coarsen(spectra, pair.ratio, pair.psf_sigma, **pair.sampling)
+    sharp, _, both = averaged(window, pair.ratio, pair.psf_sigma, pair.sampling)
     valid = torch.from_numpy(both)
     hsi = torch.from_numpy(window.hsi)
     spectral = 1.0 - uiqi(hsi, torch.from_numpy(seen), valid, window=WINDOW)

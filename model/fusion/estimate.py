@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import UsageError
-from spectile.model.data.degrade import coarsen
+from spectile.model.data.degrade import CENTRED, Sampling, coarsen
 from spectile.model.fusion.mixture import Mixture, Seen, fit_mixture
 from spectile.model.fusion.pair import PairModel, PairWindow
 from spectile.model.fusion.posterior import PixelPosterior
@@ -70,6 +70,7 @@ def estimate_pair(
     *,
     response: Floats | str = "fit",
     psf: tuple[float, float] | None = None,
+    sampling: Sampling = CENTRED,
     scaled: bool = True,
     shift: tuple[float, float] = (0.0, 0.0),
     shift_field: Floats | None = None,
@@ -87,6 +88,7 @@ def estimate_pair(
         or one that is learned with an intercept, whichever tells more of coarse pixels that it was not
         fitted to. Where the tables do not reach a band, the learned one.
     psf : standard deviation along rows and columns, fine pixels; None fits it.
+    sampling : how a PSF that is given is cut and placed.
     scaled : fit gain and offset to a response that is given.
     shift, shift_field : what ``estimate_shift`` found, to be kept with the rest.
     clean : (B, n) spectra without noise from elsewhere, reflectance; they then tell the subspace and the
@@ -99,10 +101,12 @@ def estimate_pair(
     UsageError : an argument cannot be used.
     """
     _check(windows, ratio, hsi_bands, msi_bands, clean)
+    if psf is None and sampling != CENTRED:
+        raise UsageError("a PSF that is fitted lies in the middle of the coarse pixel", got=sampling)
     windows = [window.filled() for window in windows]
     table, fitted = _table(response, hsi_bands, msi_bands)
     sigma = psf or default_psf(ratio)
-    pixels = compare(windows, ratio, sigma)
+    pixels = compare(windows, ratio, sigma, sampling)
     spectra = np.concatenate([one.hsi[:, one.hsi_valid] for one in windows], axis=1).astype(np.float64)
     noise = noise_of_bands(spectra)
     own = find_subspace(spectra, noise)
@@ -113,7 +117,7 @@ def estimate_pair(
         radiometry = fit_radiometry(pixels, own, noise, table=table, scaled=scaled, fitted=fitted)
     sharp_noise = msi_noise(windows)
     left = radiometry.left(pixels.hsi, pixels.msi)
-    least = noise_on_coarse(ratio, sigma, radiometry.response, radiometry.gain, noise, sharp_noise)
+    least = noise_on_coarse(ratio, sigma, radiometry.response, radiometry.gain, noise, sharp_noise, sampling)
     usual = usual_difference(left, pixels.contrast, least)
     # What the response leaves unexplained beyond the noise is there in every pixel.
     sharp_noise = np.sqrt(np.square(sharp_noise) + np.maximum(np.diag(usual.covariance) - 1.2 * least, 0.0))
@@ -132,6 +136,7 @@ def estimate_pair(
         unexplained=posterior.covariance(torch.from_numpy(sharp)).numpy(),
         smoothness=np.array([0.0, 1.0]), method="mixture", wald={},
         calibration=np.outer([unjudged, -1.645, 1.645], np.ones(len(hsi_bands))),
+        psf_size=sampling["size"], psf_phase=sampling["phase"],
     )  # fmt: skip
     if clean is None and spectra.shape[1] < ENOUGH:
         return pair
@@ -236,8 +241,9 @@ def _smoothness(
         extents = tuple(one * pair.ratio for one in RANGES)
         if shape not in known:
             known[shape] = Solver.of(
-                (shape[0], shape[1]), pair.ratio, pair.psf_sigma, ranges=extents, dtype=torch.float64
-            ).aliased.numpy()
+                (shape[0], shape[1]), pair.ratio, pair.psf_sigma, ranges=extents, dtype=torch.float64,
+                **pair.sampling,
+            ).aliased.numpy()  # fmt: skip
         seen = known[shape]
         for row, share in enumerate(shares):
             for col in range(len(RANGES)):
@@ -253,10 +259,10 @@ def _periodogram(pair: PairModel, posterior: PixelPosterior, window: PairWindow,
     calibrated = (window.msi - pair.offset[:, None, None]) / pair.gain[:, None, None]
     z = calibrated.reshape(len(calibrated), -1) - (pair.response @ pair.mean)[:, None]
     fine = posterior.turned(torch.from_numpy(axes)).moments(torch.from_numpy(z))[0].numpy()
-    seen = coarsen(fine.reshape(-1, *window.msi.shape[1:]), pair.ratio, pair.psf_sigma)
+    seen = coarsen(fine.reshape(-1, *window.msi.shape[1:]), pair.ratio, pair.psf_sigma, **pair.sampling)
     analysis = axes.T @ (pair.basis / pair.hsi_noise[:, None] ** 2).T
     coarse = np.tensordot(analysis, window.hsi - pair.mean[:, None, None], 1)
-    _, _, ok = averaged(window, pair.ratio, pair.psf_sigma)
+    _, _, ok = averaged(window, pair.ratio, pair.psf_sigma, pair.sampling)
     missing = np.where(ok, coarse - seen, 0.0)
     mirrored = np.concatenate([missing, missing[:, ::-1]], axis=1)
     mirrored = np.concatenate([mirrored, mirrored[:, :, ::-1]], axis=2)

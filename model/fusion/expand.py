@@ -110,7 +110,7 @@ class Expansion:
         if self._matrix is None or self._changed is not None:
             found = [self._averaged(slice(first, first + BANDS)) for first in range(0, self.bands, BANDS)]
             return torch.cat([fuser.coarsen(part) for part in found])
-        seen = torch.tensordot(self._matrix, fuser.coarsen(self._terms), 1)
+        seen: Tensor = torch.tensordot(self._matrix, fuser.coarsen(self._terms), 1)
         if self._error_matrix is not None:
             error = sum(self._errors[1:], self._errors[0]) / len(self._errors)
             seen += torch.tensordot(self._error_matrix, fuser.coarsen(error), 1)

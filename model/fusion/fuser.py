@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from spectile.model.data.degrade import REACH, sampling_matrix, strips
+from spectile.model.data.pairs import interpolate
 from spectile.model.fusion.mixture import Mixture
 from spectile.model.fusion.pair import PairModel
 from spectile.model.fusion.posterior import PixelPosterior
@@ -91,6 +91,8 @@ class Fuser:
             shape,
             pair.ratio,
             pair.psf_sigma,
+            pair.psf_size,
+            pair.psf_phase,
             float(pair.smoothness[1]) * pair.ratio,
             str(self.device),
             self.dtype,
@@ -114,27 +116,33 @@ class Fuser:
 
     def coarsen(self, fields: Tensor) -> Tensor:
         """(…, h, w) what the coarse sensor sees of (…, H, W), both with their margins."""
+        pair = self.pair
         rows, cols = (
             _sampling(
-                fields.shape[axis] // self.pair.ratio, self.pair.ratio, sigma, str(self.device), self.dtype
+                fields.shape[axis] // pair.ratio, pair.ratio, sigma, pair.psf_size, pair.psf_phase,
+                str(self.device), self.dtype,
             )
-            for axis, sigma in zip((-2, -1), self.pair.psf_sigma, strict=True)
-        )
+            for axis, sigma in zip((-2, -1), pair.psf_sigma, strict=True)
+        )  # fmt: skip
         down = torch.cat([part @ fields[..., at, :] for part, at in rows], dim=-2)
         return torch.cat([down[..., at] @ part.T for part, at in cols], dim=-1)
 
     def mirrored(self, coarse: Tensor) -> Tensor:
         """(K, h, w) with the margin mirrored anew, so that it holds nothing that the window does not know."""
         edge = self.margin
-        height, width = (side - 2 * edge for side in coarse.shape[1:])
-        index = (_mirror(height, edge, self.device), _mirror(width, edge, self.device))
-        return coarse[:, index[0]][:, :, index[1]]
+        return self.with_margin(coarse[:, edge:-edge, edge:-edge])
+
+    def with_margin(self, coarse: Tensor) -> Tensor:
+        """(K, h + 2·margin, w + 2·margin) coarse pixels (K, h, w), and the mirrored scene's beyond them."""
+        rows, cols = (
+            _mirror(side, self.margin, self.pair.ratio, self.pair.psf_phase).to(coarse.device)
+            for side in coarse.shape[1:]
+        )
+        return coarse[:, rows][:, :, cols]
 
     def upsample(self, coarse: Tensor) -> Tensor:
         """(K, H, W) cubic interpolation of (K, h, w) between the centres of coarse pixels."""
-        scale = float(self.pair.ratio)
-        up = functional.interpolate(coarse[None], scale_factor=scale, mode="bicubic", align_corners=False)
-        return up[0]
+        return interpolate(coarse[None], self.pair.ratio, phase=self.pair.psf_phase)[0]
 
     def pixelwise(self, posterior: PixelPosterior, msi: Tensor) -> tuple[Tensor, Tensor]:
         """(p, n) expected a of pixels (C, H, W), and (C, n) z: them beside the mean."""
@@ -233,10 +241,16 @@ class Fuser:
         return drawn - solver.filtered(seen, self.filters("mixture", (height, width)))
 
 
-def _mirror(count: int, edge: int, device: torch.device) -> Tensor:
-    """(count + 2·edge,) where in an axis with margins its mirrored values stand, edge repeated."""
-    at = torch.arange(-edge, count + edge, device=device).remainder(2 * count)
-    return torch.where(at < count, at, 2 * count - 1 - at) + edge
+def _mirror(count: int, edge: int, ratio: int, phase: float | None) -> Tensor:
+    """(count + 2·edge,) which of an axis' coarse pixels stand in it and its margins.
+
+    Fine pixels are mirrored with the edge pixel repeated. A centre in the middle of a coarse pixel falls on
+    such a centre; others fall between two, and the nearer stands there.
+    """
+    centre, fine = (ratio - 1) / 2 if phase is None else phase, count * ratio
+    at = (torch.arange(-edge, count + edge, dtype=torch.float64) * ratio + centre + 0.5).remainder(2 * fine)
+    at = torch.where(at < fine, at, 2 * fine - at) - 0.5
+    return ((at - centre) / ratio).round().long().clamp(0, count - 1)
 
 
 def _axes(covariance: Floats) -> tuple[Floats, Floats]:
@@ -249,24 +263,32 @@ def _solver(
     shape: tuple[int, int],
     ratio: int,
     sigma: tuple[float, float],
+    size: int | None,
+    phase: float | None,
     extent: float,
     device: str,
     dtype: torch.dtype,
 ) -> Solver:
     with torch.inference_mode(False):
-        return Solver.of(shape, ratio, sigma, ranges=(extent,), device=device, dtype=dtype)
+        return Solver.of(
+            shape, ratio, sigma, ranges=(extent,), device=device, dtype=dtype, size=size, phase=phase
+        )
 
 
 @lru_cache(maxsize=8)
 def _sampling(
-    count: int, ratio: int, sigma: float, device: str, dtype: torch.dtype
+    count: int,
+    ratio: int,
+    sigma: float,
+    size: int | None,
+    phase: float | None,
+    device: str,
+    dtype: torch.dtype,
 ) -> list[tuple[Tensor, slice]]:
     """``sampling_matrix`` in strips."""
     with torch.inference_mode(False):
-        return [
-            (torch.from_numpy(part).to(device, dtype), at)
-            for part, at in strips(sampling_matrix(count, ratio, sigma))
-        ]
+        matrix = sampling_matrix(count, ratio, sigma, size=size, phase=phase)
+        return [(torch.from_numpy(part).to(device, dtype), at) for part, at in strips(matrix)]
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,11 @@ def load_learned(folder: str, pair: PairModel, *, device: str) -> Learned:
         _check_bands("MSI", config.response, pair.msi_bands)
         if config.pair.ratio != pair.ratio:
             raise UsageError("the model is for another ratio", got=config.pair.ratio, expected=pair.ratio)
+        if pair.psf_phase is not None:
+            raise UsageError(
+                "the model learned coarse pixels with their centre in the middle",
+                got=f"a centre {pair.psf_phase:g} px from their first pixel",
+            )
     network.to(device)
 
     def tensor(values: object) -> Tensor:
@@ -83,7 +88,10 @@ def load_learned(folder: str, pair: PairModel, *, device: str) -> Learned:
 
     one = np.ones(len(pair.msi_bands))
     sigma = (float(pair.psf_sigma[0]), float(pair.psf_sigma[1]))
-    sensors = Sensors(tensor(pair.response), tensor(one), tensor(0.0 * one), sigma, None, pair.ratio)
+    sensors = Sensors(
+        tensor(pair.response), tensor(one), tensor(0.0 * one), sigma, pair.psf_size, pair.ratio,
+        pair.psf_phase,
+    )  # fmt: skip
     settings = {
         "name": str(loaded.metadata["name"]), "model_digest": loaded.digest, "steps": config.steps,
         "estimate": config.estimate(config.steps), **config.settings,

@@ -2,9 +2,10 @@
 
 A fusion takes a coarse hyperspectral scene (HSI, B bands) and a sharp multispectral one (MSI, C bands) whose
 pixels are ``ratio`` times smaller. Coarse pixel i covers the fine pixels ``ratio·i`` to ``ratio·i + ratio −
-1``; its point spread function (PSF) is centred between them, at ``ratio·i + (ratio − 1) / 2``. Outside a
-scene both are mirrored with the edge pixel repeated (as ``numpy.pad`` does with ``symmetric``): then a
-mirrored coarse pixel covers the mirrored fine pixels, which it would not if the edge pixel were left out.
+1``; its point spread function (PSF) is centred between them, at ``ratio·i + (ratio − 1) / 2``, but for
+published protocols that sample at another place (``psf_phase``). Outside a scene both are mirrored with the
+edge pixel repeated (as ``numpy.pad`` does with ``symmetric``): then a mirrored coarse pixel covers the
+mirrored fine pixels, which it would not if the edge pixel were left out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import CheckpointError, UsageError
 from spectile.model import checkpoint
+from spectile.model.data.degrade import Sampling
 
 Floats = NDArray[np.float64]
 
@@ -127,6 +129,16 @@ class PairModel:
     calibration: Floats
     """(3, B): what a predicted standard deviation is multiplied with, and between which multiples of the
     result (low, high) 90 % of the errors lie, by Wald on the pair."""
+    psf_size: int | None = None
+    """Taps of the PSF along an axis; None takes all that matter."""
+    psf_phase: float | None = None
+    """The PSF's centre, fine pixels from the first that a coarse pixel covers, where that is known not to be
+    its middle."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the PSF is cut and placed."""
+        return Sampling(size=self.psf_size, phase=self.psf_phase)
 
     @cached_property
     def digest(self) -> str:
@@ -188,6 +200,7 @@ class PairModel:
                 values[name] = tuple(map(float, facts[name]))
             values |= {"ratio": int(facts["ratio"]), "change_slope": float(facts["change_slope"])}
             values |= {"method": str(facts["method"]), "wald": facts["wald"]}
+            values |= {name: facts[name] for name in ("psf_size", "psf_phase") if name in facts}
             pair = cls(**values)
         except (KeyError, TypeError, ValueError, UsageError) as err:
             raise CheckpointError("the file of the pair is damaged", where=str(path), got=repr(err)) from err
@@ -207,6 +220,6 @@ class PairModel:
                 tensors[field.name] = torch.from_numpy(np.ascontiguousarray(value, dtype=np.float64))
             elif isinstance(value, Bands):
                 facts[field.name] = value.to_json()
-            else:
+            elif value is not None:  # what is not set is not in the digest
                 facts[field.name] = list(value) if isinstance(value, tuple) else value
         return tensors, facts

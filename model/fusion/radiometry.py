@@ -13,7 +13,7 @@ from scipy.stats import chi2
 
 from spectile.catalog.bands import Bands, resampling_matrix
 from spectile.catalog.errors import SceneError
-from spectile.model.data.degrade import coarsen, taps
+from spectile.model.data.degrade import CENTRED, Sampling, coarsen, taps
 from spectile.model.fusion.pair import PairWindow
 from spectile.model.fusion.subspace import Subspace, coefficients
 
@@ -46,19 +46,21 @@ class Compared:
 
 
 def averaged(
-    window: PairWindow, ratio: int, sigma: tuple[float, float]
+    window: PairWindow, ratio: int, sigma: tuple[float, float], sampling: Sampling = CENTRED
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """(C, h, w) mean and variance of the MSI under each coarse PSF, and (h, w) where it can be compared."""
     valid = window.msi_valid.astype(np.float64)
     msi = np.where(window.msi_valid, window.msi, 0.0).astype(np.float64)
-    share = coarsen(valid[None], ratio, sigma)[0]
+    share = coarsen(valid[None], ratio, sigma, **sampling)[0]
     scale = 1.0 / np.maximum(share, 1e-6)
-    mean = coarsen(msi, ratio, sigma) * scale
-    square = coarsen(msi**2, ratio, sigma) * scale
+    mean = coarsen(msi, ratio, sigma, **sampling) * scale
+    square = coarsen(msi**2, ratio, sigma, **sampling) * scale
     return mean, np.maximum(square - mean**2, 0.0), window.hsi_valid & (share >= COVERED)
 
 
-def compare(windows: Sequence[PairWindow], ratio: int, sigma: tuple[float, float]) -> Compared:
+def compare(
+    windows: Sequence[PairWindow], ratio: int, sigma: tuple[float, float], sampling: Sampling = CENTRED
+) -> Compared:
     """All coarse pixels that can be compared.
 
     Raises
@@ -67,7 +69,7 @@ def compare(windows: Sequence[PairWindow], ratio: int, sigma: tuple[float, float
     """
     hsi, msi, contrast = [], [], []
     for window in windows:
-        mean, variance, ok = averaged(window, ratio, sigma)
+        mean, variance, ok = averaged(window, ratio, sigma, sampling)
         hsi.append(window.hsi[:, ok].astype(np.float64))
         msi.append(mean[:, ok])
         contrast.append(variance[:, ok])
@@ -288,9 +290,15 @@ def usual_difference(left: Floats, contrast: Floats, least: Floats) -> Differenc
 
 
 def noise_on_coarse(
-    ratio: int, sigma: tuple[float, float], response: Floats, gain: Floats, hsi: Floats, msi: Floats
+    ratio: int,
+    sigma: tuple[float, float],
+    response: Floats,
+    gain: Floats,
+    hsi: Floats,
+    msi: Floats,
+    sampling: Sampling = CENTRED,
 ) -> Floats:
     """(C,) variance of the averaged MSI minus the projected HSI that their noise alone makes."""
-    share = np.prod([np.square(taps(ratio, one)[1]).sum() for one in sigma])
+    share = np.prod([np.square(taps(ratio, one, **sampling)[1]).sum() for one in sigma])
     found: Floats = np.square(gain) * (np.square(response) @ np.square(hsi)) + share * np.square(msi)
     return found

@@ -99,7 +99,8 @@ class Solver:
         gain = torch.einsum("ks,shw->khw", variances, self.aliased) + noise[:, None, None]
         gain = gain.clamp_min(torch.finfo(gain.dtype).tiny)
         spectrum = torch.einsum("ks,shw->khw", variances, self.colours[:, :, :half])
-        return self.transfer[:, :half].conj() * (spectrum / _repeated(gain, self.ratio, half))
+        filters: Tensor = self.transfer[:, :half].conj() * (spectrum / _repeated(gain, self.ratio, half))
+        return filters
 
     def filtered(self, missing: Tensor, filters: Tensor) -> Tensor:
         """(…, K, H, W) the correction of ``missing`` (…, K, h, w) by what ``filters`` gave."""

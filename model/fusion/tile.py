@@ -76,14 +76,16 @@ class TileFuser:
         basis, changed = fuser.spectra[method.solves], self._inner(window.changed)
         terms = torch.cat([self._inner(solved.mean), torch.ones_like(changed)[None]])
         matrix = torch.cat([basis, fuser.centre[:, :, 0]], dim=1)
-        mixed: dict[str, Tensor] = {}
-        if changed.any():
-            terms, mixed = terms * (1.0 - changed), {"changed": changed, "hsi": window.hsi}
+        mixed = changed if changed.any() else None
+        if mixed is not None:
+            terms = terms * (1.0 - mixed)
         if tile.solved is None:
-            return Expansion(fuser, matrix, terms, **mixed)
+            return Expansion(fuser, matrix, terms, changed=mixed, hsi=window.hsi)
         errors = [self._inner(self._error(tile.solved, tile.origin, sample)) for sample in samples]
         factor = fuser.tensor(self.fuser.pair.calibration[0])[:, None]
-        return Expansion(fuser, matrix, terms, error_matrix=factor * basis, errors=errors, **mixed)
+        return Expansion(
+            fuser, matrix, terms, error_matrix=factor * basis, errors=errors, changed=mixed, hsi=window.hsi
+        )
 
     def _error(self, solved: Sharp, origin: list[int], sample: int) -> Tensor:
         """(p, H, W) a draw of the error of a tile's coefficients, with its margin."""

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from spectile.catalog.inputs import Batch, Raster
-from spectile.model.data.degrade import coarsen, taps
+from spectile.model.data.degrade import CENTRED, Sampling, coarsen, taps
 from spectile.model.fusion.estimate import estimate_pair
 from spectile.model.fusion.fuser import CLOSED
 from spectile.model.fusion.pair import PairModel, PairWindow
@@ -69,13 +69,15 @@ def degrade_windows(
         if min(height, width) < 2 * SMALLEST:
             continue
         inner = (slice(None), slice(0, height), slice(0, width))
-        mean, _, ok = averaged(window, pair.ratio, pair.psf_sigma)
+        mean, _, ok = averaged(window, pair.ratio, pair.psf_sigma, pair.sampling)
         valid, hsi = ok[inner[1:]], window.hsi[inner]
         msi = ((mean - pair.offset[:, None, None]) / pair.gain[:, None, None])[inner]
         share = coarsen(valid[None].astype(np.float64), ratio, sigma)[0]
         coarse = coarsen(np.where(valid, hsi, 0.0).astype(np.float64), ratio, sigma) / np.maximum(share, 1e-6)
         coarse += _missing_noise(pair.hsi_noise, ratio, sigma, coarse.shape, generator)
-        msi += _missing_noise(pair.msi_noise / pair.gain, pair.ratio, pair.psf_sigma, msi.shape, generator)
+        msi += _missing_noise(
+            pair.msi_noise / pair.gain, pair.ratio, pair.psf_sigma, msi.shape, generator, pair.sampling
+        )
         sharp = msi.astype(np.float32)
         degraded.append(PairWindow(coarse.astype(np.float32), share >= COVERED, sharp, valid, window.origin))
         kept.append(PairWindow(hsi, valid, sharp, valid, window.origin))
@@ -88,9 +90,10 @@ def _missing_noise(
     sigma: tuple[float, float],
     shape: tuple[int, ...],
     generator: np.random.Generator,
+    sampling: Sampling = CENTRED,
 ) -> Floats:
     """Noise that brings what the PSF left of white noise back to its level."""
-    left = np.prod([np.square(taps(ratio, one)[1]).sum() for one in sigma])
+    left = np.prod([np.square(taps(ratio, one, **sampling)[1]).sum() for one in sigma])
     added: Floats = generator.standard_normal(shape) * (np.abs(noise) * np.sqrt(1.0 - left))[:, None, None]
     return added
 

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2
 from torch import Tensor
-from torch.nn import functional
 
+from spectile.model.data.pairs import interpolate
 from spectile.model.fusion.fuser import Fuser, Window
 from spectile.model.fusion.pair import PairWindow
 from spectile.model.fusion.radiometry import COVERED, UNCHANGED
@@ -32,10 +32,8 @@ def prepare(fuser: Fuser, part: PairWindow) -> Window:
         msi = torch.where(sharp, msi, projected)
     ramp = torch.zeros(msi.shape[1:], dtype=msi.dtype, device=msi.device)
     if changed.any():
-        ratio = float(fuser.pair.ratio)
-        fine = functional.interpolate(
-            changed[None, None].to(hsi.dtype), scale_factor=ratio, mode="bilinear", align_corners=False
-        )
+        known = changed[None, None].to(hsi.dtype)
+        fine = interpolate(known, fuser.pair.ratio, phase=fuser.pair.psf_phase, mode="bilinear")
         ramp = (2.0 * fine[0, 0]).clamp(max=1.0)
     return Window(hsi, msi, trusted.to(hsi.dtype), changed, ramp)
 
@@ -77,18 +75,21 @@ def _find_changes(fuser: Fuser, hsi: Tensor, msi: Tensor, hsi_valid: Tensor, msi
 
 def _with_margin(fuser: Fuser, part: PairWindow) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """HSI, calibrated MSI and both masks, mirrored beyond the window."""
-    pair, edge = fuser.pair, fuser.margin
-    fine = edge * pair.ratio
+    pair, fine = fuser.pair, fuser.margin * fuser.pair.ratio
     gain, offset = (fuser.tensor(one)[:, None, None] for one in (pair.gain, pair.offset))
     return (
-        _mirrored(fuser, part.hsi, edge),
-        (_mirrored(fuser, part.msi, fine) - offset) / gain,
-        _mirrored(fuser, part.hsi_valid[None], edge)[0] > 0.5,
-        _mirrored(fuser, part.msi_valid[None], fine)[0] > 0.5,
+        fuser.with_margin(_on_device(fuser, part.hsi.copy())),
+        (_on_device(fuser, _mirrored(part.msi, fine)) - offset) / gain,
+        fuser.with_margin(_on_device(fuser, part.hsi_valid[None].copy()))[0] > 0.5,
+        _on_device(fuser, _mirrored(part.msi_valid[None], fine))[0] > 0.5,
     )
 
 
-def _mirrored(fuser: Fuser, values: NDArray[np.generic], edge: int) -> Tensor:
-    """(K, …) with a margin, mirrored with the edge pixel repeated, on the fuser's device."""
-    padded = np.pad(values, ((0, 0), (edge, edge), (edge, edge)), mode="symmetric")
-    return torch.from_numpy(padded).to(fuser.device, fuser.dtype)
+def _mirrored(values: NDArray[np.generic], edge: int) -> NDArray[np.generic]:
+    """(K, …) with a margin, mirrored with the edge pixel repeated."""
+    return np.pad(values, ((0, 0), (edge, edge), (edge, edge)), mode="symmetric")
+
+
+def _on_device(fuser: Fuser, values: NDArray[np.generic]) -> Tensor:
+    """An array that may be written to, as torch asks."""
+    return torch.from_numpy(values).to(fuser.device, fuser.dtype)

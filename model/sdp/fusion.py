@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from spectile.model.data.pairs import coarsen, project
+from spectile.model.data.pairs import coarsen, interpolate, project
 from spectile.model.diffusion.noise import noise
 from spectile.model.diffusion.parameterization import add_noise
 from spectile.model.diffusion.sampler import Draw
@@ -43,6 +42,8 @@ class Sensors(NamedTuple):
     """Its taps along an axis; None takes all that matter."""
     ratio: int
     """Fine pixels along a coarse one."""
+    psf_phase: float | None = None
+    """Where the PSF's centre lies in a coarse pixel, as of ``degrade.taps``; None is its middle."""
 
 
 class Sdp(FusionNetwork):
@@ -148,7 +149,7 @@ def fuse(
         scale = prior.scale
         weights = sensors.gain[:, None] * sensors.response
         y, z = hsi.clone() / scale, (msi.clone() - sensors.offset[:, None, None]) / scale
-        image = _start(y, z.shape[-2:], settings.start)
+        image = _start(y, sensors, settings.start)
         adam = torch.optim.Adam([image], lr=settings.learning_rate, weight_decay=settings.weight_decay)
         average = image.detach().clone()
         for i, t in enumerate(uniform_grid(prior.schedule, steps)[:-1]):
@@ -207,11 +208,11 @@ def fuse_sdp(
     return fuse(hsi, msi, sensors=sensors, prior=prior, steps=count, draw=draw, settings=settings)
 
 
-def _start(y: Tensor, size: torch.Size, start: str) -> Tensor:
+def _start(y: Tensor, sensors: Sensors, start: str) -> Tensor:
     """The first image, a leaf that learns."""
+    up = interpolate(y, sensors.ratio, phase=sensors.psf_phase)
     if start == "ones":
-        return y.new_ones(*y.shape[:2], *size).requires_grad_()
-    up = F.interpolate(y, size=tuple(size), mode="bicubic", align_corners=False)
+        return torch.ones_like(up).requires_grad_()
     return up.clamp(0.0, 1.0).detach().requires_grad_()
 
 
@@ -219,6 +220,6 @@ def _misfit_gradient(
     image: Tensor, y: Tensor, z: Tensor, weights: Tensor, sensors: Sensors, hsi_weight: float
 ) -> Tensor:
     """Gradient of λ‖Y − X B D‖² + ‖Z − R X‖² (equation 14)."""
-    coarse = coarsen(image, sensors.ratio, sensors.psf_sigma, size=sensors.psf_size)
+    coarse = coarsen(image, sensors.ratio, sensors.psf_sigma, size=sensors.psf_size, phase=sensors.psf_phase)
     misfit = hsi_weight * (y - coarse).square().sum() + (z - project(image, weights)).square().sum()
     return torch.autograd.grad(misfit, image)[0]

@@ -38,21 +38,21 @@ class Spectral:
     """Bands that take no part, for people."""
 
 
-def hsi_bands(place: str, *, wavelengths: str | None = None, allow_private: bool = False) -> Spectral:
+def hsi_bands(place: str, *, wavelengths: str | Bands | None = None, allow_private: bool = False) -> Spectral:
     """All good bands of a hyperspectral scene, in ascending order of wavelength.
 
     Parameters
     ----------
     place : GeoTIFF, ENVI or JPEG 2000, a path or URL, or a STAC item.
     wavelengths : a CSV file (columns ``wavelength`` and ``fwhm``, nm) or a file of the same sensor, for a
-        scene that does not state them.
+        scene that does not state them; or what was read of one.
 
     Raises
     ------
     SceneError : it does not say its wavelengths, has too few bands, or cannot be read.
     """
     path = locate(place)
-    given = None if wavelengths is None else read_bands(Path(wavelengths))
+    given = read_bands(Path(wavelengths)) if isinstance(wavelengths, str) else wavelengths
     if isinstance(path, Path) and path.is_file() and _is_envi(place):
         # GDAL leaves out long fields of the header, and rounds widths to a nanometre.
         with reading_file(path), open_raster(place) as dataset:

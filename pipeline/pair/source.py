@@ -103,7 +103,7 @@ def open_pair(
     msi: str,
     *,
     ratio: int | None = None,
-    wavelengths: str | None = None,
+    wavelengths: str | Bands | None = None,
     hsi_radiometry: str | None = None,
     msi_radiometry: str | None = None,
     nodata_rule: NodataRule = "all",
@@ -157,9 +157,14 @@ def open_pair(
 
 
 def _open_hsi(
-    place: str, wavelengths: str | None, radiometry: str | None, given: Mapping[str, Any]
+    place: str, wavelengths: str | Bands | None, radiometry: str | None, given: Mapping[str, Any]
 ) -> tuple[Side, Spectral]:
     if is_store(place):
+        if wavelengths is not None:
+            raise SceneError(
+                "a store states its own wavelengths", where=redact_url(place), got="--wavelengths",
+                remedy="leave it out",
+            )  # fmt: skip
         scene, bands = open_stored(place, _stated(radiometry))
         known = in_order(bands, redact_url(place))
         return only(scene, known.numbers), known

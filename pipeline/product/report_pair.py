@@ -51,6 +51,38 @@ def pair_of(plan: Plan) -> PairFacts | None:
     return PairFacts(estimates, scores, wald)
 
 
+def quality_of(settings: Any) -> tuple[str, ...]:
+    """How good a fused cube is, in few words each; empty where it is not fused.
+
+    D_λ and D_s (0 is best), and what the cube's method reached on the pair itself, degraded once more.
+
+    Parameters
+    ----------
+    settings : of a cube's plan, which anybody may have written: what is no number is left out.
+    """
+    model, pair = (_inner(settings, name) for name in ("model", "pair"))
+    known = _inner(pair, "estimates")
+    method = str(model.get("name", "")).removeprefix("fuse:")
+    scores = _inner(_inner(known, "wald"), method)
+    psnr, angle = (_formatted(scores, name, digits) for name, digits in (("psnr", ".1f"), ("sam_deg", ".1f")))
+    parts = [
+        f"{title} {text}"
+        for title, name in (("D_λ", "d_lambda"), ("D_s", "d_s"))
+        if (text := _formatted(known, name, ".3g"))
+    ]
+    return (*parts, f"Wald on the pair itself {psnr} dB, {angle}°") if psnr and angle else tuple(parts)
+
+
+def _inner(facts: Any, name: str) -> Mapping[str, Any]:
+    inner = facts.get(name) if isinstance(facts, Mapping) else None
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def _formatted(facts: Mapping[str, Any], name: str, form: str) -> str:
+    value = facts.get(name)
+    return format(value, form) if isinstance(value, int | float) else ""
+
+
 def _score(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 

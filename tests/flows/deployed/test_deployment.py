@@ -12,9 +12,11 @@ import zarr
 
 from spectile.flows.deployed.serve import POOLS
 from spectile.flows.run.execute import run_scene
-from spectile.flows.run.settings import SceneSettings
+from spectile.flows.run.fusion import run_fusion
+from spectile.flows.run.settings import FuseSettings, SceneSettings
 from spectile.pipeline.cube.record import read_status
 from spectile.pipeline.store.opening import open_storage
+from tests.flows.run.pairs import write_pair
 
 ROOT = Path(__file__).parents[3]
 
@@ -61,6 +63,18 @@ def test_a_real_worker_runs_the_deployment(prefect, make_scene, tmp_path):
     assert read_status(open_storage(out))["status"] == "complete"
     here, there = (zarr.open_group(path, mode="r")["reflectance"][:] for path in (settings.out, out))
     np.testing.assert_array_equal(here, there)
+
+
+@pytest.mark.slow
+def test_a_real_worker_fuses_a_pair(prefect, tmp_path):
+    hsi, msi, _ = write_pair(tmp_path, (24, 24))
+    given = {"hsi": hsi, "msi": msi, "model": "fuse:linear"}
+    here, there = tmp_path / "here.zarr", tmp_path / "there.zarr"
+    _run_on_a_worker(prefect, "process-fusion/fusion", out=there, **given)
+    run_fusion(FuseSettings(out=str(here), **given))
+    assert read_status(open_storage(there))["status"] == "complete"
+    one, other = (zarr.open_group(path, mode="r")["reflectance"][:] for path in (here, there))
+    np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rasterio
 import zarr
 from affine import Affine
 
@@ -25,7 +26,7 @@ from spectile.pipeline.pair.drift import Drift
 from spectile.pipeline.pair.source import open_pair
 from spectile.pipeline.plan.quality_layers import FLAGS
 from spectile.pipeline.store.opening import open_storage
-from tests.flows.run.pairs import HSI, NORTH_UP, RATIO, Repeated, write_pair
+from tests.flows.run.pairs import HSI, NORTH_UP, RATIO, Repeated, write_bands, write_pair
 
 
 def damaged():
@@ -127,6 +128,25 @@ def test_a_damaged_cube_is_made_again_from_both_scenes(settings, damage):
     assert found.problems
     assert not left.problems
     assert storage.get(key) == before
+
+
+def test_a_cube_whose_hsi_needed_wavelengths_is_repaired_by_those_of_its_plan(settings, tmp_path):
+    with rasterio.open(settings.hsi) as source:
+        values, transform = source.read(), source.transform
+    hsi = write_bands(tmp_path / "bare.tif", values, None, transform)
+    lines = [f"{nm},{width}" for nm, width in zip(HSI.centre_nm, HSI.fwhm_nm, strict=True)]
+    table = tmp_path / "bands.csv"
+    table.write_text("\n".join(["wavelength,fwhm", *lines]))
+    settings = replace(settings, hsi=hsi, wavelengths=str(table))
+    run_fusion(settings)
+    storage = open_storage(settings.out)
+    table.unlink()
+    for key in (PAIR, next(key for key in storage.walk() if key.startswith("reflectance/c/"))):
+        before = storage.get(key)
+        storage.put(key, b"damaged")
+        _, left = repair_cube(settings.out, [hsi, settings.msi])
+        assert not left.problems
+        assert storage.get(key) == before
 
 
 def test_tiles_are_whole_pixels_of_the_hsi(settings):

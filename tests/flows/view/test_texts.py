@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from spectile.pipeline.stac.collection import Collection
 from spectile.pipeline.store.local import LocalStorage
 from tests.catalog.items import made_up
 from tests.flows.view.test_hostile import tell
-from tests.flows.view.test_page import Page, served
+from tests.flows.view.test_page import Page, answer, served
 from tests.pipeline.cubes import BANDS, make
 
 
@@ -98,3 +99,15 @@ def test_a_catalogs_entries_and_errors_are_shown_as_they_are(page: Page, tmp_pat
                 page.tab.get_by_text("Cannot be shown").first.wait_for()
                 check(page, "id")
         page.tab.close()
+
+
+def test_a_fused_cube_tells_how_good_it_is(tmp_path: Path) -> None:
+    made = make(tmp_path, shape=(60, 80), finished=False)
+    estimates = {"d_lambda": 0.0021, "d_s": 0.064, "wald": {"mixture": {"psnr": 29.4, "sam_deg": 3.51}}}
+    settings = {"model": {"name": "fuse:mixture"}, "pair": {"estimates": estimates}}
+    tell(made, replace(made.plan, settings=settings))
+    with served(str(made.storage)) as port:
+        body = answer(port, "/")[1].decode()
+    assert "D_λ 0.0021 · D_s 0.064 · Wald on the pair itself 29.4 dB, 3.5°" in body
+    assert "Fused of two scenes" in body
+    assert "three colours" not in body

@@ -82,3 +82,13 @@ def test_a_cube_that_does_not_divide_is_refused() -> None:
         coarsen(np.ones((1, 9, 8)), 4, (1.0, 1.0))
     with pytest.raises(UsageError, match="a PSF needs"):
         taps(4, -1.0)
+
+
+def test_zeros_beyond_the_border_darken_the_pixels_whose_psf_reaches_there() -> None:
+    share = coarsen(np.ones((1, 32, 32)), 8, (3.4, 3.4), size=15, phase=0.0, border="zeros")[0]
+    first, weight = taps(8, 3.4, size=15, phase=0.0)
+    inside = weight[-first:].sum()
+    expected = np.full((4, 4), 1.0)
+    expected[0] *= inside
+    expected[:, 0] *= inside
+    np.testing.assert_allclose(share, expected, atol=1e-12)

@@ -10,7 +10,15 @@ from spectile.catalog.bands import Bands
 from spectile.catalog.errors import UsageError
 from spectile.model.data import degrade
 from spectile.model.data.crops import TrainingScene
-from spectile.model.data.pairs import PairConfig, PairCrops, coarsen, observe, project, response_matrix
+from spectile.model.data.pairs import (
+    PairConfig,
+    PairCrops,
+    coarsen,
+    interpolate,
+    observe,
+    project,
+    response_matrix,
+)
 
 BANDS = Bands.evenly_spaced(450.0, 900.0, 5)
 MSI = Bands((500.0, 800.0), (80.0, 80.0))
@@ -28,6 +36,8 @@ def test_the_operators_are_those_on_arrays() -> None:
     for size in (None, 7):
         expected = degrade.coarsen(cube, 4, (1.7, 1.2), size=size)
         np.testing.assert_allclose(coarsen(seen, 4, (1.7, 1.2), size=size)[0], expected, atol=1e-6)
+    expected = degrade.coarsen(cube, 4, (1.7, 1.2), size=7, phase=0.0)
+    np.testing.assert_allclose(coarsen(seen, 4, (1.7, 1.2), size=7, phase=0.0)[0], expected, atol=1e-6)
     response = response_matrix(BANDS, MSI)
     expected = degrade.project(cube, response)
     np.testing.assert_allclose(project(seen, torch.from_numpy(response))[0], expected, atol=1e-6)
@@ -83,3 +93,13 @@ def test_turned_crops_are_views_of_the_same_scene() -> None:
     }  # fmt: skip
     cubes, _ = crops.draw((0,), count=100, size=8, turn=True)
     assert {tuple(cube.flatten().tolist()) for cube in cubes} == views
+
+
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
+def test_an_interpolation_whose_centres_lie_in_the_middle_is_the_usual_one(mode: str) -> None:
+    coarse = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    usual = interpolate(coarse, 8, mode=mode)  # type: ignore[arg-type]
+    placed = interpolate(coarse, 8, phase=3.5, mode=mode)  # type: ignore[arg-type]
+    torch.testing.assert_close(placed, usual)
+    at_first = interpolate(coarse, 8, phase=0.0, mode=mode)  # type: ignore[arg-type]
+    torch.testing.assert_close(at_first[..., ::8, ::8], coarse)

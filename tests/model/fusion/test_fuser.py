@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -95,3 +97,15 @@ def test_draws_of_the_error_spread_as_the_posterior_does() -> None:
     explained = spectrum.square() * solver.transfer.abs().square() / gain.repeat(1, 4, 4) / 16.0
     expected = (spectrum - explained).mean((1, 2))
     torch.testing.assert_close(drawn.var(0).mean((1, 2)), expected, rtol=0.12, atol=0.0)
+
+
+def test_margins_hold_the_mirrored_scene() -> None:
+    coarse = torch.arange(30.0).reshape(1, 5, 6)
+    fuser = Fuser(pair_of())
+    edge = fuser.margin
+    expected = np.pad(coarse.numpy(), ((0, 0), (edge, edge), (edge, edge)), mode="symmetric")
+    np.testing.assert_array_equal(fuser.with_margin(coarse), expected)
+    # Centres on first pixels: the fourth to the left of the first fine pixel shows its fourth, on the first
+    # coarse pixel but one.
+    placed = Fuser(replace(pair_of(), psf_phase=0.0)).with_margin(coarse)[0, edge]
+    assert placed[edge - 1].item() == coarse[0, 0, 1].item()

@@ -106,6 +106,8 @@ def test_a_network_for_another_pair_is_refused_in_a_line(pair: PairModel, folder
         load_fusion(folders["hsr-diff"], replace(pair, msi_bands=MSI.subset([0, 1])), device="cpu")
     with pytest.raises(UsageError, match="another ratio"):
         load_fusion(folders["hsr-diff"], replace(pair, ratio=8), device="cpu")
+    with pytest.raises(UsageError, match=r"centre in the middle \(got a centre 0 px"):
+        load_fusion(folders["hsr-diff"], replace(pair, psf_phase=0.0), device="cpu")
 
 
 def test_a_model_that_fuses_nothing_is_refused(pair: PairModel, tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ def test_a_pair_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
     assert loaded.digest == digest == pair.digest
     np.testing.assert_array_equal(loaded.covariances, pair.covariances)
     assert (loaded.hsi_bands, loaded.shift, loaded.wald) == (HSI, pair.shift, pair.wald)
+    assert (loaded.psf_size, loaded.psf_phase) == (None, None)
+    placed = replace(pair, psf_size=15, psf_phase=0.0)
+    assert placed.save(tmp_path / "placed.safetensors") != digest
+    assert PairModel.load(tmp_path / "placed.safetensors").sampling == {"size": 15, "phase": 0.0}
 
 
 def test_the_digest_hangs_on_every_part() -> None:

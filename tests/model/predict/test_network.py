@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48
+from spectile.catalog.choices import Layer
 from spectile.catalog.errors import NetworkError, UsageError
 from spectile.catalog.inputs import Batch
 from spectile.model import checkpoint
 from spectile.model.predict.network import NetworkPredictor
 from spectile.model.predict.predictor import load_predictor
-from tests.model.predict.tiles import predict, scene_of
+from tests.model.predict.tiles import batch_of, predict, scene_of
 
 
 def test_the_default_takes_at_least_four_steps_and_says_everything(predictor: NetworkPredictor) -> None:
@@ -61,6 +63,36 @@ def test_overlapping_tiles_agree_away_from_their_edges(predictor: NetworkPredict
     left, right = predict(predictor, scene, [(0, 0), (0, 32)], size=128)
     shared = np.abs(left[:, 48:80, 80:96] - right[:, 48:80, 48:64])
     assert shared.mean() < 2e-3
+
+
+@pytest.mark.parametrize("layers", [(), ("sd", "q05", "q95")])
+def test_counts_are_those_of_the_samples(predictor: NetworkPredictor, layers: tuple[Layer, ...]) -> None:
+    batch, samples = batch_of(scene_of(), [(0, 0), (16, 32)], 32), 4 if layers else 1
+    cut = slice(4, 20), slice(8, 32)
+    counts, finite = predictor.count(batch, samples, layers, cut)
+    assert finite.tolist() == [True, True]
+    assert list(counts) == ["mean", *layers]
+    drawn = np.stack([*predictor.predict(batch, range(samples))])[..., 4:20, 8:32]
+    assert np.abs(counts["mean"] - drawn.mean(0) * 1e4).max() < 0.51
+    calibration = predictor.calibration
+    if layers and calibration is not None:
+        sd = drawn.std(0, ddof=1) * np.array(calibration.spread)[:, None, None]
+        assert np.abs(counts["sd"] - sd * 1e4).max() < 0.6
+    assert all(array.dtype == np.uint16 and array.shape == (2, 48, 16, 24) for array in counts.values())
+
+
+def test_a_tile_that_is_not_finite_is_told(predictor: NetworkPredictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = batch_of(scene_of(), [(0, 0), (16, 32)], 32)
+    sample = predictor._sample
+
+    def broken(tiles: list[torch.Tensor], *arguments: Any) -> torch.Tensor:
+        cube = sample(tiles, *arguments)
+        cube[torch.from_numpy(arguments[0].numpy()[:, 0] > 0), 3, 9, 9] = torch.nan
+        return cube
+
+    monkeypatch.setattr(predictor, "_sample", broken)
+    _, finite = predictor.count(batch, 1, (), (slice(None), slice(None)))
+    assert finite.tolist() == [True, False]
 
 
 def test_samples_differ_and_repeat(predictor: NetworkPredictor) -> None:

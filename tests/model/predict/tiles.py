@@ -21,6 +21,10 @@ def predict(
     predictor: NetworkPredictor, scene: NDArray[np.float32], places: list[tuple[int, int]], size: int = 64
 ) -> NDArray[np.float32]:
     """The first sample of the tiles of ``size`` pixels that begin at these places."""
+    return next(predictor.predict(batch_of(scene, places, size), range(1)))
+
+
+def batch_of(scene: NDArray[np.float32], places: list[tuple[int, int]], size: int) -> Batch:
+    """The tiles of ``size`` pixels that begin at these places."""
     rgb = np.stack([scene[:, r : r + size, c : c + size] for r, c in places])
-    origins = np.array(places, dtype=np.int64)
-    return next(predictor.predict(Batch.of_colours(rgb, origins=origins), range(1)))
+    return Batch.of_colours(rgb, origins=np.array(places, dtype=np.int64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 import yaml
 
 from spectile.catalog.bands import RGB_CAMERA, VNIR48
+from spectile.catalog.choices import Layer
 from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import Batch
 from spectile.flows.deployed.train import train_model
@@ -146,3 +148,21 @@ def test_a_gpu_predicts_what_the_cpu_does(cuda: str) -> None:
     ]
     # Convolutions may round to TensorFloat-32, ten bits, on a GPU.
     np.testing.assert_allclose(cubes[1], cubes[0], atol=5e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_gpu_counts_what_the_cpu_does_while_another_call_runs(cuda: str, samples: int) -> None:
+    layers: tuple[Layer, ...] = ("sd",) if samples > 1 else ()
+    rng = np.random.default_rng(0)
+    batches = [Batch.of_colours(rng.random((2, 3, 64, 64), dtype=np.float32) * 0.4) for _ in range(4)]
+    cut = slice(8, 56), slice(8, 56)
+    cpu, gpu = (load_predictor("vnir48", samples=samples, device=where) for where in ("cpu", cuda))
+    assert gpu.calls > 1
+    with ThreadPoolExecutor(gpu.calls) as pool:
+        found = list(pool.map(lambda batch: gpu.count(batch, samples, layers, cut), batches))
+    for batch, (counts, finite) in zip(batches, found, strict=True):
+        assert finite.all()
+        expected, _ = cpu.count(batch, samples, layers, cut)
+        for part, values in expected.items():
+            assert np.abs(counts[part].astype(int) - values).max() <= 50, part

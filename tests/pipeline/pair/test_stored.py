@@ -41,6 +41,8 @@ def test_a_store_is_read_as_the_file_is(tmp_path):
     assert np.count_nonzero(~found.valid) == 1
     np.testing.assert_allclose(found.values[:, found.valid], expected.values[:, found.valid], atol=6e-5)
     assert len(pair.hsi.identity()["sha256"]) == 64
+    with pytest.raises(SceneError, match=r"a store states its own wavelengths \(got --wavelengths\)"):
+        open_pair(place, msi, wavelengths=hsi)
 
 
 def test_a_store_that_lies_nowhere_or_says_no_unit_is_refused(tmp_path):

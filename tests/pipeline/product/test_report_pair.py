@@ -3,7 +3,7 @@ from dataclasses import replace
 from spectile.pipeline.geometry.grid import Grid
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.plan import Plan
-from spectile.pipeline.product.report_pair import pair_of
+from spectile.pipeline.product.report_pair import pair_of, quality_of
 from tests.pipeline.fakes import NORTH_UP, UTM
 
 ESTIMATES = {
@@ -32,6 +32,21 @@ def test_what_was_estimated_is_told_with_units():
     assert pair.estimates["d_lambda"] == "0.0123"
     assert pair.scores == ("psnr", "sam_deg")
     assert pair.wald == {"cubic": ("20.5", ""), "mixture": ("31.25", "1.5")}
+
+
+def test_how_good_a_fused_cube_is_is_told_in_few_words():
+    settings = {"model": {"name": "fuse:mixture"}, "pair": {"estimates": {**ESTIMATES, "d_s": 0.064}}}
+    told = ("D_λ 0.0123", "D_s 0.064", "Wald on the pair itself 31.2 dB, 1.5°")
+    assert quality_of(settings) == told
+    trained = {**settings, "model": {"name": "own-sdp"}}
+    assert quality_of(trained) == told[:2]
+    for other in (
+        {},
+        [],
+        {"pair": "x"},
+        {"pair": {"estimates": {"d_lambda": "<b>", "wald": [1]}}, "model": 3},
+    ):
+        assert quality_of(other) == ()
 
 
 def test_folders_are_not_told():
