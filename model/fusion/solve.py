@@ -84,7 +84,8 @@ class Solver:
         rows = spectrum.unflatten(-2, (self.ratio, height)).mean(-3)
         width = self.transfer.shape[1]
         fine = torch.fft.irfft2(rows, s=(height, width))
-        return fine[..., :: self.ratio]
+        coarse: Tensor = fine[..., :: self.ratio]
+        return coarse
 
     def filters(self, variances: Tensor, noise: Tensor) -> Tensor:
         """(K, H, W // 2 + 1) complex, all of ``correct`` that does not hang on what is missing.
