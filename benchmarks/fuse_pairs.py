@@ -1,13 +1,14 @@
 """The fusion of real and simulated pairs, measured from the two files to the finished cube.
 
-    SPECTILE_DATA=… python benchmarks/fuse_pairs.py [berlin|paris|shift|same|memory|kill ...] [--out FOLDER]
-        [--model fuse] [--side 4000,8000] [--json FILE]
+    SPECTILE_DATA=… python benchmarks/fuse_pairs.py [berlin|paris|shift|same|kill|scale ...] [--out FOLDER]
+        [--model fuse] [--side 4000,8000] [--bands 200] [--scratch FOLDER] [--json FILE]
 
 ``berlin``: EnMAP 30 m (simulated) with 4 bands at 3.6 m, no whole ratio. ``paris``: Hyperion with ALI's
 panchromatic band, ratio 3; and Hyperion averaged 3 × 3 with ALI's nine bands, scored against Hyperion.
 ``shift``: the MSI of Berlin moved on purpose, and what is found. ``same``: one cube for any block, workers
-and region. ``memory``: simulated pairs of two sizes. ``kill``: a run that is killed and goes on. Without
-arguments a small run of ``same`` and ``kill`` on a simulated pair, which needs no imagery.
+and region. ``kill``: a run that is killed and goes on. ``scale``: memory, speed and the bare solver's share
+for simulated pairs of several sizes; the largest takes tens of gigabytes under ``--scratch``. Without
+arguments a small run of ``same``, ``kill`` and ``scale`` on simulated pairs, which needs no imagery.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ import zarr
 from affine import Affine
 from numpy.typing import NDArray
 from scipy.io import loadmat
-from scipy.ndimage import gaussian_filter
 from shared import OUT, arguments, data_folder
+from shared.fuse_scale import scale
+from shared.pairs import FRAME, simulate
 
-from spectile.catalog.bands import FWHM_PER_SIGMA, Bands, resampling_matrix
+from spectile.catalog.bands import Bands
 from spectile.catalog.files import write_text
 from spectile.flows.run import execute
 from spectile.flows.run.fusion import prepare_fusion_again, run_fusion
@@ -48,8 +50,6 @@ from spectile.pipeline.plan.quality_layers import FLAGS
 Floats = NDArray[np.float64]
 
 COUNTS = "dn:0,0.0001"
-FRAME = Affine(30.0, 0.0, 450_000.0, 0.0, -30.0, 5_400_000.0)
-"""An invented frame for files that have none, near Paris."""
 ALI_NM = Bands(
     (443.0, 483.0, 565.0, 660.0, 790.0, 866.0, 1244.0, 1640.0, 2226.0),
     (20.0, 75.0, 80.0, 60.0, 30.0, 44.0, 88.0, 171.0, 272.0),
@@ -59,6 +59,8 @@ ALI_PAN = Bands((585.0,), (210.0,))
 VNIR, SWIR = (1, 355.59, 10.175), (71, 852.0, 10.085)
 """Hyperion's two detectors (Pearlman et al. 2003): first band, its centre and the step, nm."""
 RATIO = 4
+"""Of the simulated pair of ``same`` and ``kill``."""
+SMALL = ["same", "kill", "scale", "--size", "640", "--side", "640", "--bands", "40"]
 
 
 def main() -> None:
@@ -67,12 +69,16 @@ def main() -> None:
     parser.add_argument("measures", nargs="*", choices=[*MEASURES, []], metavar="MEASURE")
     parser.add_argument("--model", default="fuse")
     parser.add_argument("--out", type=Path, default=OUT / "fuse-pairs")
-    parser.add_argument("--side", default="4000,8000", help="rows and columns of the cubes of memory, px")
+    parser.add_argument("--side", default="4000,8000", help="rows and columns of the cubes of scale, px")
+    parser.add_argument("--bands", type=int, default=200, help="of the cubes of scale")
+    parser.add_argument(
+        "--scratch", type=Path, help="where the scenes and cubes of scale are, while they are"
+    )
     parser.add_argument(
         "--size", type=int, default=1200, help="rows and columns of the cube of same and kill, px"
     )
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args(arguments(["same", "kill", "--size", "640"]))
+    given = parser.parse_args(arguments(SMALL))
     given.out.mkdir(parents=True, exist_ok=True)
     found = {}
     for name in given.measures or MEASURES:
@@ -216,64 +222,14 @@ def shift(given: argparse.Namespace) -> dict[str, Any]:
     return {"fine pixel": "3.75 m", "moves": found}
 
 
-HSI = Bands.evenly_spaced(430, 950, 40)
-MSI = Bands((490.0, 560.0, 665.0, 842.0), (66.0, 36.0, 31.0, 106.0))
-
-
-def simulate(folder: Path, side: int) -> tuple[str, str]:
-    """A pair of ``side`` × ``side`` fine pixels, written strip by strip: mixed spectra with noise."""
-    nm = np.array(HSI.centre_nm)
-    edge = 1 / (1 + np.exp(-(nm - 715) / 15))
-    spectra = np.stack(
-        [0.05 + 0.4 * edge, 0.1 + 0.25 * (nm - 430) / 520, 0.05 - 0.03 * (nm > 700), 0.3 + 0 * nm]
-    )
-    matrix, _ = resampling_matrix(HSI, MSI)
-    rng = np.random.default_rng(side)
-    paths = folder / f"hsi-{side}.tif", folder / f"msi-{side}.tif"
-    common = {"driver": "GTiff", "dtype": "uint16", "crs": "EPSG:32631", "tiled": True, "compress": "deflate"}
-    coarse, places = side // RATIO, []
-    with (
-        rasterio.open(paths[0], "w", count=len(HSI), height=coarse, width=coarse, blockxsize=256,
-                      blockysize=256, transform=FRAME, **common) as hsi,
-        rasterio.open(paths[1], "w", count=len(MSI), height=side, width=side, blockxsize=512, blockysize=512,
-                      transform=FRAME @ Affine.scale(1 / RATIO), **common) as msi,
-    ):  # fmt: skip
-        for dataset, bands in ((hsi, HSI), (msi, MSI)):
-            dataset.scales = (1e-4,) * len(bands)
-            for band, (centre, width) in enumerate(zip(bands.centre_nm, bands.fwhm_nm, strict=True), 1):
-                dataset.update_tags(
-                    band, wavelength=f"{centre}", wavelength_units="Nanometers", fwhm=f"{width}"
-                )
-            places.append(dataset)
-        strip = 256 * RATIO
-        for row in range(0, side, strip):
-            height = min(strip, side - row)
-            scores_ = np.stack([
-                gaussian_filter(rng.standard_normal((height, side)).astype(np.float32), size) * size
-                for size in (2.0, 4.0, 8.0, 16.0)
-            ])  # fmt: skip
-            share = np.exp(4 * scores_)
-            share /= share.sum(axis=0)
-            seen = np.einsum("ck,khw->chw", matrix @ spectra.T, share)
-            sigma = RATIO / FWHM_PER_SIGMA
-            blurred = np.stack([gaussian_filter(each, sigma, mode="nearest") for each in share])
-            blocks = blurred.reshape(len(share), height // RATIO, RATIO, coarse, RATIO).mean(axis=(2, 4))
-            cube = np.einsum("bk,khw->bhw", spectra.T, blocks)
-            for dataset, values, size in ((hsi, cube, RATIO), (msi, seen, 1)):
-                noisy = values + 2e-3 * rng.standard_normal(values.shape)
-                window = rasterio.windows.Window(0, row // size, values.shape[2], values.shape[1])
-                dataset.write(np.clip(noisy * 1e4, 0, 65535).astype(np.uint16), window=window)
-    return str(paths[0]), str(paths[1])
-
-
 def same(given: argparse.Namespace) -> dict[str, Any]:
     """The largest difference, in counts, of cubes that must be the same."""
     with tempfile.TemporaryDirectory() as folder:
-        hsi, msi = simulate(Path(folder), given.size)
+        hsi, msi = simulate(Path(folder), given.size, ratio=RATIO)
         common: dict[str, Any] = {"hsi": hsi, "msi": msi, "model": given.model, "samples": 1}
         kinds: Mapping[str, Mapping[str, Any]] = {
             "block 512": {"block": 512}, "block 1024": {"block": 1024}, "block 2048": {"block": 2048},
-            "batch 1": {"block": 1024, "batch": 1}, "workers 1": {"block": 512, "workers": 1},
+            "batch 4": {"block": 1024, "batch": 4}, "workers 1": {"block": 512, "workers": 1},
             "workers 2": {"block": 512, "workers": 2}, "region": {"region": region(given.size)},
         }  # fmt: skip
         cubes, known = {}, None
@@ -295,7 +251,9 @@ def same(given: argparse.Namespace) -> dict[str, Any]:
         }
         cut = {key: values[(..., *window.slices)] for key, values in first.items()}
         found["region"] = {key: most(cut[key], values) for key, values in part.items()}
-        found["seam"] = {"sd at borders of tiles ÷ elsewhere": seam(first["reflectance"])}
+        found["seam"] = {
+            "sd at borders of tiles ÷ elsewhere": seam(first["reflectance"], known.plan.tiling.core)
+        }
     return found
 
 
@@ -324,7 +282,7 @@ def most(one: NDArray[Any], other: NDArray[Any]) -> int:
     )
 
 
-def seam(counts: NDArray[Any], core: int = 192) -> float:
+def seam(counts: NDArray[Any], core: int) -> float:
     """Differences of neighbouring pixels across the borders of tiles' cores, over those elsewhere."""
     across = np.abs(np.diff(counts.astype(np.float64), axis=2)).mean(axis=(0, 1))
     borders = np.arange(core - 1, across.size, core)
@@ -332,24 +290,10 @@ def seam(counts: NDArray[Any], core: int = 192) -> float:
     return round(float(across[borders].mean() / across[elsewhere].mean()), 4)
 
 
-def memory(given: argparse.Namespace) -> dict[str, Any]:
-    """Peak memory and speed for pairs of several sizes, each in a process of its own."""
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for side in map(int, given.side.split(",")):
-            hsi, msi = simulate(Path(folder), side)
-            report = Path(folder) / "report.json"
-            done = start(hsi, msi, Path(folder) / f"{side}.zarr", "--json", str(report), "--block", "512",
-                         "--model", given.model)  # fmt: skip
-            if done.wait():
-                raise SystemExit(f"the fusion of {side} px failed")
-            result = json.loads(report.read_text())["result"]
-            found[str(side)] = {
-                "peak_memory_mb": round(result["peak_memory_bytes"] / 1e6),
-                "seconds": round(result["seconds"], 1),
-                "megapixels_per_second": round(result["megapixels_per_second"], 3),
-            }  # fmt: skip
-    return found
+def sizes(given: argparse.Namespace) -> dict[str, Any]:
+    """Pairs of several sizes, each fused in a process of its own."""
+    sides = [int(side) for side in given.side.split(",")]
+    return scale(sides, bands=given.bands, model=given.model, folder=given.scratch)
 
 
 def start(hsi: str, msi: str, out: Path, *more: str) -> subprocess.Popen[bytes]:
@@ -361,7 +305,7 @@ def start(hsi: str, msi: str, out: Path, *more: str) -> subprocess.Popen[bytes]:
 def kill(given: argparse.Namespace) -> dict[str, Any]:
     """A run that is killed between two blocks and goes on, against one that is left alone."""
     with tempfile.TemporaryDirectory() as folder:
-        hsi, msi = simulate(Path(folder), given.size)
+        hsi, msi = simulate(Path(folder), given.size, ratio=RATIO)
         whole, broken = Path(folder) / "whole.zarr", Path(folder) / "broken.zarr"
         options = ("--block", "512", "--model", given.model)
         if start(hsi, msi, whole, *options).wait():
@@ -387,7 +331,7 @@ def kill(given: argparse.Namespace) -> dict[str, Any]:
 
 
 MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    "berlin": berlin, "paris": paris, "shift": shift, "same": same, "memory": memory, "kill": kill,
+    "berlin": berlin, "paris": paris, "shift": shift, "same": same, "kill": kill, "scale": sizes,
 }  # fmt: skip
 
 if __name__ == "__main__":

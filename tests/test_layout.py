@@ -57,6 +57,7 @@ TRIED_BY = {
     "pipeline/scene/file.py": "tests/pipeline/scene/test_raster.py",
     "pipeline/scene/lazy.py": "tests/pipeline/scene/test_raster.py",
     "pipeline/scene/parts.py": "tests/pipeline/scene/test_stack.py",
+    "model/fusion/tile.py": "tests/model/fusion/test_predictor.py",
     "pipeline/scene/placed.py": "tests/pipeline/scene/test_stack.py",
     "pipeline/scene/safe.py": "tests/pipeline/scene/test_stack.py",
     "pipeline/scene/source.py": "tests/pipeline/scene/test_raster.py",

@@ -35,8 +35,14 @@ from spectile.flows.run.dispatch import Dispatch
 from spectile.flows.run.lattice import lattice
 from spectile.flows.run.settings import FusionNetwork, Settings
 from spectile.flows.run.state import Observer, Prepared, Tally
-from spectile.pipeline.block.counted import count_tiles
-from spectile.pipeline.block.predict import CountingPredictor, FusingPredictor, Predictor, endmembers_of
+from spectile.pipeline.block.counted import count_fused, count_tiles
+from spectile.pipeline.block.predict import (
+    CountingPredictor,
+    FusingPredictor,
+    Predictor,
+    TileFindings,
+    endmembers_of,
+)
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube, finished_blocks
 from spectile.pipeline.geometry.tiling import Block
@@ -136,6 +142,12 @@ class DistantPredictor:
     ) -> tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_]]:
         """As the network does."""
         return count_tiles(self.network(), batch, samples, layers, cut)
+
+    def count_fused(
+        self, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
+    ) -> tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_], TileFindings]:
+        """As the fusion does."""
+        return count_fused(self.network(), batch, samples, layers, cut)
 
     def inspect(
         self, batch: Batch, mean: NDArray[np.float32]

@@ -12,7 +12,7 @@ from spectile.pipeline.plan.plan import SHARD
 LOG = logging.getLogger("spectile")
 
 TILE, HALO = 256, 32
-"""Pixels of a tile and of its halo where a model sees whole tiles, or a pair is fused."""
+"""Pixels of a tile and of its halo where a model sees whole tiles."""
 COMPARED = 8
 """Pixels on each side of a border that tiles share, where their disagreement is to be measured."""
 
@@ -28,18 +28,18 @@ def lattice(settings: Settings, predictor: Predictor, shape: tuple[int, int]) ->
     UsageError : tile and halo do not fit each other.
     """
     stride, reach = predictor.stride, predictor.reach
+    shared = COMPARED if "overlap_disagreement" in (settings.layers or ()) else 0
+    needed = HALO if reach is None else _multiple(reach + shared, stride)
+    halo = needed if settings.halo is None else settings.halo
+    tile = settings.tile or (TILE if reach is None else _multiple(SHARD, stride) + 2 * halo)
     if isinstance(settings, FuseSettings | FusionNetwork):
-        asked = settings.tile or TILE, HALO if settings.halo is None else settings.halo
-        halo = _multiple(max(asked[1], reach or 0), stride)
-        tile = _multiple(max(asked[0], 4 * halo), stride)
+        asked = tile, halo
+        halo = _multiple(halo if reach is None else max(halo, needed), stride)
+        tile = _multiple(max(tile, 4 * halo), stride)
         if (tile, halo) != asked:
             LOG.info("tiles of %d px with a halo of %d px: whole pixels of the HSI", tile, halo)
-        return Tiling(shape, tile, halo)
     if reach is None:
-        return Tiling(shape, settings.tile or TILE, HALO if settings.halo is None else settings.halo)
-    shared = COMPARED if "overlap_disagreement" in (settings.layers or ()) else 0
-    halo = _multiple(reach + shared, stride) if settings.halo is None else settings.halo
-    tile = settings.tile or _multiple(SHARD, stride) + 2 * halo
+        return Tiling(shape, tile, halo)
     # With a smaller halo than the network looks, tiles disagree, and are blended wherever they overlap.
     return Tiling(shape, tile, halo, halo - reach if halo >= reach else None, stride)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spectile.model.data.degrade import coarsen, project
 from spectile.model.fusion.pair import PairModel, PairWindow
 from spectile.model.fusion.radiometry import averaged
-from spectile.model.measure.metrics import uiqi
+from spectile.model.measure.metrics import uiqi, uiqi_by_band
 
 Floats = NDArray[np.float32]
 
@@ -28,8 +28,12 @@ def hsi_difference(pair: PairModel, window: PairWindow, spectra: Floats) -> Floa
     ----------
     spectra : (B, H, W) what was fused of the window.
     """
-    left = window.hsi - coarsen(spectra, pair.ratio, pair.psf_sigma, **pair.sampling)
-    found: Floats = np.sqrt(np.square(left).mean(axis=0))
+    return difference(window, coarsen(spectra, pair.ratio, pair.psf_sigma, **pair.sampling))
+
+
+def difference(window: PairWindow, seen: Floats) -> Floats:
+    """The same where X B D, (B, h, w), is known."""
+    found: Floats = np.sqrt(np.square(window.hsi - seen).mean(axis=0))
     return np.where(window.hsi_valid, found, np.float32(np.nan))
 
 
@@ -58,14 +62,10 @@ def indices(pair: PairModel, window: PairWindow, spectra: Floats) -> Indices:
     hsi = torch.from_numpy(window.hsi)
     spectral = 1.0 - uiqi(hsi, torch.from_numpy(seen), valid, window=WINDOW)
     chosen = np.unique(np.linspace(0, len(seen) - 1, BANDS).round().astype(int))
-    fine_valid = torch.from_numpy(window.msi_valid)
+    fine_valid, fused = torch.from_numpy(window.msi_valid), torch.from_numpy(spectra[chosen])
     apart = []
-    for channel, coarse in enumerate(sharp):
-        one = torch.from_numpy(window.msi[channel])
-        for band in chosen.tolist():
-            fused = torch.from_numpy(spectra[band])
-            fine = uiqi(fused[None], one[None], fine_valid, window=WINDOW * pair.ratio)
-            apart.append(
-                abs(fine - uiqi(hsi[band][None], torch.from_numpy(coarse)[None], valid, window=WINDOW))
-            )
+    for fine, coarse in zip(window.msi, sharp, strict=True):
+        there = uiqi_by_band(fused, torch.from_numpy(fine)[None], fine_valid, window=WINDOW * pair.ratio)
+        here = uiqi_by_band(hsi[chosen], torch.from_numpy(coarse)[None], valid, window=WINDOW)
+        apart.append(float((there - here).abs().mean()))
     return Indices(float(spectral), float(np.mean(apart)))

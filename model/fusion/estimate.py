@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.errors import UsageError
@@ -235,15 +234,17 @@ def _smoothness(
     """
     values, axes = np.linalg.eigh(pair.unexplained)
     values = np.maximum(values, values.max() * 1e-8)
-    scores = np.zeros((len(shares), len(RANGES)))
+    scores, known = np.zeros((len(shares), len(RANGES))), dict[tuple[int, ...], Floats]()
     for window in windows:
         power = _periodogram(pair, posterior, window, axes)
         shape = tuple(side * pair.ratio for side in power.shape[1:])
         extents = tuple(one * pair.ratio for one in RANGES)
-        seen = Solver.of(
-            (shape[0], shape[1]), pair.ratio, pair.psf_sigma, ranges=extents, dtype=torch.float64,
-            **pair.sampling,
-        ).aliased.numpy()  # fmt: skip
+        if shape not in known:
+            known[shape] = Solver.of(
+                (shape[0], shape[1]), pair.ratio, pair.psf_sigma, ranges=extents, dtype=torch.float64,
+                **pair.sampling,
+            ).aliased.numpy()  # fmt: skip
+        seen = known[shape]
         for row, share in enumerate(shares):
             for col in range(len(RANGES)):
                 colour = (1.0 - share) * seen[0] + share * seen[1 + col]
@@ -257,8 +258,7 @@ def _periodogram(pair: PairModel, posterior: PixelPosterior, window: PairWindow,
     """(p, 2h, 2w) of the coarse scene minus the coarse image of what the MSI tells, mirrored."""
     calibrated = (window.msi - pair.offset[:, None, None]) / pair.gain[:, None, None]
     z = calibrated.reshape(len(calibrated), -1) - (pair.response @ pair.mean)[:, None]
-    sharp: Tensor = posterior.mean(torch.from_numpy(z), posterior.shares(torch.from_numpy(z)))
-    fine = axes.T @ sharp.numpy()
+    fine = posterior.turned(torch.from_numpy(axes)).moments(torch.from_numpy(z))[0].numpy()
     seen = coarsen(fine.reshape(-1, *window.msi.shape[1:]), pair.ratio, pair.psf_sigma, **pair.sampling)
     analysis = axes.T @ (pair.basis / pair.hsi_noise[:, None] ** 2).T
     coarse = np.tensordot(analysis, window.hsi - pair.mean[:, None, None], 1)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spectile.model.data.degrade import REACH, sampling_matrix
+from spectile.model.data.degrade import REACH, sampling_matrix, strips
 from spectile.model.data.pairs import interpolate
 from spectile.model.fusion.mixture import Mixture
 from spectile.model.fusion.pair import PairModel
@@ -24,6 +24,9 @@ from spectile.model.fusion.solve import Solver
 
 Floats = NDArray[np.float64]
 
+KEPT = 4
+"""Sizes and kinds of windows whose filters are kept."""
+
 
 class Sharp(NamedTuple):
     """A fused window before it is turned into spectra: what samples are drawn about."""
@@ -31,7 +34,7 @@ class Sharp(NamedTuple):
     mean: Tensor
     """(p, H, W) rotated coefficients."""
     scale: Tensor
-    """(p, H, W) their standard deviation before the coarse scene was seen, over its average."""
+    """(p, H, W) their standard deviation before the coarse scene was seen, over its average; or (p, 1, 1)."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,10 @@ class Window:
     """(C, H, W): (Z − offset) / gain."""
     trusted: Tensor
     """(h, w) 1 where the coarse pixel is valid, else 0."""
+    differs: Tensor
+    """(h, w) bool, where the two scenes differ."""
     changed: Tensor
-    """(H, W) 1 where the two scenes differ, with ramps to 0."""
+    """(H, W) 1 where they do, with ramps to 0."""
 
 
 class Fuser:
@@ -57,12 +62,17 @@ class Fuser:
         mixture = Mixture(pair.weights, pair.means, pair.covariances)
         matrix = pair.response @ pair.basis
         noise = np.diag(np.square(pair.msi_noise / pair.gain))
-        self.pixels = PixelPosterior.of(mixture, matrix, noise, device=device, dtype=dtype)
+        pixels = PixelPosterior.of(mixture, matrix, noise, device=device, dtype=dtype)
         self.linear = PixelPosterior.of(mixture.single(), matrix, noise, device=device, dtype=dtype)
         self._moments = mixture.moments()
         self._axes = {
             "mixture": _axes(pair.unexplained), "sylvester": _axes(self.linear.left[0].double().cpu().numpy())
         }  # fmt: skip
+        self._turned = {
+            kind: posterior.turned(self.tensor(self._axes[kind][1]))
+            for kind, posterior in (("mixture", pixels), ("sylvester", self.linear))
+        }
+        self._filters: dict[tuple[str, tuple[int, int]], Tensor] = {}
         self.spectra = {name: self.tensor(pair.basis @ axes) for name, (_, axes) in self._axes.items()}
         self.analysis = self.tensor((pair.basis / pair.hsi_noise[:, None] ** 2).T)
         self._basis = self.tensor(pair.basis)
@@ -94,6 +104,16 @@ class Fuser:
         share = float(self.pair.smoothness[0]) if kind == "mixture" else 0.0
         return torch.stack([values * (1.0 - share), values * share], dim=1)
 
+    def filters(self, kind: str, shape: tuple[int, int]) -> Tensor:
+        """The correction's filters for windows of (H, W) fine pixels, margin included; see ``Solver``."""
+        key = kind, shape
+        if key not in self._filters:
+            while len(self._filters) >= KEPT:
+                self._filters.pop(next(iter(self._filters)))
+            variances = self.variances(kind)
+            self._filters[key] = self.solver(shape).filters(variances, torch.ones_like(variances[:, 0]))
+        return self._filters[key]
+
     def coarsen(self, fields: Tensor) -> Tensor:
         """(…, h, w) what the coarse sensor sees of (…, H, W), both with their margins."""
         pair = self.pair
@@ -104,7 +124,8 @@ class Fuser:
             )
             for axis, sigma in zip((-2, -1), pair.psf_sigma, strict=True)
         )  # fmt: skip
-        return rows @ fields @ cols.T
+        down = torch.cat([part @ fields[..., at, :] for part, at in rows], dim=-2)
+        return torch.cat([down[..., at] @ part.T for part, at in cols], dim=-1)
 
     def mirrored(self, coarse: Tensor) -> Tensor:
         """(K, h, w) with the margin mirrored anew, so that it holds nothing that the window does not know."""
@@ -123,11 +144,10 @@ class Fuser:
         """(K, H, W) cubic interpolation of (K, h, w) between the centres of coarse pixels."""
         return interpolate(coarse[None], self.pair.ratio, phase=self.pair.psf_phase)[0]
 
-    def pixelwise(self, posterior: PixelPosterior, msi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(p, n) expected a of pixels (C, H, W), their (M, n) shares, and (C, n) z: them beside the mean."""
+    def pixelwise(self, posterior: PixelPosterior, msi: Tensor) -> tuple[Tensor, Tensor]:
+        """(p, n) expected a of pixels (C, H, W), and (C, n) z: them beside the mean."""
         z = msi.reshape(len(msi), -1) - self.seen_centre
-        shares = posterior.shares(z)
-        return posterior.mean(z, shares), shares, z
+        return posterior.moments(z)[0], z
 
     def cubic(self, window: Window) -> Tensor:
         """The HSI, interpolated."""
@@ -139,7 +159,7 @@ class Fuser:
 
     def spectra_of(self, msi: Tensor) -> Tensor:
         """(B, …) the regression of calibrated pixels (C, …) of either grid."""
-        mean, _, _ = self.pixelwise(self.linear, msi)
+        mean, _ = self.pixelwise(self.linear, msi)
         spectra: Tensor = self.centre + torch.tensordot(self._basis, mean.reshape(-1, *msi.shape[1:]), 1)
         return spectra
 
@@ -172,22 +192,19 @@ class Fuser:
         kind : ``mixture``, or ``sylvester`` for one Gaussian and a white correction (FUSE, Wei et al. 2015).
         spread : whether the scale is wanted; else it is one everywhere.
         """
-        posterior = self.pixels if kind == "mixture" else self.linear
-        values, axes = self._axes[kind]
-        turn = self.tensor(axes)
-        shape = window.msi.shape[1:]
-        mean, shares, z = self.pixelwise(posterior, window.msi)
-        scale = torch.ones_like(mean)
-        if spread:
-            scale = (posterior.variance(z, shares, mean, turn) / self.tensor(values)[:, None]).sqrt()
-        sharp = (turn.T @ mean).reshape(-1, *shape)
-        coarse = torch.tensordot(turn.T @ self.analysis, window.hsi - self.centre, 1)
-        # What the MSI says of a changed place is not used.
-        sharp = torch.lerp(sharp, self.upsample(coarse), window.changed)
-        solver = self.solver((shape[0], shape[1]))
+        shape = (window.msi.shape[1], window.msi.shape[2])
+        z = window.msi.reshape(len(window.msi), -1) - self.seen_centre
+        mean, variance = self._turned[kind].moments(z, spread=spread)
+        values, axes = (self.tensor(part) for part in self._axes[kind])
+        scale = torch.ones_like(mean[:, :1]) if variance is None else variance.div_(values[:, None]).sqrt_()
+        sharp = mean.reshape(-1, *shape)
+        coarse = torch.tensordot(axes.T @ self.analysis, window.hsi - self.centre, 1)
+        if window.changed.any():
+            # What the MSI says of a changed place is not used.
+            sharp = torch.lerp(sharp, self.upsample(coarse), window.changed)
         missing = self.mirrored((coarse - self.coarsen(sharp)) * window.trusted)
-        sharp = sharp + solver.correct(missing, self.variances(kind), torch.ones_like(turn[0]))
-        return Sharp(sharp, scale.reshape(-1, *shape))
+        sharp = sharp + self.solver(shape).filtered(missing, self.filters(kind, shape))
+        return Sharp(sharp, scale.reshape(len(sharp), *(shape if spread else (1, 1))))
 
     def to_spectra(self, sharp: Tensor, kind: str) -> Tensor:
         """(B, H, W) reflectance of rotated coefficients."""
@@ -221,7 +238,7 @@ class Fuser:
         )
         drawn = drawn * scale
         seen = solver.coarsen(drawn) + coarse
-        return drawn - solver.correct(seen, variances, torch.ones_like(variances[:, 0]))
+        return drawn - solver.filtered(seen, self.filters("mixture", (height, width)))
 
 
 def _mirror(count: int, edge: int, ratio: int, phase: float | None) -> Tensor:
@@ -267,10 +284,11 @@ def _sampling(
     phase: float | None,
     device: str,
     dtype: torch.dtype,
-) -> Tensor:
+) -> list[tuple[Tensor, slice]]:
+    """``sampling_matrix`` in strips."""
     with torch.inference_mode(False):
         matrix = sampling_matrix(count, ratio, sigma, size=size, phase=phase)
-        return torch.from_numpy(matrix).to(device, dtype)
+        return [(torch.from_numpy(part).to(device, dtype), at) for part, at in strips(matrix)]
 
 
 @dataclass(frozen=True)
@@ -281,6 +299,8 @@ class Method:
     """For help and reports."""
     fuse: Callable[[Fuser, Window], Tensor]
     """(B, H, W) spectra of a window, margin included."""
+    solves: str | None = None
+    """What ``Fuser.solve`` is asked for, where the result is no more than its spectra."""
     draws: bool = False
     """Whether it has samples."""
 
@@ -290,9 +310,14 @@ CLOSED = {
     "glp-hs": Method("hypersharpening, GLP-HS", Fuser.glp_hs),
     "gsa": Method("adaptive Gram-Schmidt, GSA", Fuser.gsa),
     "linear": Method("linear regression, pixel by pixel", Fuser.per_pixel),
-    "sylvester": Method("one Gaussian in a subspace with a Sylvester solve, FUSE", Fuser.sylvester),
+    "sylvester": Method(
+        "one Gaussian in a subspace with a Sylvester solve, FUSE", Fuser.sylvester, solves="sylvester"
+    ),
     "mixture": Method(
-        "Gaussian mixture in a subspace with a smooth Sylvester solve", Fuser.mixture, draws=True
+        "Gaussian mixture in a subspace with a smooth Sylvester solve",
+        Fuser.mixture,
+        solves="mixture",
+        draws=True,
     ),
 }
 """The closed forms by name."""

@@ -6,36 +6,36 @@ It implements ``spectile.pipeline.block.predict.FusingPredictor`` by its shape.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from spectile.catalog.bands import Bands
 from spectile.catalog.calibration import Calibration
+from spectile.catalog.choices import Layer
+from spectile.catalog.counts import Part
 from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import Batch, InputSpec
 from spectile.catalog.limits import check_seed
 from spectile.model.device import resolve_device
-from spectile.model.diffusion.noise import noise
-from spectile.model.fusion.consistency import hsi_difference
+from spectile.model.fusion.consistency import difference, hsi_difference
 from spectile.model.fusion.fuser import CLOSED, Fuser
 from spectile.model.fusion.learned import Learned, load_learned
-from spectile.model.fusion.pair import PairModel, PairWindow
-from spectile.model.fusion.window import changed_pixels, prepare
+from spectile.model.fusion.pair import PairModel
+from spectile.model.fusion.tile import TileFuser, parts_of
+from spectile.model.fusion.window import changed_pixels
 from spectile.model.predict.network import RUNTIME_BYTES
-from spectile.model.system import REFLECTANCE_LIMIT
 
 DEFAULT = "fuse"
 """The name of whatever did best on the pair itself."""
 PREFIX = "fuse:"
-BATCH = 4
-FINE, COARSE = 0, 1
-"""Stages of the noise: on the fine grid, and on the coarse one."""
+BATCH = 1
+"""Tiles are fused one by one."""
 
 
 class Findings(NamedTuple):
@@ -123,6 +123,7 @@ class FusionPredictor:
         self.pair, self.name, self.batch = pair, name, batch
         self._seed, self._samples, self._learned = seed, samples, learned
         self._fuser = Fuser(pair, device=device)
+        self._tiles = TileFuser(self._fuser, name, seed, samples is not None, learned)
         seen = pair.gain * (pair.response @ pair.mean) + pair.offset
         self.inputs = (
             InputSpec("msi", pair.msi_bands, tuple(map(float, seen))),
@@ -142,13 +143,13 @@ class FusionPredictor:
 
     @property
     def reach(self) -> int | None:
-        """The width of the solver's margin, beyond which a pixel adds less than a stored count.
+        """Where a pixel adds less than a stored count, as measured: echoes of a correction have died away.
 
         None for a learned method, which may look at the whole tile.
         """
         if self._learned is not None:
             return None
-        return self._fuser.margin * self.pair.ratio
+        return (2 * self._fuser.margin + 1) * self.pair.ratio
 
     @property
     def calibration(self) -> Calibration | None:
@@ -202,28 +203,65 @@ class FusionPredictor:
                 "the tile is no whole number of coarse pixels", got=f"{height}×{width} px",
                 expected=f"multiples of {self.stride}", remedy="choose another --tile",
             )  # fmt: skip
-        if self._learned is not None:
-            for sample in samples:
-                with torch.inference_mode():
-                    drawn = [
-                        self._draw(self._learned, part, origin, sample)
-                        for part, origin in zip(self._parts(batch), batch.origins.tolist(), strict=True)
-                    ]
-                yield np.stack(drawn)
-            return
-        if self._samples is None:
-            with torch.inference_mode():
-                fused = np.stack([self._mean(part) for part in self._parts(batch)])
-            for _ in samples:
-                yield fused
-            return
+        with torch.inference_mode():
+            tiles = list(self._tiles.tiles(batch))
         for sample in samples:
+            spectra = np.empty((len(tiles), len(self.bands), height, width), dtype=np.float32)
             with torch.inference_mode():
-                out = [
-                    self._sample(part, origin, sample)
-                    for part, origin in zip(self._parts(batch), batch.origins.tolist(), strict=True)
-                ]
-            yield np.stack(out)
+                for tile, out in zip(tiles, torch.from_numpy(spectra), strict=True):
+                    self._tiles.expansion(tile, [sample]).put(out)
+            if self._samples is None and self._learned is None:
+                yield from repeat(spectra, len(samples))
+                return
+            yield spectra
+
+    @property
+    def calls(self) -> int:
+        """Calls at once: one."""
+        return 1
+
+    def count(
+        self, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
+    ) -> tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_]]:
+        """As of ``count_fused``, without the findings."""
+        counts, finite, _ = self.count_fused(batch, samples, layers, cut)
+        return counts, finite
+
+    def count_fused(
+        self, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
+    ) -> tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_], Findings]:
+        """Counts of the mean of the samples and of layers, and what is found in tiles; else as ``predict``.
+
+        Spectra are made a few at a time, and no halo of any.
+
+        Parameters
+        ----------
+        samples : K, the number of samples.
+        layers : to take beside the mean, with the calibration.
+        cut : rows and columns of each tile that are wanted.
+
+        Returns
+        -------
+        (N, B, h, w) uint16 of each part, (N,) bool whether a tile's coefficients are finite, and the findings
+        in ``cut``.
+        """
+        made: dict[Part, list[NDArray[np.uint16]]] = {}
+        finite, differences, changes = [], [], []
+        with torch.inference_mode():
+            for tile in self._tiles.tiles(batch):
+                expansion = self._tiles.expansion(tile, range(samples))
+                for name, counts in expansion.count(layers, self.calibration, cut).items():
+                    made.setdefault(name, []).append(counts.cpu().numpy())
+                finite.append(expansion.is_finite)
+                left = difference(tile.part, expansion.seen().cpu().numpy())
+                differences.append(self._repeat(np.where(tile.part.hsi_valid, left, 0.0))[cut])
+                edge = self._fuser.margin
+                changes.append(self._repeat(tile.window.differs[edge:-edge, edge:-edge].cpu().numpy())[cut])
+        counted = {
+            name: arrays[0][None] if len(arrays) == 1 else np.stack(arrays) for name, arrays in made.items()
+        }
+        found = Findings(np.stack(differences).astype(np.float32), np.stack(changes).astype(np.bool_))
+        return counted, np.array(finite), found
 
     def inspect(self, batch: Batch, mean: NDArray[np.float32]) -> Findings:
         """What it finds in tiles, a pure function of each.
@@ -233,7 +271,7 @@ class FusionPredictor:
         mean : (N, B, h, w) mean of the samples of the tiles, reflectance.
         """
         differences, changes = [], []
-        for part, spectra in zip(self._parts(batch), mean, strict=True):
+        for part, spectra in zip(parts_of(batch), mean, strict=True):
             with torch.inference_mode():
                 left = hsi_difference(self.pair, part, spectra)
                 differences.append(self._repeat(np.where(part.hsi_valid, left, 0.0)))
@@ -243,73 +281,16 @@ class FusionPredictor:
     def _repeat(self, coarse: NDArray[np.generic]) -> NDArray[np.generic]:
         return coarse.repeat(self.pair.ratio, axis=0).repeat(self.pair.ratio, axis=1)
 
-    def _parts(self, batch: Batch) -> Iterator[PairWindow]:
-        hsi, msi = batch.rasters["hsi"], batch.rasters["msi"]
-        for values in zip(hsi.values, hsi.valid, msi.values, msi.valid, strict=True):
-            yield PairWindow(*values)
-
-    def _finish(self, spectra: Tensor) -> NDArray[np.float32]:
-        """Without the margin, in the range that a reflectance can have."""
-        edge = self._fuser.margin * self.pair.ratio
-        inner = spectra[:, edge:-edge, edge:-edge].clamp(0.0, REFLECTANCE_LIMIT)
-        found: NDArray[np.float32] = inner.contiguous().cpu().numpy()
-        return found
-
-    def _mean(self, part: PairWindow) -> NDArray[np.float32]:
-        window = prepare(self._fuser, part)
-        fused = CLOSED[self.name].fuse(self._fuser, window)
-        if window.changed.any():
-            fused = torch.lerp(fused, self._fuser.upsample(window.hsi), window.changed)
-        return self._finish(fused)
-
-    def _sample(self, part: PairWindow, origin: list[int], sample: int) -> NDArray[np.float32]:
-        fuser, ratio = self._fuser, self.pair.ratio
-        window = prepare(fuser, part)
-        sharp = fuser.solve(window, "mixture", spread=True)
-        height, width = sharp.mean.shape[1:]
-        at = torch.tensor([[one - fuser.margin * ratio for one in origin]])
-        white, coarse = (
-            noise(
-                seed=self._seed, stage=stage, step=0, sample=sample, channels=channels,
-                origins=at // step, height=height // step, width=width // step, device=fuser.device,
-            )[0]
-            for stage, step, channels in ((FINE, 1, 2 * len(sharp.mean)), (COARSE, ratio, len(sharp.mean)))
-        )  # fmt: skip
-        error = fuser.residual(sharp.scale, white.reshape(-1, 2, height, width), coarse)
-        factor = fuser.tensor(self.pair.calibration[0])[:, None, None]
-        spectra = fuser.to_spectra(sharp.mean, "mixture")
-        if window.changed.any():
-            spectra = torch.lerp(spectra, fuser.upsample(window.hsi), window.changed)
-        return self._finish(spectra + factor * torch.tensordot(fuser.spectra["mixture"], error, 1))
-
-    def _draw(
-        self, learned: Learned, part: PairWindow, origin: list[int], sample: int
-    ) -> NDArray[np.float32]:
-        """A learned method's sample; it sees the window without the margin, filled and calibrated."""
-        window, ratio = prepare(self._fuser, part), self.pair.ratio
-        edge = self._fuser.margin
-        fine = slice(edge * ratio, -edge * ratio)
-        hsi, msi = window.hsi[:, edge:-edge, edge:-edge], window.msi[:, fine, fine]
-
-        def draw(stage: int, step: int) -> Tensor:
-            return noise(
-                seed=self._seed, stage=stage, step=step, sample=sample, channels=len(hsi),
-                origins=torch.tensor([origin]), height=msi.shape[1], width=msi.shape[2],
-                device=self._fuser.device,
-            )  # fmt: skip
-
-        spectra = learned.fuse(hsi, msi, draw)
-        if window.changed.any():
-            upsampled = self._fuser.upsample(window.hsi)[:, fine, fine]
-            spectra = torch.lerp(spectra, upsampled, window.changed[fine, fine])
-        found: NDArray[np.float32] = spectra.clamp(0.0, REFLECTANCE_LIMIT).cpu().numpy()
-        return found
-
     def memory(self, tile: int) -> int:
         """Bytes at the peak of a call of ``batch`` square tiles of ``tile`` pixels."""
         side = tile + 2 * self._fuser.margin * self.pair.ratio
         bands, channels, size = len(self.bands), len(self.pair.msi_bands), self.pair.basis.shape[1]
-        # Spectra and the interpolated HSI; coefficients, their transforms (complex) and noise; shares.
-        working = side**2 * 4 * (3 * bands + 3 * channels + 14 * size + 2 * len(self.pair.weights))
+        drawn = self._samples or 0
+        # Coefficients, their transforms and filters; of samples noise, its colours and an error each.
+        numbers = 3 * channels + 2 * len(self.pair.weights) + (14 + 12 * (drawn > 0) + drawn) * size
         learned = 0 if self._learned is None else self._learned.memory(tile)
-        return int(RUNTIME_BYTES + learned + working + 2 * self.batch * bands * 4 * tile**2)
+        result = 4 * bands * tile**2
+        if self._learned is not None or CLOSED[self.name].solves is None:
+            numbers += 3 * bands  # spectra, and the interpolated HSI
+            result *= 2
+        return int(RUNTIME_BYTES + learned + 4 * numbers * side**2 + self.batch * result)

@@ -107,6 +107,7 @@ class _View:
 
     def __init__(self, window: PairWindow, ratio: int, sigma: tuple[float, float]) -> None:
         self.ratio, self.hsi, self.hsi_valid = ratio, window.hsi.astype(np.float64), window.hsi_valid
+        self.first = (0, 0)  # the coarse pixel of the MSI that is the first of the HSI
         valid = window.msi_valid.astype(np.float64)
 
         def blur(band: Floats) -> Floats:
@@ -121,8 +122,8 @@ class _View:
         """(C, h, w) the blurred MSI at shifted coarse pixels, its (2, C, h, w) gradient, (h, w) validity."""
         height, width = self.hsi.shape[1:]
         middle = (self.ratio - 1) / 2
-        rows = np.arange(height) * self.ratio + middle + shift[0]
-        cols = np.arange(width) * self.ratio + middle + shift[1]
+        rows = (np.arange(height) + self.first[0]) * self.ratio + middle + shift[0]
+        cols = (np.arange(width) + self.first[1]) * self.ratio + middle + shift[1]
         grid = np.meshgrid(rows, cols, indexing="ij")
 
         def at(band: Floats, row: float, col: float) -> Floats:
@@ -145,10 +146,8 @@ class _View:
             for col in range(0, width - PLACE + 1, PLACE):
                 part = object.__new__(_View)
                 part.__dict__ |= self.__dict__
-                part.hsi_valid = np.zeros_like(self.hsi_valid)
-                part.hsi_valid[row : row + PLACE, col : col + PLACE] = self.hsi_valid[
-                    row : row + PLACE, col : col + PLACE
-                ]
+                place = slice(row, row + PLACE), slice(col, col + PLACE)
+                part.first, part.hsi, part.hsi_valid = (row, col), self.hsi[:, *place], self.hsi_valid[place]
                 if part.hsi_valid.sum() >= PLACE**2 // 4:
                     found.append((part, (row + PLACE / 2, col + PLACE / 2)))
         return found
@@ -167,10 +166,11 @@ def _regressed(views: Sequence[_View], shift: tuple[float, float]) -> Floats:
             "the two scenes share too few valid pixels", got=spectra.shape[1], expected="8 or more"
         )
     spectra = spectra - spectra.mean(axis=1, keepdims=True)
-    left, singular, right = np.linalg.svd(spectra, full_matrices=False)
-    kept = min(6, int((singular > 1e-3 * singular[0]).sum()), max(spectra.shape[1] // 4, 1))
-    joint = (seen - seen.mean(axis=1, keepdims=True)) @ right[:kept].T / np.maximum(singular[:kept], 1e-12)
-    found: Floats = joint @ left[:, :kept].T
+    # Of a few bands by themselves, which takes a fraction of a decomposition of all pixels.
+    power, axes = (part[..., ::-1] for part in np.linalg.eigh(spectra @ spectra.T))
+    kept = min(6, int((power > 1e-6 * power[0]).sum()), max(spectra.shape[1] // 4, 1))
+    joint = (seen - seen.mean(axis=1, keepdims=True)) @ spectra.T @ axes[:, :kept]
+    found: Floats = joint / np.maximum(power[:kept], 1e-24) @ axes[:, :kept].T
     return found
 
 
@@ -181,7 +181,7 @@ def _correlate(views: Sequence[_View], weights: Floats) -> tuple[tuple[float, fl
     which gives means and variances of what overlaps. Half of the coarse pixels must overlap.
     """
     best, at = -np.inf, (0.0, 0.0)
-    sums: dict[tuple[int, int], list[Floats]] = {}
+    sums: dict[tuple[int, int], list[NDArray[np.complex128]]] = {}
     for view in views:
         projected = np.tensordot(weights, view.hsi, 1)
         height, width = view.msi.shape[1:]
@@ -196,22 +196,17 @@ def _correlate(views: Sequence[_View], weights: Floats) -> tuple[tuple[float, fl
         fine[:-1, :height, :width] = view.msi * inside
         fine[-1, :height, :width] = inside
 
-        def correlated(one: Floats, other: Floats, size: tuple[int, ...] = size) -> Floats:
-            product = np.conj(np.fft.rfft2(one)) * np.fft.rfft2(other)
-            moved: Floats = np.fft.irfft2(product, s=size)
-            return moved
-
-        count = correlated(placed[-1], fine[-1])
-        parts = [
-            correlated(placed[:-1], fine[-1:]), correlated(np.square(placed[:-1]), fine[-1:]),
-            correlated(placed[-1:], fine[:-1]), correlated(placed[-1:], np.square(fine[:-1])),
-            correlated(placed[:-1], fine[:-1]),
-        ]  # fmt: skip
-        key = (size[0], size[1])
-        known = sums.setdefault(key, [np.zeros_like(count), *(np.zeros_like(part) for part in parts)])
-        for total, part in zip(known, (count, *parts), strict=True):
-            total += part
-    for size, (count, x, xx, y, yy, xy) in sums.items():
+        # Each transform once; what all windows of a size add up to is transformed back once, too.
+        counted, known, squared = (
+            np.conj(np.fft.rfft2(part)) for part in (placed[-1:], placed[:-1], np.square(placed[:-1]))
+        )
+        mask, msi, power = (np.fft.rfft2(part) for part in (fine[-1:], fine[:-1], np.square(fine[:-1])))
+        both = (counted, mask), (known, mask), (squared, mask), (counted, msi), (counted, power), (known, msi)
+        totals = sums.setdefault((size[0], size[1]), [np.zeros((), dtype=complex)] * len(both))
+        for number, (one, other) in enumerate(both):
+            totals[number] = totals[number] + one * other
+    for size, totals in sums.items():
+        (count,), x, xx, y, yy, xy = (np.fft.irfft2(total, s=size) for total in totals)
         safe = np.maximum(count, 1.0)
         joint = xy / safe - x * y / safe**2
         spread = np.maximum(xx / safe - (x / safe) ** 2, 1e-12)

@@ -77,8 +77,39 @@ class Solver:
 
     def coarsen(self, fields: Tensor) -> Tensor:
         """(…, h, w) what the coarse sensor sees of fields (…, H, W), with periodic borders."""
-        coarse: Tensor = torch.fft.ifft2(_alias_mean(torch.fft.fft2(fields) * self.transfer, self.ratio))
-        return coarse.real
+        spectrum = torch.fft.rfft2(fields)
+        # Rows first: half of the columns are known by their mirror image.
+        spectrum *= self.transfer[:, : spectrum.shape[-1]]
+        height = spectrum.shape[-2] // self.ratio
+        rows = spectrum.unflatten(-2, (self.ratio, height)).mean(-3)
+        width = self.transfer.shape[1]
+        fine = torch.fft.irfft2(rows, s=(height, width))
+        coarse: Tensor = fine[..., :: self.ratio]
+        return coarse
+
+    def filters(self, variances: Tensor, noise: Tensor) -> Tensor:
+        """(K, H, W // 2 + 1) complex, all of ``correct`` that does not hang on what is missing.
+
+        In the Fourier domain, of which real fields have one half.
+
+        Parameters
+        ----------
+        variances, noise : as of ``correct``.
+        """
+        half = self.transfer.shape[1] // 2 + 1
+        gain = torch.einsum("ks,shw->khw", variances, self.aliased) + noise[:, None, None]
+        gain = gain.clamp_min(torch.finfo(gain.dtype).tiny)
+        spectrum = torch.einsum("ks,shw->khw", variances, self.colours[:, :, :half])
+        filters: Tensor = self.transfer[:, :half].conj() * (spectrum / _repeated(gain, self.ratio, half))
+        return filters
+
+    def filtered(self, missing: Tensor, filters: Tensor) -> Tensor:
+        """(…, K, H, W) the correction of ``missing`` (…, K, h, w) by what ``filters`` gave."""
+        # The transform of a field with zeros between the samples repeats over the aliases.
+        spread = _repeated(torch.fft.fft2(missing), self.ratio, filters.shape[-1])
+        size = self.transfer.shape
+        correction: Tensor = torch.fft.irfft2(spread.mul_(filters), s=(size[0], size[1]))
+        return correction
 
     def correct(self, missing: Tensor, variances: Tensor, noise: Tensor) -> Tensor:
         """(…, K, H, W) the expected correction of a fine estimate whose coarse image lacks ``missing``.
@@ -92,13 +123,7 @@ class Solver:
         variances : (K, S) of the correction in each colour.
         noise : (K,) variance σ² of the coarse scene's noise.
         """
-        spectrum = torch.einsum("ks,shw->khw", variances, self.colours)
-        gain = torch.einsum("ks,shw->khw", variances, self.aliased) + noise[:, None, None]
-        weighted = torch.fft.fft2(missing) / gain.clamp_min(torch.finfo(gain.dtype).tiny)
-        # The transform of a field with zeros between the samples repeats over the aliases.
-        spread = weighted.repeat(*[1] * (missing.dim() - 2), self.ratio, self.ratio)
-        correction: Tensor = torch.fft.ifft2(spread * self.transfer.conj() * spectrum)
-        return correction.real
+        return self.filtered(missing, self.filters(variances, noise))
 
     def colour(self, white: Tensor, variances: Tensor) -> Tensor:
         """(…, H, W) noise with the prior's covariance, from S independent white ones (S, …, H, W).
@@ -107,9 +132,12 @@ class Solver:
         ----------
         variances : (S,) of each colour.
         """
-        total = torch.zeros_like(white[0])
-        for field, colour, variance in zip(white, self.colours, variances, strict=True):
-            total += torch.fft.ifft2(torch.fft.fft2(field) * (colour * variance).sqrt()).real
+        # The first colour is white already.
+        total = white[0] * variances[0].sqrt()
+        half = white.shape[-1] // 2 + 1
+        for field, colour, variance in zip(white[1:], self.colours[1:], variances[1:], strict=True):
+            spectrum = torch.fft.rfft2(field).mul_((colour[:, :half] * variance).sqrt())
+            total += torch.fft.irfft2(spectrum, s=(field.shape[-2], field.shape[-1]))
         return total
 
 
@@ -127,3 +155,9 @@ def _alias_mean(spectrum: Tensor, ratio: int) -> Tensor:
     """(…, h, w) the mean over the ratio² frequencies that become one when every ratio-th sample is kept."""
     *lead, height, width = spectrum.shape
     return spectrum.reshape(*lead, ratio, height // ratio, ratio, width // ratio).mean((-4, -2))
+
+
+def _repeated(coarse: Tensor, ratio: int, columns: int) -> Tensor:
+    """(…, H, columns) the first columns of a spectrum (…, h, w) that repeats ratio times along both axes."""
+    at = torch.arange(columns, device=coarse.device) % coarse.shape[-1]
+    return coarse[..., at].repeat(*[1] * (coarse.dim() - 2), ratio, 1)

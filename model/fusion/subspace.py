@@ -66,9 +66,9 @@ def find_subspace(spectra: Floats, noise: Floats, *, most: int = MOST) -> Subspa
     direction is kept where none stands out.
     """
     mean = spectra.mean(axis=1)
-    left, singular, _ = np.linalg.svd((spectra - mean[:, None]) / noise[:, None], full_matrices=False)
+    left, power = _main_directions((spectra - mean[:, None]) / noise[:, None])
     count = max(spectra.shape[1] - 1, 1)
-    gamma, sample = len(spectra) / count, singular**2 / count
+    gamma, sample = len(spectra) / count, power / count
     edge = (1.0 + np.sqrt(gamma)) ** 2 * (1.0 + 2.0 * count ** (-2.0 / 3.0))
     kept = int(np.clip((sample > edge).sum(), 1, min(most, len(sample))))
     sample = np.maximum(sample[:kept], (1.0 + np.sqrt(gamma)) ** 2 * (1.0 + 1e-9))
@@ -76,6 +76,17 @@ def find_subspace(spectra: Floats, noise: Floats, *, most: int = MOST) -> Subspa
     signal = (spike + np.sqrt(np.maximum(spike**2 - 4.0 * sample, 0.0))) / 2.0 - 1.0
     cosine = np.maximum((1.0 - gamma / signal**2) / (1.0 + gamma / signal), 1e-3)
     return Subspace(mean, left[:, :kept] * noise[:, None], signal * cosine)
+
+
+def _main_directions(values: Floats) -> tuple[Floats, Floats]:
+    """(B, m) orthonormal directions of values (B, n), and (m,) their sums of squares, the largest first.
+
+    Of the matrix of the bands by themselves, which takes a fraction of a decomposition of all spectra; m is
+    the smaller of B and n.
+    """
+    power, axes = np.linalg.eigh(values @ values.T)
+    kept = slice(None, -min(values.shape) - 1, -1)
+    return axes[:, kept], np.maximum(power[kept], 0.0)
 
 
 def clean_subspace(spectra: Floats, noise: Floats, *, most: int = MOST) -> Subspace:
@@ -86,8 +97,8 @@ def clean_subspace(spectra: Floats, noise: Floats, *, most: int = MOST) -> Subsp
     noise : (B,) standard deviation of the coarse scene's noise, in whose units bands are compared.
     """
     mean = spectra.mean(axis=1)
-    left, singular, _ = np.linalg.svd((spectra - mean[:, None]) / noise[:, None], full_matrices=False)
-    variances = singular**2 / max(spectra.shape[1] - 1, 1)
+    left, power = _main_directions((spectra - mean[:, None]) / noise[:, None])
+    variances = power / max(spectra.shape[1] - 1, 1)
     kept = int(np.clip((variances > 1e-3).sum(), 1, most))
     return Subspace(mean, left[:, :kept] * noise[:, None], variances[:kept])
 

@@ -30,9 +30,12 @@ def prepare(fuser: Fuser, part: PairWindow) -> Window:
     if not part.msi_valid.all():
         projected = torch.tensordot(fuser.response, fuser.upsample(hsi), 1)
         msi = torch.where(sharp, msi, projected)
-    known = changed[None, None].to(hsi.dtype)
-    ramp = interpolate(known, fuser.pair.ratio, phase=fuser.pair.psf_phase, mode="bilinear")
-    return Window(hsi, msi, trusted.to(hsi.dtype), (2.0 * ramp[0, 0]).clamp(max=1.0))
+    ramp = torch.zeros(msi.shape[1:], dtype=msi.dtype, device=msi.device)
+    if changed.any():
+        known = changed[None, None].to(hsi.dtype)
+        fine = interpolate(known, fuser.pair.ratio, phase=fuser.pair.psf_phase, mode="bilinear")
+        ramp = (2.0 * fine[0, 0]).clamp(max=1.0)
+    return Window(hsi, msi, trusted.to(hsi.dtype), changed, ramp)
 
 
 def changed_pixels(fuser: Fuser, part: PairWindow) -> NDArray[np.bool_]:
@@ -50,11 +53,14 @@ def _find_changes(fuser: Fuser, hsi: Tensor, msi: Tensor, hsi_valid: Tensor, msi
     whose PSF lies partly on masked ones are not judged.
     """
     pair = fuser.pair
-    known = msi_valid.to(msi.dtype)
-    share = fuser.coarsen(known[None])[0]
-    scale = 1.0 / share.clamp_min(1e-6)
-    mean = fuser.coarsen(msi * known) * scale
-    variance = (fuser.coarsen(msi.square() * known) * scale - mean.square()).clamp_min(0.0)
+    if msi_valid.all():
+        share = torch.ones((), dtype=msi.dtype, device=msi.device)
+        mean, square = fuser.coarsen(torch.stack([msi, msi.square()]))
+    else:
+        known = msi_valid.to(msi.dtype)
+        share = fuser.coarsen(known[None])[0]
+        mean, square = fuser.coarsen(torch.stack([msi * known, msi.square() * known])) / share.clamp_min(1e-6)
+    variance = (square - mean.square()).clamp_min(0.0)
     gain = fuser.tensor(pair.gain)[:, None, None]
     left = (mean - torch.tensordot(fuser.response, hsi, 1)) * gain
     precision = np.asarray(np.linalg.inv(pair.change), dtype=np.float64)

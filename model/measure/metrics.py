@@ -68,15 +68,26 @@ def uiqi(truth: Tensor, estimate: Tensor, valid: Tensor, *, window: int) -> floa
     is no window.
     """
     inside = torch.as_tensor(valid).bool().expand(truth.shape[:-3] + truth.shape[-2:])
-    a, b = (torch.as_tensor(cube).double().where(inside.unsqueeze(-3), 0.0) for cube in (truth, estimate))
-    if min(a.shape[-2:]) < window:
+    if min(truth.shape[-2:]) < window:
         return math.nan
+    quality, whole = _quality(truth, estimate, inside, window)
+    return float(quality.movedim(-3, -1)[whole].mean())
+
+
+def uiqi_by_band(truth: Tensor, estimate: Tensor, valid: Tensor, *, window: int) -> Tensor:
+    """(B,) the same index of each band of (B, h, w), float64; one of the two may have a single band."""
+    if min(truth.shape[-2:]) < window:
+        return torch.full((max(len(truth), len(estimate)),), math.nan, dtype=torch.float64)
+    quality, whole = _quality(truth, estimate, torch.as_tensor(valid).bool(), window)
+    return quality[:, whole].mean(-1)
+
+
+def _quality(truth: Tensor, estimate: Tensor, inside: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """(…, B, h', w') the index of every window, and (…, h', w') where all of its pixels are valid."""
+    a, b = (torch.as_tensor(cube).double().where(inside.unsqueeze(-3), 0.0) for cube in (truth, estimate))
 
     def mean(values: Tensor) -> Tensor:
-        flat = values.reshape(-1, 1, *values.shape[-2:])
-        # Rows, then columns: a square window of w × w takes 2 w steps, not w².
-        down = torch.nn.functional.avg_pool2d(flat, (window, 1), stride=1)
-        return torch.nn.functional.avg_pool2d(down, (1, window), stride=1).reshape(*values.shape[:-2], -1)
+        return _box_sums(_box_sums(values, window, -2), window, -1) / window**2
 
     first, second = mean(a), mean(b)
     spread = (mean(a * a) - first**2).clamp_min(0.0) + (mean(b * b) - second**2).clamp_min(0.0)
@@ -86,8 +97,22 @@ def uiqi(truth: Tensor, estimate: Tensor, valid: Tensor, *, window: int) -> floa
     # Rounding leaves a trace of a variance where there is none.
     even = spread <= 1e-14 * level
     quality = quality * torch.where(even, 1.0, 2.0 * joint / spread.clamp_min(1e-300))
-    whole = mean(inside.double()) > 1.0 - 1e-9
-    return float(quality.movedim(-2, -1)[whole].mean())
+    return quality, mean(inside.double()) > 1.0 - 1e-9
+
+
+def _box_sums(values: Tensor, window: int, axis: int) -> Tensor:
+    """Sums of all ``window`` neighbours along an axis, from sums of 1, 2, 4, … of them."""
+    count = values.shape[axis] - window + 1
+    total, start, width = torch.zeros((), dtype=values.dtype, device=values.device), 0, 1
+    while True:
+        if window & width:
+            total = total + values.narrow(axis, start, count)
+            start += width
+        if start == window:
+            return total
+        length = values.shape[axis] - width
+        values = values.narrow(axis, 0, length) + values.narrow(axis, width, length)
+        width *= 2
 
 
 def ergas(truth: Tensor, estimate: Tensor, valid: Tensor, *, ratio: float) -> float:

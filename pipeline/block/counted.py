@@ -15,16 +15,25 @@ from spectile.catalog.counts import NODATA, Moments, Part, stored_parts
 from spectile.catalog.errors import BlockError
 from spectile.catalog.inputs import Batch
 from spectile.pipeline.block.mosaic import Kept, Reading, batches, begin_evidence, flag_tiles, stack_tiles
-from spectile.pipeline.block.predict import CountingPredictor, Predictor, endmembers_of
+from spectile.pipeline.block.predict import (
+    CountingFusion,
+    CountingPredictor,
+    FusingPredictor,
+    Predictor,
+    TileFindings,
+    endmembers_of,
+)
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block, Tile, Tiling
 from spectile.pipeline.plan.layers import part_name
-from spectile.pipeline.plan.quality_layers import Inspection, QualityEvidence
+from spectile.pipeline.plan.quality_layers import Inspection, QualityEvidence, add_findings
 
 Counts = Mapping[Part, NDArray[np.uint16]]
 """(…, B, h, w) uint16, the stored counts of each part."""
 _Made = tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_]]
 """What ``CountingPredictor.count`` gives."""
+_Fused = tuple[dict[Part, NDArray[np.uint16]], NDArray[np.bool_], TileFindings]
+"""What ``CountingFusion.count_fused`` gives."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,8 @@ def count_block(
     on_tiles(making.skipped + len(making.known))
     size = batch or predictor.batch
     calls = predictor.calls if isinstance(predictor, CountingPredictor) else 1
-    flight: deque[tuple[Sequence[Tile], Future[_Made]]] = deque()
+    flight: deque[tuple[Sequence[Tile], Future[_Made | _Fused]]] = deque()
+    count = count_fused if inspection is not None and inspection.pair else count_tiles
     evidence = None
 
     def settle() -> None:
@@ -121,7 +131,7 @@ def count_block(
         for number, together in enumerate(batches(making.new, size)):
             stacked = stack_tiles(together, size, predictor.inputs, reading)
             cut = making.whole_share(together[0]).relative_to(together[0].window).slices
-            flight.append((together, device.submit(count_tiles, predictor, stacked, samples, layers, cut)))
+            flight.append((together, device.submit(count, predictor, stacked, samples, layers, cut)))
             if number == 0:
                 evidence = begin_evidence(block, reading, predictor, inspection)
             if len(flight) > calls:
@@ -131,6 +141,9 @@ def count_block(
         flag_tiles(evidence, making.wanted, block, reading, tiling, predictor)
         while flight:
             settle()
+    if evidence is not None:
+        for tile, found in making.found.items():
+            add_findings(evidence, block.window, tiling.core_of(tile), *found)
     return Counted(
         making.pieces, len(predictor.bands), len(endmembers_of(predictor)), making.valid, len(making.new),
         making.skipped, len(making.known), evidence,
@@ -151,8 +164,10 @@ class _Making:
         self.wanted = [tile for tile in tiles if self.valid[self._at(tile).slices].any()]
         self.skipped = len(tiles) - len(self.wanted)
         self.known: dict[Tile, Counts] = {}
+        self.found: dict[Tile, TileFindings] = {}
+        """What was found in the cores of tiles, if a pair is fused."""
         if kept is not None:
-            there, _ = kept.take(block.window)
+            there, self.found = kept.take(block.window)
             self.known = {tile: there[tile] for tile in self.wanted if tile in there}
             kept.window = then
         for tile, counts in self.known.items():
@@ -166,7 +181,13 @@ class _Making:
     def _at(self, tile: Tile) -> Window:
         return self._shares[tile].relative_to(self._block)
 
-    def add(self, tiles: Sequence[Tile], counts: Counts, finite: NDArray[np.bool_]) -> None:
+    def add(
+        self,
+        tiles: Sequence[Tile],
+        counts: Counts,
+        finite: NDArray[np.bool_],
+        found: TileFindings | None = None,
+    ) -> None:
         """Put new tiles, whose counts (N, B, h, w) are of their whole shares, where they belong."""
         for number, tile in enumerate(tiles):
             if not finite[number]:
@@ -176,10 +197,14 @@ class _Making:
                 )  # fmt: skip
             own = {part: array[number] for part, array in counts.items()}
             share = self.whole_share(tile)
+            if found is not None:
+                self.found[tile] = TileFindings(*(each[number] for each in found))
             if self._kept is not None and self._kept.window is not None:
                 later = share.intersection(self._kept.window)
                 if later.size:
                     self._kept.tiles[tile] = {part: cut.copy() for part, cut in _cut(own, later, share)}
+                    if found is not None:
+                        self._kept.findings[tile] = self.found[tile]
             self._put(tile, own, share)
 
     def _put(self, tile: Tile, counts: Counts, of: Window) -> None:
@@ -205,14 +230,44 @@ def count_tiles(
     """As of ``CountingPredictor.count``, by itself or, of a predictor that only predicts, here."""
     if isinstance(predictor, CountingPredictor):
         return predictor.count(batch, samples, layers, cut)
+    return _count(predictor, predictor.predict(batch, range(samples)), layers, cut)
+
+
+def count_fused(
+    predictor: Predictor, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
+) -> _Fused:
+    """As of ``CountingFusion.count_fused``, by itself or, of a fusion that only predicts, here."""
+    if isinstance(predictor, CountingFusion):
+        counts, finite, findings = predictor.count_fused(batch, samples, layers, cut)
+        return counts, finite, TileFindings(*findings)
+    assert isinstance(predictor, FusingPredictor)
+    whole: Moments[NDArray[np.float32]] = Moments()
+
+    def watched() -> Iterator[NDArray[np.float32]]:
+        for spectra in predictor.predict(batch, range(samples)):
+            whole.add(spectra)
+            yield spectra
+
+    counts, finite = _count(predictor, watched(), layers, cut)
+    difference, changed = predictor.inspect(batch, whole.mean())
+    return counts, finite, TileFindings(difference[(..., *cut)], changed[(..., *cut)])
+
+
+def _count(
+    predictor: Predictor,
+    samples: Iterator[NDArray[np.float32]],
+    layers: Sequence[Layer],
+    cut: tuple[slice, slice],
+) -> _Made:
+    """The counts of samples (N, B, h, w) in a cut of the tiles."""
     moments: Moments[NDArray[np.float32]] = Moments()
-    for spectra in predictor.predict(batch, range(samples)):
+    for spectra in samples:
         moments.add(spectra[(..., *cut)])
     bands, shares = len(predictor.bands), len(endmembers_of(predictor))
     counts: dict[Part, NDArray[np.uint16]] = {}
     for part, band, values in stored_parts(moments, layers, predictor.calibration, bands, shares):
         if part not in counts:
-            shape = len(batch), shares if part == "abundance" else bands, *values.shape[-2:]
+            shape = len(values), shares if part == "abundance" else bands, *values.shape[-2:]
             counts[part] = np.empty(shape, dtype=np.uint16)
         with np.errstate(invalid="ignore"):  # what is not finite is told below
             counts[part][:, band] = values

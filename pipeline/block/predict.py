@@ -162,6 +162,18 @@ def endmembers_of(predictor: Predictor) -> tuple[str, ...]:
     return predictor.endmembers if isinstance(predictor, MixingPredictor) else ()
 
 
+class CountingFusion(FusingPredictor, Protocol):
+    """A fusion that reduces samples to stored counts where they are, and knows what it finds meanwhile."""
+
+    def count_fused(
+        self, batch: Batch, samples: int, layers: Sequence[Layer], cut: tuple[slice, slice]
+    ) -> tuple[
+        dict[Part, NDArray[np.uint16]], NDArray[np.bool_], tuple[NDArray[np.float32], NDArray[np.bool_]]
+    ]:
+        """As of ``CountingPredictor.count``, and the fields of ``TileFindings`` in ``cut``."""
+        ...
+
+
 @dataclass
 class BandsRepeat:
     """A predictor that costs nothing: the scene's bands, interpolated over the wavelengths.

@@ -67,6 +67,9 @@ class Workload:
         # Tiles across a border reach no further than this beyond it. One row of them is in memory twice:
         # while the kept tiles of this border are used up, those of the next are stored.
         rows = -(-(height + reach) // tiling.core) + 1
+        first = plan.window.row, plan.window.col
+        if counted and not any(side % tiling.core for side in (block, *first)):
+            rows = 0  # no core lies across a border
         border = rows * tiling.tile * (tiling.tile + 2 * tiling.ramp) * deep
         return 2 * read + 2 * sums + strip + border
 

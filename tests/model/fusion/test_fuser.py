@@ -37,7 +37,7 @@ def test_a_pixelwise_mean_and_a_correction_minimise_the_objective_of_fuse() -> N
     solver = fuser.solver((64, 64))
     values, axes = np.linalg.eigh(fuser.linear.left[0].numpy())
     turn = torch.from_numpy(axes)
-    mean, _, z = fuser.pixelwise(fuser.linear, msi)
+    mean, z = fuser.pixelwise(fuser.linear, msi)
     y = torch.tensordot(fuser.analysis, hsi - fuser.centre, 1)
     sharp = (turn.T @ mean).reshape(-1, 64, 64)
     missing = torch.tensordot(turn.T, y, 1) - solver.coarsen(sharp)

@@ -37,7 +37,8 @@ def test_mean_and_variance_are_those_of_weighed_draws() -> None:
     np.testing.assert_allclose(mean[:, 0], weight @ drawn, atol=0.01)
     angle = 0.3
     axes = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    found = posterior.variance(z, shares, mean, torch.from_numpy(axes))
+    turned = posterior.turned(torch.from_numpy(axes))
+    found = turned.variance(z, shares, turned.mean(z, shares))
     expected = weight @ np.square((drawn - weight @ drawn) @ axes)
     np.testing.assert_allclose(found[:, 0], expected, rtol=0.03)
     np.testing.assert_allclose(
