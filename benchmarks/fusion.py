@@ -25,7 +25,6 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -33,35 +32,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from shared import OUT, arguments, data_folder
+from shared.fused import PRIORS, PROTOCOLS, SENSOR, Protocol, cover, draws, scores
 from shared.wald import SCENES, Halves, read_halves, response_of
 
-from spectile.catalog.bands import FWHM_PER_SIGMA, Bands
+from spectile.catalog.bands import Bands
 from spectile.catalog.files import write_text
-from spectile.catalog.inputs import Batch, Raster
-from spectile.model.data.degrade import DegradedPair, degrade
-from spectile.model.fusion.estimate import estimate_pair
-from spectile.model.fusion.pair import PairModel, PairWindow
-from spectile.model.fusion.predictor import DEFAULT, PREFIX, load_fusion, method_names
+from spectile.model.fusion.predictor import DEFAULT, PREFIX, method_names
 from spectile.model.fusion.wald import wald_on_own_pair
-from spectile.model.measure.metrics import band_peaks, ergas, mpsnr, spectral_angle, uiqi
 
-SENSOR = "ikonos"
-WINDOW = 8
 SAMPLES = 16
 SMALL = ["--scenes", "Salton Sea", "--seeds", "1", "--out", str(OUT / "fusion-small.md")]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How cubes are degraded."""
-
-    name: str
-    ratio: int
-    snr_db: tuple[float, float]
-
-
-PROTOCOLS = (Protocol("x8", 8, (20.0, 30.0)), Protocol("x4", 4, (35.0, 40.0)))
-PRIORS = ("own", "clean")
 
 
 def main() -> None:
@@ -108,15 +88,10 @@ def score(
     seed: int,
 ) -> list[dict[str, object]]:
     """A row for each method on one pair."""
-    sigma = (protocol.ratio / FWHM_PER_SIGMA,) * 2
-    seen = degrade(halves.test, protocol.ratio, sigma, response, snr_db=protocol.snr_db, seed=seed)
-    window = window_of(seen)
+    window = protocol.pair_of(halves.test, response, seed)
     clean = halves.beside if prior == "clean" else None
     start = time.perf_counter()
-    pair = estimate_pair(
-        [window], protocol.ratio, halves.bands, msi_bands,
-        response=response, psf=sigma, scaled=False, clean=clean, seed=seed,
-    )  # fmt: skip
+    pair = protocol.known_pair(window, (halves.bands, msi_bands), response, clean=clean, seed=seed)
     estimated = time.perf_counter() - start
     start = time.perf_counter()
     judged = wald_on_own_pair([window], pair, clean=clean, seed=seed)
@@ -134,42 +109,6 @@ def score(
             row["took"] = judged.method
         rows.append(row)
     return rows
-
-
-def window_of(seen: DegradedPair) -> PairWindow:
-    """A pair of which everything is valid."""
-    whole = (np.ones(cube.shape[1:], dtype=bool) for cube in (seen.hsi, seen.msi))
-    return PairWindow(seen.hsi.astype(np.float32), next(whole), seen.msi.astype(np.float32), next(whole))
-
-
-def draws(method: str, pair: PairModel, window: PairWindow, seed: int, count: int) -> NDArray[np.float32]:
-    """(count, B, H, W) the mean, or samples."""
-    predictor = load_fusion(method, pair, seed=seed, device="cpu", samples=count)
-    rasters = {
-        "hsi": Raster(window.hsi[None], window.hsi_valid[None]),
-        "msi": Raster(window.msi[None], window.msi_valid[None]),
-    }
-    batch = Batch(rasters, np.zeros((1, 2), dtype=np.int64), 1)
-    return np.stack([one[0] for one in predictor.predict(batch, range(count))])
-
-
-def scores(truth: torch.Tensor, estimate: torch.Tensor, ratio: int) -> dict[str, float]:
-    """Every score of a fused cube."""
-    valid = torch.ones(truth.shape[1:], dtype=torch.bool)
-    return {
-        "psnr": mpsnr(truth, estimate, valid, peak=band_peaks(truth, valid)),
-        "psnr_at_1": mpsnr(truth, estimate, valid, peak=1.0),
-        "sam": math.degrees(spectral_angle(truth, estimate, valid).radians),
-        "ergas": ergas(truth, estimate, valid, ratio=ratio),
-        "uiqi": uiqi(truth, estimate, valid, window=WINDOW),
-    }
-
-
-def cover(truth: NDArray[np.float64], samples: NDArray[np.float32], pair: PairModel) -> float:
-    """Share of the truth inside the 90 % intervals."""
-    middle, spread = samples.mean(axis=0), samples.std(axis=0, ddof=1) * np.sqrt(1.0 + 1.0 / len(samples))
-    low, high = (middle + side[:, None, None] * spread for side in pair.calibration[1:])
-    return float(((truth >= low) & (truth <= high)).mean())
 
 
 def tables(

@@ -1,4 +1,4 @@
-"""Does a diffusion of what `fuse:mixture` gets wrong add anything to it?
+"""What a diffusion of the errors of ``fuse:mixture`` adds to it.
 
     SPECTILE_DATA=… python benchmarks/fusion_residual.py
     python benchmarks/fusion_residual.py --scenes Houston "Jasper Ridge" --priors clean own
@@ -221,7 +221,7 @@ Known = Callable[[PairWindow, NDArray[np.float64] | None], PairModel]
 def clean_examples(
     frame: Frame, halves: Halves, known: Known, response: NDArray[np.float64], seed: int
 ) -> tuple[list[Example], list[Example]]:
-    """Those to learn from and to watch: strips of the left half, each fused by a pair that has not seen it."""
+    """Those to learn from and to watch: the left half, whose strips are fused by pairs without them."""
     image = halves.beside.reshape(len(halves.bands), halves.rows, -1)
     height, width = (side // PROTOCOL.ratio * PROTOCOL.ratio for side in image.shape[1:])
     part = np.arange(halves.rows) * STRIPS // halves.rows
@@ -368,7 +368,7 @@ def optimise(
     rate: float,
     seed: int,
 ) -> tuple[int, float]:
-    """Train in place, and take the step that did best on what is watched: it, and the loss there over the first."""
+    """Train in place up to the step that did best on what is watched: it, and its loss over the first."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-2)
     ema = Ema(model, decay=0.98, start=20)
     generator = np.random.default_rng(seed)
