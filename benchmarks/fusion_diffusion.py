@@ -13,7 +13,7 @@ may cut short; else sizes are for a CPU.
 PSNR is at each band's own largest value, SAM in degrees. "learning" is the training, or what the closed form
 estimates of a pair; "fusion" is what follows. Multiply-adds are those of the fusion for a pixel, counted as
 ``shared/counting.py`` says, of the first two times of SDP or steps of HSR-Diff, for all are alike.
-Run again, it goes on where it stopped.
+Run again, it goes on where it stopped; a checkpoint without the state of its training is taken as it is.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from spectile.catalog.bands import Bands
 from spectile.catalog.files import write_text
 from spectile.model.data.crops import TrainingScene
 from spectile.model.data.pairs import PairConfig
+from spectile.model.facts import FILE
 from spectile.model.fusion.learned import Learned, load_learned
 from spectile.model.fusion.pair import PairModel, PairWindow
 from spectile.model.fusion.predictor import load_fusion
@@ -47,7 +48,7 @@ from spectile.model.networks.cdformer import CDFormerSizes
 from spectile.model.networks.spectral_mlp import SpectralMLPSizes
 from spectile.model.sdp import train as sdp
 from spectile.model.sdp.preset import SdpConfig, SdpFusion, SdpTraining
-from spectile.model.training.run import LOG
+from spectile.model.training.run import LOG, STATE
 
 CLOSED = "fuse:mixture"
 SMALL = [
@@ -118,7 +119,9 @@ def measure(
     pair = protocol.known_pair(window, (halves.bands, msi), response, clean=clean, seed=seed)
     estimated = time.perf_counter() - start
     config = PairConfig(ratio=protocol.ratio, psf_sigma=protocol.sigma[0], snr_db=protocol.snr_db)
-    if method == "sdp":
+    if (folder / FILE).exists() and not (folder / STATE).exists():
+        print(f"as trained: {folder}")
+    elif method == "sdp":
         train_sdp(given, halves, msi, config, window if clean is None else None, folder)
     else:
         train_hsr_diff(given, halves, msi, config, folder)
@@ -153,9 +156,10 @@ def train_sdp(
         )
         for part in (np.maximum(spectra[:, ~watched], 0.0), np.maximum(spectra[:, watched], 0.0))
     ]
-    config = SdpConfig(halves.bands, msi, pair)
+    iterations = given.iterations or (30_000 if given.published else 1000)
+    training = SdpTraining(iterations=iterations, validate_every=min(iterations, 5000))
+    config = SdpConfig(halves.bands, msi, pair, training=training, steps=given.steps or 1000)
     if not given.published:
-        iterations = given.iterations or 1500
         training = SdpTraining(
             iterations=iterations,
             learning_rate_fall=max(iterations // LEARNING_RATE_FALL, 1),
@@ -165,10 +169,10 @@ def train_sdp(
         )
         few = SdpFusion(start="upsampled", learning_rate=2.5e-3)
         sizes = SpectralMLPSizes(width=given.width or 128)
-        config = replace(config, fusion=few, steps=given.steps or 100, network=sizes, training=training)
+        config = replace(config, fusion=few, steps=given.steps or 60, network=sizes, training=training)
     sdp.train(
         config, parts[:1], parts[1:], folder, metadata={"name": "sdp"}, device=given.device,
-        progress=print, stop_after=given.iterations,
+        progress=print,
     )  # fmt: skip
 
 
@@ -181,7 +185,7 @@ def train_hsr_diff(
         TrainingScene("left half", part, halves.bands, np.ones(part.shape[1:], bool))
         for part in np.split(cube, [halves.rows * 9 // 10], axis=1)
     ]
-    iterations = given.iterations or (500_000 if given.published else 400)
+    iterations = given.iterations or 200
     training = HsrDiffTraining(
         phases=(Phase(32, 4, iterations),), learning_rate=1e-3, turn=True, ema_decay=0.98,
         ema_start=max(iterations // 4, 1), validate_every=iterations, log_every=max(iterations // 10, 1),
@@ -189,14 +193,14 @@ def train_hsr_diff(
     sizes = CDFormerSizes(width=given.width or 32, layers=2, heads=4)
     steps = given.steps or 10
     if given.published:
-        training, sizes, steps = replace(HsrDiffTraining(), validate_every=iterations), CDFormerSizes(), 100
+        training, sizes, steps = HsrDiffTraining(), CDFormerSizes(), given.steps or 100
     config = HsrDiffConfig(
         halves.bands, msi, pair, sizes, offset=0.2, scale=0.2, training=training, steps=steps,
         variance="beta" if given.published else "posterior",
     )  # fmt: skip
     hsr_diff.train(
         config, parts[:1], parts[1:], folder, metadata={"name": "hsr-diff"}, device=given.device,
-        progress=print, stop_after=given.iterations,
+        progress=print,
     )  # fmt: skip
 
 

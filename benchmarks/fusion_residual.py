@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -69,6 +70,7 @@ PROTOCOL = PROTOCOLS[0]
 SAMPLES, SOLVER_STEPS = 16, 6
 STRIPS, POOL, BATCH, CROP, WATCH = 4, 8, 16, 16, 50
 WIDTH, SIDE, BLOCKS = 32, 5, 2
+FLOOR = 0.25
 SCHEDULE = linear_schedule()
 LEVELS = torch.tensor(SCHEDULE.alpha_bar)
 
@@ -125,6 +127,16 @@ class Frame:
         if truth is not None:
             error = (self.coefficients(torch.from_numpy(truth).float()) - mean) / spread
         return Example(seen, mean, spread, error, torch.ones(mean.shape[1:]))
+
+    def floored(self, one: Example) -> Example:
+        """The same with a spread of at least a quarter of the pair's usual variance.
+
+        A subspace of fewer directions, learned from fewer pixels, predicts no spread in those that it lacks.
+        """
+        spread = one.spread.maximum((FLOOR * self.values).sqrt()[:, None, None])
+        seen = one.seen.clone()
+        seen[-len(spread) :].clamp_(min=math.log(FLOOR))
+        return replace(one, seen=seen, spread=spread, error=one.error * one.spread / spread)
 
     def spectra(self, one: Example, error: Tensor) -> NDArray[np.float32]:
         """(B, H, W) reflectance of the mean and an error over the spread."""
@@ -268,7 +280,7 @@ def own_examples(frame: Frame, window: PairWindow, seed: int) -> tuple[list[Exam
             degraded, ratio, pair.hsi_bands, pair.msi_bands,
             response=pair.response, psf=sigma, scaled=False, seed=seed,
         )  # fmt: skip
-        learned.append(frame.example(degraded[0], kept[0].hsi, by=Fuser(again)))
+        learned.append(frame.floored(frame.example(degraded[0], kept[0].hsi, by=Fuser(again))))
     watched = []
     for one in learned:
         last = torch.zeros_like(one.counts)
