@@ -166,7 +166,7 @@ def main() -> None:
             rows += [{"scene": name, "prior": prior, **one} for one in found]
             store.parent.mkdir(parents=True, exist_ok=True)
             write_text(store, json.dumps(rows, indent=1))
-            print(table(rows[-len(found) :]), flush=True)
+            print(table(rows[len(rows) - len(found) :]), flush=True)
     write_text(given.out, table(rows))
 
 
