@@ -24,7 +24,6 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -32,6 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from shared import OUT, arguments, data_folder
+from shared.fused import PRIORS, PROTOCOLS, SENSOR, Protocol
 from shared.wald import SCENES, Halves, read_halves, response_of
 
 from spectile.catalog.bands import Bands
@@ -39,22 +39,8 @@ from spectile.catalog.files import write_text
 from spectile.model.fusion.predictor import method_names
 from spectile.model.fusion.scored import Degradation, KnownPair, score_methods
 
-SENSOR = "ikonos"
 SAMPLES = 16
 SMALL = ["--scenes", "Salton Sea", "--seeds", "1", "--out", str(OUT / "fusion-small.md")]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How cubes are degraded."""
-
-    name: str
-    ratio: int
-    snr_db: tuple[float, float]
-
-
-PROTOCOLS = (Protocol("x8", 8, (20.0, 30.0)), Protocol("x4", 4, (35.0, 40.0)))
-PRIORS = ("own", "clean")
 
 
 def main() -> None:

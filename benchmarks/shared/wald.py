@@ -71,6 +71,8 @@ class Halves:
     """(B, H, W) the right half, in whole coarse pixels, that pairs are made of."""
     beside: NDArray[np.float64]
     """(B, P) the spectra of the left half."""
+    rows: int
+    """How many the left half has."""
 
 
 def read_halves(name: str, data: Path, ratio: int) -> Halves:
@@ -90,7 +92,7 @@ def read_halves(name: str, data: Path, ratio: int) -> Halves:
     cube, bands = cube[lit], scene.bands.subset(np.flatnonzero(lit))
     height, width = (side // ratio * ratio for side in (cube.shape[1], cube.shape[2] // 2))
     start = cube.shape[2] - width
-    return Halves(bands, cube[:, :height, start:], cube[:, :, :start].reshape(len(cube), -1))
+    return Halves(bands, cube[:, :height, start:], cube[:, :, :start].reshape(len(cube), -1), cube.shape[1])
 
 
 def response_of(sensor: str, bands: Bands, data: Path) -> tuple[Bands, NDArray[np.float64]]:

@@ -162,6 +162,7 @@ def endmembers_of(predictor: Predictor) -> tuple[str, ...]:
     return predictor.endmembers if isinstance(predictor, MixingPredictor) else ()
 
 
+@runtime_checkable
 class CountingFusion(FusingPredictor, Protocol):
     """A fusion that reduces samples to stored counts where they are, and knows what it finds meanwhile."""
 
