@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from spectile.catalog.errors import BlockError, NetworkError, StoreError
 from spectile.pipeline.block.counted import Counted, count_block
 from spectile.pipeline.block.mosaic import Kept, Mosaic, Reading, Source, extent, mosaic_block, read_inputs
-from spectile.pipeline.block.predict import Predictor
+from spectile.pipeline.block.predict import Predictor, calls_of
 from spectile.pipeline.cube.attempts import note_failure
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube
-from spectile.pipeline.cube.write import write_block
+from spectile.pipeline.cube.write import encoding_threads, write_block
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.quality_layers import Inspection
 
@@ -95,7 +95,21 @@ def process_run(
     with (
         ThreadPoolExecutor(1, "read") as reader,
         ThreadPoolExecutor(1, "write") as writer,
-        _Run(cube, sources, predictor, watch, retries, overlapped, max_seconds, reader, writer) as run,
+        encoding_threads() as encoders,
+        ThreadPoolExecutor(calls_of(predictor), "predict") as device,
+        _Run(
+            cube,
+            sources,
+            predictor,
+            watch,
+            retries,
+            overlapped,
+            max_seconds,
+            reader,
+            writer,
+            encoders,
+            device,
+        ) as run,
     ):
         following: Future[_Read] | None = None
         for block, then in zip(blocks, chain(blocks[1:], [None]), strict=False):
@@ -132,6 +146,9 @@ class _Run:
     max_seconds: float | None
     reader: ThreadPoolExecutor
     writer: ThreadPoolExecutor
+    encoders: ThreadPoolExecutor
+    device: ThreadPoolExecutor
+    # Threads live as long as the run: each has an arena of memory of its own, which new ones would fill anew.
     _writing: tuple[Block, float, Future[Marker]] | None = None
 
     def __post_init__(self) -> None:
@@ -247,14 +264,16 @@ class _Run:
             "then": None if then is None else then.window, "inspection": self._inspection,
         }  # fmt: skip
         if plan.tiling.ramp == 0:
-            return count_block(block, layers=plan.layers, **options)
+            return count_block(block, layers=plan.layers, device=self.device, **options)
         return mosaic_block(block, **options)
 
     def _write(
         self, block: Block, mosaic: Mosaic | Counted, index: NDArray[np.uint16] | None, seconds: float
     ) -> Marker:
         return self._tried(
-            lambda: write_block(self.cube, block, mosaic, source=index, seconds=seconds),
+            lambda: write_block(
+                self.cube, block, mosaic, source=index, seconds=seconds, encoders=self.encoders
+            ),
             (StoreError, MemoryError),
         )
 

@@ -37,10 +37,10 @@ from spectile.flows.run.settings import FusionNetwork, Settings
 from spectile.flows.run.state import Observer, Prepared, Tally
 from spectile.pipeline.block.counted import count_fused, count_tiles
 from spectile.pipeline.block.predict import (
-    CountingPredictor,
     FusingPredictor,
     Predictor,
     TileFindings,
+    calls_of,
     endmembers_of,
 )
 from spectile.pipeline.cube.ledger import Marker
@@ -130,8 +130,7 @@ class DistantPredictor:
     @property
     def calls(self) -> int:
         """Calls at once that keep its device busy."""
-        network = self.network()
-        return network.calls if isinstance(network, CountingPredictor) else 1
+        return calls_of(self.network())
 
     def predict(self, batch: Batch, samples: range) -> Iterator[NDArray[np.float32]]:
         """As the network does."""

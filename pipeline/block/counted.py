@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from spectile.pipeline.block.predict import (
     FusingPredictor,
     Predictor,
     TileFindings,
+    calls_of,
     endmembers_of,
 )
 from spectile.pipeline.geometry.grid import Window
@@ -96,6 +99,7 @@ def count_block(
     kept: Kept | None = None,
     then: Window | None = None,
     inspection: Inspection | None = None,
+    device: Executor | None = None,
 ) -> Counted:
     """The block as it is stored; every pixel is of the one tile in whose core it lies.
 
@@ -107,6 +111,7 @@ def count_block(
     reading : the inputs in the block's ``extent``.
     layers : to take of the samples beside their mean.
     batch, on_tiles, kept, then, inspection : as of ``mosaic_block``.
+    device : threads for the predictor's calls, as many as it takes at once; None makes some.
 
     Raises
     ------
@@ -117,7 +122,7 @@ def count_block(
     making = _Making(block, reading, tiling, kept, then)
     on_tiles(making.skipped + len(making.known))
     size = batch or predictor.batch
-    calls = predictor.calls if isinstance(predictor, CountingPredictor) else 1
+    calls = calls_of(predictor)
     flight: deque[tuple[Sequence[Tile], Future[_Made | _Fused]]] = deque()
     count = count_fused if inspection is not None and inspection.pair else count_tiles
     evidence = None
@@ -127,7 +132,9 @@ def count_block(
         making.add(together, *made.result())
         on_tiles(len(together))
 
-    with ThreadPoolExecutor(calls, "predict") as device:
+    with ExitStack() as stack:
+        device = device or stack.enter_context(ThreadPoolExecutor(calls, "predict"))
+        stack.callback(_end, flight)
         for number, together in enumerate(batches(making.new, size)):
             stacked = stack_tiles(together, size, predictor.inputs, reading)
             cut = making.whole_share(together[0]).relative_to(together[0].window).slices
@@ -148,6 +155,13 @@ def count_block(
         making.pieces, len(predictor.bands), len(endmembers_of(predictor)), making.valid, len(making.new),
         making.skipped, len(making.known), evidence,
     )  # fmt: skip
+
+
+def _end(flight: Iterable[tuple[Sequence[Tile], Future[Any]]]) -> None:
+    """Wait for what is still in work if the block was given up; a new try must not run beside it."""
+    for _, made in flight:
+        made.cancel()
+    wait([made for _, made in flight])
 
 
 class _Making:

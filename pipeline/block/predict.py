@@ -113,6 +113,11 @@ class CountingPredictor(Predictor, Protocol):
         ...
 
 
+def calls_of(predictor: Predictor) -> int:
+    """Calls at once that keep a predictor's device busy."""
+    return predictor.calls if isinstance(predictor, CountingPredictor) else 1
+
+
 class TileFindings(NamedTuple):
     """What a fusion finds in tiles, beside their spectra."""
 

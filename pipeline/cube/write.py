@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -115,6 +116,7 @@ def write_block(
     *,
     source: NDArray[np.uint16] | None = None,
     seconds: float = 0.0,
+    encoders: Executor | None = None,
 ) -> ledger.Marker:
     """Write a block's shards and then its marker; the marker.
 
@@ -125,12 +127,15 @@ def write_block(
     ----------
     source : (h, w) uint16, of a flight line's block the scene that each pixel is from; 0 where not valid.
 
+    encoders : threads that make shards; None makes some.
+
     Raises
     ------
     StoreError : the store cannot be written, e.g. the disk is full.
     """
-    with writing(cube.storage, block):
-        checksums, statistics = _Writer(cube, block, mosaic, source).write()
+    with writing(cube.storage, block), ExitStack() as stack:
+        pool = encoders or stack.enter_context(encoding_threads())
+        checksums, statistics = _Writer(cube, block, mosaic, source).write(pool)
         marker = ledger.Marker(
             digest=cube.plan.digest_of(block),
             window=(block.window.row, block.window.col, block.window.height, block.window.width),
@@ -148,6 +153,13 @@ def write_block(
 
 MOST_THREADS = 4
 """Shards of a block that are made at once at most."""
+
+
+def encoding_threads() -> ThreadPoolExecutor:
+    """Threads that make shards: one a core, up to MOST_THREADS."""
+    return ThreadPoolExecutor(min(MOST_THREADS, len(os.sched_getaffinity(0))), "encode")
+
+
 Place = tuple[int, int]
 """Row and column of a shard."""
 
@@ -169,7 +181,7 @@ class _Writer:
         keys = {(level, name): level.key(f"{name}/{ROOT}") for level in levels for name in cube.arrays}
         self._metadata = dict(zip(keys, read_all_metadata(cube.storage, keys.values()), strict=True))
 
-    def write(self) -> tuple[dict[str, str], list[dict[str, Sums]]]:
+    def write(self, pool: Executor) -> tuple[dict[str, str], list[dict[str, Sums]]]:
         """The checksums of the block's shards by their keys, and statistics in parts."""
         cube = self._cube
         # A marker must not speak of bytes that are written over. Those of other overviews are found out by
@@ -179,24 +191,21 @@ class _Writer:
         alone = [place for place in self._shards if (place[0] // 2, place[1] // 2) not in first]
         own: dict[str, str] = {}
         statistics: list[dict[str, Sums]] = []
-        with ThreadPoolExecutor(min(MOST_THREADS, len(os.sched_getaffinity(0))), "encode") as pool:
-            jobs: list[tuple[Region | None, Sequence[Place]]] = [(None, [place]) for place in alone]
-            jobs += [(region, region.sources) for region in first.values()]
-            coarse: dict[Place, dict[str, Coarse]] = {}
-            for (region, _), (sums, parts, made) in zip(
-                jobs, pool.map(self._write_shards, jobs), strict=True
-            ):
-                own.update(sums)
-                statistics += parts
-                if region is not None:
-                    coarse[region.row, region.col] = made
-            known = own
-            for number, regions in enumerate(self._regions):
-                if number:
-                    merged = pool.map(partial(self._merge, coarse), regions.values())
-                    coarse = dict(zip(regions, merged, strict=True))
-                finish = partial(self._finish, known=known, coarse=coarse)
-                known = dict(item for sums in pool.map(finish, regions.values()) for item in sums.items())
+        jobs: list[tuple[Region | None, Sequence[Place]]] = [(None, [place]) for place in alone]
+        jobs += [(region, region.sources) for region in first.values()]
+        coarse: dict[Place, dict[str, Coarse]] = {}
+        for (region, _), (sums, parts, made) in zip(jobs, pool.map(self._write_shards, jobs), strict=True):
+            own.update(sums)
+            statistics += parts
+            if region is not None:
+                coarse[region.row, region.col] = made
+        known = own
+        for number, regions in enumerate(self._regions):
+            if number:
+                merged = pool.map(partial(self._merge, coarse), regions.values())
+                coarse = dict(zip(regions, merged, strict=True))
+            finish = partial(self._finish, known=known, coarse=coarse)
+            known = dict(item for sums in pool.map(finish, regions.values()) for item in sums.items())
         return own, statistics
 
     def _write_shards(
