@@ -60,8 +60,8 @@ class Workload:
         depth = max(spectral_depths(count)[1] for count in (plan.bands, len(plan.endmembers) or 1))
         strip = min(SHARD, height) * width * depth * (20 if plan.layers else 12)
         if counted:
-            # Two calls' counts, and what the writing threads hold: arrays of overviews, a third of the block.
-            strip = ceil((2 * tiling.core**2 + pixels / 3) * deep)
+            # Three calls' counts, and what the writing threads hold: arrays of overviews, a third of the block.
+            strip = ceil((3 * tiling.core**2 + pixels / 3) * deep)
         if not overlapped or window.size == pixels:
             return read + sums + strip
         # Tiles across a border reach no further than this beyond it. One row of them is in memory twice:
