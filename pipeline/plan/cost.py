@@ -60,7 +60,7 @@ class Workload:
         depth = max(spectral_depths(count)[1] for count in (plan.bands, len(plan.endmembers) or 1))
         strip = min(SHARD, height) * width * depth * (20 if plan.layers else 12)
         if counted:
-            # Three calls' counts, and what the writing threads hold: arrays of overviews, a third of the block.
+            # Three calls' counts, and what the writing threads hold: overviews, a third of the block.
             strip = ceil((3 * tiling.core**2 + pixels / 3) * deep)
         if not overlapped or window.size == pixels:
             return read + sums + strip
