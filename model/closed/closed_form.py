@@ -54,10 +54,11 @@ def polynomial_features(values: Tensor, degree: int) -> Tensor:
     """(N, F, …) products of up to ``degree`` channels of (N, C, …), by degree; the channels come first."""
     channels, terms = values.unbind(1), monomials(degree, values.shape[1])
     features = values.new_empty(len(values), len(terms), *values.shape[2:])
-    for feature, (first, *others) in zip(features.unbind(1), terms, strict=True):
-        feature.copy_(channels[first])
+    for index, (first, *others) in enumerate(terms):
+        product = channels[first]
         for at in others:
-            feature *= channels[at]
+            product = product * channels[at]
+        features[:, index] = product
     return features
 
 
@@ -210,16 +211,14 @@ class ClosedForm(nn.Module):
         """
         raw = features.flatten(2)
         values = raw.new_empty(len(raw), len(self.weight), raw.shape[2])
-        for n, known in enumerate(values):
+        for n in range(len(raw)):
             weight = self.weight if given is None else given.weight[n]
             bias = self.bias if given is None else given.bias[n]
             for at in range(0, raw.shape[2], self._chunk(raw)):
                 part = raw[n : n + 1, :, at : at + self._chunk(raw)]
                 standard = self.standardise(part[..., None])[..., 0]
-                torch.add(
-                    weight @ self.regressors(part, standard)[0], bias[:, None],
-                    out=known[:, at : at + part.shape[2]],
-                )  # fmt: skip
+                known = weight @ self.regressors(part, standard)[0] + bias[:, None]
+                values[n, :, at : at + part.shape[2]] = known
         values = values.reshape(*values.shape[:2], *features.shape[2:])
         return values[:, :-1], values[:, -1:].clamp(*SIZE_LIMITS)
 
@@ -255,6 +254,9 @@ class ClosedForm(nn.Module):
         # With ones for the bias, which is then not copied to every pixel first.
         terms = torch.cat([tint, tint.square(), torch.ones_like(tint[:, :1])], dim=1)
         weight = torch.cat([self.kernel_weight, self.kernel_bias[:, None]], dim=1)
+        if raw.requires_grad:
+            return torch.cat([standard, (weight @ terms).clamp(FAINTEST, 0.0).exp()], dim=1)
+        # In place: a copy would take as long as the product.
         count = standard.shape[1]
         design = standard.new_empty(len(raw), count + len(weight), raw.shape[2])
         design[:, :count] = standard

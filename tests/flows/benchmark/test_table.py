@@ -11,12 +11,14 @@ def test_parts_that_were_measured_have_rows_in_the_tables_own_order() -> None:
     memory = {
         "runs": [{"size": 512, "blocks": 1, "planned_bytes": 2 * 10**9, "peak_bytes": 10**9}], "ratio": 1.05
     }  # fmt: skip
-    write = {"ratio": SPREAD, "ratio_blocks": SPREAD, "raw_megabytes_per_second": [30.0, 10.0, 20.0]}
+    phases = {f"{name}_seconds": SPREAD for name in ("open", "blocks", "finish")}
+    raw = [30.0, 10.0, 20.0]
+    write = {"ratio": SPREAD, "ratio_blocks": SPREAD, "raw_megabytes_per_second": raw, **phases}
     rows = table({"memory": memory, "machine": "of no part", "write": write})
     assert {len(row) for row in rows} == {len(COLUMNS)}
-    assert [row[0].partition(":")[0] for row in rows] == ["write"] * 3 + ["memory"] * 2
+    assert [row[0].partition(":")[0] for row in rows] == ["write"] * 6 + ["memory"] * 2
     assert rows[0][1:] == ["0.900", "0.500 to 1.250", "≥ 0.5"]
-    assert rows[2][1:] == ["20 MB/s", "10 to 30", ""]
+    assert rows[5][1:] == ["20 MB/s", "10 to 30", ""]
     assert rows[-1][1:] == ["1.050", "", "≤ 1.1"]
     assert table({}) == []
 

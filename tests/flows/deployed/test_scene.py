@@ -57,7 +57,7 @@ def test_the_parameter_schema_has_the_choices_and_the_limits():
     (whole_shards,) = (each for each in schema["block"]["anyOf"] if each["type"] == "integer")
     assert whole_shards["multipleOf"] == SHARD
     (choices,) = (each for each in schema["layers"]["anyOf"] if each["type"] == "array")
-    assert choices["items"]["enum"] == ["sd", "q05", "q95", *QUALITY]
+    assert choices["items"]["enum"] == ["sd", "q05", "q95", *QUALITY, "abundance"]
 
 
 @pytest.mark.usefixtures("with_quicklooks")

@@ -112,7 +112,7 @@ def test_an_unreadable_block_is_missing_until_the_scene_is_whole(scene, tmp_path
     whole = scene.read_bytes()
     scene.write_bytes(whole[: len(whole) * 3 // 4])
     code, _, said = run(capsys, "run", scene, "--out", cube, *FAST)
-    assert (code, "blocks failed: block r0000c0000: " in said) == (1, True)
+    assert (code, "blocks failed: block r0001c0000: " in said) == (1, True)
     out = run(capsys, "info", cube)[1]
     assert "missing" in out
     assert "r0001c0001" in out
