@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from shared import OUT, arguments, data_folder
 from shared.counting import multiply_adds
-from shared.fused import PRIORS, PROTOCOLS, SENSOR, Protocol, batch_of, scores
+from shared.fused import PRIORS, PROTOCOLS, SENSOR, Protocol, batch_of
 from shared.wald import SCENES, Halves, read_halves, response_of
 
 from spectile.catalog.bands import Bands
@@ -42,6 +42,7 @@ from spectile.model.facts import FILE
 from spectile.model.fusion.learned import Learned, load_learned
 from spectile.model.fusion.pair import PairModel, PairWindow
 from spectile.model.fusion.predictor import load_fusion
+from spectile.model.fusion.scored import scores_of
 from spectile.model.hsr_diff import train as hsr_diff
 from spectile.model.hsr_diff.preset import HsrDiffConfig, HsrDiffTraining, Phase
 from spectile.model.networks.cdformer import CDFormerSizes
@@ -222,7 +223,7 @@ def fused(
     seconds = time.perf_counter() - start
     found: dict[str, object] = {
         "fusion": seconds,
-        **scores(torch.from_numpy(halves.test), torch.from_numpy(cube[0]), pair.ratio),
+        **scores_of(halves.test, cube[0], pair.ratio),
     }
     if method == CLOSED:
         total = multiply_adds(lambda: list(predictor.predict(batch, range(1))))

@@ -37,7 +37,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from shared import OUT, arguments, data_folder
-from shared.fused import PROTOCOLS, cover, draws, scores
+from shared.fused import PROTOCOLS, draws
 from shared.wald import SCENES, Halves, read_halves, response_of
 from torch import Tensor, nn
 from torch.nn import functional
@@ -50,6 +50,7 @@ from spectile.model.diffusion.schedule import linear_schedule, logsnr_grid
 from spectile.model.fusion.estimate import estimate_pair
 from spectile.model.fusion.fuser import Fuser
 from spectile.model.fusion.pair import PairModel, PairWindow
+from spectile.model.fusion.scored import cover_of, scores_of
 from spectile.model.fusion.wald import degrade_windows, wald_on_own_pair
 from spectile.model.fusion.window import prepare
 from spectile.model.measure.metrics import energy_score, reliability
@@ -209,13 +210,13 @@ def measure(name: str, prior: str, *, steps: int, colours: bool, seed: int) -> l
         ("mean of 16", drawn.mean(0), drawn, plain),
         ("one sample", drawn[0], None, plain),
     ):
-        found: dict[str, object] = {"row": row, **scores(truth, torch.from_numpy(mean), PROTOCOL.ratio)}
+        found: dict[str, object] = {"row": row, **scores_of(halves.test, mean, PROTOCOL.ratio)}
         if samples is not None:
             valid = torch.ones(truth.shape[1:], dtype=torch.bool)
             every = torch.from_numpy(samples).double()
             found["crps"] = reliability(truth, every, valid).crps
             found["energy"] = energy_score(truth, every, valid)
-            found["cover"] = cover(halves.test, samples, known_spread)
+            found["cover"] = cover_of(halves.test, samples, known_spread.calibration)
         rows.append(found)
     rows[2] |= {
         "pairs_s": prepared,

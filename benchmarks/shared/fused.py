@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from spectile.catalog.bands import FWHM_PER_SIGMA, Bands
@@ -15,11 +13,8 @@ from spectile.model.data.degrade import DegradedPair, degrade
 from spectile.model.fusion.estimate import estimate_pair
 from spectile.model.fusion.pair import PairModel, PairWindow
 from spectile.model.fusion.predictor import load_fusion
-from spectile.model.measure.metrics import band_peaks, ergas, mpsnr, spectral_angle, uiqi
 
 SENSOR = "ikonos"
-WINDOW = 8
-"""Pixels of the UIQI's windows."""
 
 
 @dataclass(frozen=True)
@@ -79,22 +74,3 @@ def draws(method: str, pair: PairModel, window: PairWindow, seed: int, count: in
     """(count, B, H, W) the mean, or samples."""
     predictor = load_fusion(method, pair, seed=seed, device="cpu", samples=count)
     return np.stack([one[0] for one in predictor.predict(batch_of(window), range(count))])
-
-
-def scores(truth: torch.Tensor, estimate: torch.Tensor, ratio: int) -> dict[str, float]:
-    """Every score of a fused cube."""
-    valid = torch.ones(truth.shape[1:], dtype=torch.bool)
-    return {
-        "psnr": mpsnr(truth, estimate, valid, peak=band_peaks(truth, valid)),
-        "psnr_at_1": mpsnr(truth, estimate, valid, peak=1.0),
-        "sam": math.degrees(spectral_angle(truth, estimate, valid).radians),
-        "ergas": ergas(truth, estimate, valid, ratio=ratio),
-        "uiqi": uiqi(truth, estimate, valid, window=WINDOW),
-    }
-
-
-def cover(truth: NDArray[np.float64], samples: NDArray[np.float32], pair: PairModel) -> float:
-    """Share of the truth inside the 90 % intervals."""
-    middle, spread = samples.mean(axis=0), samples.std(axis=0, ddof=1) * np.sqrt(1.0 + 1.0 / len(samples))
-    low, high = (middle + side[:, None, None] * spread for side in pair.calibration[1:])
-    return float(((truth >= low) & (truth <= high)).mean())
