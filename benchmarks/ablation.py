@@ -53,7 +53,7 @@ from spectile.model.measure.ladder_training import (
     whole,
 )
 from spectile.model.measure.metrics import reliability, residual_structure, spectral_angle
-from spectile.model.networks.unet_compact import CompactUNet
+from spectile.model.networks.unet_compact import CompactUNet, fold
 from spectile.model.training.ema import Ema
 from spectile.model.training.run import generator_of
 
@@ -167,7 +167,7 @@ def patches(variant: Variant) -> Iterator[AbstractContextManager[Any]]:
 def _uncorrected(stage: Stage, prepared: Prepared, member: int = 0) -> Encoded:
     network = stage.networks[member]
     assert isinstance(network, CompactUNet)
-    return Encoded(prepared, network.encode(prepared.condition)[1], network)
+    return Encoded(prepared, network.encode(fold(prepared.condition))[1], network)
 
 
 def _with_average(

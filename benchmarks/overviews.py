@@ -52,7 +52,7 @@ def make(folder: Path, size: int) -> Cube:
             for name, value in made[kind, *shape].items():
                 key = shard_key(cube.arrays[name], row, col)
                 cube.storage.put(key, value)
-                sums[key] = ledger.checksum(value)
+                sums[key] = ledger.shard_checksum(value)
         window = block.window
         at = (window.row, window.col, window.height, window.width)
         ledger.write_marker(cube.storage, block, ledger.Marker(plan.digest, at, sums, 0, 0, window.size, 0.0))

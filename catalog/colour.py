@@ -108,9 +108,18 @@ def linear_to_srgb(values: NDArray[np.float32]) -> NDArray[np.float32]:
     )
 
 
+AT_ONCE = 65536
+"""Values that become bytes together: they stay in the processor's cache."""
+
+
 def srgb_bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """SRGB bytes of linear light, uint8."""
-    return np.rint(linear_to_srgb(values) * 255).astype(np.uint8)
+    light = values.reshape(-1)
+    picture = np.empty(light.shape, dtype=np.uint8)
+    for start in range(0, light.size, AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        picture[part] = np.rint(linear_to_srgb(light[part]) * 255)
+    return picture.reshape(values.shape)
 
 
 def picture_gain(known: NDArray[np.floating[Any]]) -> float:

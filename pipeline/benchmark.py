@@ -198,8 +198,8 @@ def time_block(
         making = [(run, "mosaic_block"), (type(predictor), "predict")]
     with one_thread(), metered(
         (run, "read_inputs"), *making, (write, "encode_shard"), (regions, "encode_shard"),
-        (regions.Coarse, "add"), (write, "take_sums"), (ledger, "checksum"), (type(cube.storage), "put"),
-        (ledger, "write_marker"),
+        (regions.Coarse, "add"), (write, "take_sums"), (ledger, "shard_checksum"),
+        (type(cube.storage), "put"), (ledger, "write_marker"),
         clock=clock,
     ) as spent:  # fmt: skip
         start = clock()
@@ -215,7 +215,7 @@ def time_block(
         "encode": spent["encode_shard"],
         "reduce": spent["add"],
         "statistics": spent["take_sums"],
-        "checksums": spent["checksum"],
+        "checksums": spent["shard_checksum"],
         "store": spent["put"],
         "ledger": spent["write_marker"],
     }

@@ -19,18 +19,20 @@ from spectile.catalog.bands import Bands, coarse_indices
 from spectile.catalog.errors import UsageError
 from spectile.catalog.fields import Count, Depth, Finite, Members, Steps, Width
 from spectile.model.closed.closed_form import (
+    CHUNK,
     COLOUR_FEATURES,
     ClosedForm,
     Coefficients,
     Prepared,
     colour_features,
+    split,
 )
 from spectile.model.closed.spectra import components
 from spectile.model.diffusion.grain import white_grain
 from spectile.model.diffusion.parameterization import to_x0
 from spectile.model.diffusion.sampler import dpm_solver_pp_2m
 from spectile.model.diffusion.schedule import Schedule, linear_schedule, logsnr_grid
-from spectile.model.networks.unet_compact import CompactConfig, CompactUNet, Features
+from spectile.model.networks.unet_compact import CompactConfig, CompactUNet, Features, fold, unfold
 from spectile.model.system import REFLECTANCE_LIMIT, DrawStage, GrainedNetwork
 
 
@@ -190,17 +192,31 @@ class Stage(nn.Module):
 
     def encode(self, prepared: Prepared, member: int = 0) -> Encoded:
         """One network's output for the condition: a corrected mean and features."""
-        network = self.networks[member]
-        assert isinstance(network, CompactUNet)
-        correction, features = network.encode(prepared.condition)
-        if self.config.gated:
-            correction = correction * prepared.support
-        return Encoded(self.add_residual(prepared, self.closed.basis, correction), features, network)
+        network = self.network(member)
+        correction, features = network.encode(fold(prepared.condition))
+        return Encoded(self._corrected(prepared, correction), features, network)
 
     def posterior_mean(self, prepared: Prepared) -> Tensor:
         """(N, T, h, w), the mean over all networks."""
-        means = [self.encode(prepared, member).prepared.mean for member in range(len(self.networks))]
-        return torch.stack(means).mean(0)
+        folded, count = fold(prepared.condition), len(self.networks)
+        # The mean is linear in the correction.
+        corrections = (self.network(member).encode(folded)[0] for member in range(count))
+        mean = next(corrections).float()
+        for correction in corrections:
+            mean = mean + correction if mean.requires_grad else mean.add_(correction)
+        return self._corrected(prepared, mean / count).mean
+
+    def network(self, member: int) -> CompactUNet:
+        """One of its networks."""
+        network = self.networks[member]
+        assert isinstance(network, CompactUNet)
+        return network
+
+    def _corrected(self, prepared: Prepared, folded: Tensor) -> Prepared:
+        correction = unfold(folded).float()
+        if self.config.gated:
+            correction = correction * prepared.support
+        return self.add_residual(prepared, self.closed.basis, correction)
 
     def estimate(self, noisy: Tensor, t: Tensor, alpha_bar: float | Tensor, encoded: Encoded) -> Tensor:
         """ẑ_0 from z_t: the network gives v, which makes its output of unit scale at every t."""
@@ -249,8 +265,12 @@ class Stage(nn.Module):
 
     def add_residual(self, prepared: Prepared, basis: Tensor, components: Tensor) -> Prepared:
         """The mean moved by u·basis·components, of a (T, K) basis and (N, K, h, w); not clipped."""
-        residual = (basis @ components.flatten(2)).reshape(prepared.mean.shape)
-        return prepared._replace(mean=torch.addcmul(prepared.mean, prepared.size, residual))
+        mean, size, values = (each.flatten(2) for each in (prepared.mean, prepared.size, components))
+        moved = torch.empty_like(mean, memory_format=torch.contiguous_format)
+        for part in split(values, 8 * CHUNK):
+            at = (..., part)
+            moved[at] = torch.addcmul(mean[at], size[at], basis @ values[at])
+        return prepared._replace(mean=moved.reshape(prepared.mean.shape))
 
 
 @dataclass(eq=False)
@@ -376,4 +396,6 @@ class SpectralCascade(GrainedNetwork):
 
 
 def _bounded(reflectance: Tensor) -> Tensor:
-    return reflectance.clamp(0.0, REFLECTANCE_LIMIT)
+    """New values between the limits: in place, unless a gradient needs them."""
+    bound = reflectance.clamp if reflectance.requires_grad else reflectance.clamp_
+    return bound(0.0, REFLECTANCE_LIMIT)

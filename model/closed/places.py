@@ -214,9 +214,7 @@ def _standardise(
 def _regressors(closed: ClosedForm, features: Tensor) -> Iterator[Tensor]:
     """(p, 1 + F + M) float64: one, standardised features and kernels, of some pixels at a time."""
     for part in torch.split(features, 8 * CHUNK):
-        raw = part.T[None]
-        standard = closed.standardise(raw[..., None])[..., 0]
-        design = closed.regressors(raw, standard)[0].T.double()
+        design = closed.regressors(part.T).T.double()
         yield torch.cat([torch.ones(len(design), 1, dtype=torch.float64), design], dim=1)
 
 

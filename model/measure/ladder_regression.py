@@ -17,7 +17,7 @@ from spectile.model.diffusion.losses import spectral_loss
 from spectile.model.measure.ladder import rmse
 from spectile.model.measure.ladder_training import BATCH, CROP, STILL, WATCH_SAMPLES, PairSource, padded_image
 from spectile.model.measure.metrics import reliability
-from spectile.model.networks.unet_compact import FOLD, CompactUNet
+from spectile.model.networks.unet_compact import FOLD, CompactUNet, fold, unfold
 
 ANGLE = 0.1
 """Weight of 1 - cos beside the squared error in units of the bands' common deviation."""
@@ -81,7 +81,7 @@ class Backbone(nn.Module):
         prepared = self.stage.closed.prepare(colour_features(rgb))
         network = self.stage.networks[number % len(self.stage.networks)]
         assert isinstance(network, CompactUNet)
-        corrections, _ = network.encode(prepared.condition)
+        corrections = unfold(network.encode(fold(prepared.condition))[0])
         return torch.cat(
             [
                 self.stage.add_residual(prepared, self.stage.closed.basis, correction).mean

@@ -96,6 +96,7 @@ class CompactUNet(Denoiser):
     """Predicts F(x_t, t, condition), from which ``cascade`` forms x̂_0 = √ᾱ·x_t + √(1−ᾱ)·F."""
 
     calls = ("encode", "forward")
+    narrow = ("encode",)
     stride = 8
     """Tiles are folded by 2 and halved twice in the condition branch."""
     reach = 24
@@ -113,8 +114,6 @@ class CompactUNet(Denoiser):
         def blocks(channels: int) -> nn.Sequential:
             return nn.Sequential(*(Block(channels, norm, timed=False) for _ in range(count)))
 
-        self.fold = nn.PixelUnshuffle(FOLD)
-        self.unfold = nn.PixelShuffle(FOLD)
         self.condition_in = nn.Conv2d(config.condition_channels * FOLD**2, wide, 3, padding=1)
         self.condition_half = blocks(wide)
         self.condition_down = nn.Conv2d(wide, deep, 2, stride=2)
@@ -145,30 +144,39 @@ class CompactUNet(Denoiser):
             assert last.bias is not None
             nn.init.zeros_(last.bias)
 
-    def encode(self, condition: Tensor) -> tuple[Tensor, Features]:
-        """The correction (N, T, h, w) for a condition (N, C, h, w), and the features for ``forward``.
+    def encode(self, folded: Tensor) -> tuple[Tensor, Features]:
+        """The correction and the features for ``forward``, for a condition (N, C, h, w).
 
-        h and w are multiples of ``stride``.
+        The condition and the correction are folded, as ``fold`` has it; h and w are multiples of ``stride``.
+        In bfloat16 all of them stay so.
         """
-        folded = self.fold(condition).contiguous(memory_format=torch.channels_last)
         half = self.condition_half(self.condition_in(folded))
         quarter = self.condition_quarter(self.condition_down(half))
         eighth = self.condition_eighth(self.condition_lower(quarter))
         quarter = quarter + _twice(self.condition_raise(eighth))
         half = self.condition_last(half + _twice(self.condition_up(quarter)))
-        correction: Tensor = self.unfold(self.correction(functional.silu(self.norm_mean(half))))
+        correction: Tensor = self.correction(functional.silu(self.norm_mean(half)))
         # The denoiser's gradient does not reach the branch, so the mean is that of a simple regression.
         return correction, (self.feature_half(half.detach()), self.feature_quarter(quarter.detach()))
 
     def forward(self, noisy: Tensor, t: Tensor, features: Features) -> Tensor:
         """F of the noisy components (N, K, h, w) at time steps t (N,); (N, K, h, w) of unit scale."""
         time = self.time(time_features(t))
-        x = self.noise_in(self.fold(noisy).contiguous(memory_format=torch.channels_last))
+        x = self.noise_in(fold(noisy))
         half = self.fine(x + features[0], time)
         quarter = self.coarse(self.down(half) + features[1], time)
         half = self.last(half + _twice(self.up(quarter)), time)
-        out: Tensor = self.unfold(self.out(functional.silu(self.norm_out(half))))
-        return out
+        return unfold(self.out(functional.silu(self.norm_out(half))))
+
+
+def fold(x: Tensor) -> Tensor:
+    """(N, C, h, w) → (N, 4 C, h/2, w/2), channels last: two by two pixels as channels."""
+    return functional.pixel_unshuffle(x, FOLD).contiguous(memory_format=torch.channels_last)
+
+
+def unfold(x: Tensor) -> Tensor:
+    """(N, 4 C, h/2, w/2) → (N, C, h, w), channel by channel in memory: the inverse of ``fold``."""
+    return functional.pixel_shuffle(x.contiguous(), FOLD)
 
 
 def _twice(x: Tensor) -> Tensor:

@@ -225,10 +225,15 @@ class BandsRepeat:
         order = np.argsort(centre)
         one = np.eye(len(centre))[:, order]
         weights = np.array([np.interp(self.bands.centre_nm, centre[order], row) for row in one], np.float32)
-        # Tile by tile and band by band in memory: the blending reads them in that order.
-        spectra = weights.T @ scene.reshape(len(scene), len(centre), -1)
+        # No matrix product: its threads would go on spinning while others write.
+        spectra = np.empty((len(scene), len(self.bands), *scene.shape[2:]), dtype=np.float32)
+        for band, weight in enumerate(weights.T):
+            first, *others = np.flatnonzero(weight)
+            np.multiply(scene[:, first], weight[first], out=spectra[:, band])
+            for other in others:
+                spectra[:, band] += scene[:, other] * weight[other]
         for _ in samples:
-            yield spectra.reshape(len(scene), -1, *scene.shape[2:])
+            yield spectra
 
     def memory(self, tile: int) -> int:
         """Bytes of one batch of spectra."""

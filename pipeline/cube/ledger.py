@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
+import xxhash
+
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.store.base import Storage
 
@@ -107,16 +109,32 @@ def _parse(text: bytes | None) -> Marker | None:
 
 
 def checksum(value: bytes) -> str:
-    """The checksum of an object's bytes: BLAKE2b, 128 bits, hexadecimal."""
+    """The checksum of metadata: BLAKE2b, 128 bits, hexadecimal."""
     return hashlib.blake2b(value, digest_size=16).hexdigest()
 
 
+_XXH3 = "xxh3:"
+
+
+def shard_checksum(value: bytes) -> str:
+    """The checksum of a shard's bytes: XXH3, 128 bits, which takes a thirtieth of the time of BLAKE2b.
+
+    It tells damage from what was written, and is no proof against somebody who wants to deceive.
+    """
+    return f"{_XXH3}{xxhash.xxh3_128_hexdigest(value)}"
+
+
+def is_intact(value: bytes, expected: str) -> bool:
+    """Whether a shard's bytes have a checksum; cubes of before hold those of ``checksum``."""
+    return (shard_checksum(value) if expected.startswith(_XXH3) else checksum(value)) == expected
+
+
 def damaged(storage: Storage, wanted: Mapping[T, Mapping[str, str]]) -> dict[T, list[str]]:
-    """What is wrong with objects, a line each, by owner; undamaged objects are left out.
+    """What is wrong with shards, a line each, by owner; undamaged ones are left out.
 
     Parameters
     ----------
-    wanted : for each owner, such as a block, the checksums of its objects by key.
+    wanted : for each owner, such as a block, the checksums of its shards by key.
     """
 
     def check(item: tuple[T, str, str]) -> str | None:
@@ -124,7 +142,7 @@ def damaged(storage: Storage, wanted: Mapping[T, Mapping[str, str]]) -> dict[T, 
         value = storage.get(key)
         if value is None:
             return f"{key} is missing"
-        if checksum(value) != expected:
+        if not is_intact(value, expected):
             return f"{key} is not as it was written ({len(value)} bytes)"
         return None
 

@@ -94,7 +94,7 @@ def _make(
         for place in region.sources:
             key = region.finer.key(shard_key(spec, *place))
             value = cube.storage.get(key)
-            if value is None or ledger.checksum(value) != known[key]:
+            if value is None or not ledger.is_intact(value, known[key]):
                 raise CubeError(
                     "the cube is damaged", where=f"{cube.storage} {key}",
                     remedy="see spectile verify --repair",

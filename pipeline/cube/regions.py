@@ -122,7 +122,7 @@ class Coarse:
         key = region.level.key(shard_key(self._spec, region.row, region.col))
         with writing(self._cube.storage):
             self._cube.storage.put(key, encoded)
-        return {key: ledger.checksum(encoded)}
+        return {key: ledger.shard_checksum(encoded)}
 
 
 def put_marker(cube: Cube, region: Region, inputs: str, checksums: Mapping[str, str]) -> Made:

@@ -225,7 +225,7 @@ class _Writer:
                 spec, key = cube.arrays[name], shard_key(cube.arrays[name], *place)
                 encoded = encode_shard(self._metadata[own, name], *place, values)
                 cube.storage.put(key, encoded)
-                sums[key] = ledger.checksum(encoded)
+                sums[key] = ledger.shard_checksum(encoded)
                 taken = take_sums(spec.values, values)
                 statistics.append({name: taken} if taken else {})
                 if coarse:

@@ -37,8 +37,10 @@ from spectile.pipeline.product.colour import (
 from spectile.pipeline.product.points import choose_points
 from spectile.pipeline.store.base import Storage, stem
 
-LARGEST_SIDE = 2048
-"""Rows and columns of the pictures at most; larger cubes are averaged down."""
+COG_SIDE = 2048
+"""Rows and columns of the COG at most; larger cubes are averaged down."""
+PNG_SIDE = 1024
+"""The same of each picture in the PNG, which shows them on 800 pixels."""
 
 
 def quicklook_names(name: str) -> tuple[str, str]:
@@ -59,19 +61,28 @@ def write_quicklook(storage: Storage) -> str:
     group: Any = zarr.open_group(storage.zarr(read_only=True), mode="r", use_consolidated=False)
     wavelength = np.asarray(group["wavelength"][:])
     bands, plan = Bands.from_arrays(wavelength, group["fwhm"][:]), load_plan(storage)
-    step = 1
-    while max(group["valid"].shape) > step * LARGEST_SIDE:
-        step *= 2
-    level = group if step == 1 else group[f"{FOLDER}/{step}"]
-    valid = level["valid"][:].astype(bool)
-    colours = _picture(level, true_colour(bands, response_of(plan.settings)), valid, scene_white(plan))
+    natural, white = true_colour(bands, response_of(plan.settings)), scene_white(plan)
     png, cog = quicklook_names(storage.name)
     beside = storage.parent
+    step, level, valid = _level(group, COG_SIDE)
+    colours = _picture(level, natural, valid, white)
     beside.put(cog, _cog(colours, valid, _grid(group, step, valid.shape)))
+    if max(valid.shape) > PNG_SIDE:
+        step, level, valid = _level(group, PNG_SIDE)
+        colours = _picture(level, natural, valid, white)
     note = f"; {ONE_SAMPLE}" if is_one_sample(plan) else ""
     infrared = _picture(level, colour_infrared(bands), valid, None)
     beside.put(png, _png(colours, infrared, valid, _spectra(group, step), wavelength, note))
     return beside.at(png)
+
+
+def _level(group: Any, side: int) -> tuple[int, Any, NDArray[np.bool_]]:
+    """The finest level of at most ``side`` rows and columns: its factor, group and where it is valid."""
+    step = 1
+    while max(group["valid"].shape) > step * side:
+        step *= 2
+    level = group if step == 1 else group[f"{FOLDER}/{step}"]
+    return step, level, level["valid"][:].astype(bool)
 
 
 def _picture(
@@ -104,7 +115,12 @@ def _cog(picture: NDArray[np.uint8], valid: NDArray[np.bool_], grid: Grid) -> by
             plain.write_mask(valid)
         with memory.open() as plain:
             rasterio.shutil.copy(
-                plain, cog.name, driver="COG", compress="DEFLATE", overview_resampling="average"
+                plain,
+                cog.name,
+                driver="COG",
+                compress="DEFLATE",
+                overview_resampling="average",
+                num_threads="ALL_CPUS",
             )
         return bytes(cog.getbuffer())
 
@@ -156,5 +172,6 @@ def _png(
     if spectra:
         plot.legend(title="point", ncols=6, fontsize=9)
     file = BytesIO()
-    figure.savefig(file, format="png")
+    # Pictures are as noisy as photographs: trying harder takes three times as long and gains nothing.
+    figure.savefig(file, format="png", pil_kwargs={"compress_level": 3})
     return file.getvalue()

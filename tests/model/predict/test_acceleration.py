@@ -12,7 +12,7 @@ from spectile.catalog.bands import RGB_CAMERA, VNIR48
 from spectile.catalog.errors import UsageError
 from spectile.catalog.inputs import Batch
 from spectile.model.cascade.cascade import CascadeConfig, SpectralCascade, StageConfig
-from spectile.model.networks.unet_compact import CompactUNet
+from spectile.model.networks.unet_compact import CompactUNet, fold, unfold
 from spectile.model.networks.unet_shared_encoder import SharedEncoderConfig, SharedEncoderUNet
 from spectile.model.predict import acceleration
 from spectile.model.predict.acceleration import accelerate, denoisers, has_bfloat16, resolve_dtype
@@ -121,8 +121,8 @@ def test_a_compiled_network_computes_the_same(monkeypatch: pytest.MonkeyPatch) -
     condition = torch.randn(1, network.config.condition_channels, 16, 16)
 
     def forward() -> Tensor:
-        correction, features = network.encode(condition)
-        return torch.cat([correction, network(state, time, features)], dim=1)
+        correction, features = network.encode(fold(condition))
+        return torch.cat([unfold(correction), network(state, time, features)], dim=1)
 
     with torch.inference_mode():
         expected = forward()

@@ -9,7 +9,15 @@ from typing import ClassVar
 
 import pytest
 
-from spectile.pipeline.cube.ledger import Marker, checksum, damaged, key_of, read_markers, write_marker
+from spectile.pipeline.cube.ledger import (
+    Marker,
+    checksum,
+    damaged,
+    key_of,
+    read_markers,
+    shard_checksum,
+    write_marker,
+)
 from spectile.pipeline.cube.record import RECORD, put_record, read_record
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.geometry.tiling import Block
@@ -61,12 +69,24 @@ def test_shards_are_checked_several_at_once(tmp_path):
     values = {f"valid/c/0/{at}": bytes([at]) for at in range(6)}
     for key, value in values.items():
         LocalStorage(tmp_path).put(key, value)
-    sums = {key: checksum(value) for key, value in values.items()}
+    sums = {key: shard_checksum(value) for key, value in values.items()}
     sums["valid/c/0/1"] = sums["valid/c/0/0"]
     (tmp_path / "valid/c/0/4").unlink()
     first, second = dict(list(sums.items())[:1]), dict(list(sums.items())[1:])
     assert damaged(Together(tmp_path), {"a": first, "b": second}) == {
         "b": ["valid/c/0/1 is not as it was written (1 bytes)", "valid/c/0/4 is missing"]
+    }
+
+
+def test_shards_of_older_cubes_are_checked_by_their_kind_of_checksum(tmp_path):
+    values = {f"valid/c/0/{at}": bytes([at]) for at in range(4)}
+    for key, value in values.items():
+        LocalStorage(tmp_path).put(key, value)
+    sums = {key: checksum(value) for key, value in values.items()}
+    assert damaged(LocalStorage(tmp_path), {"a": sums}) == {}
+    sums["valid/c/0/2"] = sums["valid/c/0/3"]
+    assert damaged(LocalStorage(tmp_path), {"a": sums}) == {
+        "a": ["valid/c/0/2 is not as it was written (1 bytes)"]
     }
 
 
