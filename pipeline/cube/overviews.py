@@ -22,7 +22,7 @@ from spectile.catalog.errors import CubeError
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.cube.record import Cube, finished_blocks, writing
 from spectile.pipeline.cube.regions import Coarse, Made, Region, encoding_of, put_marker, regions_of
-from spectile.pipeline.cube.shards import Shard, read_metadata, shard_key
+from spectile.pipeline.cube.shards import decode_shard, read_metadata, shard_key
 from spectile.pipeline.geometry.levels import Level
 from spectile.pipeline.geometry.tiling import Block
 from spectile.pipeline.plan.arrays import spectral_depths
@@ -99,11 +99,10 @@ def _make(
                     "the cube is damaged", where=f"{cube.storage} {key}",
                     remedy="see spectile verify --repair",
                 )  # fmt: skip
-            shard = Shard(metadata[region.finer][name], *place, value)
-            if name == "valid":
-                valid[place] = shard.read()
-            for part in shard.parts:
-                coarse.add(place, shard.read(part), valid[place], part)
+            for bands, values in decode_shard(metadata[region.finer][name], *place, value):
+                if name == "valid":
+                    valid[place] = values
+                coarse.add(place, values, valid[place], bands)
         checksums.update(coarse.put(metadata[region.level][name]))
     return put_marker(cube, region, wanted[region], checksums)
 

@@ -1,24 +1,23 @@
 """Shards made and read in memory: the bytes of one object, whatever the store.
 
-They are read by zarr, and written here, in threads that no lock of Python's holds up.
+zarr reads them too. Here they are written and read without its event loop, in threads that no lock of
+Python's holds up.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import google_crc32c
 import numpy as np
-import zarr
 from numcodecs import blosc
 from numpy.typing import NDArray
-from zarr.buffer import cpu
-from zarr.storage import MemoryStore
 
 from spectile.pipeline.cube import ledger
 from spectile.pipeline.plan.arrays import ArraySpec
@@ -84,7 +83,7 @@ def encode_shard(metadata: bytes, row: int, col: int, values: NDArray[Any]) -> b
     """
     packing = _packing(metadata)
     sides = packing.shard[-2:]
-    grid = tuple(whole // part for whole, part in zip(packing.shard, packing.chunk, strict=True))
+    grid = packing.grid
     assert all(n <= side for n, side in zip(values.shape[-2:], sides, strict=True)), (row, col)
     index = np.full((*grid, 2), _EMPTY, dtype="<u8")
     pieces, offset = [], 0
@@ -113,12 +112,18 @@ _EMPTY = 2**64 - 1
 class _Packing:
     """How an array's shards are stored."""
 
+    shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fill: int
     shard: tuple[int, ...]
     chunk: tuple[int, ...]
     level: int
     shuffle: int
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Chunks of a shard along each axis."""
+        return tuple(whole // part for whole, part in zip(self.shard, self.chunk, strict=True))
 
     def compress(self, chunk: NDArray[Any]) -> bytes:
         """The bytes of a chunk."""
@@ -136,7 +141,7 @@ def _packing(metadata: bytes) -> _Packing:
     inner, compressor = sharding["configuration"]["codecs"]
     options = compressor["configuration"]
     packing = _Packing(
-        np.dtype(fields["data_type"]), fields["fill_value"],
+        tuple(fields["shape"]), np.dtype(fields["data_type"]), fields["fill_value"],
         tuple(fields["chunk_grid"]["configuration"]["chunk_shape"]),
         tuple(sharding["configuration"]["chunk_shape"]), options["clevel"], _SHUFFLES[options["shuffle"]],
     )  # fmt: skip
@@ -162,39 +167,35 @@ def _codecs(packing: _Packing, shuffle: str) -> tuple[dict[str, Any], dict[str, 
     return as_bytes, compressor, {"name": "sharding_indexed", "configuration": sharding}
 
 
-class Shard:
-    """A shard, decoded part by part."""
+def decode_shard(
+    metadata: bytes, row: int, col: int, value: bytes
+) -> Iterator[tuple[tuple[slice, ...], NDArray[Any]]]:
+    """The values of a shard as far as they lie in the array, some bands at a time.
 
-    def __init__(self, metadata: bytes, row: int, col: int, value: bytes) -> None:
-        objects = {"zarr.json": cpu.Buffer.from_bytes(metadata)}
-        self._array = _open(objects, "r")
-        *lead, rows, cols = self._array.shape
-        objects[_chunk(bool(lead), row, col)] = cpu.Buffer.from_bytes(value)
-        self._at = _slices(row, col, min(SHARD, rows - row * SHARD), min(SHARD, cols - col * SHARD))
-        self.lead: tuple[int, ...] = tuple(lead)
-        """(B,), or () where there are no bands."""
-        self.dtype: np.dtype[Any] = self._array.dtype
-        """Of its values."""
-        self.fill: Any = self._array.fill_value
-        """The value where nothing is written."""
+    Parameters
+    ----------
+    metadata, row, col : as of ``encode_shard``.
+    value : bytes that are known to be a shard's.
 
-    @property
-    def parts(self) -> list[tuple[slice, ...]]:
-        """Bands, a chunk of them each; the whole, (), where there are none."""
-        if not self.lead:
-            return [()]
-        depth = self._array.chunks[0]
-        return [(slice(band, band + depth),) for band in range(0, self.lead[0], depth)]
-
-    def read(self, part: tuple[slice, ...] = ()) -> NDArray[Any]:
-        """The (b, h, w) or (h, w) values of a part, as far as they lie in the array."""
-        return np.asarray(self._array[(*part, *self._at)])
-
-
-def _open(objects: dict[str, Any], mode: Any) -> Any:
-    return zarr.open_array(MemoryStore(objects), mode=mode)
-
-
-def _slices(row: int, col: int, height: int, width: int) -> tuple[slice, slice]:
-    top, left = row * SHARD, col * SHARD
-    return slice(top, top + height), slice(left, left + width)
+    Yields
+    ------
+    The bands, (), where there are none, and their values (b, h, w) or (h, w).
+    """
+    packing = _packing(metadata)
+    *lead, rows, cols = packing.shape
+    height, width = min(SHARD, rows - row * SHARD), min(SHARD, cols - col * SHARD)
+    grid = packing.grid
+    table = np.frombuffer(value[-(16 * math.prod(grid) + 4) : -4], dtype="<u8").reshape(*grid[-3:], 2)
+    depth, side_y, side_x = (1, *packing.chunk)[-3:]
+    bytes_there = memoryview(value)
+    for number, plane in enumerate(table.reshape(-1, *grid[-2:], 2)):
+        bands = slice(number * depth, min((number + 1) * depth, lead[0])) if lead else slice(0, 1)
+        values = np.full((bands.stop - bands.start, height, width), packing.fill, dtype=packing.dtype)
+        for down, right in np.ndindex(plane.shape[:2]):
+            offset, length = map(int, plane[down, right])
+            part = values[:, down * side_y : (down + 1) * side_y, right * side_x : (right + 1) * side_x]
+            if offset != _EMPTY and part.size:
+                chunk = np.frombuffer(blosc.decompress(bytes_there[offset : offset + length]), packing.dtype)
+                within = tuple(slice(0, side) for side in part.shape)
+                part[...] = chunk.reshape(depth, side_y, side_x)[within]
+        yield ((bands,), values) if lead else ((), values[0])

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import zarr
 
 from spectile.catalog.counts import NODATA
 from spectile.pipeline.cube.record import Cube
-from spectile.pipeline.cube.shards import Shard, encode_shard, read_bands, read_metadata, shard_key
+from spectile.pipeline.cube.shards import decode_shard, encode_shard, read_bands, read_metadata, shard_key
 
 
 @pytest.mark.parametrize(("row", "col"), [(0, 0), (1, 2)])
-def test_a_shard_is_read_part_by_part_as_zarr_reads_it(whole: Cube, row: int, col: int) -> None:
+@pytest.mark.parametrize("name", ["reflectance", "valid"])
+def test_a_shard_is_decoded_as_zarr_reads_it(whole: Cube, name: str, row: int, col: int) -> None:
     stored = zarr.open_group(whole.storage.root, mode="r")
-    at = (slice(512 * row, 512 * (row + 1)), slice(512 * col, 512 * (col + 1)))
-    for name, lead in (("reflectance", (6,)), ("valid", ())):
-        key = shard_key(whole.arrays[name], row, col)
-        metadata = read_metadata(whole.storage, f"{name}/zarr.json")
-        shard = Shard(metadata, row, col, whole.storage.get(key) or b"")
-        assert shard.lead == lead
-        expected = stored[name][(..., *at)]  # type: ignore[index]
-        parts = [shard.read(part) for part in shard.parts]
-        assert {each.dtype for each in parts} == {shard.dtype} == {expected.dtype}
-        np.testing.assert_array_equal(np.concatenate(parts), expected)
+    expected = stored[name][..., 512 * row : 512 * (row + 1), 512 * col : 512 * (col + 1)]  # type: ignore[index]
+    value = whole.storage.get(shard_key(whole.arrays[name], row, col)) or b""
+    found = np.zeros_like(expected)
+    for bands, values in decode_shard(read_metadata(whole.storage, f"{name}/zarr.json"), row, col, value):
+        assert values.dtype == expected.dtype
+        found[bands] = values
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_bands_that_do_not_fill_a_chunk_and_chunks_that_are_missing_are_decoded(tmp_path: Path) -> None:
+    # As zarr writes them itself, without those that hold nothing.
+    compressor = zarr.codecs.BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(20, 700, 600), dtype="uint16", chunks=(16, 256, 256),
+        shards=(32, 512, 512), compressors=compressor, fill_value=NODATA,
+    )  # fmt: skip
+    expected = np.full((20, 700, 600), NODATA, dtype=np.uint16)
+    expected[:18, 520:690, 10:300] = np.random.default_rng(0).integers(0, 9000, (18, 170, 290))
+    array[:] = expected
+    metadata, value = ((tmp_path / "a.zarr" / key).read_bytes() for key in ("zarr.json", "c/0/1/0"))
+    parts = list(decode_shard(metadata, 1, 0, value))
+    assert [bands for bands, _ in parts] == [(slice(0, 16),), (slice(16, 20),)]
+    np.testing.assert_array_equal(np.concatenate([values for _, values in parts]), expected[:, 512:, :512])
 
 
 def test_a_shard_at_the_corner_is_encoded_to_the_bytes_that_are_there(whole: Cube) -> None:
@@ -36,9 +52,8 @@ def test_a_shard_at_the_corner_is_encoded_to_the_bytes_that_are_there(whole: Cub
 def test_a_shard_without_a_valid_pixel_is_written_all_the_same(whole: Cube) -> None:
     metadata = read_metadata(whole.storage, "reflectance/zarr.json")
     value = encode_shard(metadata, 1, 2, np.full((6, 88, 76), NODATA, np.uint16))
-    shard = Shard(metadata, 1, 2, value)
-    assert shard.fill == NODATA
-    assert (shard.read(shard.parts[0]) == NODATA).all()
+    ((_, values),) = decode_shard(metadata, 1, 2, value)
+    assert (values == NODATA).all()
     assert len(value) > 100
 
 
