@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -20,8 +21,9 @@ from spectile.catalog.errors import BlockError
 from spectile.catalog.inputs import Batch
 from spectile.pipeline import run
 from spectile.pipeline.block import counted
+from spectile.pipeline.block.counted import count_tiles
 from spectile.pipeline.block.mosaic import Source, batches, read_inputs, stack_tiles
-from spectile.pipeline.block.predict import Predictor
+from spectile.pipeline.block.predict import Predictor, calls_of
 from spectile.pipeline.cube import ledger, regions, write
 from spectile.pipeline.cube.ledger import Marker
 from spectile.pipeline.cube.record import Cube
@@ -64,11 +66,11 @@ class Bare:
     """Whole tiles of a pass; one that is cut at the scene's border counts as far as it goes."""
 
     def run(self) -> Clocked:
-        """What a pass over the tiles, one sample each, takes."""
+        """What a pass over the tiles, one sample each, takes: as counts, if it reduces them itself."""
         clock = Clock()
-        for batch in self.batches:
-            for _ in self.predictor.predict(batch, range(1)):
-                pass
+        whole = slice(None), slice(None)
+        with ThreadPoolExecutor(calls_of(self.predictor)) as device:
+            list(device.map(lambda batch: count_tiles(self.predictor, batch, 1, (), whole), self.batches))
         return clock.read(self.tiles)
 
 

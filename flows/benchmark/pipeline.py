@@ -23,6 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+from spectile.catalog.choices import Device
 from spectile.catalog.errors import SpectileError, UsageError
 from spectile.catalog.sizes import width_by_height
 from spectile.flows.benchmark.model import machine, spread
@@ -80,6 +81,8 @@ class PipelineBenchmark:
     """What is measured; None is all."""
     repeats: int = 3
     """Rounds; in each, everything that is compared takes its turn."""
+    device: Device = "auto"
+    """Where the network runs."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -182,7 +185,7 @@ class _Bench:
         job = SceneSettings(
             scene=str(scene), out=str(self.folder / "run" / "cube.zarr"), model=model or asked.model,
             radiometry="display",
-            steps=None if model else asked.steps, block=asked.block,
+            steps=None if model else asked.steps, block=asked.block, device=asked.device,
         )  # fmt: skip
         return replace(job, **changes)
 

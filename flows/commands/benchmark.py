@@ -57,6 +57,7 @@ def benchmark_pipeline(
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; the median is reported.")] = 3,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write every figure as JSON.")
     ] = None,
@@ -70,7 +71,7 @@ def benchmark_pipeline(
 
     check_json(json_file, model, model)
     in_lines()
-    settings = measures.PipelineBenchmark(model, steps, size, large, block, only, repeats)
+    settings = measures.PipelineBenchmark(model, steps, size, large, block, only, repeats, device)
     with stoppable():
         facts = measures.benchmark_pipeline(settings, announce=LOG.info)
     print(*shown.heading(facts), sep="\n", end="\n\n")

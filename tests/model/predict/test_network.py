@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,19 @@ def test_predictions_have_the_promised_shape_type_and_range(predictor: NetworkPr
     assert np.isfinite(cube).all()
     assert cube.min() >= 0.0
     assert cube.max() <= 1.6
+
+
+def test_calls_at_once_count_what_calls_in_turn_do(predictor: NetworkPredictor) -> None:
+    # As on an accelerator, which takes two at a time.
+    batches = [batch_of(scene_of(), [(0, at), (32, at)], 64) for at in (0, 16, 48)]
+    cut = slice(8, 56), slice(8, 56)
+    layers: tuple[Layer, ...] = ("sd",)
+    in_turn = [predictor.count(batch, 2, layers, cut) for batch in batches]
+    with ThreadPoolExecutor(2) as pool:
+        at_once = list(pool.map(lambda batch: predictor.count(batch, 2, layers, cut), batches * 2))
+    for (counts, finite), (expected, known) in zip(at_once, in_turn * 2, strict=True):
+        assert np.array_equal(finite, known)
+        assert all(np.array_equal(counts[part], expected[part]) for part in ("mean", "sd"))
 
 
 def test_beyond_its_reach_nothing_changes_by_a_stored_count(predictor: NetworkPredictor) -> None:
