@@ -19,13 +19,12 @@ from spectile.catalog.bands import Bands, coarse_indices
 from spectile.catalog.errors import UsageError
 from spectile.catalog.fields import Count, Depth, Finite, Members, Steps, Width
 from spectile.model.closed.closed_form import (
-    CHUNK,
     COLOUR_FEATURES,
     ClosedForm,
     Coefficients,
     Prepared,
+    add_scaled,
     colour_features,
-    split,
 )
 from spectile.model.closed.spectra import components
 from spectile.model.diffusion.grain import white_grain
@@ -265,12 +264,8 @@ class Stage(nn.Module):
 
     def add_residual(self, prepared: Prepared, basis: Tensor, components: Tensor) -> Prepared:
         """The mean moved by u·basis·components, of a (T, K) basis and (N, K, h, w); not clipped."""
-        mean, size, values = (each.flatten(2) for each in (prepared.mean, prepared.size, components))
-        moved = torch.empty_like(mean, memory_format=torch.contiguous_format)
-        for part in split(values, 8 * CHUNK):
-            at = (..., part)
-            moved[at] = torch.addcmul(mean[at], size[at], basis @ values[at])
-        return prepared._replace(mean=moved.reshape(prepared.mean.shape))
+        residual = (basis @ components.flatten(2)).reshape(prepared.mean.shape)
+        return prepared._replace(mean=add_scaled(prepared.mean, prepared.size, residual))
 
 
 @dataclass(eq=False)

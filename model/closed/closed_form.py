@@ -27,7 +27,7 @@ SCATTER_ITERATIONS = 20
 LEAST_PENALTY = 1e-5
 """Where there is nothing to choose by, as of the pixels of one image."""
 COLOUR_FEATURES = 19
-CHUNK = 2048
+CHUNK = 4096
 """Pixels whose kernel features are computed at once: they stay in the cache."""
 NEIGHBOURS = 6
 """A kernel is as wide as its centre is from this many others …"""
@@ -241,7 +241,7 @@ class ClosedForm(nn.Module):
         for n in range(len(features)):
             weight = self.weight if given is None else given.weight[n]
             bias = self.bias if given is None else given.bias[n]
-            for part in split(features):
+            for part in _split(features):
                 raw = features[n, :, part]
                 standard = self.standardise(raw[None])[0]
                 known = _product(weight[:, :count], _last(standard))[0, :, 0] + bias[:, None]
@@ -255,7 +255,7 @@ class ClosedForm(nn.Module):
         kernel, raw = self._kernel(), features.flatten(2)
         near = [
             torch.stack([_kernels(kernel, self._terms(image))[0, :, 0].amax(0) for image in raw[..., part]])
-            for part in split(raw)
+            for part in _split(raw)
         ]
         return torch.cat(near, dim=1).reshape(-1, 1, *features.shape[2:])
 
@@ -302,11 +302,17 @@ def _product(weight: Tensor, values: Tensor) -> Tensor:
     return (weight @ values[0, :, 0])[None, :, None]
 
 
-def split(pixels: Tensor, size: int = CHUNK) -> list[slice]:
+def add_scaled(mean: Tensor, size: Tensor, residual: Tensor) -> Tensor:
+    """Mean + size · residual, in the place of the residual unless a gradient needs it."""
+    kept = any(value.requires_grad for value in (mean, size, residual))
+    return torch.addcmul(mean, size, residual, out=None if kept else residual)
+
+
+def _split(pixels: Tensor) -> list[slice]:
     """(…, P) some at a time: on a CPU as many as stay in its cache, elsewhere all of an image."""
     count = pixels.shape[-1]
-    step = size if pixels.device.type == "cpu" else max(count, 1)
-    return [slice(at, at + step) for at in range(0, count, step)]
+    size = CHUNK if pixels.device.type == "cpu" else max(count, 1)
+    return [slice(at, at + size) for at in range(0, count, size)]
 
 
 def scatter(residual: Tensor) -> Tensor:

@@ -213,14 +213,14 @@ def _standardise(
 
 def _regressors(closed: ClosedForm, features: Tensor) -> Iterator[Tensor]:
     """(p, 1 + F + M) float64: one, standardised features and kernels, of some pixels at a time."""
-    for part in torch.split(features, 8 * CHUNK):
+    for part in torch.split(features, 2 * CHUNK):
         design = closed.regressors(part.T).T.double()
         yield torch.cat([torch.ones(len(design), 1, dtype=torch.float64), design], dim=1)
 
 
 def _moments(closed: ClosedForm, features: Tensor, spectra: Tensor) -> Moments:
     sums = None
-    parts = torch.split(spectra.double(), 8 * CHUNK)
+    parts = torch.split(spectra.double(), 2 * CHUNK)
     for x, y in zip(_regressors(closed, features), parts, strict=True):
         part = Moments(x.T @ x, x.T @ y, y.square().sum(0))
         sums = part if sums is None else sums.added(part, 1.0)
@@ -299,7 +299,7 @@ def _describe_residual(
         residual = (group.spectra.double() - fitted) * (group.known > 0)
         residuals[group.name] = residual
         length = residual.norm(dim=1, keepdim=True) / math.sqrt(float(group.known.sum()) / len(group.known))
-        parts = torch.split(length, 8 * CHUNK)
+        parts = torch.split(length, 2 * CHUNK)
         products = [design.T @ part for design, part in zip(designs, parts, strict=True)]
         cross += group.share * torch.stack(products).sum(0) / len(length)
         mean_length += group.share * float(length.mean())
