@@ -244,19 +244,16 @@ class ClosedForm(nn.Module):
             for part in _split(features):
                 raw = features[n, :, part]
                 standard = self.standardise(raw[None])[0]
-                known = _product(weight[:, :count], _last(standard))[0, :, 0] + bias[:, None]
+                known = _product(weight[:, :count], _images(standard))
                 if len(kernel):
-                    kernels = _kernels(kernel, self._terms(raw))
-                    known += _product(weight[:, count:], kernels)[0, :, 0]
+                    known = known + _product(weight[:, count:], _kernels(kernel, self._terms(raw)))
+                known = _pixels(known, raw.shape[1]) + bias[:, None]
                 yield standard, torch.cat([known[:-1], known[-1:].clamp(*SIZE_LIMITS)]), values[n, :, part]
 
     def support(self, features: Tensor) -> Tensor:
         """(N, 1, h, w) the largest kernel at features (N, F, h, w): one at training colours, zero far off."""
         kernel, raw = self._kernel(), features.flatten(2)
-        near = [
-            torch.stack([_kernels(kernel, self._terms(image))[0, :, 0].amax(0) for image in raw[..., part]])
-            for part in _split(raw)
-        ]
+        near = [torch.stack([self._near(kernel, image) for image in raw[..., part]]) for part in _split(raw)]
         return torch.cat(near, dim=1).reshape(-1, 1, *features.shape[2:])
 
     def regressors(self, features: Tensor) -> Tensor:
@@ -264,7 +261,13 @@ class ClosedForm(nn.Module):
         standard = self.standardise(features[None])[0]
         if not len(self.kernel_bias):
             return standard
-        return torch.cat([standard, _kernels(self._kernel(), self._terms(features))[0, :, 0]])
+        return torch.cat(
+            [standard, _pixels(_kernels(self._kernel(), self._terms(features)), features.shape[1])]
+        )
+
+    def _near(self, kernel: Tensor, features: Tensor) -> Tensor:
+        """(P,) the largest kernel at features (F, P)."""
+        return _pixels(_kernels(kernel, self._terms(features)), features.shape[1]).amax(0)
 
     def _terms(self, features: Tensor) -> Tensor:
         """(4 C + 1, P) what the kernels' exponents are linear in, from features (F, P)."""
@@ -278,28 +281,43 @@ class ClosedForm(nn.Module):
 
 
 def _kernels(kernel: Tensor, terms: Tensor) -> Tensor:
-    """(1, kernels, 1, P) of terms (4 C + 1, P)."""
-    exponent = _product(kernel, _last(terms))
+    """The kernels at terms (4 C + 1, P), as images."""
+    exponent = _product(kernel, _images(terms))
     # Rounding may lift an exponent above its bound of zero.
     if exponent.requires_grad:
         return exponent.clamp(FAINTEST, 0.0).exp()
     return exponent.clamp_(FAINTEST, 0.0).exp_()  # in place: a copy would take as long as the product
 
 
-def _last(values: Tensor) -> Tensor:
-    """(C, P) as an image (1, C, 1, P), channels last in memory."""
-    return values[None, :, None].contiguous(memory_format=torch.channels_last)
-
-
-def _product(weight: Tensor, values: Tensor) -> Tensor:
-    """(1, T, 1, P) weight (T, C) · values (1, C, 1, P).
+def _product(weight: Tensor, images: Tensor) -> Tensor:
+    """Weight (T, C) · each pixel of images (N, C, 1, w).
 
     On a CPU as a convolution over one pixel, which takes half of the time that a matrix product does on AMD
     processors. On CUDA it would be rounded to TF32.
     """
-    if values.device.type == "cpu":
-        return functional.conv2d(values, weight[:, :, None, None])
-    return (weight @ values[0, :, 0])[None, :, None]
+    if images.device.type == "cpu":
+        return functional.conv2d(images, weight[:, :, None, None])
+    return (weight @ images[0, :, 0])[None, :, None]
+
+
+WIDTH = 64
+LEAST_IMAGES = 16
+"""With fewer images, whether torch takes another way to multiply hangs on its number of threads."""
+
+
+def _images(values: Tensor) -> Tensor:
+    """(C, P) as images (N, C, 1, w), on a CPU LEAST_IMAGES or more and channels last; pixels are added."""
+    if values.device.type != "cpu":
+        return values[None, :, None]
+    channels, count = values.shape
+    added = max(-count % WIDTH, LEAST_IMAGES * WIDTH - count)
+    padded = functional.pad(values.T, (0, 0, 0, added))
+    return padded.reshape(-1, 1, WIDTH, channels).permute(0, 3, 1, 2)
+
+
+def _pixels(images: Tensor, count: int) -> Tensor:
+    """(C, P) the first P pixels of images (N, C, 1, w)."""
+    return images.permute(1, 0, 2, 3).flatten(1)[:, :count]
 
 
 def add_scaled(mean: Tensor, size: Tensor, residual: Tensor) -> Tensor:
