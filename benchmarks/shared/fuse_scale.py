@@ -39,6 +39,8 @@ def scale(sides: list[int], *, bands: int, model: str, folder: Path | None) -> d
     folder : where scenes and cubes are while they are needed; None takes the system's.
     """
     found: dict[str, Any] = {}
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     for side in sides:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             command = [sys.executable, "-m", "shared.fuse_scale", place, str(side), str(bands), model]
