@@ -227,11 +227,11 @@ def time_block(
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let blocks be written by one thread, so that times of parts add up."""
-    before, write.MOST_THREADS = write.MOST_THREADS, 1
+    before, write.MOST_THREADS, write.MOST_BLENDED = (write.MOST_THREADS, write.MOST_BLENDED), 1, 1
     try:
         yield
     finally:
-        write.MOST_THREADS = before
+        write.MOST_THREADS, write.MOST_BLENDED = before
 
 
 def time_raw_write(cube: Path, place: Path, block: int) -> float:

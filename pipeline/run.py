@@ -95,7 +95,7 @@ def process_run(
     with (
         ThreadPoolExecutor(1, "read") as reader,
         ThreadPoolExecutor(1, "write") as writer,
-        encoding_threads() as encoders,
+        encoding_threads(cube.plan) as encoders,
         ThreadPoolExecutor(calls_of(predictor), "predict") as device,
         _Run(
             cube,

@@ -202,7 +202,7 @@ def plan_pairs(report: Mapping[str, Any]) -> dict[str, object]:
         "tiles": f"{plan['tiles'] - plan['tiles_masked']} of {plan['tile']} px, halo {plan['halo']} px",
         "blocks": f"{plan['blocks']} of {plan['block']} px{empty}",
         "redundancy": f"{plan['redundancy']:.2f} pixels computed for each pixel written",
-        "output": f"{size(plan['output_bytes'])} before compression",
+        "output": f"{size(plan['output_bytes'])} before compression, by {plan['threads']} thread(s)",
         "peak memory": size(plan["peak_memory_bytes"]),
         "hours": "unknown" if hours is None else f"{hours:.3g} ({duration(hours * 3600)}), as timed here",
     }

@@ -40,6 +40,7 @@ from spectile.pipeline.cube.record import (
     read_record,
     read_status,
 )
+from spectile.pipeline.cube.write import writing_threads
 from spectile.pipeline.geometry.grid import Window
 from spectile.pipeline.line.source import LineSource
 from spectile.pipeline.pair.source import Pair
@@ -242,11 +243,12 @@ def _plan_run(
         endmembers,
     )
     channels = input_channels(predictor.inputs)
-    plan = draft if settings.block else _with_block(Workload(draft, channels, resident), settings)
+    threads = writing_threads(draft)
+    plan = draft if settings.block else _with_block(Workload(draft, channels, resident, threads), settings)
     seconds = like.seconds_per_tile if like is not None else None
     if dry and seconds is None:
         seconds = predictors.time_tile(predictor, tiling.tile)
-    workload = Workload(plan, channels, resident)
+    workload = Workload(plan, channels, resident, threads)
     overlapped = workload.overlaps(settings.memory)
     estimate = workload.estimate(overlapped=overlapped, seconds_per_tile=seconds)
     return Prepared(settings, source, predictor, plan, estimate, crew)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -134,7 +134,7 @@ def write_block(
     StoreError : the store cannot be written, e.g. the disk is full.
     """
     with writing(cube.storage, block), ExitStack() as stack:
-        pool = encoders or stack.enter_context(encoding_threads())
+        pool = encoders or stack.enter_context(encoding_threads(cube.plan))
         checksums, statistics = _Writer(cube, block, mosaic, source).write(pool)
         marker = ledger.Marker(
             digest=cube.plan.digest_of(block),
@@ -151,13 +151,21 @@ def write_block(
     return marker
 
 
-MOST_THREADS = 4
-"""Shards of a block that are made at once at most."""
+MOST_THREADS = 16
+"""Shards of a block that are made at once at most: all of the largest block …"""
+MOST_BLENDED = 4
+"""… or some, where each is rounded from samples in numbers of its own."""
 
 
-def encoding_threads() -> ThreadPoolExecutor:
-    """Threads that make shards: one a core, up to MOST_THREADS."""
-    return ThreadPoolExecutor(min(MOST_THREADS, len(os.sched_getaffinity(0))), "encode")
+def writing_threads(plan: Plan) -> int:
+    """How many shards are made at once: one a core, as far as there are shards or memory for it."""
+    most = MOST_BLENDED if plan.tiling.ramp else MOST_THREADS
+    return min(most, len(os.sched_getaffinity(0)))
+
+
+def encoding_threads(plan: Plan) -> ThreadPoolExecutor:
+    """Threads that make shards."""
+    return ThreadPoolExecutor(writing_threads(plan), "encode")
 
 
 Place = tuple[int, int]
@@ -188,17 +196,16 @@ class _Writer:
         # the digest of what they were made from.
         void_made(cube.storage, [region for level in self._regions for region in level.values()])
         first = self._regions[0] if self._regions else {}
-        alone = [place for place in self._shards if (place[0] // 2, place[1] // 2) not in first]
         own: dict[str, str] = {}
         statistics: list[dict[str, Sums]] = []
-        jobs: list[tuple[Region | None, Sequence[Place]]] = [(None, [place]) for place in alone]
-        jobs += [(region, region.sources) for region in first.values()]
-        coarse: dict[Place, dict[str, Coarse]] = {}
-        for (region, _), (sums, parts, made) in zip(jobs, pool.map(self._write_shards, jobs), strict=True):
+        coarse = {
+            place: {name: Coarse(cube, region, spec) for name, spec in cube.arrays.items()}
+            for place, region in first.items()
+        }
+        work = partial(self._write_shard, coarse=coarse)
+        for sums, parts in pool.map(work, self._shards):
             own.update(sums)
-            statistics += parts
-            if region is not None:
-                coarse[region.row, region.col] = made
+            statistics.append(parts)
         known = own
         for number, regions in enumerate(self._regions):
             if number:
@@ -208,29 +215,30 @@ class _Writer:
             known = dict(item for sums in pool.map(finish, regions.values()) for item in sums.items())
         return own, statistics
 
-    def _write_shards(
-        self, job: tuple[Region | None, Sequence[Place]]
-    ) -> tuple[dict[str, str], list[dict[str, Sums]], dict[str, Coarse]]:
-        """Write some shards of all arrays, and reduce them for the region that they make, if any."""
-        region, places = job
+    def _write_shard(
+        self, place: Place, *, coarse: Mapping[Place, Mapping[str, Coarse]]
+    ) -> tuple[dict[str, str], dict[str, Sums]]:
+        """Write a shard of all arrays, and reduce it into the region that it is a source of, if any.
+
+        Each shard has its own part of a region, so that they can be made at once.
+        """
         cube, own = self._cube, self._cube.plan.levels[0]
         sums: dict[str, str] = {}
-        statistics: list[dict[str, Sums]] = []
-        coarse = {} if region is None else {n: Coarse(cube, region, s) for n, s in cube.arrays.items()}
-        for place in places:
-            shard = Window(place[0] * SHARD, place[1] * SHARD, SHARD, SHARD).intersection(self._at)
-            part = shard.relative_to(self._at).slices
-            valid = self._mosaic.valid[part].view(np.uint8)
-            for name, values in _values(cube, self._mosaic, self._source, part):
-                spec, key = cube.arrays[name], shard_key(cube.arrays[name], *place)
-                encoded = encode_shard(self._metadata[own, name], *place, values)
-                cube.storage.put(key, encoded)
-                sums[key] = ledger.shard_checksum(encoded)
-                taken = take_sums(spec.values, values)
-                statistics.append({name: taken} if taken else {})
-                if coarse:
-                    coarse[name].add(place, values, valid)
-        return sums, statistics, coarse
+        statistics: dict[str, Sums] = {}
+        region = coarse.get((place[0] // 2, place[1] // 2), {})
+        shard = Window(place[0] * SHARD, place[1] * SHARD, SHARD, SHARD).intersection(self._at)
+        part = shard.relative_to(self._at).slices
+        valid = self._mosaic.valid[part].view(np.uint8)
+        for name, values in _values(cube, self._mosaic, self._source, part):
+            spec, key = cube.arrays[name], shard_key(cube.arrays[name], *place)
+            encoded = encode_shard(self._metadata[own, name], *place, values)
+            cube.storage.put(key, encoded)
+            sums[key] = ledger.shard_checksum(encoded)
+            if taken := take_sums(spec.values, values):
+                statistics[name] = taken
+            if region:
+                region[name].add(place, values, valid)
+        return sums, statistics
 
     def _finish(
         self, region: Region, *, known: Mapping[str, str], coarse: Mapping[Place, Mapping[str, Coarse]]

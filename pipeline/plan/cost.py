@@ -35,6 +35,8 @@ class Workload:
     """Numbers that are read for each pixel of the cube; see ``input_channels``."""
     predictor_bytes: int = 0
     """Peak memory of the predictor and the open scenes."""
+    threads: int = 1
+    """Shards that are made at once."""
 
     def block_bytes(self, block: int, window: Window, *, overlapped: bool = False) -> int:
         """Bytes that a block of a window holds at its peak: what it reads, sums, what is being written.
@@ -60,8 +62,8 @@ class Workload:
         depth = max(spectral_depths(count)[1] for count in (plan.bands, len(plan.endmembers) or 1))
         strip = min(SHARD, height) * width * depth * (20 if plan.layers else 12)
         if counted:
-            # Three calls' counts, and what the writing threads hold: overviews, a third of the block.
-            strip = ceil((3 * tiling.core**2 + pixels / 3) * deep)
+            # Three calls' counts, a shard for each writing thread, and overviews, a third of the block.
+            strip = ceil(((3 + self.threads) * tiling.core**2 + pixels / 3) * deep)
         if not overlapped or window.size == pixels:
             return read + sums + strip
         # Tiles across a border reach no further than this beyond it. One row of them is in memory twice:
@@ -132,6 +134,7 @@ class Workload:
             output_bytes=pixels * self.pixel_bytes,
             peak_memory_bytes=self.peak_bytes(plan.block, overlapped=overlapped),
             overlapped=overlapped,
+            threads=self.threads,
             hours=None if seconds_per_tile is None else computed * plan.samples * seconds_per_tile / 3600,
         )
 
@@ -166,5 +169,7 @@ class Estimate:
     overlapped: bool
     """Whether the next block is read and the last one written while one is predicted, and tiles that two
     blocks share are kept."""
+    threads: int
+    """Shards that are compressed and written at once."""
     hours: float | None
     """Time of the network, if it was measured."""

@@ -1,6 +1,8 @@
 """Blocks are written whole, and again to the same bytes, whatever was there."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from spectile.pipeline.block.mosaic import Mosaic
 from spectile.pipeline.cube.finish import finalise
 from spectile.pipeline.cube.record import finished_blocks, is_laid_out, open_cube, read_status, shard_keys
 from spectile.pipeline.cube.verify import inspect_cube, verify_cube
-from spectile.pipeline.cube.write import create_cube, write_block
+from spectile.pipeline.cube.write import create_cube, write_block, writing_threads
 from spectile.pipeline.geometry.grid import Grid, Window
 from spectile.pipeline.geometry.tiling import Tiling
 from spectile.pipeline.plan.plan import Plan
@@ -37,6 +39,27 @@ def test_the_same_block_written_twice_gives_the_same_bytes(cube):
     before = [cube.storage.get(key) for key in keys]
     write_block(cube, block, content(block.window))
     assert [cube.storage.get(key) for key in keys] == before
+
+
+def test_a_block_with_its_overviews_has_the_same_bytes_with_any_number_of_threads(tmp_path):
+    plan = Plan(Grid((1100, 1300), NORTH_UP, UTM), Window(0, 0, 1100, 1300), Tiling((1100, 1300)), 2048,
+                len(BANDS), 1, (), {"seed": 0})  # fmt: skip
+    (block,) = plan.blocks
+    found = []
+    for threads in (1, 8):
+        cube = create_cube(open_storage(tmp_path / f"{threads}.zarr"), plan, BANDS)
+        with ThreadPoolExecutor(threads) as pool:
+            write_block(cube, block, content(block.window), encoders=pool)
+        keys = [key for key in cube.storage.walk() if "/c/" in key or "overview-" in key]
+        found.append({key: cube.storage.get(key) for key in keys})
+    assert {"overviews/4/valid/c/0/0", "overviews/4/reflectance/c/0/0/0"} <= found[0].keys()
+    assert found[0] == found[1]
+
+
+def test_threads_that_write_are_as_many_as_cores_unless_each_needs_much(cube, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(12))
+    counted = replace(cube.plan, tiling=replace(cube.plan.tiling, blend=0))
+    assert (writing_threads(cube.plan), writing_threads(counted)) == (4, 12)
 
 
 @pytest.mark.parametrize("puts", [0, 1, 2, 3, 6])
