@@ -39,8 +39,8 @@ from spectile.pipeline.store.base import Storage, stem
 
 COG_SIDE = 2048
 """Rows and columns of the COG at most; larger cubes are averaged down."""
-PNG_SIDE = 1024
-"""The same of each picture in the PNG, which shows them on 800 pixels."""
+PNG_SIDE = 1536
+"""The same of each picture in the PNG, which shows them on up to 700 pixels: a halved one has more."""
 
 
 def quicklook_names(name: str) -> tuple[str, str]:
