@@ -29,7 +29,7 @@ from spectile.flows.benchmark.model import machine
 from spectile.flows.run.execute import start_cube
 from spectile.flows.run.planning import prepare
 from spectile.flows.run.settings import SceneSettings
-from spectile.pipeline.benchmark import write_scene
+from spectile.pipeline.benchmark import Unwatched, write_scene
 from spectile.pipeline.block.predict import BandsRepeat
 from spectile.pipeline.run import process_run
 
@@ -71,17 +71,6 @@ class StandIn(BandsRepeat):
         return made
 
 
-class _Unwatched:
-    def tiles(self, count: int) -> None:
-        pass
-
-    def done(self, *_: object) -> None:
-        pass
-
-    def failed(self, block: object, error: Exception) -> None:
-        raise error
-
-
 def measure(scene: Path, bands: int, samples: int, folder: Path) -> dict[str, float]:
     """The device's share of the time of blocks, and pixels a second."""
     predictor = StandIn(Bands.evenly_spaced(400, 1000, bands))
@@ -94,7 +83,7 @@ def measure(scene: Path, bands: int, samples: int, folder: Path) -> dict[str, fl
         assert predictor.made.shape[2:] >= (prepared.plan.tiling.core,) * 2  # made before the clock runs
         start = time.perf_counter()
         process_run(
-            cube, cube.plan.blocks, sources=prepared.sources, predictor=predictor, watch=_Unwatched(),
+            cube, cube.plan.blocks, sources=prepared.sources, predictor=predictor, watch=Unwatched(),
             overlapped=prepared.estimate.overlapped,
         )  # fmt: skip
         seconds = time.perf_counter() - start

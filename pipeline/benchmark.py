@@ -166,14 +166,17 @@ def _generating(
     return run
 
 
-class _Unwatched:
+class Unwatched:
+    """A run's ``Watch`` that looks at nothing; a block that fails ends the run."""
+
     def tiles(self, count: int) -> None:
-        pass
+        """Nothing."""
 
     def done(self, block: Block, marker: Marker, seconds: float) -> None:
-        pass
+        """Nothing."""
 
     def failed(self, block: Block, error: BlockError) -> None:
+        """The error."""
         raise error
 
 
@@ -206,7 +209,7 @@ def time_block(
     ) as spent:  # fmt: skip
         start = clock()
         run.process_run(
-            cube, [block], sources=sources, predictor=predictor, watch=_Unwatched(), overlapped=False
+            cube, [block], sources=sources, predictor=predictor, watch=Unwatched(), overlapped=False
         )
         whole = clock() - start
     (_, block_call), (_, network_call) = making

@@ -16,7 +16,7 @@ from spectile.flows.evaluation.protocols import read_counts
 from spectile.pipeline.files.opening import open_raster
 from spectile.pipeline.files.untrusted import reading_file
 from spectile.pipeline.spectra.formats import kind_of
-from spectile.pipeline.spectra.hyperspectral import AS_STORED, read_bands, read_file, read_hyperspectral
+from spectile.pipeline.spectra.hyperspectral import AS_STORED, hyperspectral_of, read_bands, read_file
 
 
 class Scenes(NamedTuple):
@@ -42,17 +42,16 @@ def read_scenes(protocol: FusionProtocol, data: Path, wavelengths: Path | None) 
     if kind_of(data) == "matlab" and (protocol.bands or wavelengths):
         known = protocol.bands or (len(read_bands(wavelengths)),) if wavelengths else protocol.bands
         return Scenes([read_counts(data, *known)], None)
+    raw = read_file(data, AS_STORED)
     if not protocol.bands:
         given = None if wavelengths is None else read_bands(wavelengths)
-        stated = read_file(data, AS_STORED).scale is not None
-        scene = read_hyperspectral(data, bands=given, scale=1.0)
+        scene = hyperspectral_of(raw, data.name, bands=given, scale=1.0)
         if not scene.valid.all():
             raise SceneError(
                 "the protocol needs a scene without masked pixels", where=data.name,
                 got=f"{1.0 - scene.valid.mean():.1%} masked", remedy="cut the scene to where all is valid",
             )  # fmt: skip
-        return Scenes([scene.cube], scene.bands, stated)
-    raw = read_file(data, AS_STORED)
+        return Scenes([scene.cube], scene.bands, raw.scale is not None)
     if len(raw.counts) not in protocol.bands:
         raise SceneError(
             "not the protocol's scene", where=data.name, got=f"{len(raw.counts)} bands",

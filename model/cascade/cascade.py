@@ -23,7 +23,7 @@ from spectile.model.closed.closed_form import (
     ClosedForm,
     Coefficients,
     Prepared,
-    add_scaled,
+    add_residual,
     colour_features,
 )
 from spectile.model.closed.spectra import components
@@ -264,8 +264,7 @@ class Stage(nn.Module):
 
     def add_residual(self, prepared: Prepared, basis: Tensor, components: Tensor) -> Prepared:
         """The mean moved by u·basis·components, of a (T, K) basis and (N, K, h, w); not clipped."""
-        residual = (basis @ components.flatten(2)).reshape(prepared.mean.shape)
-        return prepared._replace(mean=add_scaled(prepared.mean, prepared.size, residual))
+        return prepared._replace(mean=add_residual(prepared.mean, prepared.size, basis, components))
 
 
 @dataclass(eq=False)

@@ -320,8 +320,10 @@ def _pixels(images: Tensor, count: int) -> Tensor:
     return images.permute(1, 0, 2, 3).flatten(1)[:, :count]
 
 
-def add_scaled(mean: Tensor, size: Tensor, residual: Tensor) -> Tensor:
-    """Mean + size · residual, in the place of the residual unless a gradient needs it."""
+def add_residual(mean: Tensor, size: Tensor, basis: Tensor, components: Tensor) -> Tensor:
+    """Mean (N, T, h, w) + size (N, 1, h, w) · basis (T, K) · components (N, K, h, w); not clipped."""
+    residual = (basis @ components.flatten(2)).reshape(mean.shape)
+    # In the place of the residual, unless a gradient needs it.
     kept = any(value.requires_grad for value in (mean, size, residual))
     return torch.addcmul(mean, size, residual, out=None if kept else residual)
 

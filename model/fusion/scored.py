@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from spectile.catalog.bands import FWHM_PER_SIGMA, Bands
+from spectile.catalog.counts import Moments
 from spectile.catalog.inputs import Batch, Raster
 from spectile.model.data.degrade import Border, Sampling, coarsen, degrade
 from spectile.model.fusion.estimate import estimate_pair
@@ -218,11 +219,9 @@ def cover_of(truth: Floats, samples: Iterable[NDArray[np.float32]], calibration:
     samples : (B, H, W) each, two or more.
     calibration : (3, B) of a pair.
     """
-    mean, squares, count = np.zeros_like(truth), np.zeros_like(truth), 0
-    for count, sample in enumerate(samples, 1):  # Welford's recursion
-        apart = sample - mean
-        mean += apart / count
-        squares += apart * (sample - mean)
-    spread = np.sqrt(squares / (count - 1) * (1.0 + 1.0 / count))
-    low, high = (mean + side[:, None, None] * spread for side in calibration[1:])
+    moments: Moments[Floats] = Moments()
+    for sample in samples:
+        moments.add(sample.astype(np.float64))
+    spread = moments.deviation() * math.sqrt(1.0 + 1.0 / moments.samples)
+    low, high = (moments.mean() + side[:, None, None] * spread for side in calibration[1:])
     return float(((truth >= low) & (truth <= high)).mean())

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from spectile.catalog.inputs import InputSpec
-from spectile.model.closed.closed_form import ClosedForm, add_scaled, polynomial_features
+from spectile.model.closed.closed_form import ClosedForm, add_residual, polynomial_features
 from spectile.model.closed.regressions import monomials
 from spectile.model.diffusion.grain import white_grain
 from spectile.model.kernel.config import KernelConfig
@@ -106,6 +106,5 @@ class KernelRegression(GrainedNetwork):
         """The mean, or one sample around it."""
         if (steps or self.config.steps) == 1:
             return begun.mean.clamp(0.0, REFLECTANCE_LIMIT)
-        z = draw(0, 0)
-        residual = (self.only.basis @ z.flatten(2)).reshape(begun.mean.shape)
-        return add_scaled(begun.mean, begun.size, residual).clamp_(0.0, REFLECTANCE_LIMIT)
+        sample = add_residual(begun.mean, begun.size, self.only.basis, draw(0, 0))
+        return sample.clamp_(0.0, REFLECTANCE_LIMIT)

@@ -186,7 +186,6 @@ class NetworkPredictor:
 
     def _sent(self, batch: Batch) -> tuple[list[Tensor], Tensor, int]:
         """A batch's tiles on the device, their places on the host, and how many go through together."""
-        self._checked(batch)
         group = 1 if self._device.type == "cpu" else batch.size
 
         def padded(values: NDArray[Any]) -> Tensor:
@@ -213,6 +212,7 @@ class NetworkPredictor:
         -------
         (N, B, h, w) uint16 of each part, and (N,) bool whether all means of a tile are finite.
         """
+        self._checked(batch)
         with _torch_errors(), self._stream():
             tiles, places, group = self._sent(batch)
             made: dict[Part, Tensor] = {}

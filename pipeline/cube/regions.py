@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -165,6 +166,7 @@ def inner_regions(plan: Plan, block: Block) -> list[dict[tuple[int, int], Region
     return found
 
 
+@lru_cache(64)
 def encoding_of(metadata: bytes) -> str:
     """What decides the bytes of an array's shards: its metadata less the attributes.
 

@@ -25,10 +25,8 @@ def choose_points(group: Any) -> list[tuple[int, int]]:
     group : the opened Zarr group of a cube with its overviews.
     """
     shape = group["valid"].shape
-    step = 1
-    while max(shape) > step * LARGEST_SIDE:
-        step *= 2
-    known = np.argwhere((group if step == 1 else group[f"{FOLDER}/{step}"])["valid"][:] > 0)
+    step, level = finest_level(group, LARGEST_SIDE)
+    known = np.argwhere(level["valid"][:] > 0)
     if not len(known):
         return []
     points = []
@@ -39,6 +37,14 @@ def choose_points(group: Any) -> list[tuple[int, int]]:
             down, right = inside[len(inside) // 2]
             points.append((at.row + int(down), at.col + int(right)))
     return points
+
+
+def finest_level(group: Any, side: int) -> tuple[int, Any]:
+    """The finest level of a cube with at most ``side`` rows and columns: its factor and its opened group."""
+    step = 1
+    while max(group["valid"].shape) > step * side:
+        step *= 2
+    return step, group if step == 1 else group[f"{FOLDER}/{step}"]
 
 
 def _middles(known: NDArray[np.int64]) -> set[tuple[int, int]]:

@@ -25,7 +25,6 @@ from spectile.catalog.colour import (
 from spectile.pipeline.cube.record import load_plan
 from spectile.pipeline.cube.shards import read_bands
 from spectile.pipeline.geometry.grid import Grid
-from spectile.pipeline.geometry.levels import FOLDER
 from spectile.pipeline.plan.counts import decode
 from spectile.pipeline.product.colour import (
     ONE_SAMPLE,
@@ -34,7 +33,7 @@ from spectile.pipeline.product.colour import (
     response_of,
     scene_white,
 )
-from spectile.pipeline.product.points import choose_points
+from spectile.pipeline.product.points import choose_points, finest_level
 from spectile.pipeline.store.base import Storage, stem
 
 COG_SIDE = 2048
@@ -64,25 +63,18 @@ def write_quicklook(storage: Storage) -> str:
     natural, white = true_colour(bands, response_of(plan.settings)), scene_white(plan)
     png, cog = quicklook_names(storage.name)
     beside = storage.parent
-    step, level, valid = _level(group, COG_SIDE)
+    step, level = finest_level(group, COG_SIDE)
+    valid = level["valid"][:].astype(bool)
     colours = _picture(level, natural, valid, white)
     beside.put(cog, _cog(colours, valid, _grid(group, step, valid.shape)))
     if max(valid.shape) > PNG_SIDE:
-        step, level, valid = _level(group, PNG_SIDE)
+        step, level = finest_level(group, PNG_SIDE)
+        valid = level["valid"][:].astype(bool)
         colours = _picture(level, natural, valid, white)
     note = f"; {ONE_SAMPLE}" if is_one_sample(plan) else ""
     infrared = _picture(level, colour_infrared(bands), valid, None)
     beside.put(png, _png(colours, infrared, valid, _spectra(group, step), wavelength, note))
     return beside.at(png)
-
-
-def _level(group: Any, side: int) -> tuple[int, Any, NDArray[np.bool_]]:
-    """The finest level of at most ``side`` rows and columns: its factor, group and where it is valid."""
-    step = 1
-    while max(group["valid"].shape) > step * side:
-        step *= 2
-    level = group if step == 1 else group[f"{FOLDER}/{step}"]
-    return step, level, level["valid"][:].astype(bool)
 
 
 def _picture(

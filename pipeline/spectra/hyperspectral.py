@@ -97,18 +97,38 @@ def read_hyperspectral(
     SceneError
         The file cannot be read, bands or scale are neither in it nor given, or no pixel is valid.
     """
-    raw = read_file(path, layout)
-    found = raw.known_bands(bands, path.name)
+    return hyperspectral_of(
+        read_file(path, layout), path.name, bands=bands, scale=scale, nodata=nodata, bad_nm=bad_nm
+    )
+
+
+def hyperspectral_of(
+    raw: Raw,
+    name: str,
+    *,
+    bands: Bands | None = None,
+    scale: float | None = None,
+    nodata: float | None = None,
+    bad_nm: Sequence[tuple[float, float]] = (),
+) -> Hyperspectral:
+    """The scene in what was read of a file of this name; else as ``read_hyperspectral``.
+
+    Raises
+    ------
+    SceneError
+        Bands or scale are neither in it nor given, or no pixel is valid.
+    """
+    found = raw.known_bands(bands, name)
     factor = raw.scale if raw.scale is not None else scale
     missing = raw.nodata if raw.nodata is not None else nodata
     if factor is None:
-        raise SceneError("the file does not say its scale", where=path.name, remedy="give its scale")
+        raise SceneError("the file does not say its scale", where=name, remedy="give its scale")
     centre = np.asarray(found.centre_nm)
     keep = np.ones(len(found), dtype=bool) if raw.good is None else raw.good.copy()
     for first, last in bad_nm:
         keep &= (centre < first) | (centre > last)
     if not keep.any():
-        raise SceneError("every band is bad", where=path.name)
+        raise SceneError("every band is bad", where=name)
     order = np.array([band for band in np.argsort(centre) if keep[band]])
     counts = raw.counts if keep.all() else raw.counts[keep]
     finite = np.isfinite(counts).all(axis=0)
@@ -118,7 +138,7 @@ def read_hyperspectral(
     if not good.any():
         raise SceneError(
             "no pixel is valid in all bands",
-            where=path.name,
+            where=name,
             got=f"{(~finite).sum()} not finite, {(~here).sum()} nodata, of {good.size}",
             remedy="leave bad bands out (bad_nm), or check the nodata value",
         )
